@@ -1,0 +1,1 @@
+"""Where steps run: here, processes of the Airflow worker."""

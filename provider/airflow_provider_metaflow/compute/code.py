@@ -1,0 +1,107 @@
+"""Code packages on a worker: unpacked once per content, shared by all tasks that use them."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..exceptions import StepNotRunnableError
+from ..flow.manifest import CodePackage
+
+PACKAGED_METAFLOW = ".mf_code"
+"""Folder of a package that holds Metaflow and its extensions (``metaflow.packaging_sys``, content version 1)."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file among all processes of the machine.
+
+    :param path: the lock file; made if missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def unpacked(package: CodePackage, cache: Path) -> Path:
+    """Return the folder with the package's content, unpacking it when this worker has not yet.
+
+    :param package: the code package.
+    :param cache: folder for all packages of this worker.
+    :raises StepNotRunnableError: if the package cannot be fetched or unpacked.
+    """
+    key = hashlib.sha256(f"{package.sha}\0{package.flow_dir}".encode()).hexdigest()[:32]
+    target = cache / "code" / key
+    if not (target / ".complete").exists():
+        with locked(cache / "code" / f"{key}.lock"):
+            if not (target / ".complete").exists():
+                _unpack(package, target)
+    return target
+
+
+def _unpack(package: CodePackage, target: Path) -> None:
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        archive = staging.with_suffix(".tgz")
+        _fetch(package, archive)
+        with tarfile.open(archive) as content:
+            content.extractall(staging, filter="data")
+        archive.unlink()
+        _link_siblings(Path(package.flow_dir), staging)
+        (staging / ".complete").touch()
+        shutil.rmtree(target, ignore_errors=True)
+        staging.rename(target)
+    except (OSError, tarfile.TarError) as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise StepNotRunnableError(
+            f"code package {package.url} cannot be unpacked into {target} ({error}).",
+            hint="Check that the datastore can be read from this worker and that the disk is not full.",
+        ) from error
+
+
+def _fetch(package: CodePackage, archive: Path) -> None:
+    if package.datastore == "local":
+        shutil.copyfile(package.url, archive)
+        return
+    # Metaflow knows how to reach every datastore; its client lives in the worker's environment.
+    script = (
+        "import shutil, sys\n"
+        "from metaflow.plugins import DATASTORES\n"
+        "kind, url, target = sys.argv[1:]\n"
+        "store = next(d for d in DATASTORES if d.TYPE == kind)\n"
+        "root = store.get_datastore_root_from_config(lambda *a, **k: None)\n"
+        "with store(root).load_bytes([url]) as loaded:\n"
+        "    for _, path, _ in loaded:\n"
+        "        shutil.copyfile(path, target)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, package.datastore, package.url, str(archive)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0 or not archive.exists():
+        raise OSError(f"fetching it failed: {result.stderr.strip()[-500:]}")
+
+
+def _link_siblings(source: Path, target: Path) -> None:
+    """Link what lies beside the flow and is no code, so that steps find it by relative name as in a local run."""
+    if not source.is_dir():
+        return
+    for entry in sorted(source.iterdir()):
+        twin = target / entry.name
+        if entry.name.startswith(".") or entry.name == "__pycache__":
+            continue
+        if not twin.exists():
+            twin.symlink_to(entry.resolve())
+        elif entry.is_dir() and twin.is_dir() and not twin.is_symlink():
+            _link_siblings(entry, twin)

@@ -1,0 +1,191 @@
+"""Runs Metaflow tasks as processes of the worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..exceptions import StepFailedError
+from ..flow.commands import StepCall, init_arguments, parameters_path, step_arguments
+from ..flow.manifest import CodePackage, Manifest
+from ..graph.identity import PARAMETERS_TASK
+from .code import unpacked
+from .runner import LineWriter, Runner, RunnerSettings, step_environment
+
+_LIMIT_SLACK_SECONDS = 60
+"""How much later than Metaflow's own ``@timeout`` the process is killed, so that retry and catch can see it."""
+
+
+@dataclass(slots=True)
+class LocalCompute:
+    """All Metaflow tasks of one Airflow task instance; a context manager that leaves no process behind.
+
+    :param manifest: the compiled flow.
+    :param code: the code package that the run uses.
+    :param cache: folder for unpacked packages.
+    :param python: interpreter.
+    :param warm: see :class:`~.runner.RunnerSettings`.
+    :param idle_seconds: see :class:`~.runner.RunnerSettings`.
+    :param links: metadata that link the tasks to the orchestrator.
+    :param variables: further variables of the orchestrator.
+    :param on_line: takes each line of output.
+    """
+
+    manifest: Manifest
+    code: CodePackage
+    cache: Path
+    python: str
+    warm: bool
+    idle_seconds: float
+    links: Mapping[str, str]
+    variables: Mapping[str, str]
+    on_line: LineWriter
+    _runner: Runner | None = None
+    _root: Path | None = None
+    _scratch: tempfile.TemporaryDirectory[str] | None = field(default=None)
+
+    def close(self) -> None:
+        """Kill a task that still runs and hang up."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            runner.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+    def __enter__(self) -> LocalCompute:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, call: StepCall, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Run one task and return its outcome document.
+
+        :param call: which task.
+        :param parameters: for the start step, the parameters of the run.
+        :raises StepFailedError: if it failed.
+        """
+        environment = self._environment(call)
+        request = {
+            **self._base("run", call.step.name, environment),
+            "run_id": call.run_id,
+            "task_id": call.task_id,
+            "attempt": call.attempt,
+            "arguments": step_arguments(self.manifest, call),
+            "time_limit": self._time_limit(call),
+        }
+        if parameters is not None:
+            request["init"] = {
+                "task_id": PARAMETERS_TASK,
+                "arguments": init_arguments(self.manifest, call.run_id, parameters),
+            }
+            call_inputs = (parameters_path(call.run_id),)
+            assert call.inputs == call_inputs  # noqa: S101  (the start step has no other)
+        answer = self._session(environment).call(request, self.on_line)
+        self._check(call, answer)
+        outcome: dict[str, Any] = answer["outcome"]
+        return outcome
+
+    def probe(
+        self, step: str, run_id: str, task_ids: Sequence[str], *, min_attempt: int = 0, stop: bool = False
+    ) -> list[dict[str, Any] | None]:
+        """Return the outcome documents of tasks that have finished, None for others.
+
+        :param step: the step.
+        :param run_id: Metaflow run id.
+        :param task_ids: the tasks.
+        :param min_attempt: results of earlier attempts do not count.
+        :param stop: end the list at the first task that has not finished.
+        """
+        environment = self._shared_environment()
+        request = {
+            **self._base("probe", step, environment),
+            "run_id": run_id,
+            "task_ids": list(task_ids),
+            "min_attempt": min_attempt,
+            "stop_at_missing": stop,
+        }
+        found: list[dict[str, Any] | None] = self._session(environment).call(request, self.on_line)["outcomes"]
+        return found
+
+    def _base(self, operation: str, step: str, environment: Mapping[str, str]) -> dict[str, Any]:
+        root = self._unpacked()
+        return {
+            "op": operation,
+            "flow_name": self.manifest.graph.name,
+            "flow_file": str(root / self.code.flow_file),
+            "cwd": str(root),
+            "step": step,
+            "env": dict(environment),
+            "datastore": self.code.datastore,
+            "datastore_root": self.manifest.command.datastore_root,
+        }
+
+    def _check(self, call: StepCall, answer: Mapping[str, Any]) -> None:
+        status = answer["status"]
+        pathspec = f"{self.manifest.graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"
+        if status == 0 and answer["outcome"] is not None:
+            return
+        where = {"flow": self.manifest.graph.name, "step": call.step.name}
+        if answer["phase"] == "init":
+            raise StepFailedError(f"the run could not be registered: init exited with {status}.", **where)
+        if status == 0:
+            raise StepFailedError(f"task {pathspec} exited with 0 but has no result in the datastore.", **where)
+        how = f"was killed by signal {-status}" if status < 0 else f"failed with exit code {status}"
+        raise StepFailedError(f"task {pathspec}, attempt {call.attempt}, {how}; its log tells why.", **where)
+
+    def _time_limit(self, call: StepCall) -> int | None:
+        seconds = call.step.timeout_seconds
+        if seconds is None or call.attempt > call.max_user_retries:
+            return None
+        return seconds + max(_LIMIT_SLACK_SECONDS, seconds // 10)
+
+    def _session(self, environment: Mapping[str, str]) -> Runner:
+        if self._runner is None:
+            self._runner = Runner(
+                RunnerSettings(
+                    python=self.python,
+                    root=self._unpacked(),
+                    environment=environment,
+                    warm=self.warm,
+                    idle_seconds=self.idle_seconds,
+                )
+            ).__enter__()
+        return self._runner
+
+    def _unpacked(self) -> Path:
+        if self._root is None:
+            self._root = unpacked(self.code, self.cache)
+        return self._root
+
+    def _shared_environment(self) -> dict[str, str]:
+        return step_environment({**os.environ, **self.manifest.command.environment}, self._unpacked())
+
+    def _environment(self, call: StepCall) -> dict[str, str]:
+        """Return the environment of a task: the worker's, the user's, ours, each over the one before."""
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="metaflow-task-")
+        code = self.code
+        return step_environment(
+            {
+                **os.environ,
+                **self.variables,
+                **dict(call.step.environment),
+                **self.manifest.command.environment,
+                "METAFLOW_CODE_URL": code.url,
+                "METAFLOW_CODE_SHA": code.sha,
+                "METAFLOW_RUN_ID": call.run_id,
+                "METAFLOW_STEP_NAME": call.step.name,
+                "METAFLOW_TASK_ID": call.task_id,
+                "METAFLOW_RETRY_COUNT": str(call.attempt),
+                "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(dict(self.links)),
+                "METAFLOW_ORCHESTRATOR_OUTCOME": str(Path(self._scratch.name) / "outcome.json"),
+            },
+            self._unpacked(),
+        )

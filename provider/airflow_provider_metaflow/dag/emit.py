@@ -1,0 +1,123 @@
+"""Makes Airflow tasks from a plan; decides nothing about a flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, BaseOperator, TaskGroup, task_group
+
+from ..flow.manifest import Manifest
+from ..operators.splits import MetaflowSplitsOperator
+from ..operators.step import MAP_LABEL, MetaflowStepOperator
+from .plan import STEP_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
+from .translator import FlowTranslator, StepContext, step_arguments
+
+
+@dataclass(slots=True)
+class Emission:
+    """Makes the tasks of one flow in one DAG or task group.
+
+    :param manifest: the compiled flow.
+    :param plan: its plan.
+    :param dag: the DAG.
+    :param group: task group to make them in; None is the DAG's root.
+    :param id_prefix: what the task ids start with.
+    :param shared: operator arguments of all tasks.
+    :param start: operator arguments of the start step.
+    :param translator: see :class:`FlowTranslator`.
+    :param overrides: operator arguments by step.
+    """
+
+    manifest: Manifest
+    plan: DagPlan
+    dag: DAG
+    group: TaskGroup | None
+    id_prefix: str
+    shared: Mapping[str, Any]
+    start: Mapping[str, Any]
+    translator: FlowTranslator
+    overrides: Mapping[str, Mapping[str, Any]]
+    tasks: dict[str, BaseOperator] = field(default_factory=dict)
+
+    def emit(self) -> dict[str, BaseOperator]:
+        """Make all tasks and edges; return the tasks by the name of their step or splits task."""
+        by_segment: dict[str | None, list[TaskPlan]] = {}
+        for task in self.plan.tasks:
+            by_segment.setdefault(task.segment, []).append(task)
+        segments = {segment.group_id: segment for segment in self.plan.segments}
+        splits = {one.foreach: one for one in self.plan.splits}
+        for task in self.plan.tasks:
+            if task.step in self.tasks:
+                continue
+            if task.segment is None:
+                self._make_task(task, self.group)
+            else:
+                self._make_segment(segments[task.segment], by_segment[task.segment], splits)
+        for task in self.plan.tasks:
+            for name in task.upstream:
+                self.tasks[task.step].set_upstream(self.tasks[name])
+        return self.tasks
+
+    def _make_segment(
+        self, segment: SegmentPlan, members: list[TaskPlan], splits: Mapping[str, SplitsPlan]
+    ) -> None:
+        if segment.source not in self.tasks:
+            self._make_splits(splits[segment.foreach])
+
+        @task_group(
+            group_id=segment.group_id,
+            prefix_group_id=False,
+            parent_group=self.group,
+            dag=self.dag,
+            tooltip=f"Body of the foreach of step {segment.foreach}",
+        )
+        def body(context: Any) -> None:  # noqa: ARG001  (read by each task at run time)
+            for member in members:
+                self._make_task(member, None, map_index_template=f"{{{{ {MAP_LABEL} }}}}")
+            names = {member.step for member in members}
+            for member in members:
+                for name in names.intersection(member.upstream):
+                    self.tasks[member.step].set_upstream(self.tasks[name])
+
+        body.expand(context=self.tasks[segment.source].output)
+
+    def _make_splits(self, plan: SplitsPlan) -> None:
+        foreach = self.tasks[plan.foreach]
+        task = MetaflowSplitsOperator(
+            task_id=plan.task_id,
+            foreach_task_id=foreach.task_id,
+            trigger_rule=STEP_RULE,
+            dag=self.dag,
+            task_group=self.group,
+            **self.shared,
+        )
+        task.set_upstream(foreach)
+        self.tasks[plan.task_id] = task
+
+    def _make_task(self, plan: TaskPlan, group: TaskGroup | None, **more: Any) -> None:
+        graph = self.manifest.graph
+        context = StepContext(flow=graph, step=graph.step(plan.step), mapped=plan.segment is not None)
+        arguments: dict[str, Any] = {"trigger_rule": plan.trigger_rule, **self.shared, **more}
+        if plan.retries is not None:
+            arguments["retries"] = plan.retries
+        if plan.retry_delay_seconds is not None:
+            arguments["retry_delay"] = timedelta(seconds=plan.retry_delay_seconds)
+        if plan.doc:
+            arguments["doc_md"] = plan.doc
+        if plan.step == graph.start:
+            arguments.update(self.start)
+        if group is not None:
+            arguments["task_group"] = group
+        arguments.update(step_arguments(self.translator, context, self.overrides))
+        self.tasks[plan.step] = MetaflowStepOperator(
+            # A segment does not prefix the ids of its tasks, so that they stay when a body changes.
+            task_id=plan.step if plan.segment is None else f"{self.id_prefix}{plan.step}",
+            manifest=self.manifest,
+            step=plan.step,
+            id_prefix=self.id_prefix,
+            dag=self.dag,
+            **arguments,
+        )

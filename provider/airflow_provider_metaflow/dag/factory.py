@@ -1,0 +1,278 @@
+"""``MetaflowDag`` and ``MetaflowTaskGroup``: a flow as an Airflow DAG, or as a part of one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, TaskGroup
+from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
+
+from .. import settings
+from ..exceptions import InvalidOptionError
+from ..flow.compiler import CompileOptions, load_manifest
+from ..flow.manifest import Manifest
+from ..graph.model import FlowGraph
+from ..graph.naming import check_name
+from .emit import Emission
+from .parameters import UNSET, default_value, json_schema
+from .plan import plan_dag
+from .schedule import airflow_cron, airflow_timezone
+from .translator import FlowTranslator, check_overrides
+
+Overrides = Mapping[str, Mapping[str, Any]]
+
+_UNSET: Any = object()
+
+
+class MetaflowDag(DAG):
+    """An Airflow DAG that runs a Metaflow flow.
+
+    All further keyword arguments are those of :class:`airflow.sdk.DAG` and win over what the flow says.
+
+    :param flow: a flow file, or the manifest that ``airflow create`` wrote; relative to the DAG file.
+    :param dag_id: default: the name of the deployment.
+    :param pool: pool of all steps.
+    :param max_workers: how many tasks of a run may run at a time.
+    :param step_overrides: operator arguments by step, e.g. ``{"train": {"queue": "gpu"}}``.
+    :param translator: decides operator arguments by step.
+    :param options: options before the subcommand when the flow file is compiled, e.g. ``["--with", "retry"]``.
+    :param compile_options: options of ``create`` for it, e.g. ``["--tag", "nightly"]``.
+    :param python: interpreter of compiler and steps.
+    :param warm_process: whether steps run in a process that has Metaflow imported.
+    """
+
+    def __init__(
+        self,
+        flow: str | Path,
+        dag_id: str | None = None,
+        *,
+        pool: str | None = None,
+        max_workers: int | None = None,
+        step_overrides: Overrides | None = None,
+        translator: FlowTranslator | None = None,
+        options: Sequence[str] = (),
+        compile_options: Sequence[str] = (),
+        python: str | None = None,
+        warm_process: bool | None = None,
+        **dag_arguments: Any,
+    ) -> None:
+        manifest = _manifest(flow, sys._getframe(1).f_code.co_filename, dag_id, options, compile_options, python)
+        graph = manifest.graph
+        overrides = step_overrides or {}
+        check_overrides(graph, overrides)
+        arguments = {**_dag_arguments(manifest, max_workers), **dag_arguments}
+        arguments["params"] = {**_params(graph), **dict(dag_arguments.get("params") or {})}
+        super().__init__(_checked_id(dag_id or manifest.deployment.name, graph), **arguments)
+        self.metaflow_manifest = manifest
+        Emission(
+            manifest=manifest,
+            plan=plan_dag(graph),
+            dag=self,
+            group=None,
+            id_prefix="",
+            shared=_shared(pool or manifest.deployment.worker_pool, python, warm_process),
+            start={},
+            translator=translator or FlowTranslator(),
+            overrides=overrides,
+        ).emit()
+
+
+class MetaflowTaskGroup(TaskGroup):
+    """A task group that runs a Metaflow flow inside a larger DAG.
+
+    :param flow: as for :class:`MetaflowDag`.
+    :param group_id: default: the name of the flow.
+    :param parameters: values by parameter name; templated, and may be XComs of upstream tasks. Others take the
+        defaults of the flow.
+    :param group_arguments: further arguments of :class:`airflow.sdk.TaskGroup`.
+
+    The other parameters are those of :class:`MetaflowDag`.
+    """
+
+    def __init__(
+        self,
+        flow: str | Path,
+        group_id: str | None = None,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        pool: str | None = None,
+        max_workers: int | None = None,
+        step_overrides: Overrides | None = None,
+        translator: FlowTranslator | None = None,
+        options: Sequence[str] = (),
+        compile_options: Sequence[str] = (),
+        python: str | None = None,
+        warm_process: bool | None = None,
+        **group_arguments: Any,
+    ) -> None:
+        manifest = _manifest(flow, sys._getframe(1).f_code.co_filename, None, options, compile_options, python)
+        graph = manifest.graph
+        given = dict(parameters or {})
+        _check_parameters(graph, given)
+        overrides = step_overrides or {}
+        check_overrides(graph, overrides)
+        group_arguments.setdefault("tooltip", _first_line(graph.doc))
+        super().__init__(group_id=group_id or graph.name, **group_arguments)
+        plan = plan_dag(graph)
+        dag = self.dag or DagContext.get_current()
+        if dag is None:
+            raise InvalidOptionError(
+                "MetaflowTaskGroup stands in no DAG.", flow=graph.name, hint="Use it in `with DAG(…):`."
+            )
+        if plan.segments and self.get_closest_mapped_task_group() is not None:
+            raise InvalidOptionError(
+                "has a foreach and stands in a mapped task group; Airflow cannot nest mapped task groups.",
+                flow=graph.name,
+                hint="Loop inside the flow, or trigger one DAG run per item.",
+            )
+        self.metaflow_manifest = manifest
+        shared = _shared(pool or manifest.deployment.worker_pool, python, warm_process)
+        if max_workers:
+            shared["max_active_tis_per_dagrun"] = max_workers
+        TaskGroupContext.push(self)
+        try:
+            self.metaflow_tasks = Emission(
+                manifest=manifest,
+                plan=plan,
+                dag=dag,
+                group=self,
+                id_prefix=self.child_id(""),
+                shared=shared,
+                start={"parameters": given},
+                translator=translator or FlowTranslator(),
+                overrides=overrides,
+            ).emit()
+        finally:
+            TaskGroupContext.pop()
+
+    @property
+    def pathspec(self) -> Any:
+        """The run's pathspec ``Flow/run`` as an XCom of the end step, for downstream tasks."""
+        end: BaseOperator = self.metaflow_tasks[self.metaflow_manifest.graph.end]
+        return end.output
+
+
+def _manifest(
+    flow: str | Path,
+    caller: str,
+    name: str | None,
+    options: Sequence[str],
+    compile_options: Sequence[str],
+    python: str | None,
+) -> Manifest:
+    path = Path(flow)
+    if not path.is_absolute():
+        beside = Path(caller).parent / path
+        path = beside if beside.exists() or not path.exists() else path.absolute()
+    top_level = tuple(options)
+    return load_manifest(
+        path,
+        CompileOptions(
+            top_level=top_level,
+            name=name if name and "--production" not in top_level and "--branch" not in top_level else None,
+            create=tuple(compile_options),
+            python=python or settings.python(),
+        ),
+        settings.cache_folder(),
+    )
+
+
+def _dag_arguments(manifest: Manifest, max_workers: int | None) -> dict[str, Any]:
+    graph, deployment = manifest.graph, manifest.deployment
+    arguments: dict[str, Any] = {
+        "schedule": _schedule(graph),
+        "catchup": False,
+        "tags": sorted({"metaflow", *deployment.tags}),
+        "description": _first_line(graph.doc) or f"Metaflow flow {graph.name}",
+        "doc_md": _doc_md(manifest),
+        "default_args": {"owner": deployment.owner},
+    }
+    workers = max_workers or deployment.max_workers
+    if workers:
+        arguments["max_active_tasks"] = workers
+    if deployment.workflow_timeout:
+        arguments["dagrun_timeout"] = timedelta(seconds=deployment.workflow_timeout)
+    if deployment.is_paused_upon_creation is not None:
+        arguments["is_paused_upon_creation"] = deployment.is_paused_upon_creation
+    return arguments
+
+
+def _schedule(graph: FlowGraph) -> CronTriggerTimetable | None:
+    if graph.schedule is None:
+        return None
+    return CronTriggerTimetable(
+        airflow_cron(graph.schedule, graph.name), timezone=airflow_timezone(graph.schedule, graph.name)
+    )
+
+
+def _params(graph: FlowGraph) -> dict[str, Param]:
+    params = {}
+    for parameter in graph.parameters:
+        default = default_value(parameter)
+        arguments: dict[str, Any] = json_schema(parameter)
+        if parameter.help:
+            arguments["description"] = parameter.help
+        if default is not UNSET:
+            arguments["default"] = default
+        params[parameter.name] = Param(**arguments)
+    return params
+
+
+def _shared(pool: str | None, python: str | None, warm_process: bool | None) -> dict[str, Any]:
+    arguments = {"pool": pool, "python": python, "warm_process": warm_process}
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _check_parameters(graph: FlowGraph, given: Mapping[str, Any]) -> None:
+    known = [parameter.name for parameter in graph.parameters]
+    for name in given:
+        if name not in known:
+            raise InvalidOptionError(
+                f"has no parameter {name!r}.", flow=graph.name, hint=f"Known are: {', '.join(known) or 'none'}."
+            )
+    for parameter in graph.parameters:
+        if parameter.required and parameter.name not in given:
+            raise InvalidOptionError(
+                f"parameter {parameter.name!r} is required but not given.",
+                flow=graph.name,
+                hint="Add it to `parameters`.",
+            )
+
+
+def _checked_id(dag_id: str, graph: FlowGraph) -> str:
+    check_name(dag_id, graph.name)
+    return dag_id
+
+
+def _doc_md(manifest: Manifest) -> str:
+    graph = manifest.graph
+    lines = [f"### {graph.name}", "", graph.doc] if graph.doc else [f"### {graph.name}"]
+    return "\n".join([*lines, "", f"Metaflow code package `{manifest.code.sha}`."])
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else ""
+
+
+def load_flows(
+    namespace: dict[str, Any], folder: str | Path, pattern: str = "*.py", **arguments: Any
+) -> list[DAG]:
+    """Make one DAG per flow file of a folder, e.g. ``load_flows(globals(), "flows/")``.
+
+    A flow that does not compile shows as an import error of its own file and hides no other DAG.
+
+    :param namespace: ``globals()`` of the DAG file, which gets the DAGs.
+    :param folder: folder of flow files and manifests; relative to the DAG file.
+    :param pattern: which files.
+    :param arguments: arguments of :class:`MetaflowDag` for all of them.
+    """
+    from .loader import load_folder
+
+    return load_folder(namespace, Path(folder), pattern, sys._getframe(1).f_code.co_filename, arguments)
+
+
+__all__ = ["MetaflowDag", "MetaflowTaskGroup", "load_flows"]

@@ -1,0 +1,169 @@
+"""What the Airflow DAG of a flow looks like: all policy, no Airflow import.
+
+One Metaflow step is one Airflow task. Steps in the body of a foreach stand in mapped task groups, *segments*, expanded
+over the list of the foreach's index contexts. Airflow refuses nested mapping at run time (measured on 3.3.2), so a
+nested foreach is a segment of its own over the flattened list of all its splits, made by a small splits task, and the
+steps after its join are a further segment over the outer list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..graph.model import FlowGraph, Step, StepKind
+
+DEFAULT_RETRY_DELAY_SECONDS = 120.0
+"""Of ``@retry`` (``minutes_between_retries=2``), used for ``@catch`` without ``@retry`` too."""
+
+START_RULE = "all_success"
+STEP_RULE = "none_failed_min_one_success"
+"""Runs when some parent was executed and none failed; a step whose parents were all skipped is skipped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPlan:
+    """One Airflow task for one step.
+
+    :param step: the step; its name is the task id.
+    :param upstream: task ids that come directly before, without the source of its segment.
+    :param segment: group id of its segment.
+    :param trigger_rule: Airflow trigger rule.
+    :param retries: retries of the Airflow task; None leaves them to ``default_args``.
+    :param retry_delay_seconds: pause between tries.
+    :param doc: docstring of the step.
+    """
+
+    step: str
+    upstream: tuple[str, ...]
+    segment: str | None
+    trigger_rule: str
+    retries: int | None
+    retry_delay_seconds: float | None
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentPlan:
+    """One mapped task group.
+
+    :param group_id: its id; a dash, which no step name can hold, keeps it apart from the steps.
+    :param foreach: the innermost foreach step around it.
+    :param source: task whose return value is the list of index contexts.
+    """
+
+    group_id: str
+    foreach: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitsPlan:
+    """The task that flattens the splits of a nested foreach into one list of index contexts.
+
+    :param task_id: its id.
+    :param foreach: the foreach step, itself in a segment.
+    """
+
+    task_id: str
+    foreach: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DagPlan:
+    """The tasks of a flow, in topological order."""
+
+    tasks: tuple[TaskPlan, ...]
+    segments: tuple[SegmentPlan, ...]
+    splits: tuple[SplitsPlan, ...]
+
+
+@dataclass(slots=True)
+class _Segments:
+    """Assigns steps to segments: by foreach path, and by how many inner foreaches were joined before."""
+
+    graph: FlowGraph
+    phases: dict[str, int] = field(default_factory=dict)
+
+    def phase(self, step: Step) -> int:
+        if step.name not in self.phases:
+            self.phases[step.name] = self._compute(step)
+        return self.phases[step.name]
+
+    def _compute(self, step: Step) -> int:
+        by_name = {other.name: other for other in self.graph.steps}
+        before = [
+            self.phase(by_name[name])
+            for name in step.parents
+            if by_name[name].foreach_path == step.foreach_path
+        ]
+        closed = by_name[step.closes] if step.closes else None
+        if closed is not None and closed.kind is StepKind.FOREACH:
+            before.append(self.phase(closed) + 1)
+        return max(before, default=0)
+
+    def group_id(self, step: Step) -> str | None:
+        if not step.foreach_path:
+            return None
+        phase = self.phase(step)
+        suffix = f"-{phase + 1}" if phase else ""
+        return f"{step.foreach_path[-1]}-foreach{suffix}"
+
+
+def plan_dag(graph: FlowGraph) -> DagPlan:
+    """Plan the tasks of a flow.
+
+    :param graph: the flow.
+    """
+    assignment = _Segments(graph)
+    nested = tuple(
+        SplitsPlan(task_id=splits_task_id(step.name), foreach=step.name)
+        for step in graph.steps
+        if step.kind is StepKind.FOREACH and step.foreach_path
+    )
+    segments: dict[str, SegmentPlan] = {}
+    tasks = []
+    for step in graph.steps:
+        group_id = assignment.group_id(step)
+        if group_id is not None:
+            foreach = graph.step(step.foreach_path[-1])
+            segments.setdefault(
+                group_id,
+                SegmentPlan(group_id=group_id, foreach=foreach.name, source=contexts_task_id(foreach)),
+            )
+        tasks.append(_plan_task(graph, step, group_id))
+    return DagPlan(tasks=tuple(tasks), segments=tuple(segments.values()), splits=nested)
+
+
+def splits_task_id(foreach: str) -> str:
+    """Return the id of the splits task of a nested foreach.
+
+    :param foreach: name of the foreach step.
+    """
+    return f"{foreach}-splits"
+
+
+def contexts_task_id(foreach: Step) -> str:
+    """Return the task whose return value lists the index contexts of a foreach.
+
+    :param foreach: the foreach step.
+    """
+    return splits_task_id(foreach.name) if foreach.foreach_path else foreach.name
+
+
+def _plan_task(graph: FlowGraph, step: Step, group_id: str | None) -> TaskPlan:
+    retries = step.retry.user + step.retry.error
+    delay = step.retry.delay_seconds
+    return TaskPlan(
+        step=step.name,
+        upstream=tuple(name for name in step.parents if not _enters(graph.step(name), step)),
+        segment=group_id,
+        trigger_rule=START_RULE if step.name == graph.start else STEP_RULE,
+        retries=retries or None,
+        retry_delay_seconds=(DEFAULT_RETRY_DELAY_SECONDS if delay is None else delay) if retries else delay,
+        doc=step.doc,
+    )
+
+
+def _enters(parent: Step, step: Step) -> bool:
+    """Whether the edge is the one into a foreach's body, which the expansion of the segment stands for."""
+    return parent.kind is StepKind.FOREACH and step.foreach_path[-1:] == (parent.name,)

@@ -1,0 +1,1 @@
+"""An Airflow of one's own: real scheduler, DAG processor and API server, started and stopped by us."""

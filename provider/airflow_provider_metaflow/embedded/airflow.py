@@ -1,0 +1,222 @@
+"""Starts and stops the processes of an Airflow in a folder, and talks to its REST API."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ..exceptions import MetaflowProviderError
+
+_START_SECONDS = 180
+_STOP_SECONDS = 20
+
+
+class EmbeddedAirflowError(MetaflowProviderError, RuntimeError):
+    """The embedded Airflow did not start, or one of its processes ended."""
+
+
+@dataclass(slots=True)
+class EmbeddedAirflow:
+    """One Airflow; a context manager that starts it and leaves no process behind.
+
+    :param home: its folder: configuration, logs, ``dags/``, and the database unless one is given.
+    :param database: SQLAlchemy URL; default: SQLite in the folder.
+    :param parallelism: how many tasks run at a time.
+    :param settings: further configuration, as ``SECTION__OPTION`` names.
+    :param triggerer: also start a triggerer.
+    """
+
+    home: Path
+    database: str | None = None
+    parallelism: int = 4
+    settings: Mapping[str, str] = field(default_factory=dict)
+    triggerer: bool = False
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _client: httpx.Client | None = None
+    _port: int = 0
+
+    def __enter__(self) -> EmbeddedAirflow:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def dags(self) -> Path:
+        """Folder of the DAG files."""
+        return self.home / "dags"
+
+    @property
+    def url(self) -> str:
+        """Address of the API server and the web interface."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of all its processes, also fit for its command line."""
+        secret = self.home / "secret"
+        if not secret.exists():
+            self.home.mkdir(parents=True, exist_ok=True)
+            secret.touch(mode=0o600)
+            secret.write_text(secrets.token_urlsafe(32))
+        options = {
+            "CORE__DAGS_FOLDER": str(self.dags),
+            "CORE__EXECUTOR": "LocalExecutor",
+            "CORE__PARALLELISM": str(self.parallelism),
+            "CORE__LOAD_EXAMPLES": "False",
+            "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "DATABASE__SQL_ALCHEMY_CONN": self.database or f"sqlite:///{self.home}/airflow.db",
+            "API__SECRET_KEY": secret.read_text(),
+            "API__HOST": "127.0.0.1",
+            "API__PORT": str(self._port),
+            "API__WORKERS": "1",
+            "API_AUTH__JWT_SECRET": secret.read_text(),
+            "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
+            "LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
+            "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+            "SCHEDULER__USE_JOB_SCHEDULE": "True",
+            "METAFLOW__CACHE_FOLDER": str(self.home / "metaflow"),
+            "METAFLOW__WARM_PROCESS_IDLE_SECONDS": "20",
+            **self.settings,
+        }
+        return {
+            **os.environ,
+            "AIRFLOW_HOME": str(self.home),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            # Metaflow refuses to run as root without a name.
+            "METAFLOW_USER": os.environ.get("METAFLOW_USER") or os.environ.get("USER") or "airflow",
+            **{f"AIRFLOW__{name}": value for name, value in options.items()},
+        }
+
+    def start(self) -> None:
+        """Make the database and start all processes.
+
+        :raises EmbeddedAirflowError: if one of them does not come up; its log says why.
+        """
+        self._port = self._port or _free_port()
+        self.dags.mkdir(parents=True, exist_ok=True)
+        self.run("db", "migrate")
+        names = ["api-server", "scheduler", "dag-processor", *(["triggerer"] if self.triggerer else [])]
+        for name in names:
+            self._spawn(name)
+        self._client = httpx.Client(base_url=self.url, timeout=30)
+        self._await_api()
+        token = self._client.get("/auth/token").json()["access_token"]
+        self._client.headers["Authorization"] = f"Bearer {token}"
+
+    def stop(self) -> None:
+        """Stop all processes, each with its process group."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        for process in self._processes.values():
+            _signal(process, signal.SIGTERM)
+        end = time.monotonic() + _STOP_SECONDS
+        for process in self._processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, end - time.monotonic()))
+            _signal(process, signal.SIGKILL)
+            process.wait()
+        self._processes.clear()
+
+    def run(self, *arguments: str) -> str:
+        """Run a command of Airflow's command line and return its output.
+
+        :param arguments: e.g. ``("db", "migrate")``.
+        :raises EmbeddedAirflowError: if it fails.
+        """
+        result = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode != 0:
+            raise EmbeddedAirflowError(
+                f"`airflow {' '.join(arguments)}` failed:\n{(result.stdout + result.stderr)[-3000:]}"
+            )
+        return result.stdout
+
+    def request(self, method: str, path: str, **arguments: Any) -> Any:
+        """Call the REST API and return the JSON of its answer.
+
+        :param method: HTTP method.
+        :param path: path below ``/api/v2``.
+        :param arguments: see ``httpx.Client.request``.
+        :raises EmbeddedAirflowError: if it answers with an error.
+        """
+        self.check_alive()
+        assert self._client is not None  # noqa: S101  (started)
+        answer = self._client.request(method, f"/api/v2{path}", **arguments)
+        if answer.is_error:
+            raise EmbeddedAirflowError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
+        return answer.json() if answer.content else None
+
+    def check_alive(self) -> None:
+        """Check that every process still runs.
+
+        :raises EmbeddedAirflowError: naming the one that ended, with the end of its log.
+        """
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                log = self._log(name)
+                raise EmbeddedAirflowError(
+                    f"{name} ended with status {process.returncode}:\n{log.read_text()[-3000:]}"
+                )
+
+    def _log(self, name: str) -> Path:
+        return self.home / f"{name}.log"
+
+    def _spawn(self, name: str) -> None:
+        with self._log(name).open("wb") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "airflow", name],
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _await_api(self) -> None:
+        assert self._client is not None  # noqa: S101  (started)
+        end = time.monotonic() + _START_SECONDS
+        while time.monotonic() < end:
+            self.check_alive()
+            with contextlib.suppress(httpx.HTTPError):
+                health = self._client.get("/api/v2/monitor/health")
+                if health.is_success and health.json()["scheduler"]["status"] == "healthy":
+                    return
+            time.sleep(0.2)
+        raise EmbeddedAirflowError(f"Airflow did not come up within {_START_SECONDS} s; see {self.home}.")
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,80 @@
+"""Every error that this package raises, under one base class."""
+
+from __future__ import annotations
+
+
+class MetaflowProviderError(Exception):
+    """Base of all errors of this package: what is wrong, where, and how to mend it.
+
+    :param message: what is wrong, in one sentence.
+    :param flow: name of the flow, or its file when the name is not known yet.
+    :param step: name of the step the error is about, if it is about one.
+    :param hint: what to do about it.
+    """
+
+    def __init__(
+        self, message: str, *, flow: str | None = None, step: str | None = None, hint: str | None = None
+    ) -> None:
+        self.message = message
+        self.flow = flow
+        self.step = step
+        self.hint = hint
+        super().__init__(self._render())
+
+    def _render(self) -> str:
+        where = " ".join(
+            part
+            for part in (
+                f"flow {self.flow}" if self.flow else "",
+                f"step {self.step}" if self.step else "",
+            )
+            if part
+        )
+        text = f"{where}: {self.message}" if where else self.message
+        return f"{text} {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by fields, so that an error survives a process boundary whole."""
+        return (_rebuild, (type(self), self.message, self.flow, self.step, self.hint))
+
+
+def _rebuild(
+    cls: type[MetaflowProviderError], message: str, flow: str | None, step: str | None, hint: str | None
+) -> MetaflowProviderError:
+    return cls(message, flow=flow, step=step, hint=hint)
+
+
+class ManifestError(MetaflowProviderError, ValueError):
+    """A manifest that cannot be read: missing, cut short, edited, or of another version."""
+
+
+class FlowCompileError(MetaflowProviderError, ValueError):
+    """A flow that does not import, fails Metaflow's lint, or cannot be packaged."""
+
+
+class UnsupportedFeatureError(MetaflowProviderError, NotImplementedError):
+    """The flow uses a feature that the chosen orchestrator or compute cannot honour."""
+
+
+class InvalidOptionError(MetaflowProviderError, ValueError):
+    """A deploy option or a DAG argument of ours with a wrong name or value."""
+
+
+class ParameterValueError(MetaflowProviderError, ValueError):
+    """A parameter value that does not fit the type of the flow's parameter."""
+
+
+class StepFailedError(MetaflowProviderError, RuntimeError):
+    """A Metaflow task exited with a failure; Airflow may retry it."""
+
+
+class StepNotRunnableError(MetaflowProviderError, RuntimeError):
+    """A Metaflow task could not be started, e.g. because its worker lacks Metaflow or its code package."""
+
+
+class MissingResultError(MetaflowProviderError, RuntimeError):
+    """A task needs the result of a parent that has none, e.g. one that was marked as success by hand."""
+
+
+class MissingExtraError(MetaflowProviderError, ImportError):
+    """An optional dependency of this package is not installed."""

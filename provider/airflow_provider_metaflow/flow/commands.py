@@ -1,0 +1,101 @@
+"""Argument lists of Metaflow's ``init`` and ``step`` commands; the one place that all targets share.
+
+Values are list elements, never parts of a shell string, so nothing in them can be expanded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
+from ..graph.model import Step
+from .manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCall:
+    """What differs between two tasks of the same flow.
+
+    :param step: the step to run.
+    :param run_id: Metaflow run id.
+    :param task_id: Metaflow task id.
+    :param attempt: 0-based attempt.
+    :param max_user_retries: see :class:`~airflow_provider_metaflow.graph.identity.Attempt`.
+    :param inputs: input paths ``run/step/task`` in the order in which a join sees them.
+    :param split_index: index in the innermost foreach, for every step of its body.
+    :param ubf_context: ``ubf_control`` for the control task of a gang.
+    """
+
+    step: Step
+    run_id: str
+    task_id: str
+    attempt: int
+    max_user_retries: int
+    inputs: tuple[str, ...]
+    split_index: int | None = None
+    ubf_context: str | None = None
+
+
+def init_arguments(manifest: Manifest, run_id: str, parameters: Mapping[str, str]) -> list[str]:
+    """Return the arguments that register a run and store its parameters.
+
+    :param manifest: the compiled flow.
+    :param run_id: Metaflow run id.
+    :param parameters: values by parameter name, in the text form of Metaflow's command line.
+    """
+    return [
+        *manifest.command.top_level,
+        "init",
+        f"--run-id={run_id}",
+        f"--task-id={PARAMETERS_TASK}",
+        *_tags(manifest),
+        *(f"--{name}={value}" for name, value in parameters.items()),
+    ]
+
+
+def step_arguments(manifest: Manifest, call: StepCall) -> list[str]:
+    """Return the arguments that run one task.
+
+    :param manifest: the compiled flow.
+    :param call: which task.
+    """
+    arguments = [
+        *manifest.command.top_level,
+        *(f"--with={spec}" for spec in call.step.with_specs),
+        "step",
+        call.step.name,
+        f"--run-id={call.run_id}",
+        f"--task-id={call.task_id}",
+        f"--retry-count={call.attempt}",
+        f"--max-user-code-retries={call.max_user_retries}",
+        f"--input-paths={join_paths(call.inputs)}",
+        *_tags(manifest),
+    ]
+    if manifest.deployment.namespace is not None:
+        arguments.append(f"--namespace={manifest.deployment.namespace}")
+    if call.split_index is not None:
+        arguments.append(f"--split-index={call.split_index}")
+    if call.ubf_context is not None:
+        arguments.append(f"--ubf-context={call.ubf_context}")
+    return arguments
+
+
+def parameters_path(run_id: str) -> str:
+    """Return the input path of the start step.
+
+    :param run_id: Metaflow run id.
+    """
+    return f"{run_id}/{PARAMETERS_STEP}/{PARAMETERS_TASK}"
+
+
+def join_paths(paths: Iterable[str]) -> str:
+    """Join input paths in the plain form of ``metaflow.util.decompress_list``.
+
+    :param paths: input paths; our ids contain none of its separators.
+    """
+    return ",".join(paths)
+
+
+def _tags(manifest: Manifest) -> list[str]:
+    return [f"--tag={tag}" for tag in manifest.deployment.tags]

@@ -1,0 +1,173 @@
+"""Compiles a flow file in a child process and caches the manifest by the content of the flow's files.
+
+Imports no Metaflow and no user code into the calling process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ..exceptions import FlowCompileError, ManifestError
+from .manifest import SCHEMA_VERSION, SUFFIX, Manifest, decode_manifest, read_manifest
+
+_SOURCE_SUFFIXES = (".py", ".R", ".RDS")
+"""Files that Metaflow packages with a flow (``metaflow.packaging_sys``: default suffixes)."""
+
+_ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
+_TIMEOUT_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileOptions:
+    """How a flow file is compiled.
+
+    :param top_level: options before the subcommand, e.g. ``("--with", "retry", "--production")``.
+    :param name: name of the deployment.
+    :param create: options of ``create``, e.g. ``("--tag", "nightly")``.
+    :param python: interpreter that has the flow's imports.
+    """
+
+    top_level: tuple[str, ...] = ()
+    name: str | None = None
+    create: tuple[str, ...] = ()
+    python: str = "python"
+
+
+def load_manifest(path: Path, options: CompileOptions, cache: Path) -> Manifest:
+    """Return the manifest of a flow file or manifest file.
+
+    :param path: a flow file, or a manifest that ``airflow create`` wrote.
+    :param options: how to compile a flow file.
+    :param cache: folder for compiled manifests.
+    :raises MetaflowProviderError: if the file is gone, does not compile, or is no manifest.
+    """
+    if path.name.endswith(SUFFIX):
+        return read_manifest(path)
+    if not path.is_file():
+        raise FlowCompileError(
+            f"flow file {path} does not exist.", hint="Mend the path in the DAG file, or bring the flow back."
+        )
+    target = cache / "manifests" / f"{_key(path, options)}{SUFFIX}"
+    manifest = _cached(target)
+    if manifest is None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            manifest = _cached(target) or _compile(path, options, target)
+    return manifest
+
+
+def _cached(target: Path) -> Manifest | None:
+    try:
+        manifest = decode_manifest(target.read_bytes(), str(target))
+    except (FileNotFoundError, ManifestError):
+        return None
+    for name, digest in manifest.inputs:
+        file = Path(name)
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            return None
+    if manifest.code.datastore == "local" and not Path(manifest.code.url).exists():
+        return None
+    return manifest
+
+
+def _compile(path: Path, options: CompileOptions, target: Path) -> Manifest:
+    group = ["airflow", *(["--name", options.name] if options.name else [])]
+    command = [
+        options.python,
+        path.name,
+        "--no-pylint",
+        *options.top_level,
+        *group,
+        "create",
+        "--manifest-only",
+        *options.create,
+        str(target.resolve()),
+    ]
+    try:
+        result = subprocess.run(
+            command,
+            cwd=path.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_SECONDS,
+            env=_child_environment(),
+        )
+    except OSError as error:
+        raise FlowCompileError(
+            f"the interpreter {options.python!r} cannot be started ({error.strerror}).", flow=path.name
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise FlowCompileError(f"compiling it took over {_TIMEOUT_SECONDS} s.", flow=path.name) from None
+    if result.returncode != 0:
+        raise FlowCompileError(
+            f"it does not compile:\n{_complaint(result.stdout, result.stderr)}",
+            flow=path.name,
+            step=_step_named(result.stdout + result.stderr),
+            hint=f"\nTry: python {path} airflow create",
+        )
+    return decode_manifest(target.read_bytes(), str(target))
+
+
+def _child_environment() -> dict[str, str]:
+    environment = dict(os.environ)
+    # Airflow often runs as a user without a name; Metaflow refuses to deploy as root or nobody.
+    environment.setdefault("METAFLOW_USER", environment.get("USER") or "airflow")
+    return environment
+
+
+def _complaint(stdout: str, stderr: str) -> str:
+    """Return what went wrong: Metaflow's own message, or the end of a traceback."""
+    lines = [line for line in (stdout + stderr).splitlines() if line.strip()]
+    chatter = re.compile(r"^(Metaflow \S+ executing|Validating your flow|Running pylint|\s+The graph looks|Warning:)")
+    lines = [line for line in lines if not chatter.match(line)]
+    return "\n".join(lines[-15:])
+
+
+def _step_named(text: str) -> str | None:
+    found = re.search(r"[Ss]tep \*?(\w+)\*?", text)
+    return found.group(1) if found else None
+
+
+def _key(path: Path, options: CompileOptions) -> str:
+    """Hash all that the manifest depends on."""
+    digest = hashlib.sha256()
+    facts: Sequence[object] = (SCHEMA_VERSION, options, str(path.resolve()), _versions(), _environment())
+    digest.update(repr(facts).encode())
+    for file in _sources(path.parent):
+        digest.update(f"{file.relative_to(path.parent)}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return f"{path.stem}-{digest.hexdigest()[:32]}"
+
+
+def _environment() -> list[tuple[str, str]]:
+    return sorted((name, value) for name, value in os.environ.items() if name.startswith(_ENVIRONMENT))
+
+
+def _versions() -> list[str]:
+    found = []
+    for name in ("metaflow", "airflow-provider-metaflow"):
+        try:
+            found.append(version(name))
+        except PackageNotFoundError:
+            found.append("none")
+    return found
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name != "__pycache__"
+        )
+        for name in sorted(files):
+            if name.endswith(_SOURCE_SUFFIXES):
+                yield Path(root) / name

@@ -1,0 +1,242 @@
+"""Turns a flow into a manifest, inside Metaflow's own command line. Imports Metaflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..exceptions import FlowCompileError, InvalidOptionError
+from ..graph.model import FlowGraph
+from ..graph.naming import check_name
+from ..graph.validate import validate_graph, validate_local_compute
+from .manifest import CodePackage, Command, Deployment, Manifest
+from .reader import read_graph
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployOptions:
+    """Options of ``create`` that end up in the manifest; see :class:`~.manifest.Deployment`."""
+
+    tags: tuple[str, ...] = ()
+    namespace: str | None = None
+    max_workers: int | None = None
+    workflow_timeout: int | None = None
+    worker_pool: str | None = None
+    is_paused_upon_creation: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Name:
+    """The name of a deployment and what its production token starts with."""
+
+    name: str
+    token_prefix: str
+    is_project: bool
+
+
+def resolve_name(flow_name: str, given: str | None) -> Name:
+    """Return under which name a flow is deployed, with the rules of Metaflow's other deployers.
+
+    :param flow_name: name of the flow.
+    :param given: ``--name``.
+    :raises InvalidOptionError: if the name is not allowed.
+    """
+    import base64
+    from hashlib import sha1
+
+    from metaflow import current
+
+    project = current.get("project_name")
+    if project and given:
+        raise InvalidOptionError(
+            "--name is not supported for @projects.", flow=flow_name, hint="Use --branch instead."
+        )
+    name = current.project_flow_name if project else given or flow_name
+    check_name(name, flow_name)
+    if not project:
+        return Name(name=name, token_prefix=name.lower(), is_project=False)
+    branch = f"{project}.{current.branch_name}".encode()
+    digest = base64.b32encode(sha1(branch, usedforsecurity=False).digest()).decode()[:16]
+    return Name(name=name, token_prefix=f"mfprj-{digest}".lower(), is_project=True)
+
+
+def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions) -> Manifest:
+    """Compile the flow of a Metaflow command line.
+
+    :param obj: state of Metaflow's command line (``click`` context object).
+    :param name: name of the deployment.
+    :param token: production token.
+    :param options: options of ``create``.
+    :raises MetaflowProviderError: if the flow cannot be deployed.
+    """
+    from metaflow.util import get_username
+
+    if not name.is_project:
+        check_name(name.name, obj.flow.name)
+    check_options(obj.flow.name, options)
+    obj.graph = obj.flow._graph
+    graph = read_graph(obj.flow, obj.graph)
+    validate_graph(graph)
+    validate_local_compute(graph, obj.environment.TYPE)
+    deployment = Deployment(
+        name=name.name,
+        owner=get_username(),
+        production_token=token,
+        namespace=options.namespace,
+        tags=options.tags,
+        max_workers=options.max_workers,
+        workflow_timeout=options.workflow_timeout,
+        worker_pool=options.worker_pool,
+        is_paused_upon_creation=options.is_paused_upon_creation,
+    )
+    code = _package(obj)
+    return Manifest(
+        graph=graph,
+        deployment=deployment,
+        code=code,
+        command=_command(obj, graph, deployment, code),
+        inputs=_inputs(obj),
+    )
+
+
+def check_options(flow_name: str, options: DeployOptions) -> None:
+    """Check the values of ``create`` options.
+
+    :param flow_name: flow to name in an error.
+    :param options: the options.
+    :raises InvalidOptionError: naming the option.
+    """
+    from metaflow.exception import MetaflowException
+    from metaflow.tagging_util import validate_tags
+
+    if options.tags:
+        try:
+            validate_tags(options.tags)
+        except MetaflowException as error:
+            raise InvalidOptionError(f"--tag: {error}", flow=flow_name) from None
+    for option in ("max_workers", "workflow_timeout"):
+        value = getattr(options, option)
+        if value is not None and value < 1:
+            raise InvalidOptionError(
+                f"--{option.replace('_', '-')} is {value}; it must be at least 1.", flow=flow_name
+            )
+
+
+def _package(obj: Any) -> CodePackage:
+    from metaflow.package import MetaflowPackage
+
+    obj.package = MetaflowPackage(
+        obj.flow, obj.environment, obj.echo, suffixes=obj.package_suffixes, flow_datastore=None
+    )
+    try:
+        url, sha = obj.flow_datastore.save_data([obj.package.blob], len_hint=1)[0]
+    except OSError as error:
+        raise FlowCompileError(
+            f"the code package cannot be saved in {obj.flow_datastore.datastore_root} ({error.strerror}).",
+            flow=obj.flow.name,
+            hint="Check that the datastore exists and is writable, and that the disk is not full.",
+        ) from error
+    flow_file = Path(sys.argv[0]).resolve()
+    return CodePackage(
+        url=str(Path(url).resolve()) if obj.flow_datastore.TYPE == "local" else url,
+        sha=sha,
+        metadata=obj.package.package_metadata,
+        datastore=obj.flow_datastore.TYPE,
+        flow_file=flow_file.name,
+        flow_dir=str(flow_file.parent),
+    )
+
+
+def _command(obj: Any, graph: FlowGraph, deployment: Deployment, code: CodePackage) -> Command:
+    from metaflow.decorators import flow_decorators
+
+    root = obj.flow_datastore.datastore_root
+    if code.datastore == "local":
+        root = str(Path(root).resolve())
+    flow_options: dict[str, Any] = {}
+    for deco in flow_decorators(obj.flow):
+        flow_options.update(deco.get_top_level_options())
+    top_level = (
+        *_options(flow_options),
+        "--quiet",
+        f"--metadata={obj.metadata.TYPE}",
+        f"--environment={obj.environment.TYPE}",
+        f"--datastore={code.datastore}",
+        f"--datastore-root={root}",
+        f"--event-logger={obj.event_logger.TYPE}",
+        f"--monitor={obj.monitor.TYPE}",
+        "--no-pylint",
+        "--with=orchestrator_internal",
+    )
+    return Command(
+        top_level=top_level,
+        environment=_environment(obj, deployment, code, root),
+        datastore_root=root,
+        metadata=obj.metadata.TYPE,
+    )
+
+
+def _options(values: dict[str, Any]) -> Iterator[str]:
+    """Render options as arguments; ``metaflow.util.dict_to_cli_options`` would quote them for a shell."""
+    for name, value in values.items():
+        for item in value if isinstance(value, (list, tuple, set)) else [value]:
+            if item is True:
+                yield f"--{name.replace('_', '-')}"
+            elif item is not False and item is not None:
+                yield f"--{name.replace('_', '-')}={item}"
+
+
+def _environment(obj: Any, deployment: Deployment, code: CodePackage, root: str) -> dict[str, str]:
+    from metaflow.flowspec import FlowStateItems
+
+    info = dict(obj.environment.get_environment_info())
+    info["flow_name"] = obj.flow.name
+    info["production_token"] = deployment.production_token
+    environment = {
+        "METAFLOW_CODE_URL": code.url,
+        "METAFLOW_CODE_SHA": code.sha,
+        "METAFLOW_CODE_DS": code.datastore,
+        "METAFLOW_CODE_METADATA": code.metadata,
+        "METAFLOW_USER": deployment.owner,
+        "METAFLOW_OWNER": deployment.owner,
+        "METAFLOW_PRODUCTION_TOKEN": deployment.production_token,
+        "METAFLOW_FLOW_NAME": obj.flow.name,
+        "METAFLOW_FLOW_FILENAME": code.flow_file,
+        "METAFLOW_VERSION": json.dumps(info, sort_keys=True),
+        "METAFLOW_DEFAULT_DATASTORE": code.datastore,
+        "METAFLOW_DEFAULT_METADATA": obj.metadata.TYPE,
+        **obj.metadata.get_runtime_environment("airflow"),
+    }
+    if code.datastore == "local" or obj.metadata.TYPE == "local":
+        # The client and local metadata find the runs by the parent of the datastore's folder.
+        environment["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = _local_root(root, code)
+    configs = obj.flow._flow_state[FlowStateItems.CONFIGS]
+    if configs:
+        keys = {name: f"kv.{name}" for name in sorted(configs)}
+        environment["METAFLOW_FLOW_CONFIG_VALUE"] = json.dumps(keys)
+    return {name: str(value) for name, value in environment.items() if value is not None}
+
+
+def _local_root(root: str, code: CodePackage) -> str:
+    from metaflow.plugins.datastores.local_storage import LocalStorage
+
+    if code.datastore != "local":
+        root = LocalStorage.get_datastore_root_from_config(lambda *_, **__: None) or os.getcwd()
+    return str(Path(root).resolve().parent)
+
+
+def _inputs(obj: Any) -> tuple[tuple[str, str], ...]:
+    """Return the config files that the flow reads by default, with hashes, so that a change recompiles it."""
+    import hashlib
+
+    found: dict[str, str] = {}
+    for _, parameter in obj.flow._get_parameters():
+        default = parameter.kwargs.get("default") if parameter.IS_CONFIG_PARAMETER else None
+        path = Path(default).resolve() if isinstance(default, str) else None
+        if path is not None and path.is_file():
+            found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return tuple(sorted(found.items()))

@@ -1,0 +1,199 @@
+"""The manifest: one JSON document that holds all that an orchestrator must know of a deployed flow.
+
+Versions of the format:
+
+* 1 (0.1.0): first release.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..exceptions import ManifestError
+from ..graph.model import FlowGraph
+from ..graph.validate import validate_graph
+
+SCHEMA_VERSION = 1
+SUFFIX = ".metaflow.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Who deployed the flow under which name, and with which options of ``create``.
+
+    :param name: name of the deployment; the DAG id on Airflow.
+    :param owner: user who deployed it.
+    :param production_token: token of the production namespace.
+    :param namespace: ``--namespace``, when it was given.
+    :param tags: ``--tag`` values.
+    :param max_workers: upper limit of tasks that run at a time.
+    :param workflow_timeout: limit of a whole run, in seconds.
+    :param worker_pool: Airflow pool of all steps.
+    :param is_paused_upon_creation: None leaves it to Airflow's configuration.
+    """
+
+    name: str
+    owner: str
+    production_token: str
+    namespace: str | None = None
+    tags: tuple[str, ...] = ()
+    max_workers: int | None = None
+    workflow_timeout: int | None = None
+    worker_pool: str | None = None
+    is_paused_upon_creation: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodePackage:
+    """The code package that Metaflow made, content-addressed in the datastore.
+
+    :param url: where it is.
+    :param sha: hash of its content.
+    :param metadata: JSON text by which Metaflow knows how to unpack it.
+    :param datastore: type of the datastore.
+    :param flow_file: name of the flow file inside the package.
+    :param flow_dir: folder of the flow file at deploy time; files beside the flow that the package leaves out
+        are looked for there.
+    """
+
+    url: str
+    sha: str
+    metadata: str
+    datastore: str
+    flow_file: str
+    flow_dir: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What all commands of the flow have in common.
+
+    :param top_level: options before the subcommand.
+    :param environment: variables of every task, e.g. ``METAFLOW_OWNER``; no secrets.
+    :param datastore_root: root of the datastore.
+    :param metadata: type of the metadata provider.
+    """
+
+    top_level: tuple[str, ...]
+    environment: dict[str, str]
+    datastore_root: str
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A compiled flow.
+
+    :param graph: the flow itself.
+    :param deployment: identity and options.
+    :param code: the code package.
+    :param command: shared part of the commands.
+    :param inputs: files beside the code that the compiler read (config files), with the hash of their content.
+    """
+
+    graph: FlowGraph
+    deployment: Deployment
+    code: CodePackage
+    command: Command
+    inputs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Document:
+    schema_version: int
+    digest: str
+    manifest: msgspec.Raw
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the manifest as JSON; equal manifests give equal bytes.
+
+    :param manifest: a compiled flow.
+    """
+    body = msgspec.json.encode(manifest, order="sorted")
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "digest": hashlib.sha256(body).hexdigest(),
+        "manifest": msgspec.Raw(body),
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def decode_manifest(data: bytes, source: str) -> Manifest:
+    """Return the manifest that the JSON text holds.
+
+    :param data: what :func:`encode_manifest` made.
+    :param source: what to call the text in an error, e.g. its file name.
+    :raises ManifestError: if it is cut short, was edited, or is of another version.
+    """
+    try:
+        version = msgspec.json.decode(data, type=dict[str, Any]).get("schema_version")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"manifest {source} is cut short or not JSON ({error}).", hint=_RECREATE) from None
+    if version != SCHEMA_VERSION:
+        raise ManifestError(
+            f"manifest {source} has format version {version!r}; this release reads version {SCHEMA_VERSION}.",
+            hint="Install the release of airflow-provider-metaflow that wrote it, or run `airflow create` again.",
+        )
+    try:
+        document = msgspec.json.decode(data, type=_Document)
+        manifest = msgspec.json.decode(document.manifest, type=Manifest)
+    except msgspec.ValidationError as error:
+        raise ManifestError(f"manifest {source} is damaged: {error}.", hint=_RECREATE) from None
+    if hashlib.sha256(msgspec.json.encode(manifest, order="sorted")).hexdigest() != document.digest:
+        raise ManifestError(
+            f"manifest {source} was edited after it was written.",
+            flow=manifest.graph.name,
+            hint="Change the flow or the arguments of MetaflowDag instead, and run `airflow create` again.",
+        )
+    validate_graph(manifest.graph)
+    return manifest
+
+
+_RECREATE = "Run `python FLOW.py airflow create` again."
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest file.
+
+    :param path: the file.
+    :raises ManifestError: if it is missing or unreadable; see :func:`decode_manifest`.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ManifestError(
+            f"manifest {path} cannot be read ({error.strerror}).", hint=_RECREATE
+        ) from None
+    return decode_manifest(data, str(path))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees either the old content or the new one, never a part.
+
+    :param path: the file; its folder is made if missing.
+    :param data: the content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise

@@ -1,0 +1,105 @@
+"""Production tokens: proof of the right to deploy again under a name. Imports Metaflow.
+
+Same rules and wording as Metaflow's other deployers; unlike its own Airflow group, a token that was given or newly
+generated is remembered.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from ..exceptions import InvalidOptionError
+from .deploy import Name
+
+_STORE = "mf.airflow"
+"""Folder of the datastore that Metaflow's own Airflow group uses, so that its tokens are honoured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenOptions:
+    """``--authorize``, ``--new-token`` and ``--generate-new-token`` of ``create``."""
+
+    authorize: str | None = None
+    given: str | None = None
+    generate: bool = False
+
+
+def resolve_token(obj: Any, name: Name, options: TokenOptions) -> str:
+    """Return the production token of a deployment, and remember it.
+
+    :param obj: state of Metaflow's command line.
+    :param name: the deployment.
+    :param options: what the user asked for.
+    :raises InvalidOptionError: if somebody else deployed the name and the token does not match.
+    """
+    from metaflow.plugins.aws.step_functions.production_token import load_token, store_token
+    from metaflow.util import get_username
+
+    storage = obj.flow_datastore._storage_impl
+    owner, previous = _load(storage, name.name)
+    if previous is not None:
+        presented = _bare(options.authorize) or load_token(name.token_prefix)
+        if owner != get_username() and presented != previous:
+            raise InvalidOptionError(
+                f"{name.name} was deployed to Airflow by the user {owner}; their production token is needed to "
+                "deploy a new version.",
+                flow=obj.flow.name,
+                hint="Ask them for it and call `airflow create --authorize TOKEN`.",
+            )
+    token = _choose(obj, name, options, previous)
+    if (owner, previous) != (get_username(), token):
+        _save(storage, name.name, get_username(), token)
+    store_token(name.token_prefix, token)
+    return token
+
+
+def _choose(obj: Any, name: Name, options: TokenOptions, previous: str | None) -> str:
+    from metaflow.plugins.aws.step_functions.production_token import new_token
+
+    given = _bare(options.given)
+    if given and name.is_project:
+        raise InvalidOptionError(
+            "--new-token is not supported for @projects.",
+            flow=obj.flow.name,
+            hint="Use --generate-new-token to create a new token.",
+        )
+    if given:
+        return given
+    if previous is not None and not options.generate:
+        return previous
+    generated = new_token(name.token_prefix, previous)
+    if generated is None:
+        raise InvalidOptionError(
+            "--generate-new-token is not supported after using --new-token.",
+            flow=obj.flow.name,
+            hint="Use --new-token to make a new namespace.",
+        )
+    return str(generated)
+
+
+def _bare(token: str | None) -> str | None:
+    return token.removeprefix("production:") if token else None
+
+
+def _path(name: str) -> str:
+    return f"{_STORE}/{name}"
+
+
+def _load(storage: Any, name: str) -> tuple[str | None, str | None]:
+    if not storage.is_file([_path(name)])[0]:
+        return None, None
+    with storage.load_bytes([_path(name)]) as results:
+        for _, path, _ in results:
+            if path is not None:
+                with open(path, encoding="utf-8") as file:  # noqa: PTH123  (a path of Metaflow's own)
+                    data = json.load(file)
+                return data["owner"], data["production_token"]
+    return None, None
+
+
+def _save(storage: Any, name: str, owner: str, token: str) -> None:
+    data = json.dumps({"production_token": token, "owner": owner}).encode()
+    storage.save_bytes([(_path(name), BytesIO(data))], overwrite=True)

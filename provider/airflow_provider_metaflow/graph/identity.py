@@ -1,0 +1,72 @@
+"""Run ids, task ids and attempts: computed from positions in the graph, never carried along.
+
+Rules of Metaflow (``metaflow.metadata_provider``): an id that parses as an integer is taken for one that the metadata
+service has issued and never gets registered, and ``/ , : !`` are the separators of input paths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+MAX_ATTEMPTS = 6
+"""Attempts that Metaflow allows for one task id (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
+
+PARAMETERS_STEP = "_parameters"
+PARAMETERS_TASK = "t-params"
+
+
+def run_id(prefix: str, *parts: str) -> str:
+    """Return the Metaflow run id of an orchestrator's run.
+
+    :param prefix: short name of the orchestrator, e.g. ``airflow``.
+    :param parts: what makes the run unique there, e.g. DAG id and DAG run id. Hashed, since they may hold
+        characters that Metaflow's input paths cannot.
+    """
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return f"{prefix}-{digest[:16]}"
+
+
+def task_id(index_path: tuple[int, ...] = (), *, iteration: int = 0, generation: int = 0) -> str:
+    """Return the id of a task within its run and step, e.g. ``t``, ``t-3-0``, ``t-3-r2``, ``t-g1``.
+
+    :param index_path: index in every enclosing foreach, outermost first.
+    :param iteration: 0-based iteration of a recursive switch.
+    :param generation: how often the six attempts that Metaflow allows were used up.
+    """
+    text = "-".join(["t", *map(str, index_path)])
+    if iteration:
+        text += f"-r{iteration}"
+    if generation:
+        text += f"-g{generation}"
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of a Metaflow task, as derived from a scheduler's ever growing count of tries.
+
+    :param generation: which task id (see :func:`task_id`).
+    :param number: 0-based attempt of that task id, for ``--retry-count``.
+    :param max_user_retries: for ``--max-user-code-retries``: attempts up to this one run user code.
+    """
+
+    generation: int
+    number: int
+    max_user_retries: int
+
+
+def attempt_of(tries: int, *, tries_left: int, error_retries: int) -> Attempt:
+    """Derive the attempt to make from a scheduler's counters.
+
+    :param tries: how many tries came before this one, over all clears.
+    :param tries_left: how many retries the scheduler would still grant after this try.
+    :param error_retries: how many of them are for a fallback (``@catch``) only.
+    """
+    generation, number = divmod(tries, MAX_ATTEMPTS)
+    # Negative once only fallbacks are left; -1 makes even attempt 0 of a new generation a fallback.
+    return Attempt(
+        generation=generation,
+        number=number,
+        max_user_retries=max(number + tries_left - error_retries, -1),
+    )

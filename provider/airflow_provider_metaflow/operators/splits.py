@@ -1,0 +1,48 @@
+"""The operator that flattens the splits of a nested foreach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from .. import settings
+from .contexts import split_contexts
+from .outcome import XCOM_KEY, InstanceOutcome
+
+
+class MetaflowSplitsOperator(BaseOperator):
+    """List the index contexts of a foreach that is itself in a foreach; runs no Metaflow task.
+
+    :param foreach_task_id: Airflow task id of the foreach step.
+    """
+
+    ui_color = "#f4f4f4"
+
+    def __init__(self, *, foreach_task_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.foreach_task_id = foreach_task_id
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Return the contexts, in split order.
+
+        :param context: Airflow's task context.
+        """
+        ti: Any = context["ti"]
+        states = ti.get_task_states(
+            dag_id=ti.dag_id, task_ids=[self.foreach_task_id], run_ids=[ti.run_id]
+        ).get(ti.run_id, {})
+        alive = sorted(
+            int(name.rsplit("_", 1)[1]) for name, state in states.items() if str(state) == "success"
+        )
+        pulled = ti.xcom_pull(task_ids=[self.foreach_task_id], key=XCOM_KEY, map_indexes=alive)
+        splits = [
+            (task.path, task.num_splits or 0, task.values, index)
+            for index, data in zip(alive, pulled, strict=True)
+            if data is not None
+            for task in InstanceOutcome.from_json(data).tasks
+        ]
+        if not splits:
+            raise AirflowSkipException("No foreach was executed: the flow took another branch.")
+        return split_contexts(splits, settings.max_map_length())

@@ -1,0 +1,143 @@
+"""The view that a task instance has of its run: XComs, states, and results in the datastore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..graph.identity import task_id
+from ..graph.model import FlowGraph, Step
+from .contexts import IndexPath, context_items, map_indexes_under
+from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
+
+_FEW = 32
+"""Up to so many task instances are asked one by one; more are read in one request for all."""
+
+_GENERATIONS = 4
+
+Probe = Callable[[str, Sequence[str]], list[dict[str, Any] | None]]
+
+
+class AirflowRunView:
+    """Reads the rest of a run through the Task SDK.
+
+    :param graph: the flow.
+    :param step: step of this task instance.
+    :param ti: this task instance.
+    :param airflow_id: function from a step's or splits task's name to its Airflow task id.
+    :param contexts_of: function from a foreach step to the task that lists its contexts.
+    :param probe: reads outcome documents from the datastore: step, task ids.
+    """
+
+    def __init__(
+        self,
+        graph: FlowGraph,
+        step: Step,
+        ti: Any,
+        *,
+        airflow_id: Callable[[str], str],
+        contexts_of: Callable[[Step], str],
+        probe: Probe,
+    ) -> None:
+        self._graph, self._step, self._ti = graph, step, ti
+        self._airflow_id, self._contexts_of, self._probe = airflow_id, contexts_of, probe
+        self._seen: dict[str, InstanceOutcome] = {}
+        self._own: dict[str, Any] | None = None
+
+    def own_context(self) -> dict[str, Any]:
+        """Return the index context of this task instance."""
+        if self._own is None:
+            if self._step.foreach_path:
+                self._own = self._contexts(self._step.foreach_path[-1])[self._ti.map_index]
+            else:
+                self._own = {"items": [[]], "parents": [], "label": ""}
+        return self._own
+
+    def items(self) -> list[IndexPath]:
+        """Return the index paths of the Metaflow tasks of this task instance."""
+        return context_items(self.own_context())
+
+    def any_instance(self) -> InstanceOutcome | None:
+        """Return some outcome that was read, for what all of a run have in common."""
+        return next(iter(self._seen.values()), None)
+
+    def outcomes(self, parent: Step) -> dict[IndexPath, TaskOutcome]:
+        """Return the outcomes of those tasks of a step that concern this task instance.
+
+        :param parent: the step.
+        """
+        indexes = self._map_indexes(parent)
+        if indexes is None or len(indexes) > _FEW:
+            pulled = self._pull_all(parent)
+        else:
+            pulled = self._ti.xcom_pull(
+                task_ids=[self._airflow_id(parent.name)], key=XCOM_KEY, map_indexes=indexes
+            )
+        found = {}
+        for data in pulled:
+            if data is None:
+                continue
+            instance = InstanceOutcome.from_json(data)
+            self._seen[parent.name] = instance
+            found.update({task.path: task for task in instance.tasks})
+        return found
+
+    def succeeded(self, parents: Sequence[Step]) -> dict[str, bool]:
+        """Tell for each step whether one of its task instances that concern this one succeeded.
+
+        :param parents: the steps.
+        """
+        by_id = {self._airflow_id(parent.name): parent for parent in parents}
+        states: Mapping[str, Any] = self._ti.get_task_states(
+            dag_id=self._ti.dag_id, task_ids=list(by_id), run_ids=[self._ti.run_id]
+        ).get(self._ti.run_id, {})
+        result = {}
+        for airflow_id, parent in by_id.items():
+            indexes = self._map_indexes(parent)
+            if parent.foreach_path:
+                names = (
+                    [key for key in states if key.startswith(f"{airflow_id}_")]
+                    if indexes is None
+                    else [f"{airflow_id}_{index}" for index in indexes]
+                )
+            else:
+                names = [airflow_id]
+            result[parent.name] = any(str(states.get(name)) == "success" for name in names)
+        return result
+
+    def stored(self, parent: Step, paths: Sequence[IndexPath]) -> dict[IndexPath, TaskOutcome]:
+        """Return outcomes of finished tasks from the datastore.
+
+        :param parent: the step.
+        :param paths: index paths of its tasks.
+        """
+        ids = [task_id(path, generation=g) for path in paths for g in reversed(range(_GENERATIONS))]
+        documents = iter(self._probe(parent.name, ids))
+        found = {}
+        for path in paths:
+            candidates = [next(documents) for _ in range(_GENERATIONS)]
+            document = next((one for one in candidates if one is not None), None)
+            if document is not None:
+                found[path] = TaskOutcome.from_document(path, document)
+        return found
+
+    def _contexts(self, foreach: str) -> list[dict[str, Any]]:
+        source = self._airflow_id(self._contexts_of(self._graph.step(foreach)))
+        contexts: list[dict[str, Any]] = self._ti.xcom_pull(task_ids=source, map_indexes=None)
+        return contexts
+
+    def _map_indexes(self, parent: Step) -> list[int] | None:
+        """Return the map indexes of the task instances that concern this one; None for all."""
+        if not parent.foreach_path:
+            return [-1]
+        if parent.foreach_path == self._step.foreach_path:
+            return [self._ti.map_index]
+        if len(parent.foreach_path) < len(self._step.foreach_path):
+            return list(self.own_context()["parents"])
+        if not self._step.foreach_path:
+            return None
+        return map_indexes_under(self._contexts(parent.foreach_path[-1]), self.items())
+
+    def _pull_all(self, parent: Step) -> list[Any]:
+        pulled = self._ti.xcom_pull(task_ids=[self._airflow_id(parent.name)], key=XCOM_KEY)
+        return list(pulled) if pulled is not None else []

@@ -1,0 +1,188 @@
+"""``python flow.py airflow …``: deploy a flow to Airflow 3. Loaded only when the group is used."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from pathlib import Path
+
+from metaflow import parameters
+from metaflow._vendor import click
+from metaflow.exception import MetaflowException
+from metaflow.metaflow_config_funcs import from_conf
+
+from airflow_provider_metaflow.exceptions import MetaflowProviderError
+from airflow_provider_metaflow.flow import dag_file
+from airflow_provider_metaflow.flow.deploy import DeployOptions, compile_manifest, resolve_name
+from airflow_provider_metaflow.flow.manifest import encode_manifest, write_atomically
+from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
+
+
+class AirflowError(MetaflowException):
+    headline = "Airflow deployment failed"
+
+
+def plain_errors(command):
+    """Show our errors as Metaflow shows its own: a headline and a message, no traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except MetaflowProviderError as error:
+            raise AirflowError(str(error)) from None
+
+    return wrapped
+
+
+@click.group()
+def cli():
+    pass
+
+
+@cli.group(help="Commands related to Airflow.")
+@click.option("--name", default=None, type=str, help="Airflow DAG id. The flow name is used by default.")
+@click.pass_obj
+@plain_errors
+def airflow(obj, name=None):
+    obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
+    obj.airflow_name = resolve_name(obj.flow.name, name)
+
+
+def create_options(command):
+    """Add the options that decide how a flow is deployed."""
+    options = [
+        click.option(
+            "--tag",
+            "tags",
+            multiple=True,
+            help="Annotate all objects produced by the runs, and the DAG, with the given tag. You can specify "
+            "this option multiple times to attach multiple tags.",
+        ),
+        click.option(
+            "--namespace",
+            "user_namespace",
+            default=None,
+            help="Change the namespace from the default (the production token) to the given tag.",
+        ),
+        click.option(
+            "--max-workers",
+            default=100,
+            show_default=True,
+            type=int,
+            help="Maximum number of tasks of a run that run in parallel.",
+        ),
+        click.option(
+            "--workflow-timeout", default=None, type=int, help="Timeout of a run in seconds, however it was started."
+        ),
+        click.option("--worker-pool", default=None, help="Airflow pool of all steps."),
+        click.option(
+            "--is-paused-upon-creation/--no-is-paused-upon-creation",
+            default=None,
+            is_flag=True,
+            help="Whether the DAG is paused when Airflow first sees it; default: as Airflow is configured.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def token_options(command):
+    """Add the options about production tokens."""
+    options = [
+        click.option(
+            "--authorize",
+            default=None,
+            help="Authorize using this production token. You need this when you are re-deploying an existing flow "
+            "for the first time. The token is cached in METAFLOW_HOME, so you only need to specify this once.",
+        ),
+        click.option(
+            "--generate-new-token",
+            is_flag=True,
+            help="Generate a new production token for this flow. This will move the production flow to a new "
+            "namespace.",
+        ),
+        click.option(
+            "--new-token",
+            "given_token",
+            default=None,
+            help="Use the given production token for this flow. This will move the production flow to the given "
+            "namespace.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@airflow.command(help="Deploy a new version of this flow to Airflow: write a DAG file and its manifest.")
+@click.argument("file", required=False)
+@token_options
+@create_options
+@click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE and no DAG file.")
+@click.pass_obj
+@plain_errors
+def create(
+    obj, file, authorize, generate_new_token, given_token, manifest_only, **options
+):
+    tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
+    if manifest_only:
+        manifest = _compile(obj, tokens, options)
+        write_atomically(Path(file), encode_manifest(manifest))
+        return
+    target = dag_file.target_file(
+        obj.airflow_name.name, file, from_conf("AIRFLOW_DAGS_FOLDER"), os.environ, sys.argv[0]
+    )
+    obj.echo("Deploying *%s* to Airflow..." % obj.airflow_name.name, bold=True)
+    manifest = _compile(obj, tokens, options)
+    for line in dag_file.write(target, manifest):
+        obj.echo(line)
+    obj.echo("The namespace of this production flow is")
+    obj.echo("    production:%s" % manifest.deployment.production_token, fg="green")
+    obj.echo(
+        "DAG *%s* of flow *%s* was written to %s." % (manifest.deployment.name, obj.flow.name, target), bold=True
+    )
+
+
+def _compile(obj, tokens, options):
+    deploy_options = DeployOptions(
+        tags=tuple(options["tags"]),
+        namespace=options["user_namespace"],
+        max_workers=options["max_workers"],
+        workflow_timeout=options["workflow_timeout"],
+        worker_pool=options["worker_pool"],
+        is_paused_upon_creation=options["is_paused_upon_creation"],
+    )
+    token = resolve_token(obj, obj.airflow_name, tokens)
+    manifest = compile_manifest(obj, obj.airflow_name, token, deploy_options)
+    for warning in dag_file.warnings(manifest):
+        print(f"Warning: {warning}", file=sys.stderr)
+    return manifest
+
+
+@parameters.add_custom_parameters(deploy_mode=False)
+@airflow.command(help="Run this flow once on an Airflow of its own, exactly as it would be deployed.")
+@token_options
+@create_options
+@click.option(
+    "--home",
+    default=None,
+    type=click.Path(file_okay=False),
+    help="Folder of that Airflow; kept when given, else a temporary one.",
+)
+@click.pass_obj
+@plain_errors
+def test(obj, authorize, generate_new_token, given_token, home, **options):
+    from airflow_provider_metaflow.embedded.trial import run_once
+
+    tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
+    manifest = _compile(obj, tokens, options)
+    values = {}
+    for _, parameter in obj.flow._get_parameters():
+        value = options.get(parameter.name.replace("-", "_").lower())
+        if not parameter.IS_CONFIG_PARAMETER and value is not None:
+            values[parameter.name] = value(return_str=True) if callable(value) else value
+    if not run_once(manifest, values, home):
+        raise AirflowError("The run of *%s* failed." % manifest.deployment.name)

@@ -1,0 +1,103 @@
+"""The step decorator by which an orchestrator learns how a task ended."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from metaflow.decorators import StepDecorator
+from metaflow.metadata_provider import MetaDatum
+
+OUTCOME_VARIABLE = "METAFLOW_ORCHESTRATOR_OUTCOME"
+"""Environment variable with the path that the outcome document goes to."""
+
+LINKS_VARIABLE = "METAFLOW_ORCHESTRATOR_LINKS"
+"""Environment variable with a JSON object of metadata that link the task to the orchestrator's run."""
+
+
+class OrchestratorInternalDecorator(StepDecorator):
+    """Write the outcome document, link the task to its orchestrator, and keep attempts contiguous."""
+
+    name = "orchestrator_internal"
+
+    def step_init(self, flow, graph, step_name, decorators, environment, flow_datastore, logger):
+        """Keep what the later hooks need; called by Metaflow in every process."""
+        self._flow_datastore = flow_datastore
+        self._writes_outcome = True
+
+    def task_pre_step(
+        self,
+        step_name,
+        task_datastore,
+        metadata,
+        run_id,
+        task_id,
+        flow,
+        graph,
+        retry_count,
+        max_user_code_retries,
+        ubf_context,
+        inputs,
+    ):
+        """Fill gaps in the attempts and register links; called by Metaflow before user code."""
+        self._run_id, self._task_id = run_id, task_id
+        # The workers of a local gang inherit the environment of their control task, which alone reports.
+        self._writes_outcome = ubf_context != "ubf_task"
+        fill_attempt_gaps(self._flow_datastore, run_id, step_name, task_id, retry_count)
+        links = json.loads(os.environ.get(LINKS_VARIABLE) or "{}")
+        if links:
+            metadata.register_metadata(
+                run_id,
+                step_name,
+                task_id,
+                [
+                    MetaDatum(field=name, value=value, type=name, tags=["attempt_id:%d" % retry_count])
+                    for name, value in sorted(links.items())
+                ],
+            )
+
+    def task_finished(self, step_name, flow, graph, is_task_ok, retry_count, max_user_code_retries):
+        """Write the outcome document of a task that succeeded; its result is durable by now."""
+        path = os.environ.get(OUTCOME_VARIABLE)
+        if not path or not is_task_ok or not self._writes_outcome:
+            return
+        outcome = describe_outcome(lambda name: getattr(flow, name, None), self._task_id, retry_count)
+        temporary = "%s.%d" % (path, os.getpid())
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(outcome, file)
+        os.replace(temporary, path)
+
+
+def describe_outcome(artifact, task_id, attempt):
+    """Return the outcome document of a finished task.
+
+    :param artifact: function from the name of an internal artifact to its value or None.
+    :param task_id: Metaflow task id.
+    :param attempt: the attempt that succeeded.
+    """
+    transition = artifact("_transition")
+    outcome = {"task_id": task_id, "attempt": attempt, "next": list(transition[0]) if transition else []}
+    if transition and transition[1] == "_parallel_ubf_iter":
+        outcome["num_parallel"] = getattr(artifact("_parallel_ubf_iter"), "num_parallel", None)
+    elif transition and transition[1]:
+        outcome["num_splits"] = artifact("_foreach_num_splits")
+        values = artifact("_foreach_values")
+        if values:
+            outcome["values"] = [str(value) for value in values]
+    mappers = [path.rsplit("/", 1)[-1] for path in artifact("_control_mapper_tasks") or ()]
+    # A later step sees the list of the gang before it; only the control task stands in its own.
+    if task_id in mappers:
+        outcome["gang"] = mappers
+    return outcome
+
+
+def fill_attempt_gaps(flow_datastore, run_id, step_name, task_id, attempt):
+    """Mark earlier attempts that never reached Metaflow as started.
+
+    A reader of one task looks for attempts 0, 1, ... and stops at the first one missing, so a gap would serve the
+    artifacts of an older attempt (measured on Metaflow 2.19.39).
+    """
+    for number in range(attempt):
+        earlier = flow_datastore.get_task_datastore(run_id, step_name, task_id, attempt=number, mode="w")
+        if not earlier.has_metadata("attempt", add_attempt=True):
+            earlier.init_task()
