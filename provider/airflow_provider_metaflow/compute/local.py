@@ -172,9 +172,14 @@ class LocalCompute:
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="metaflow-task-")
         code = self.code
+        path = os.environ.get("PATH", os.defpath)
+        if call.step.gang:
+            # Metaflow starts the other nodes of a local gang as `python`.
+            path = f"{Path(self.python).parent}{os.pathsep}{path}"
         return step_environment(
             {
                 **os.environ,
+                "PATH": path,
                 **self.variables,
                 **dict(call.step.environment),
                 **self.manifest.command.environment,

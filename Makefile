@@ -1,0 +1,36 @@
+# `make demo` and `make test` do all the set-up on a fresh machine; see README.md.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+CONSTRAINTS = constraints/constraints.txt
+
+.PHONY: demo test lint lock clean
+
+demo: $(VENV)/.demo
+	@$(BIN)/python -m airflow_provider_metaflow.embedded.demo
+
+test: $(VENV)/.test
+	@scripts/postgres.sh
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check provider adapters tests benchmarks dags_examples
+	$(BIN)/ruff format --check provider adapters
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+
+$(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
+	@scripts/venv.sh "$(PYTHON)" "$(VENV)"
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[airflow]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --requirement constraints/test.in
+	@touch $@
+
+# Pin what is installed now, after the tests have passed with it.
+lock: $(VENV)/.test
+	$(BIN)/python -m pip freeze --exclude-editable --exclude airflow-provider-metaflow > $(CONSTRAINTS)
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,47 @@
+"""Fixtures that all tests share. The scheduler tests use one Airflow, started once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Airflow or Metaflow: nothing of the user's own is read or written.
+_HOME = Path(tempfile.mkdtemp(prefix="metaflow-tests-"))
+os.environ["AIRFLOW_HOME"] = str(_HOME / "unit-airflow")
+os.environ["METAFLOW_HOME"] = str(_HOME / "metaflow-config")
+os.environ["METAFLOW_USER"] = "tester"
+os.environ["AIRFLOW__METAFLOW__CACHE_FOLDER"] = str(_HOME / "cache")
+for name in list(os.environ):
+    if name.startswith(("METAFLOW_DATASTORE", "METAFLOW_DEFAULT", "METAFLOW_SERVICE")):
+        del os.environ[name]
+
+FLOWS = Path(__file__).parent / "flows"
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def flows() -> Path:
+    """Folder of the flow files, one graph shape each."""
+    return FLOWS
+
+
+@pytest.fixture(scope="session")
+def airflow(request: pytest.FixtureRequest) -> Iterator["SharedAirflow"]:
+    """The shared Airflow: PostgreSQL, LocalExecutor, and all processes real."""
+    from .support.airflow import SharedAirflow, shared_airflow
+
+    with shared_airflow(_HOME / "airflow") as started:
+        yield started
+        if request.session.testsfailed:
+            kept = Path(tempfile.gettempdir()) / "metaflow-tests-failed-airflow"
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(_HOME / "airflow", kept, ignore=shutil.ignore_patterns("metaflow", ".metaflow"))
+            print(f"\nLogs of the failed session's Airflow: {kept}")

@@ -1,0 +1,60 @@
+"""Every graph shape runs on a real Airflow with the artifacts of a local run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ..support.airflow import FlowRun, SharedAirflow
+from ..support.results import artifacts, run_locally
+
+pytestmark = pytest.mark.scheduler
+
+# Shape, flow, parameters.
+SHAPES: list[tuple[str, str, dict[str, object]]] = [
+    ("linear", "LinearFlow", {}),
+    ("single_step", "SingleStepFlow", {}),
+    ("custom_names", "CustomNamesFlow", {}),
+    ("static_split", "StaticSplitFlow", {}),
+    ("foreach", "ForeachFlow", {}),
+    ("nested_foreach", "NestedForeachFlow", {}),
+    ("split_in_foreach", "SplitInForeachFlow", {}),
+    ("foreach_in_split", "ForeachInSplitFlow", {}),
+    ("switch", "SwitchFlow", {"route": "long"}),
+    ("switch", "SwitchFlow", {"route": "short"}),
+    ("switch", "SwitchFlow", {"route": "leave"}),
+    ("switch_in_foreach", "SwitchInForeachFlow", {}),
+    ("switch_in_split", "SwitchInSplitFlow", {"wide": True}),
+    ("switch_in_split", "SwitchInSplitFlow", {"wide": False}),
+    ("recursion", "RecursionFlow", {}),
+    ("parallel", "ParallelFlow", {}),
+]
+IDS = ["-".join([shape, *map(str, conf.values())]) for shape, _, conf in SHAPES]
+
+
+@pytest.fixture(scope="module")
+def shape_runs(airflow: SharedAirflow, flows: Path) -> dict[str, FlowRun]:
+    """All shapes, started at once."""
+    for shape in dict.fromkeys(shape for shape, _, _ in SHAPES):
+        airflow.create(flows / f"{shape}.py")
+    return {
+        name: airflow.start(flow, flow, conf) for name, (_, flow, conf) in zip(IDS, SHAPES, strict=True)
+    }
+
+
+@pytest.mark.parametrize(("name", "shape", "conf"), [(i, s, c) for i, (s, _, c) in zip(IDS, SHAPES, strict=True)], ids=IDS)
+def test_a_shape_produces_the_artifacts_of_a_local_run(
+    shape_runs: dict[str, FlowRun], flows: Path, tmp_path: Path, name: str, shape: str, conf: dict[str, object]
+) -> None:
+    run = shape_runs[name]
+    run.wait()
+    arguments = [f"--{key}={value}" for key, value in conf.items()]
+    local = run_locally(flows / f"{shape}.py", tmp_path, *arguments)
+    assert run.artifacts() == artifacts(tmp_path, run.flow, local)
+
+
+def test_a_foreach_join_sees_its_inputs_in_split_order_whatever_case_each_took(shape_runs: dict[str, FlowRun]) -> None:
+    run = shape_runs["switch_in_foreach"]
+    run.wait()
+    assert "order: even0,odd1+,[0, 2],even3,odd4+,[0, 5, 10, 15, 20]" in run.log("collect")

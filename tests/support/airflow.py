@@ -1,0 +1,137 @@
+"""The Airflow that the scheduler tests share, and how a test runs a flow on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_metaflow.embedded import runs
+from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow
+from airflow_provider_metaflow.operators.step import metaflow_run_id
+
+from .postgres import postgres
+from .results import Results, artifacts
+
+
+@dataclass
+class FlowRun:
+    """One run of a flow on the shared Airflow."""
+
+    airflow: SharedAirflow
+    flow: str
+    dag_id: str
+    dag_run_id: str
+    id_prefix: str = ""
+
+    @property
+    def run_id(self) -> str:
+        return metaflow_run_id(self.dag_id, self.dag_run_id, self.id_prefix)
+
+    def wait(self, timeout: float = 600, expect: str | None = "success") -> str:
+        state = runs.wait_for_run(self.airflow.server, self.dag_id, self.dag_run_id, timeout=timeout)
+        if expect and state != expect:
+            raise AssertionError(f"{self.dag_id} ended as {state}, not {expect}:\n{self.explain()}")
+        return state
+
+    def instances(self) -> dict[tuple[str, int], runs.TaskInstance]:
+        found = runs.task_instances(self.airflow.server, self.dag_id, self.dag_run_id)
+        return {(one.task_id, one.map_index): one for one in found}
+
+    def states(self) -> dict[str, set[str | None]]:
+        states: dict[str, set[str | None]] = {}
+        for (task_id, _), one in self.instances().items():
+            states.setdefault(task_id, set()).add(one.state)
+        return states
+
+    def log(self, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
+        return runs.task_log(
+            self.airflow.server, self.dag_id, self.dag_run_id, task_id, try_number=try_number, map_index=map_index
+        )
+
+    def artifacts(self) -> Results:
+        return artifacts(self.airflow.sysroot, self.flow, self.run_id)
+
+    def clear(self, **body: Any) -> None:
+        self.airflow.server.request(
+            "POST", f"/dags/{self.dag_id}/clearTaskInstances",
+            json={"dry_run": False, "dag_run_id": self.dag_run_id, "only_failed": False, **body},
+        )
+
+    def explain(self) -> str:
+        lines = []
+        for (task_id, index), one in sorted(self.instances().items()):
+            lines.append(f"{task_id}[{index}]: {one.state} (try {one.try_number})")
+            if one.state in ("failed", "up_for_retry"):
+                lines.append(self.log(task_id, try_number=max(one.try_number, 1), map_index=index)[-3000:])
+        return "\n".join(lines)
+
+
+@dataclass
+class SharedAirflow:
+    """The server and the datastore that its flows write to."""
+
+    server: EmbeddedAirflow
+    sysroot: Path
+    _written: set[str] = field(default_factory=set)
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.sysroot)}
+
+    def create(self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), name: str | None = None) -> Path:
+        """Deploy a flow with `airflow create`; return the DAG file."""
+        result = subprocess.run(
+            [
+                sys.executable, flow_file.name, "--no-pylint", *top, "airflow", *(["--name", name] if name else []),
+                "create", *arguments,
+            ],
+            cwd=flow_file.parent, capture_output=True, text=True,
+            env={**self.environment(), "METAFLOW_AIRFLOW_DAGS_FOLDER": str(self.server.dags)},
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return self.server.dags / f"{name or flow_file.stem}.py"
+
+    def write_dag(self, name: str, source: str) -> None:
+        path = self.server.dags / f"{name}.py"
+        path.write_text(source)
+
+    def start(
+        self, dag_id: str, flow: str, conf: dict[str, Any] | None = None, *, run_id: str | None = None, id_prefix: str = ""
+    ) -> FlowRun:
+        runs.wait_for_dag(self.server, dag_id)
+        started = runs.trigger(self.server, dag_id, conf or {}, run_id)
+        return FlowRun(self, flow, dag_id, started, id_prefix)
+
+    def wait_until(self, condition: Any, timeout: float = 60) -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, "the condition did not come true in time"
+            time.sleep(0.2)
+
+
+@contextmanager
+def shared_airflow(home: Path) -> Iterator[SharedAirflow]:
+    shutil.rmtree(home, ignore_errors=True)
+    sysroot = home / "datastore"
+    sysroot.mkdir(parents=True)
+    settings = {
+        "CORE__MAX_MAP_LENGTH": "8",
+        "METAFLOW__WARM_PROCESS_IDLE_SECONDS": "30",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "2",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",
+    }
+    os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(sysroot)
+    try:
+        with postgres() as url, EmbeddedAirflow(
+            home=home, database=url, parallelism=8, settings=settings, triggerer=True
+        ) as server:
+            yield SharedAirflow(server, sysroot)
+    finally:
+        del os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"]

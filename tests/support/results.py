@@ -1,0 +1,55 @@
+"""What a run has produced, read through Metaflow's datastore, in a form that two runs can be compared by."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from metaflow.datastore import FlowDataStore
+from metaflow.plugins import DATASTORES
+
+Key = tuple[tuple[int, ...], tuple[int, ...]]
+Results = dict[str, dict[Key, dict[str, Any]]]
+_LOCAL = next(d for d in DATASTORES if d.TYPE == "local")
+
+
+def artifacts(sysroot: Path, flow: str, run_id: str) -> Results:
+    """Return the user's artifacts of a run by step, and there by index path and iteration."""
+    store = FlowDataStore(flow, None, storage_impl=_LOCAL, ds_root=str(sysroot / ".metaflow"))
+    results: Results = {}
+    # A task is known by its folder; the deepest attempt that is done counts, as for Metaflow's client.
+    for step_folder in sorted((sysroot / ".metaflow" / flow / run_id).iterdir()):
+        if step_folder.name.startswith("_"):
+            continue
+        for task_folder in sorted(step_folder.iterdir()):
+            if task_folder.name.startswith("_"):
+                continue
+            task = store.get_task_datastore(run_id, step_folder.name, task_folder.name)
+            stack = task.get("_foreach_stack") or ()
+            indexes = tuple(frame.index for frame in stack)
+            iterations = tuple(task.get("_iteration_stack") or ())
+            key = (indexes, iterations)
+            found = results.setdefault(step_folder.name, {})
+            assert key not in found, f"{step_folder.name}{key} has two tasks"
+            found[key] = {name: value for name, value in task.to_dict().items() if name not in ("name", "input")}
+    return results
+
+
+def run_locally(flow_file: Path, sysroot: Path, *arguments: str, top: tuple[str, ...] = ()) -> str:
+    """Run a flow with Metaflow's own local scheduler and return the run id."""
+    id_file = sysroot / f"{flow_file.stem}-{os.getpid()}.id"
+    result = subprocess.run(
+        [sys.executable, flow_file.name, "--quiet", "--no-pylint", *top, "run", "--run-id-file", str(id_file), *arguments],
+        cwd=flow_file.parent, capture_output=True, text=True,
+        env={
+            **os.environ,
+            "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(sysroot),
+            # Metaflow starts the workers of a gang as `python`.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        },
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return id_file.read_text().strip()
