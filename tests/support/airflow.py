@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_provider_metaflow.embedded import runs
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow
-from airflow_provider_metaflow.operators.step import metaflow_run_id
+from airflow_provider_metaflow.graph.identity import airflow_run_id
 
 from .postgres import postgres
 from .results import Results, artifacts
@@ -33,7 +33,7 @@ class FlowRun:
 
     @property
     def run_id(self) -> str:
-        return metaflow_run_id(self.dag_id, self.dag_run_id, self.id_prefix)
+        return airflow_run_id(self.dag_id, self.dag_run_id, self.id_prefix)
 
     def wait(self, timeout: float = 600, expect: str | None = "success") -> str:
         state = runs.wait_for_run(self.airflow.server, self.dag_id, self.dag_run_id, timeout=timeout)

@@ -27,6 +27,16 @@ def run_id(prefix: str, *parts: str) -> str:
     return f"{prefix}-{digest[:16]}"
 
 
+def airflow_run_id(dag_id: str, dag_run_id: str, id_prefix: str = "") -> str:
+    """Return the Metaflow run id of an Airflow DAG run.
+
+    :param dag_id: the DAG.
+    :param dag_run_id: its run.
+    :param id_prefix: for a flow inside a larger DAG, what its Airflow task ids start with.
+    """
+    return run_id("airflow", dag_id, dag_run_id, id_prefix)
+
+
 def task_id(index_path: tuple[int, ...] = (), *, iteration: int = 0, generation: int = 0) -> str:
     """Return the id of a task within its run and step, e.g. ``t``, ``t-3-0``, ``t-3-r2``, ``t-g1``.
 

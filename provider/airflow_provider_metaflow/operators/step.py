@@ -20,7 +20,7 @@ from ..exceptions import (
 )
 from ..flow.commands import StepCall, parameters_path
 from ..flow.manifest import CodePackage, Manifest
-from ..graph.identity import MAX_ATTEMPTS, Attempt, attempt_of, run_id, task_id
+from ..graph.identity import MAX_ATTEMPTS, Attempt, airflow_run_id, attempt_of, task_id
 from ..graph.model import StepKind
 from .contexts import IndexPath, split_contexts
 from .inputs import resolve_inputs
@@ -105,7 +105,7 @@ class _Execution:
         self._manifest = operator.manifest
         self._graph = operator.manifest.graph
         self._step = self._graph.step(operator.step)
-        self._run_id = metaflow_run_id(self._ti.dag_id, self._ti.run_id, operator.id_prefix)
+        self._run_id = airflow_run_id(self._ti.dag_id, self._ti.run_id, operator.id_prefix)
         self._tries = self._ti.try_number - 1
         self._attempt = attempt_of(
             self._tries,
@@ -295,15 +295,3 @@ class _Execution:
         from airflow.sdk.execution_time.context import context_to_airflow_vars
 
         return dict(context_to_airflow_vars(self._context, in_env_var_format=True))
-
-
-def metaflow_run_id(dag_id: str, dag_run_id: str, id_prefix: str = "") -> str:
-    """Return the Metaflow run id of a DAG run.
-
-    :param dag_id: the DAG.
-    :param dag_run_id: its run.
-    :param id_prefix: for a flow inside a larger DAG, what its task ids start with.
-    """
-    return run_id("airflow", dag_id, dag_run_id, id_prefix)
-
-

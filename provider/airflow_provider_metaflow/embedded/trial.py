@@ -1,0 +1,113 @@
+"""Runs a compiled flow once on an embedded Airflow: the work behind ``airflow test`` and ``make demo``."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..exceptions import MissingExtraError
+from ..flow import dag_file
+from ..flow.manifest import Manifest
+from ..graph.identity import airflow_run_id
+
+_LOG_CHARACTERS = 4000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """How a trial run ended.
+
+    :param state: ``success`` or ``failed``.
+    :param pathspec: Metaflow's ``Flow/run``.
+    :param rows: per step: name, tasks, tries, seconds of work, states.
+    """
+
+    state: str
+    pathspec: str
+    rows: tuple[tuple[str, int, int, float, str], ...]
+
+
+def run_once(manifest: Manifest, parameters: Mapping[str, str], home: str | None) -> bool:
+    """Run a flow and tell on the terminal how it goes.
+
+    :param manifest: the compiled flow.
+    :param parameters: values by parameter name, in the text form of Metaflow's command line.
+    :param home: folder of the Airflow; None uses a temporary one.
+    :raises MissingExtraError: if Airflow is not installed here.
+    """
+    folder = Path(home).resolve() if home else Path(tempfile.mkdtemp(prefix="metaflow-airflow-"))
+    try:
+        return run_trial(manifest, parameters, folder).state == "success"
+    finally:
+        if home is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path) -> Trial:
+    """Deploy a flow to an embedded Airflow in a folder, run it there, and stop that Airflow.
+
+    :param manifest: the compiled flow.
+    :param parameters: values by parameter name.
+    :param folder: folder of the Airflow.
+    """
+    try:
+        from rich.console import Console
+
+        from . import runs
+        from .airflow import EmbeddedAirflow
+        from .progress import RunProgress
+    except ImportError as error:
+        raise MissingExtraError(
+            f"this needs Airflow ({error.name} is missing).",
+            flow=manifest.graph.name,
+            hint='pip install "airflow-provider-metaflow[airflow]"',
+        ) from None
+    console = Console()
+    name = manifest.deployment.name
+    console.print(f"Starting Airflow in {folder}", highlight=False)
+    # Seen by nobody else, so one slot of every pool that the flow asks for is enough to make.
+    with EmbeddedAirflow(home=folder) as airflow:
+        for _ in dag_file.write(airflow.dags / f"{name}.py", manifest):
+            airflow.run("pools", "import", str(airflow.dags / f"{name}.pools.json"))
+        runs.wait_for_dag(airflow, name)
+        dag_run = runs.trigger(airflow, name, _conf(manifest, parameters), f"test__{time.time_ns()}")
+        pathspec = f"{manifest.graph.name}/{airflow_run_id(name, dag_run)}"
+        console.print(f"Run {pathspec}; web interface: {airflow.url}", highlight=False)
+        with RunProgress(manifest.graph, console) as progress:
+            state = runs.wait_for_run(airflow, name, dag_run, timeout=7 * 86400, watch=progress.show)
+        instances = runs.task_instances(airflow, name, dag_run)
+        for one in instances:
+            if one.state == "failed":
+                console.rule(f"{one.task_id} [{one.map_index}] failed")
+                text = runs.task_log(
+                    airflow, name, dag_run, one.task_id, try_number=one.try_number, map_index=one.map_index
+                )
+                console.print(text[-_LOG_CHARACTERS:], markup=False, highlight=False)
+    rows = []
+    for step in manifest.graph.steps:
+        own = [one for one in instances if one.task_id == step.name]
+        states = sorted({str(one.state) for one in own})
+        rows.append(
+            (step.name, len(own), sum(one.try_number for one in own), sum(one.duration or 0 for one in own), ", ".join(states))
+        )
+    console.print(f"Run {pathspec}: {state}", highlight=False)
+    return Trial(state=state, pathspec=pathspec, rows=tuple(rows))
+
+
+def _conf(manifest: Manifest, parameters: Mapping[str, object]) -> dict[str, object]:
+    """Turn texts into values of the parameters' schemas, as a trigger form would."""
+    from dataclasses import replace
+
+    from ..dag.parameters import default_value
+
+    by_name = {parameter.name: parameter for parameter in manifest.graph.parameters}
+    return {
+        name: default_value(replace(by_name[name], default=str(value), required=False))
+        if name in by_name
+        else value
+        for name, value in parameters.items()
+    }
