@@ -7,8 +7,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.support.airflow import SharedAirflow
 
 # Before anything imports Airflow or Metaflow: nothing of the user's own is read or written.
 _HOME = Path(tempfile.mkdtemp(prefix="metaflow-tests-"))
@@ -34,9 +38,9 @@ def flows() -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow(request: pytest.FixtureRequest) -> Iterator["SharedAirflow"]:
+def airflow(request: pytest.FixtureRequest) -> Iterator[SharedAirflow]:
     """The shared Airflow: PostgreSQL, LocalExecutor, and all processes real."""
-    from .support.airflow import SharedAirflow, shared_airflow
+    from tests.support.airflow import shared_airflow
 
     with shared_airflow(_HOME / "airflow") as started:
         yield started

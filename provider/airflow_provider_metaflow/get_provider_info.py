@@ -1,7 +1,7 @@
 """Provider metadata. Runs in every Airflow process, so it imports nothing."""
 
 
-def get_provider_info():  # type: ignore[no-untyped-def]  # noqa: ANN201
+def get_provider_info():  # type: ignore[no-untyped-def]
     """Return the metadata of ``provider.yaml``, which a test keeps equal to it."""
     return {
         "package-name": "airflow-provider-metaflow",

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from ..support.airflow import FlowRun, SharedAirflow
-from ..support.results import artifacts, run_locally
+from tests.support.airflow import FlowRun, SharedAirflow
+from tests.support.results import artifacts, run_locally
 
 pytestmark = pytest.mark.scheduler
 
@@ -38,14 +37,19 @@ def shape_runs(airflow: SharedAirflow, flows: Path) -> dict[str, FlowRun]:
     """All shapes, started at once."""
     for shape in dict.fromkeys(shape for shape, _, _ in SHAPES):
         airflow.create(flows / f"{shape}.py")
-    return {
-        name: airflow.start(flow, flow, conf) for name, (_, flow, conf) in zip(IDS, SHAPES, strict=True)
-    }
+    return {name: airflow.start(flow, flow, conf) for name, (_, flow, conf) in zip(IDS, SHAPES, strict=True)}
 
 
-@pytest.mark.parametrize(("name", "shape", "conf"), [(i, s, c) for i, (s, _, c) in zip(IDS, SHAPES, strict=True)], ids=IDS)
+@pytest.mark.parametrize(
+    ("name", "shape", "conf"), [(i, s, c) for i, (s, _, c) in zip(IDS, SHAPES, strict=True)], ids=IDS
+)
 def test_a_shape_produces_the_artifacts_of_a_local_run(
-    shape_runs: dict[str, FlowRun], flows: Path, tmp_path: Path, name: str, shape: str, conf: dict[str, object]
+    shape_runs: dict[str, FlowRun],
+    flows: Path,
+    tmp_path: Path,
+    name: str,
+    shape: str,
+    conf: dict[str, object],
 ) -> None:
     run = shape_runs[name]
     run.wait()
@@ -54,7 +58,9 @@ def test_a_shape_produces_the_artifacts_of_a_local_run(
     assert run.artifacts() == artifacts(tmp_path, run.flow, local)
 
 
-def test_a_foreach_join_sees_its_inputs_in_split_order_whatever_case_each_took(shape_runs: dict[str, FlowRun]) -> None:
+def test_a_foreach_join_sees_its_inputs_in_split_order_whatever_case_each_took(
+    shape_runs: dict[str, FlowRun],
+) -> None:
     run = shape_runs["switch_in_foreach"]
     run.wait()
     assert "order: even0,odd1+,[0, 2],even3,odd4+,[0, 5, 10, 15, 20]" in run.log("collect")

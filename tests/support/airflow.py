@@ -53,7 +53,12 @@ class FlowRun:
 
     def log(self, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
         return runs.task_log(
-            self.airflow.server, self.dag_id, self.dag_run_id, task_id, try_number=try_number, map_index=map_index
+            self.airflow.server,
+            self.dag_id,
+            self.dag_run_id,
+            task_id,
+            try_number=try_number,
+            map_index=map_index,
         )
 
     def artifacts(self) -> Results:
@@ -61,7 +66,8 @@ class FlowRun:
 
     def clear(self, **body: Any) -> None:
         self.airflow.server.request(
-            "POST", f"/dags/{self.dag_id}/clearTaskInstances",
+            "POST",
+            f"/dags/{self.dag_id}/clearTaskInstances",
             json={"dry_run": False, "dag_run_id": self.dag_run_id, "only_failed": False, **body},
         )
 
@@ -89,10 +95,18 @@ class SharedAirflow:
         """Deploy a flow with `airflow create`; return the DAG file."""
         result = subprocess.run(
             [
-                sys.executable, flow_file.name, "--no-pylint", *top, "airflow", *(["--name", name] if name else []),
-                "create", *arguments,
+                sys.executable,
+                flow_file.name,
+                "--no-pylint",
+                *top,
+                "airflow",
+                *(["--name", name] if name else []),
+                "create",
+                *arguments,
             ],
-            cwd=flow_file.parent, capture_output=True, text=True,
+            cwd=flow_file.parent,
+            capture_output=True,
+            text=True,
             env={**self.environment(), "METAFLOW_AIRFLOW_DAGS_FOLDER": str(self.server.dags)},
         )
         assert result.returncode == 0, result.stdout + result.stderr
@@ -103,7 +117,13 @@ class SharedAirflow:
         path.write_text(source)
 
     def start(
-        self, dag_id: str, flow: str, conf: dict[str, Any] | None = None, *, run_id: str | None = None, id_prefix: str = ""
+        self,
+        dag_id: str,
+        flow: str,
+        conf: dict[str, Any] | None = None,
+        *,
+        run_id: str | None = None,
+        id_prefix: str = "",
     ) -> FlowRun:
         runs.wait_for_dag(self.server, dag_id)
         started = runs.trigger(self.server, dag_id, conf or {}, run_id)
@@ -129,9 +149,10 @@ def shared_airflow(home: Path) -> Iterator[SharedAirflow]:
     }
     os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(sysroot)
     try:
-        with postgres() as url, EmbeddedAirflow(
-            home=home, database=url, parallelism=8, settings=settings, triggerer=True
-        ) as server:
+        with (
+            postgres() as url,
+            EmbeddedAirflow(home=home, database=url, parallelism=8, settings=settings, triggerer=True) as server,
+        ):
             yield SharedAirflow(server, sysroot)
     finally:
         del os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"]

@@ -25,7 +25,9 @@ def _binaries() -> Path:
 
 def _as_user(command: list[str]) -> list[str]:
     """PostgreSQL refuses to run as root."""
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *command] if os.getuid() == 0 else command
+    return (
+        ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *command] if os.getuid() == 0 else command
+    )
 
 
 @contextmanager
@@ -41,27 +43,46 @@ def postgres() -> Iterator[str]:
         port = probe.getsockname()[1]
     subprocess.run(
         _as_user([str(binaries / "initdb"), "-D", str(data), "-U", "airflow", "--auth=trust", "--no-sync"]),
-        check=True, capture_output=True, cwd=folder,
+        check=True,
+        capture_output=True,
+        cwd=folder,
     )
     options = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"]
     log = (folder / "server.log").open("wb")
     server = subprocess.Popen(
-        _as_user([
-            str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder),
-            *(part for option in options for part in ("-c", option)),
-        ]),
-        stdout=log, stderr=log, start_new_session=True, cwd=folder,
+        _as_user(
+            [
+                str(binaries / "postgres"),
+                "-D",
+                str(data),
+                "-p",
+                str(port),
+                "-h",
+                "127.0.0.1",
+                "-k",
+                str(folder),
+                *(part for option in options for part in ("-c", option)),
+            ]
+        ),
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        cwd=folder,
     )
     try:
         end = time.monotonic() + 60
-        while subprocess.run(
-            [binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], capture_output=True
-        ).returncode != 0:
+        while (
+            subprocess.run(
+                [binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], capture_output=True
+            ).returncode
+            != 0
+        ):
             if server.poll() is not None or time.monotonic() > end:
                 raise RuntimeError((folder / "server.log").read_text())
             time.sleep(0.1)
         subprocess.run(
-            [binaries / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "airflow", "airflow"], check=True
+            [binaries / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "airflow", "airflow"],
+            check=True,
         )
         yield f"postgresql+psycopg2://airflow@127.0.0.1:{port}/airflow"
     finally:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..exceptions import StepNotRunnableError
-from ..flow.manifest import CodePackage
+from airflow_provider_metaflow.exceptions import StepNotRunnableError
+from airflow_provider_metaflow.flow.manifest import CodePackage
 
 PACKAGED_METAFLOW = ".mf_code"
 """Folder of a package that holds Metaflow and its extensions (``metaflow.packaging_sys``, content version 1)."""
@@ -32,23 +32,24 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def unpacked(package: CodePackage, cache: Path) -> Path:
+def unpacked(package: CodePackage, cache: Path, datastore_root: str) -> Path:
     """Return the folder with the package's content, unpacking it when this worker has not yet.
 
     :param package: the code package.
     :param cache: folder for all packages of this worker.
+    :param datastore_root: root of the flow's datastore.
     :raises StepNotRunnableError: if the package cannot be fetched or unpacked.
     """
-    key = hashlib.sha256(f"{package.sha}\0{package.flow_dir}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{package.sha}\0{package.flow_dir}\0{datastore_root}".encode()).hexdigest()[:32]
     target = cache / "code" / key
     if not (target / ".complete").exists():
         with locked(cache / "code" / f"{key}.lock"):
             if not (target / ".complete").exists():
-                _unpack(package, target)
+                _unpack(package, target, datastore_root)
     return target
 
 
-def _unpack(package: CodePackage, target: Path) -> None:
+def _unpack(package: CodePackage, target: Path, datastore_root: str) -> None:
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         archive = staging.with_suffix(".tgz")
@@ -57,6 +58,10 @@ def _unpack(package: CodePackage, target: Path) -> None:
             content.extractall(staging, filter="data")
         archive.unlink()
         _link_siblings(Path(package.flow_dir), staging)
+        if package.datastore == "local":
+            # Metaflow writes cards to the `.metaflow` that it finds from the working directory on upwards, yet
+            # its client looks for them in the datastore of the run.
+            (staging / ".metaflow").symlink_to(datastore_root)
         (staging / ".complete").touch()
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..exceptions import StepFailedError
-from ..flow.commands import StepCall, init_arguments, parameters_path, step_arguments
-from ..flow.manifest import CodePackage, Manifest
-from ..graph.identity import PARAMETERS_TASK
+from airflow_provider_metaflow.exceptions import StepFailedError
+from airflow_provider_metaflow.flow.commands import StepCall, init_arguments, parameters_path, step_arguments
+from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
+from airflow_provider_metaflow.graph.identity import PARAMETERS_TASK
+
 from .code import unpacked
 from .runner import LineWriter, Runner, RunnerSettings, step_environment
 
@@ -161,7 +162,7 @@ class LocalCompute:
 
     def _unpacked(self) -> Path:
         if self._root is None:
-            self._root = unpacked(self.code, self.cache)
+            self._root = unpacked(self.code, self.cache, self.manifest.command.datastore_root)
         return self._root
 
     def _shared_environment(self) -> dict[str, str]:

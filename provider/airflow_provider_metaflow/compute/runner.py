@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..exceptions import StepNotRunnableError
+from airflow_provider_metaflow.exceptions import StepNotRunnableError
+
 from .code import PACKAGED_METAFLOW
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ _START_SECONDS = 60.0
 class LineWriter(Protocol):
     """Takes one line of a task's output."""
 
-    def __call__(self, stream: str, text: str) -> None: ...
+    def __call__(self, stream: str, text: str) -> None:
+        """Take a line of ``stdout`` or ``stderr``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +144,7 @@ class Runner:
         return str(self._stderr.read()[-2000:].decode("utf-8", "replace").strip())
 
     def _start_cold(self) -> None:
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
         try:
             self._process = subprocess.Popen(
                 _command(self._settings),
@@ -209,9 +211,7 @@ def _runner_environment(settings: RunnerSettings) -> dict[str, str]:
 
 
 def _key(settings: RunnerSettings) -> str:
-    shaping = {
-        name: value for name, value in sorted(settings.environment.items()) if _shapes_process(name)
-    }
+    shaping = {name: value for name, value in sorted(settings.environment.items()) if _shapes_process(name)}
     runner = _runner_file()
     identity = [settings.python, str(settings.root), str(runner), runner.stat().st_mtime_ns, shaping]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]

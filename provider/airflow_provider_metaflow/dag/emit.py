@@ -9,9 +9,10 @@ from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup, task_group
 
-from ..flow.manifest import Manifest
-from ..operators.splits import MetaflowSplitsOperator
-from ..operators.step import MAP_LABEL, MetaflowStepOperator
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.operators.splits import MetaflowSplitsOperator
+from airflow_provider_metaflow.operators.step import MAP_LABEL, MetaflowStepOperator
+
 from .plan import STEP_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
 from .translator import FlowTranslator, StepContext, step_arguments
 
@@ -61,9 +62,7 @@ class Emission:
                 self.tasks[task.step].set_upstream(self.tasks[name])
         return self.tasks
 
-    def _make_segment(
-        self, segment: SegmentPlan, members: list[TaskPlan], splits: Mapping[str, SplitsPlan]
-    ) -> None:
+    def _make_segment(self, segment: SegmentPlan, members: list[TaskPlan], splits: Mapping[str, SplitsPlan]) -> None:
         if segment.source not in self.tasks:
             self._make_splits(splits[segment.foreach])
 

@@ -10,13 +10,15 @@ from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, TaskGroup
 from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
+from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
-from .. import settings
-from ..exceptions import InvalidOptionError
-from ..flow.compiler import CompileOptions, load_manifest
-from ..flow.manifest import Manifest
-from ..graph.model import FlowGraph
-from ..graph.naming import check_name
+from airflow_provider_metaflow import settings
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.graph.model import FlowGraph
+from airflow_provider_metaflow.graph.naming import check_name
+
 from .emit import Emission
 from .parameters import UNSET, default_value, json_schema
 from .plan import plan_dag
@@ -45,7 +47,7 @@ class MetaflowDag(DAG):
     :param warm_process: whether steps run in a process that has Metaflow imported.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (keyword-only; the user's interface)
         self,
         flow: str | Path,
         dag_id: str | None = None,
@@ -93,7 +95,7 @@ class MetaflowTaskGroup(TaskGroup):
     The other parameters are those of :class:`MetaflowDag`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (keyword-only; the user's interface)
         self,
         flow: str | Path,
         group_id: str | None = None,
@@ -123,7 +125,7 @@ class MetaflowTaskGroup(TaskGroup):
             raise InvalidOptionError(
                 "MetaflowTaskGroup stands in no DAG.", flow=graph.name, hint="Use it in `with DAG(…):`."
             )
-        if plan.segments and self.get_closest_mapped_task_group() is not None:
+        if plan.segments and _is_mapped(self):
             raise InvalidOptionError(
                 "has a foreach and stands in a mapped task group; Airflow cannot nest mapped task groups.",
                 flow=graph.name,
@@ -140,7 +142,7 @@ class MetaflowTaskGroup(TaskGroup):
                 plan=plan,
                 dag=dag,
                 group=self,
-                id_prefix=self.child_id(""),
+                id_prefix=str(self.child_id("")),  # type: ignore[no-untyped-call]
                 shared=shared,
                 start={"parameters": given},
                 translator=translator or FlowTranslator(),
@@ -154,6 +156,14 @@ class MetaflowTaskGroup(TaskGroup):
         """The run's pathspec ``Flow/run`` as an XCom of the end step, for downstream tasks."""
         end: BaseOperator = self.metaflow_tasks[self.metaflow_manifest.graph.end]
         return end.output
+
+
+def _is_mapped(group: TaskGroup | None) -> bool:
+    while group is not None:
+        if isinstance(group, MappedTaskGroup):
+            return True
+        group = group.parent_group
+    return False
 
 
 def _manifest(
@@ -232,7 +242,9 @@ def _check_parameters(graph: FlowGraph, given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in known:
             raise InvalidOptionError(
-                f"has no parameter {name!r}.", flow=graph.name, hint=f"Known are: {', '.join(known) or 'none'}."
+                f"has no parameter {name!r}.",
+                flow=graph.name,
+                hint=f"Known are: {', '.join(known) or 'none'}.",
             )
     for parameter in graph.parameters:
         if parameter.required and parameter.name not in given:
@@ -258,9 +270,7 @@ def _first_line(text: str) -> str:
     return text.strip().splitlines()[0] if text.strip() else ""
 
 
-def load_flows(
-    namespace: dict[str, Any], folder: str | Path, pattern: str = "*.py", **arguments: Any
-) -> list[DAG]:
+def load_flows(namespace: dict[str, Any], folder: str | Path, pattern: str = "*.py", **arguments: Any) -> list[DAG]:
     """Make one DAG per flow file of a folder, e.g. ``load_flows(globals(), "flows/")``.
 
     A flow that does not compile shows as an import error of its own file and hides no other DAG.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..exceptions import ParameterValueError
-from ..graph.model import FlowGraph, Parameter, ParameterType
+from airflow_provider_metaflow.exceptions import ParameterValueError
+from airflow_provider_metaflow.graph.model import FlowGraph, Parameter, ParameterType
 
 _SCHEMA_TYPES: dict[ParameterType, list[str]] = {
     ParameterType.INT: ["integer"],
@@ -41,19 +41,17 @@ def default_value(parameter: Parameter) -> Any:
     """
     if parameter.required:
         return UNSET
-    if parameter.default is None:
-        return None
-    match parameter.type:
-        case ParameterType.INT:
-            return int(parameter.default)
-        case ParameterType.FLOAT:
-            return float(parameter.default)
-        case ParameterType.BOOL:
-            return parameter.default.strip().lower() in ("true", "1", "yes", "y", "t", "on")
-        case ParameterType.JSON:
-            return _json_or_text(parameter.default)
-        case _:
-            return parameter.default
+    return None if parameter.default is None else typed_value(parameter, parameter.default)
+
+
+def typed_value(parameter: Parameter, text: str) -> Any:
+    """Return the value of the schema that a text of Metaflow's command line stands for.
+
+    :param parameter: the parameter.
+    :param text: the text.
+    """
+    convert = _CONVERTERS.get(parameter.type)
+    return convert(text) if convert else text
 
 
 def _json_or_text(text: str) -> Any:
@@ -61,6 +59,18 @@ def _json_or_text(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _truth(text: str) -> bool:
+    return text.strip().lower() in ("true", "1", "yes", "y", "t", "on")
+
+
+_CONVERTERS: dict[ParameterType, Callable[[str], Any]] = {
+    ParameterType.INT: int,
+    ParameterType.FLOAT: float,
+    ParameterType.BOOL: _truth,
+    ParameterType.JSON: _json_or_text,
+}
 
 
 def command_line_values(graph: FlowGraph, given: Mapping[str, Any]) -> dict[str, str]:
@@ -98,24 +108,30 @@ def _text(graph: FlowGraph, parameter: Parameter, value: Any) -> str | None:
         return None
     match parameter.type:
         case ParameterType.JSON:
-            return _json_text(graph, parameter, value)
+            return _json_text(value)
         case ParameterType.BOOL:
-            if isinstance(value, bool):
-                return str(value)
-            if isinstance(value, str) and value.lower() in ("true", "false"):
-                return value
-            raise _mismatch(graph, parameter, value)
+            return _bool_text(graph, parameter, value)
         case ParameterType.INT | ParameterType.FLOAT:
             return _number_text(graph, parameter, value)
         case _:
-            if isinstance(value, (list, tuple)) and parameter.separator:
-                return parameter.separator.join(map(str, value))
-            if not isinstance(value, (str, int, float, bool)):
-                raise _mismatch(graph, parameter, value)
-            return str(value)
+            return _string_text(graph, parameter, value)
 
 
-def _json_text(graph: FlowGraph, parameter: Parameter, value: Any) -> str:
+def _string_text(graph: FlowGraph, parameter: Parameter, value: Any) -> str:
+    if isinstance(value, (list, tuple)) and parameter.separator:
+        return parameter.separator.join(map(str, value))
+    if not isinstance(value, (str, int, float, bool)):
+        raise _mismatch(graph, parameter, value)
+    return str(value)
+
+
+def _bool_text(graph: FlowGraph, parameter: Parameter, value: Any) -> str:
+    if not isinstance(value, bool) and str(value).lower() not in ("true", "false"):
+        raise _mismatch(graph, parameter, value)
+    return str(value)
+
+
+def _json_text(value: Any) -> str:
     if not isinstance(value, str):
         return json.dumps(value)
     try:
@@ -129,11 +145,12 @@ def _json_text(graph: FlowGraph, parameter: Parameter, value: Any) -> str:
 def _number_text(graph: FlowGraph, parameter: Parameter, value: Any) -> str:
     convert = int if parameter.type is ParameterType.INT else float
     try:
-        if isinstance(value, bool) or (convert is int and isinstance(value, float) and not value.is_integer()):
-            raise ValueError
-        return repr(convert(value))
+        number = convert(value)
     except (TypeError, ValueError):
         raise _mismatch(graph, parameter, value) from None
+    if isinstance(value, bool) or (isinstance(value, float) and number != value):
+        raise _mismatch(graph, parameter, value)
+    return repr(number)
 
 
 def _mismatch(graph: FlowGraph, parameter: Parameter, value: Any) -> ParameterValueError:

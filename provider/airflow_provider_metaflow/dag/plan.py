@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..graph.model import FlowGraph, Step, StepKind
+from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
 
 DEFAULT_RETRY_DELAY_SECONDS = 120.0
 """Of ``@retry`` (``minutes_between_retries=2``), used for ``@catch`` without ``@retry`` too."""
@@ -91,11 +91,7 @@ class _Segments:
 
     def _compute(self, step: Step) -> int:
         by_name = {other.name: other for other in self.graph.steps}
-        before = [
-            self.phase(by_name[name])
-            for name in step.parents
-            if by_name[name].foreach_path == step.foreach_path
-        ]
+        before = [self.phase(by_name[name]) for name in step.parents if by_name[name].foreach_path == step.foreach_path]
         closed = by_name[step.closes] if step.closes else None
         if closed is not None and closed.kind is StepKind.FOREACH:
             before.append(self.phase(closed) + 1)

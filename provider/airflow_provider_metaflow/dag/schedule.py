@@ -1,8 +1,8 @@
 """Cron expressions of ``@schedule`` in the form that Airflow reads.
 
-Metaflow holds the form of AWS EventBridge: six fields with the year last, ``?`` for "no matter", Sunday = 1 (``cron
-expressions`` of the EventBridge Scheduler user guide). Users also write plain cron with five fields, Sunday = 0. Airflow
-takes a sixth field as *seconds* and would fire sixty times (measured).
+Metaflow holds the form of AWS EventBridge: six fields with the year last, ``?`` for "no matter", Sunday = 1
+(EventBridge Scheduler user guide). Users also write plain cron with five fields, Sunday = 0. Airflow takes a sixth
+field as *seconds* and would fire sixty times (measured).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from croniter import CroniterError, croniter
 
-from ..exceptions import InvalidOptionError
-from ..graph.model import Schedule
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.graph.model import Schedule
 
 _AWS_FIELDS = 6
 _CRON_FIELDS = 5
@@ -33,16 +33,17 @@ def airflow_cron(schedule: Schedule, flow: str) -> str:
     elif len(fields) == _CRON_FIELDS:
         fields = [field.replace("?", "*") for field in fields]
     cron = " ".join(fields)
+    error: object = None if len(fields) == _CRON_FIELDS else f"it has {len(fields)} fields"
     try:
-        if len(fields) != _CRON_FIELDS:
-            raise ValueError(f"it has {len(fields)} fields")
         croniter(cron)
-    except (CroniterError, ValueError) as error:
+    except (CroniterError, ValueError) as problem:
+        error = error or problem
+    if error is not None:
         raise InvalidOptionError(
             f"@schedule(cron={schedule.cron!r}) cannot be read ({error}).",
             flow=flow,
             hint="Give minute, hour, day of month, month, day of week, and for the AWS form the year.",
-        ) from None
+        )
     return cron
 
 

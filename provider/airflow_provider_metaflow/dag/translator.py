@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from ..exceptions import InvalidOptionError
-from ..graph.model import FlowGraph, Step
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.graph.model import FlowGraph, Step
 
 ALLOWED = frozenset(
     {
@@ -124,7 +124,9 @@ def check_overrides(graph: FlowGraph, overrides: Mapping[str, Mapping[str, Any]]
     for step, arguments in overrides.items():
         if step not in steps:
             raise InvalidOptionError(
-                f"step_overrides names the unknown step {step!r}.", flow=graph.name, hint=_nearest(step, steps)
+                f"step_overrides names the unknown step {step!r}.",
+                flow=graph.name,
+                hint=_nearest(step, steps),
             )
         for name in arguments:
             if name not in ALLOWED:

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from ..exceptions import MetaflowProviderError
+from airflow_provider_metaflow.exceptions import MetaflowProviderError
 
 _START_SECONDS = 180
 _STOP_SECONDS = 20
@@ -179,9 +179,7 @@ class EmbeddedAirflow:
         for name, process in self._processes.items():
             if process.poll() is not None:
                 log = self._log(name)
-                raise EmbeddedAirflowError(
-                    f"{name} ended with status {process.returncode}:\n{log.read_text()[-3000:]}"
-                )
+                raise EmbeddedAirflowError(f"{name} ended with status {process.returncode}:\n{log.read_text()[-3000:]}")
 
     def _log(self, name: str) -> Path:
         return self.home / f"{name}.log"

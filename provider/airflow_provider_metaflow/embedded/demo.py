@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ..flow.compiler import CompileOptions, load_manifest
+from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+
 from .trial import Trial, run_trial
 
 _FLOW = Path("dags_examples/flows/demo.py")

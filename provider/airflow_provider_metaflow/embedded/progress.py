@@ -8,7 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from ..graph.model import FlowGraph
+from airflow_provider_metaflow.graph.model import FlowGraph
+
 from .runs import TaskInstance
 
 _DONE = ("success", "skipped", "failed", "upstream_failed", "removed")

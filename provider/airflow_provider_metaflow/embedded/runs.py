@@ -147,7 +147,13 @@ def wait_for_run(
 
 
 def task_log(
-    airflow: EmbeddedAirflow, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1
+    airflow: EmbeddedAirflow,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    *,
+    try_number: int = 1,
+    map_index: int = -1,
 ) -> str:
     """Return the text of a task instance's Airflow log.
 
@@ -167,7 +173,15 @@ def task_log(
     content = answer["content"]
     if isinstance(content, str):
         return content
-    return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in content)
+    return "\n".join(_log_text(line) for line in content)
+
+
+def _log_text(line: Any) -> str:
+    """Return an event of a structured log as text, with the errors that it carries."""
+    if not isinstance(line, dict):
+        return str(line)
+    errors = [f"{one['exc_type']}: {one['exc_value']}" for one in line.get("error_detail") or ()]
+    return "\n".join([str(line.get("event", line)), *errors])
 
 
 def _run_path(dag_id: str, run_id: str) -> str:

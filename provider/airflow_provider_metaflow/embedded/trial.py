@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..exceptions import MissingExtraError
-from ..flow import dag_file
-from ..flow.manifest import Manifest
-from ..graph.identity import airflow_run_id
+from airflow_provider_metaflow.exceptions import MissingExtraError
+from airflow_provider_metaflow.flow import dag_file
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.graph.identity import airflow_run_id
 
 _LOG_CHARACTERS = 4000
 
@@ -92,7 +92,13 @@ def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path
         own = [one for one in instances if one.task_id == step.name]
         states = sorted({str(one.state) for one in own})
         rows.append(
-            (step.name, len(own), sum(one.try_number for one in own), sum(one.duration or 0 for one in own), ", ".join(states))
+            (
+                step.name,
+                len(own),
+                sum(one.try_number for one in own),
+                sum(one.duration or 0 for one in own),
+                ", ".join(states),
+            )
         )
     console.print(f"Run {pathspec}: {state}", highlight=False)
     return Trial(state=state, pathspec=pathspec, rows=tuple(rows))
@@ -100,14 +106,7 @@ def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path
 
 def _conf(manifest: Manifest, parameters: Mapping[str, object]) -> dict[str, object]:
     """Turn texts into values of the parameters' schemas, as a trigger form would."""
-    from dataclasses import replace
-
-    from ..dag.parameters import default_value
+    from airflow_provider_metaflow.dag.parameters import typed_value
 
     by_name = {parameter.name: parameter for parameter in manifest.graph.parameters}
-    return {
-        name: default_value(replace(by_name[name], default=str(value), required=False))
-        if name in by_name
-        else value
-        for name, value in parameters.items()
-    }
+    return {name: typed_value(by_name[name], str(value)) for name, value in parameters.items()}

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
-from ..graph.model import Step
+from airflow_provider_metaflow.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
+from airflow_provider_metaflow.graph.model import Step
+
 from .manifest import Manifest
 
 

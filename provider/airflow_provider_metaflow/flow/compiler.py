@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..exceptions import FlowCompileError, ManifestError
+from airflow_provider_metaflow.exceptions import FlowCompileError, ManifestError
+
 from .manifest import SCHEMA_VERSION, SUFFIX, Manifest, decode_manifest, read_manifest
 
 _SOURCE_SUFFIXES = (".py", ".R", ".RDS")
@@ -158,16 +159,14 @@ def _versions() -> list[str]:
     for name in ("metaflow", "airflow-provider-metaflow"):
         try:
             found.append(version(name))
-        except PackageNotFoundError:
+        except PackageNotFoundError:  # noqa: PERF203  (two rounds)
             found.append("none")
     return found
 
 
 def _sources(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and name != "__pycache__"
-        )
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
         for name in sorted(files):
             if name.endswith(_SOURCE_SUFFIXES):
                 yield Path(root) / name

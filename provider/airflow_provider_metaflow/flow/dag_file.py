@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..exceptions import InvalidOptionError
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+
 from .manifest import SUFFIX, Manifest, encode_manifest, write_atomically
 
 # `DAG(` stands there literally for tools that look for it to find DAG files.
@@ -49,7 +50,9 @@ def target_file(
         )
     if target.resolve() == Path(flow_file).resolve():
         raise InvalidOptionError(
-            "Airflow DAG file name cannot be the same as flow file name.", flow=name, hint="Name another FILE."
+            "Airflow DAG file name cannot be the same as flow file name.",
+            flow=name,
+            hint="Name another FILE.",
         )
     return target
 
@@ -66,9 +69,7 @@ def write(target: Path, manifest: Manifest) -> Iterator[str]:
         write_atomically(beside, encode_manifest(manifest))
         write_atomically(
             target,
-            _TEMPLATE.format(
-                dag=manifest.deployment.name, flow=manifest.graph.name, manifest=beside.name
-            ).encode(),
+            _TEMPLATE.format(dag=manifest.deployment.name, flow=manifest.graph.name, manifest=beside.name).encode(),
         )
         if pool:
             pools = target.with_suffix(".pools.json")
@@ -88,9 +89,7 @@ def pools_json(pools: list[str], slots: int = 16) -> bytes:
     :param pools: names.
     :param slots: size of each.
     """
-    content = {
-        pool: {"slots": slots, "description": "Metaflow steps", "include_deferred": False} for pool in pools
-    }
+    content = {pool: {"slots": slots, "description": "Metaflow steps", "include_deferred": False} for pool in pools}
     return json.dumps(content, indent=2).encode() + b"\n"
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..exceptions import FlowCompileError, InvalidOptionError
-from ..graph.model import FlowGraph
-from ..graph.naming import check_name
-from ..graph.validate import validate_graph, validate_local_compute
+from airflow_provider_metaflow.exceptions import FlowCompileError, InvalidOptionError
+from airflow_provider_metaflow.graph.naming import check_name
+from airflow_provider_metaflow.graph.validate import validate_graph, validate_local_compute
+
 from .manifest import CodePackage, Command, Deployment, Manifest
 from .reader import read_graph
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployOptions:
@@ -52,9 +52,7 @@ def resolve_name(flow_name: str, given: str | None) -> Name:
 
     project = current.get("project_name")
     if project and given:
-        raise InvalidOptionError(
-            "--name is not supported for @projects.", flow=flow_name, hint="Use --branch instead."
-        )
+        raise InvalidOptionError("--name is not supported for @projects.", flow=flow_name, hint="Use --branch instead.")
     name = current.project_flow_name if project else given or flow_name
     check_name(name, flow_name)
     if not project:
@@ -98,7 +96,7 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions) -
         graph=graph,
         deployment=deployment,
         code=code,
-        command=_command(obj, graph, deployment, code),
+        command=_command(obj, deployment, code),
         inputs=_inputs(obj),
     )
 
@@ -121,9 +119,7 @@ def check_options(flow_name: str, options: DeployOptions) -> None:
     for option in ("max_workers", "workflow_timeout"):
         value = getattr(options, option)
         if value is not None and value < 1:
-            raise InvalidOptionError(
-                f"--{option.replace('_', '-')} is {value}; it must be at least 1.", flow=flow_name
-            )
+            raise InvalidOptionError(f"--{option.replace('_', '-')} is {value}; it must be at least 1.", flow=flow_name)
 
 
 def _package(obj: Any) -> CodePackage:
@@ -151,7 +147,7 @@ def _package(obj: Any) -> CodePackage:
     )
 
 
-def _command(obj: Any, graph: FlowGraph, deployment: Deployment, code: CodePackage) -> Command:
+def _command(obj: Any, deployment: Deployment, code: CodePackage) -> Command:
     from metaflow.decorators import flow_decorators
 
     root = obj.flow_datastore.datastore_root
@@ -225,7 +221,7 @@ def _local_root(root: str, code: CodePackage) -> str:
     from metaflow.plugins.datastores.local_storage import LocalStorage
 
     if code.datastore != "local":
-        root = LocalStorage.get_datastore_root_from_config(lambda *_, **__: None) or os.getcwd()
+        root = str(LocalStorage.get_datastore_root_from_config(lambda *_, **__: None) or Path.cwd())
     return str(Path(root).resolve().parent)
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from ..exceptions import ManifestError
-from ..graph.model import FlowGraph
-from ..graph.validate import validate_graph
+from airflow_provider_metaflow.exceptions import ManifestError
+from airflow_provider_metaflow.graph.model import FlowGraph
+from airflow_provider_metaflow.graph.validate import validate_graph
 
 SCHEMA_VERSION = 1
 SUFFIX = ".metaflow.json"
@@ -170,9 +170,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ManifestError(
-            f"manifest {path} cannot be read ({error.strerror}).", hint=_RECREATE
-        ) from None
+        raise ManifestError(f"manifest {path} cannot be read ({error.strerror}).", hint=_RECREATE) from None
     return decode_manifest(data, str(path))
 
 

@@ -10,8 +10,8 @@ import json
 from itertools import chain
 from typing import Any
 
-from ..exceptions import FlowCompileError
-from ..graph.model import (
+from airflow_provider_metaflow.exceptions import FlowCompileError
+from airflow_provider_metaflow.graph.model import (
     Decorator,
     FlowGraph,
     Parameter,
@@ -94,9 +94,7 @@ def _read_step(flow_name: str, flow: Any, graph: Any, node: Any) -> Step:
         timeout_seconds=_read_timeout(node),
         environment=_read_environment(node),
         with_specs=_with_specs(flow, node),
-        decorators=tuple(
-            _read_decorator(deco) for deco in node.decorators if deco.name != "orchestrator_internal"
-        ),
+        decorators=tuple(_read_decorator(deco) for deco in node.decorators if deco.name != "orchestrator_internal"),
         doc=node.doc or "",
         line=node.func_lineno,
     )
@@ -119,9 +117,7 @@ def _ordered_parents(graph: Any, node: Any) -> tuple[str, ...]:
 
 def _foreach_path(graph: Any, node: Any) -> tuple[str, ...]:
     around = node.split_parents[:-1] if node.type == "join" else node.split_parents
-    return tuple(
-        name for name in around if graph[name].type == "foreach" and not graph[name].parallel_foreach
-    )
+    return tuple(name for name in around if graph[name].type == "foreach" and not graph[name].parallel_foreach)
 
 
 def _read_retry(node: Any) -> Retry:

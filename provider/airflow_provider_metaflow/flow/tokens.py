@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from ..exceptions import InvalidOptionError
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+
 from .deploy import Name
 
 _STORE = "mf.airflow"

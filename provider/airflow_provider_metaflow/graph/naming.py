@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..exceptions import InvalidOptionError
+from airflow_provider_metaflow.exceptions import InvalidOptionError
 
 _VALID_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _MAX_NAME = 250

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..exceptions import FlowCompileError, UnsupportedFeatureError
+from airflow_provider_metaflow.exceptions import FlowCompileError, UnsupportedFeatureError
+
 from .model import FlowGraph, Step, StepKind
 
 
@@ -83,8 +84,7 @@ def validate_local_compute(graph: FlowGraph, environment_type: str) -> None:
                 )
     if environment_type != "local":
         raise UnsupportedFeatureError(
-            f"--environment={environment_type} needs remote compute; steps run with the worker's own "
-            "interpreter.",
+            f"--environment={environment_type} needs remote compute; steps run with the worker's own interpreter.",
             flow=graph.name,
             hint="Install the flow's packages in the worker's environment and drop --environment.",
         )

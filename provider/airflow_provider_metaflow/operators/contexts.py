@@ -1,8 +1,8 @@
 """Index contexts: what the list holds over which a segment is mapped. Free of Airflow.
 
 One context is a JSON object ``{"items": [[3, 0], …], "parents": [1], "label": "…"}``: the index paths of the Metaflow
-tasks that one mapped task instance stands for (several when there are more than ``max_map_length``), and the map indexes
-of the foreach task that they split from.
+tasks that one mapped task instance stands for (several when there are more than ``max_map_length``), and the map
+indexes of the foreach task that they split from.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def split_contexts(
     :param max_length: Airflow's ``[core] max_map_length``.
     """
     flat = [
-        (path + (index,), parent, labels[index] if labels and index < len(labels) else str(index))
+        ((*path, index), parent, labels[index] if labels and index < len(labels) else str(index))
         for path, count, labels, parent in splits
         for index in range(count)
     ]

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from ..exceptions import MissingResultError
-from ..graph.model import FlowGraph, Step, StepKind
+from airflow_provider_metaflow.exceptions import MissingResultError
+from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
+
 from .contexts import IndexPath
 from .outcome import TaskOutcome
 

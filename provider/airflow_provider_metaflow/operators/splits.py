@@ -7,7 +7,8 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
-from .. import settings
+from airflow_provider_metaflow import settings
+
 from .contexts import split_contexts
 from .outcome import XCOM_KEY, InstanceOutcome
 
@@ -30,12 +31,10 @@ class MetaflowSplitsOperator(BaseOperator):
         :param context: Airflow's task context.
         """
         ti: Any = context["ti"]
-        states = ti.get_task_states(
-            dag_id=ti.dag_id, task_ids=[self.foreach_task_id], run_ids=[ti.run_id]
-        ).get(ti.run_id, {})
-        alive = sorted(
-            int(name.rsplit("_", 1)[1]) for name, state in states.items() if str(state) == "success"
+        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[self.foreach_task_id], run_ids=[ti.run_id]).get(
+            ti.run_id, {}
         )
+        alive = sorted(int(name.rsplit("_", 1)[1]) for name, state in states.items() if str(state) == "success")
         pulled = ti.xcom_pull(task_ids=[self.foreach_task_id], key=XCOM_KEY, map_indexes=alive)
         splits = [
             (task.path, task.num_splits or 0, task.values, index)

@@ -9,19 +9,16 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from .. import settings
-from ..compute.local import LocalCompute
-from ..dag.parameters import command_line_values
-from ..dag.plan import contexts_task_id
-from ..exceptions import (
-    MissingResultError,
-    ParameterValueError,
-    StepFailedError,
-)
-from ..flow.commands import StepCall, parameters_path
-from ..flow.manifest import CodePackage, Manifest
-from ..graph.identity import MAX_ATTEMPTS, Attempt, airflow_run_id, attempt_of, task_id
-from ..graph.model import StepKind
+from airflow_provider_metaflow import settings
+from airflow_provider_metaflow.compute.local import LocalCompute
+from airflow_provider_metaflow.dag.parameters import command_line_values
+from airflow_provider_metaflow.dag.plan import contexts_task_id
+from airflow_provider_metaflow.exceptions import MissingResultError, ParameterValueError, StepFailedError
+from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
+from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
+from airflow_provider_metaflow.graph.identity import MAX_ATTEMPTS, Attempt, airflow_run_id, attempt_of, task_id
+from airflow_provider_metaflow.graph.model import StepKind
+
 from .contexts import IndexPath, split_contexts
 from .inputs import resolve_inputs
 from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
@@ -164,7 +161,7 @@ class _Execution:
             except StepFailedError as error:
                 if len(inputs) == 1:
                     raise
-                self._operator.log.error("%s", error)
+                self._operator.log.error("%s", error)  # noqa: TRY400  (its own log has told more)
                 failures.append(error)
         if failures:
             raise StepFailedError(
@@ -189,7 +186,7 @@ class _Execution:
 
     def _min_attempt(self) -> int | None:
         """Return the first attempt since the last clear, None if this is it."""
-        cleared_at = self._ti.max_tries - (self._operator.retries or 0)
+        cleared_at: int = self._ti.max_tries - (self._operator.retries or 0)
         if self._tries <= cleared_at:
             return None
         return max(cleared_at - self._attempt.generation * MAX_ATTEMPTS, 0)
@@ -214,9 +211,7 @@ class _Execution:
                 task_id(path, iteration=iteration + i, generation=self._attempt.generation)
                 for i in range(_ITERATIONS_PER_PROBE)
             ]
-            documents = self._local().probe(
-                self._step.name, self._run_id, ids, min_attempt=minimum, stop=True
-            )
+            documents = self._local().probe(self._step.name, self._run_id, ids, min_attempt=minimum, stop=True)
             for document in documents:
                 if document is None:
                     return iteration, last
@@ -242,9 +237,7 @@ class _Execution:
         parameters = self._parameters() if self._step.name == self._graph.start else None
         outcome = TaskOutcome.from_document(path, self._local().run(call, parameters))
         if self._step.kind is StepKind.FOREACH and not outcome.num_splits:
-            raise StepFailedError(
-                "its foreach has no size.", flow=self._graph.name, step=self._step.name
-            )
+            raise StepFailedError("its foreach has no size.", flow=self._graph.name, step=self._step.name)
         return outcome
 
     def _parameters(self) -> dict[str, str]:
@@ -256,9 +249,7 @@ class _Execution:
     def _return_value(self, outcomes: Sequence[TaskOutcome]) -> Any:
         if self._step.kind is StepKind.FOREACH and not self._step.foreach_path:
             (only,) = outcomes
-            return split_contexts(
-                [((), only.num_splits or 0, only.values, -1)], settings.max_map_length()
-            )
+            return split_contexts([((), only.num_splits or 0, only.values, -1)], settings.max_map_length())
         return f"{self._graph.name}/{self._run_id}" if self._step.name == self._graph.end else None
 
     def _local(self) -> LocalCompute:
@@ -268,9 +259,7 @@ class _Execution:
                 code=self._code,
                 cache=settings.cache_folder(),
                 python=self._operator.python or settings.python(),
-                warm=settings.warm_process()
-                if self._operator.warm_process is None
-                else self._operator.warm_process,
+                warm=settings.warm_process() if self._operator.warm_process is None else self._operator.warm_process,
                 idle_seconds=settings.warm_process_idle_seconds(),
                 links=self._links(),
                 variables=self._variables(),

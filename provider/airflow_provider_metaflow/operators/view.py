@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..graph.identity import task_id
-from ..graph.model import FlowGraph, Step
+from airflow_provider_metaflow.graph.identity import task_id
+from airflow_provider_metaflow.graph.model import FlowGraph, Step
+
 from .contexts import IndexPath, context_items, map_indexes_under
 from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 
@@ -70,9 +71,7 @@ class AirflowRunView:
         if indexes is None or len(indexes) > _FEW:
             pulled = self._pull_all(parent)
         else:
-            pulled = self._ti.xcom_pull(
-                task_ids=[self._airflow_id(parent.name)], key=XCOM_KEY, map_indexes=indexes
-            )
+            pulled = self._ti.xcom_pull(task_ids=[self._airflow_id(parent.name)], key=XCOM_KEY, map_indexes=indexes)
         found = {}
         for data in pulled:
             if data is None:

@@ -74,7 +74,10 @@ def create_options(command):
             help="Maximum number of tasks of a run that run in parallel.",
         ),
         click.option(
-            "--workflow-timeout", default=None, type=int, help="Timeout of a run in seconds, however it was started."
+            "--workflow-timeout",
+            default=None,
+            type=int,
+            help="Timeout of a run in seconds, however it was started.",
         ),
         click.option("--worker-pool", default=None, help="Airflow pool of all steps."),
         click.option(
@@ -124,9 +127,7 @@ def token_options(command):
 @click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE and no DAG file.")
 @click.pass_obj
 @plain_errors
-def create(
-    obj, file, authorize, generate_new_token, given_token, manifest_only, **options
-):
+def create(obj, file, authorize, generate_new_token, given_token, manifest_only, **options):
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
     if manifest_only:
         manifest = _compile(obj, tokens, options)
@@ -142,7 +143,8 @@ def create(
     obj.echo("The namespace of this production flow is")
     obj.echo("    production:%s" % manifest.deployment.production_token, fg="green")
     obj.echo(
-        "DAG *%s* of flow *%s* was written to %s." % (manifest.deployment.name, obj.flow.name, target), bold=True
+        "DAG *%s* of flow *%s* was written to %s." % (manifest.deployment.name, obj.flow.name, target),
+        bold=True,
     )
 
 

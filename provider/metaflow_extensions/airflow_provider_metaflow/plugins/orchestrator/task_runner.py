@@ -32,6 +32,24 @@ SMALL_LOG_BYTES = 1024 * 1024
 """Logs up to this size are saved from memory, as ``metaflow.mflog.save_logs`` does."""
 
 
+_PRELOADED = (
+    "metaflow",
+    "metaflow.cli_args",
+    "metaflow.cli_components.utils",
+    "metaflow.client.filecache",
+    "metaflow.datastore",
+    "metaflow.lint",
+    "metaflow.metaflow_environment",
+    "metaflow.mflog.mflog",
+    "metaflow.package",
+    "metaflow.plugins",
+    "metaflow.pylint_wrapper",
+    "metaflow.system",
+    "metaflow.task",
+    "metaflow.user_configs.config_options",
+)
+
+
 class Channel:
     """The other side of a session: lines of JSON in and out."""
 
@@ -69,7 +87,7 @@ class TaskLog:
         self._channel = channel
         self._datastore = task_datastore
         self._partial = {"stdout": b"", "stderr": b""}
-        self._files = {name: tempfile.TemporaryFile() for name in self._partial}
+        self._files = {name: tempfile.TemporaryFile() for name in self._partial}  # noqa: SIM115
         self._started = self._saved = time.monotonic()
         self._dirty = True
 
@@ -132,7 +150,7 @@ class Session:
         while (request := self._channel.read()) is not None:
             try:
                 answer = self._run(request) if request["op"] == "run" else self._probe(request)
-            except ClientGone:
+            except ClientGoneError:
                 return
             except Exception:  # told to the client, which decides what it means
                 answer = {"error": traceback.format_exc()}
@@ -183,7 +201,7 @@ class Session:
         return _Supervisor(self._channel, pid, readers, log, request.get("time_limit")).wait()
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """The client went away while its task ran; the task has been killed."""
 
 
@@ -263,7 +281,7 @@ class _Supervisor:
         if self._log:
             self._log.finish()
         if self._client_gone:
-            raise ClientGone
+            raise ClientGoneError
         if self._deadline and time.monotonic() > self._deadline and status < 0:
             text = "The time limit of the task is over; it was killed."
             self._channel.write({"event": "line", "stream": "stderr", "text": text})
@@ -288,7 +306,7 @@ def _become_metaflow(request: dict, arguments: list[str], streams: dict) -> None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.stdin = open(0, encoding="utf-8", closefd=False)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = sys.__stdout__ = _text_stream(1)
         sys.stderr = sys.__stderr__ = _text_stream(2)
         os.environ.clear()
@@ -320,7 +338,7 @@ def _execute(flow_file: str) -> int:
     try:
         with open(flow_file, "rb") as file:
             code = compile(file.read(), flow_file, "exec")
-        exec(code, main.__dict__)
+        exec(code, main.__dict__)  # noqa: S102  (`python FLOW_FILE` is what this stands for)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return (end.code or 0) & 0xFF
@@ -350,7 +368,7 @@ def _shut_down(code: int) -> int:
 
 
 def _text_stream(descriptor: int) -> io.TextIOWrapper:
-    raw = open(descriptor, "wb", buffering=io.DEFAULT_BUFFER_SIZE, closefd=False)
+    raw = open(descriptor, "wb", buffering=io.DEFAULT_BUFFER_SIZE, closefd=False)  # noqa: SIM115
     return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
@@ -365,10 +383,8 @@ def _flow_datastore(request: dict):
     from metaflow.datastore import FlowDataStore
     from metaflow.plugins import DATASTORES
 
-    implementation = next(d for d in DATASTORES if d.TYPE == request["datastore"])
-    return FlowDataStore(
-        request["flow_name"], None, storage_impl=implementation, ds_root=request["datastore_root"]
-    )
+    implementation = next(d for d in DATASTORES if request["datastore"] == d.TYPE)
+    return FlowDataStore(request["flow_name"], None, storage_impl=implementation, ds_root=request["datastore_root"])
 
 
 def _is_done(datastore, run_id: str, step: str, task_id: str) -> bool:
@@ -385,9 +401,8 @@ def _latest_done(datastore, run_id: str, step: str, task_id: str):
 
 
 def _read_outcome(path: str | None) -> dict | None:
-    with contextlib.suppress(FileNotFoundError, TypeError, ValueError):
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+    with contextlib.suppress(FileNotFoundError, TypeError, ValueError), open(path, encoding="utf-8") as file:
+        return json.load(file)
     return None
 
 
@@ -398,21 +413,18 @@ def _stored_outcome(datastore, run_id: str, step: str, task_id: str, min_attempt
         return None
     from step_decorator import describe_outcome
 
-    return describe_outcome(lambda name: task.get(name), task_id, task.attempt)
+    return describe_outcome(task.get, task_id, task.attempt)
 
 
 def _import_metaflow() -> None:
     """Import what nearly every step needs, so that children find it there.
 
-    Not the ``init`` command: its module takes the options from the parameters of the flow that is loaded by then.
+    Not ``metaflow.cli`` and its commands: these modules take options from the flow that is loaded by then.
     """
-    import metaflow.cli
-    import metaflow.cli_components.step_cmd
-    import metaflow.client
-    import metaflow.mflog.mflog
-    import metaflow.plugins
-    import metaflow.runtime
-    import metaflow.task  # noqa: F401
+    from importlib import import_module
+
+    for name in _PRELOADED:
+        import_module(name)
 
     # step_decorator.py stands beside this file, which need not be the copy inside the code package.
     here = os.path.dirname(os.path.abspath(__file__))
