@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from airflow_provider_metaflow.flow.manifest import Manifest
     from tests.support.airflow import SharedAirflow
 
 # Before anything imports Airflow or Metaflow: nothing of the user's own is read or written.
@@ -49,3 +51,26 @@ def airflow(request: pytest.FixtureRequest) -> Iterator[SharedAirflow]:
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(_HOME / "airflow", kept, ignore=shutil.ignore_patterns("metaflow", ".metaflow"))
             print(f"\nLogs of the failed session's Airflow: {kept}")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Write the golden files anew.")
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Manifest]:
+    """Compiles a flow file of `tests/flows`, once per flow and options."""
+    from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+
+    sysroot = tmp_path_factory.mktemp("sysroot")
+    cache = tmp_path_factory.mktemp("manifests")
+
+    def compile_flow(name: str, *create: str, top: tuple[str, ...] = ()) -> Manifest:
+        os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(sysroot)
+        try:
+            options = CompileOptions(python=sys.executable, create=create, top_level=top)
+            return load_manifest(FLOWS / f"{name}.py", options, cache)
+        finally:
+            del os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"]
+
+    return compile_flow

@@ -1,0 +1,213 @@
+"""MetaflowDag, MetaflowTaskGroup and load_flows, parsed but not run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow_provider_metaflow import FlowTranslator, MetaflowDag, MetaflowTaskGroup, StepContext, load_flows
+from airflow_provider_metaflow.exceptions import InvalidOptionError, ManifestError, MetaflowProviderError
+from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
+
+
+@pytest.fixture
+def manifest_file(compiled: Callable[..., Manifest], tmp_path: Path) -> Callable[..., Path]:
+    """Writes the manifest of a shape beside a DAG file."""
+
+    def write(shape: str, *create: str) -> Path:
+        path = tmp_path / f"{Path(shape).name}.metaflow.json"
+        path.write_bytes(encode_manifest(compiled(shape, *create)))
+        return path
+
+    return write
+
+
+def test_every_argument_of_a_dag_is_passed_through(manifest_file: Callable[..., Path]) -> None:
+    def callback(context: object) -> None: ...
+
+    dag = MetaflowDag(
+        manifest_file("linear"),
+        "my_dag",
+        tags=["a"],
+        default_args={"owner": "me", "retries": 4},
+        is_paused_upon_creation=True,
+        max_active_runs=3,
+        dagrun_timeout=timedelta(hours=1),
+        on_failure_callback=callback,
+        schedule="@daily",
+    )
+    assert (dag.dag_id, dag.tags, dag.max_active_runs) == ("my_dag", {"a"}, 3)
+    assert dag.dagrun_timeout == timedelta(hours=1)
+    assert dag.is_paused_upon_creation is True
+    assert dag.on_failure_callback == callback
+    assert dag.get_task("middle").owner == "me"
+    # A step without @retry takes the DAG's default.
+    assert dag.get_task("middle").retries == 4
+
+
+def test_a_dag_takes_from_its_flow_what_nobody_says_otherwise(manifest_file: Callable[..., Path]) -> None:
+    dag = MetaflowDag(manifest_file("linear", "--tag", "x", "--max-workers", "5", "--workflow-timeout", "60"))
+    assert dag.dag_id == "LinearFlow"
+    assert dag.description == "Three steps in a row."
+    assert dag.tags == {"metaflow", "x"}
+    assert dag.max_active_tasks == 5
+    assert dag.dagrun_timeout == timedelta(seconds=60)
+    assert not dag.catchup
+    assert "Three steps in a row." in (dag.doc_md or "")
+
+
+def test_overrides_and_a_translator_reach_the_steps_and_overrides_win(manifest_file: Callable[..., Path]) -> None:
+    class Translator(FlowTranslator):
+        def queue(self, context: StepContext) -> str | None:
+            return f"queue-{context.step.name}"
+
+        def executor_config(self, context: StepContext) -> dict[str, Any] | None:
+            return {"mapped": context.mapped}
+
+        def operator_arguments(self, context: StepContext) -> Mapping[str, Any]:
+            return {"priority_weight": 7}
+
+    dag = MetaflowDag(
+        manifest_file("foreach"),
+        pool="ml",
+        translator=Translator(),
+        step_overrides={"upper": {"pool": "gpu", "pool_slots": 2, "queue": "own", "priority_weight": 9}},
+    )
+    upper, start = dag.get_task("upper"), dag.get_task("start")
+    assert (upper.pool, upper.pool_slots, upper.queue, upper.priority_weight) == ("gpu", 2, "own", 9)
+    assert upper.executor_config == {"mapped": True}
+    assert (start.pool, start.queue, start.priority_weight) == ("ml", "queue-start", 7)
+    assert start.executor_config == {"mapped": False}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"step_overrides": {"midle": {}}}, "unknown step 'midle'. Did you mean 'middle'"),
+        ({"step_overrides": {"middle": {"pol": "x"}}}, "step middle: step_overrides has the unknown key 'pol'"),
+        ({"dag_id": "a b"}, "'a b' cannot be a DAG id"),
+        ({"dag_id": "x" * 251}, "has 251 characters"),
+    ],
+)
+def test_bad_arguments_are_refused_with_flow_and_mend(
+    manifest_file: Callable[..., Path], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidOptionError, match="flow LinearFlow") as caught:
+        MetaflowDag(manifest_file("linear"), **arguments)
+    assert message in str(caught.value)
+
+
+def test_a_missing_flow_or_manifest_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(MetaflowProviderError, match=r"gone\.py does not exist"):
+        MetaflowDag(tmp_path / "gone.py")
+    with pytest.raises(ManifestError, match=r"gone\.metaflow\.json cannot be read"):
+        MetaflowDag(tmp_path / "gone.metaflow.json")
+
+
+def test_parameters_become_typed_params_of_the_dag(manifest_file: Callable[..., Path]) -> None:
+    dag = MetaflowDag(manifest_file("files/parameters"))
+    params = {name: dag.params.get_param(name) for name in dag.params}
+    assert params["number"].schema["type"] == ["integer", "null"]
+    assert params["number"].description == "A number."
+    assert params["number"].value == 3
+    assert params["flag"].value is False
+    assert params["config"].value == {"a": [1, 2]}
+    assert not params["required"].has_value
+    assert params["nothing"].value is None
+
+
+def test_a_group_checks_its_parameters_when_it_is_parsed(manifest_file: Callable[..., Path]) -> None:
+    with DAG("outer", schedule=None):
+        with pytest.raises(InvalidOptionError, match="has no parameter 'beta'"):
+            MetaflowTaskGroup(manifest_file("grouped"), group_id="a", parameters={"beta": 1})
+        with pytest.raises(InvalidOptionError, match="'required' is required but not given"):
+            MetaflowTaskGroup(manifest_file("files/parameters"), group_id="b")
+
+
+def test_a_group_with_a_foreach_is_refused_in_a_mapped_group(manifest_file: Callable[..., Path]) -> None:
+    from airflow.sdk import task_group
+
+    path = manifest_file("grouped")
+    with DAG("outer", schedule=None):
+
+        @task_group
+        def body(item: int) -> None:
+            MetaflowTaskGroup(path, group_id="flow")
+
+        with pytest.raises(InvalidOptionError, match="stands in a mapped task group"):
+            body.expand(item=[1, 2])
+
+
+def test_one_flow_is_two_groups_of_one_dag(manifest_file: Callable[..., Path]) -> None:
+    path = manifest_file("grouped")
+    with DAG("outer", schedule=None) as dag:
+        one = MetaflowTaskGroup(path, group_id="one")
+        two = MetaflowTaskGroup(path, group_id="two", max_workers=3)
+        one >> two
+    assert sorted(dag.task_ids) == sorted(
+        f"{group}.{step}" for group in ("one", "two") for step in ("start", "body", "collect", "end")
+    )
+    assert dag.get_task("two.start").upstream_task_ids == {"one.end"}
+    assert dag.get_task("two.body").max_active_tis_per_dagrun == 3
+    assert sorted(DagSerialization.to_dict(dag)["dag"]["task_group"]["children"]) == ["one", "two"]
+
+
+@pytest.mark.parametrize("shape", ["nested_foreach", "switch_in_foreach", "parallel", "files/parameters"])
+def test_two_processes_serialize_the_same_dag(shape: str, manifest_file: Callable[..., Path]) -> None:
+    script = (
+        "import sys, json\n"
+        "from airflow_provider_metaflow import MetaflowDag\n"
+        "from airflow.serialization.serialized_objects import DagSerialization\n"
+        "dag = MetaflowDag(sys.argv[1])\n"
+        "dag.fileloc = dag.relative_fileloc = 'x.py'\n"
+        "print(json.dumps(DagSerialization.to_dict(dag)))\n"
+    )
+    made = [
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", script, str(manifest_file(shape))],
+                env={**os.environ, "PYTHONHASHSEED": seed},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.splitlines()[-1]
+        )
+        for seed in ("1", "2")
+    ]
+    assert made[0] == made[1]
+    assert made[0]["dag"]["tasks"]
+
+
+def test_load_flows_makes_one_dag_per_flow_and_an_error_of_a_broken_one(tmp_path: Path, flows: Path) -> None:
+    folder = tmp_path / "flows"
+    folder.mkdir()
+    (folder / "linear.py").write_text((flows / "linear.py").read_text())
+    (folder / "helper.py").write_text("x = 1\n")
+    (folder / "broken.py").write_text((flows / "switch.py").read_text().replace("self.meet)", "self.nowhere)"))
+    namespace: dict[str, Any] = {}
+    dags = load_flows(namespace, folder, tags=["all"])
+    assert set(namespace.values()) == set(dags)
+    broken, linear = dags
+    assert linear.dag_id == "LinearFlow"
+    assert linear.tags == {"all"}
+    # What the DAG processor does with each: check, then serialize; the error must come last.
+    broken.validate()
+    broken.check_cycle()
+    broken.relative_fileloc = "dag_file.py"
+    with pytest.raises(Exception, match=r"flow broken\.py step case_x"):
+        DagSerialization.to_dict(broken)
+    assert str(broken.relative_fileloc).endswith("flows/broken.py")
+
+
+def test_load_flows_without_its_folder_says_so() -> None:
+    with pytest.raises(InvalidOptionError, match="finds no folder"):
+        load_flows({}, "not-there")

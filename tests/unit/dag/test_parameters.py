@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow_provider_metaflow.dag.parameters import UNSET, command_line_values, default_value, json_schema
+from airflow_provider_metaflow.exceptions import ParameterValueError
+from airflow_provider_metaflow.graph.model import FlowGraph, Parameter, ParameterType
+
+
+def graph(**options: Any) -> FlowGraph:
+    parameter = Parameter(name="p", variable="p", **options)
+    return FlowGraph(name="F", start="s", end="s", steps=(), parameters=(parameter,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        (ParameterType.INT, 3, "3"),
+        (ParameterType.INT, "3", "3"),
+        (ParameterType.INT, 3.0, "3"),
+        (ParameterType.FLOAT, 0.1, "0.1"),
+        (ParameterType.FLOAT, 2, "2.0"),
+        (ParameterType.BOOL, True, "True"),
+        (ParameterType.BOOL, "false", "false"),
+        (ParameterType.STR, "{{ $x }} `y`", "{{ $x }} `y`"),
+        (ParameterType.STR, "", ""),
+        (ParameterType.JSON, {"a": ["ü"]}, '{"a": ["\\u00fc"]}'),
+        (ParameterType.JSON, '{"a": 1}', '{"a": 1}'),
+        (ParameterType.JSON, "plain", '"plain"'),
+    ],
+)
+def test_a_value_becomes_the_text_that_metaflow_reads(kind: ParameterType, value: Any, text: str) -> None:
+    assert command_line_values(graph(type=kind), {"p": value, "other": 1}) == {"p": text}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (ParameterType.INT, "many"),
+        (ParameterType.INT, 1.5),
+        (ParameterType.INT, True),
+        (ParameterType.FLOAT, "x"),
+        (ParameterType.BOOL, 1),
+        (ParameterType.STR, {"a": 1}),
+    ],
+)
+def test_a_value_of_another_type_is_refused(kind: ParameterType, value: Any) -> None:
+    with pytest.raises(ParameterValueError, match=rf"flow F: parameter 'p' is of type {kind.value}"):
+        command_line_values(graph(type=kind), {"p": value})
+
+
+def test_none_is_passed_by_leaving_the_option_out() -> None:
+    assert command_line_values(graph(type=ParameterType.STR, default="x"), {"p": None}) == {}
+
+
+def test_a_missing_value_takes_the_default_of_deploy_time() -> None:
+    assert command_line_values(graph(type=ParameterType.STR, default="x"), {}) == {"p": "x"}
+
+
+def test_a_missing_required_value_is_refused() -> None:
+    with pytest.raises(ParameterValueError, match="'p' is required but no value was given"):
+        command_line_values(graph(type=ParameterType.STR, required=True), {})
+
+
+def test_a_list_is_joined_by_the_separator() -> None:
+    assert command_line_values(graph(type=ParameterType.STR, separator=";"), {"p": ["a", "b"]}) == {"p": "a;b"}
+
+
+def test_only_a_required_parameter_has_no_default_and_refuses_null() -> None:
+    (required,) = graph(type=ParameterType.INT, required=True).parameters
+    (optional,) = graph(type=ParameterType.INT, default="4").parameters
+    assert default_value(required) is UNSET
+    assert json_schema(required)["type"] == "integer"
+    assert default_value(optional) == 4
+    assert json_schema(optional)["type"] == ["integer", "null"]

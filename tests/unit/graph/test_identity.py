@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+from airflow_provider_metaflow.graph.identity import airflow_run_id, attempt_of, task_id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, "t"),
+        ({"index_path": (3,)}, "t-3"),
+        ({"index_path": (3, 0)}, "t-3-0"),
+        ({"index_path": (3,), "iteration": 2}, "t-3-r2"),
+        ({"iteration": 2, "generation": 1}, "t-r2-g1"),
+    ],
+)
+def test_a_task_id_tells_where_the_task_is(arguments: dict[str, object], expected: str) -> None:
+    assert task_id(**arguments) == expected  # type: ignore[arg-type]
+
+
+def test_a_run_id_is_no_integer_and_has_no_separator_of_input_paths() -> None:
+    made = airflow_run_id("dag", "scheduled__2026-01-01T00:00:00+00:00")
+    assert made.startswith("airflow-")
+    assert not set("/,:!") & set(made)
+    assert made != airflow_run_id("dag", "scheduled__2026-01-01T00:00:00+00:00", "group.")
+
+
+@pytest.mark.parametrize(
+    ("tries", "left", "error", "expected"),
+    [
+        # First of 1 + 2 user + 0 error attempts.
+        (0, 2, 0, (0, 0, 2)),
+        (2, 0, 0, (0, 2, 2)),
+        # @retry(1) and @catch(3): attempts 0 and 1 run user code, 2 to 4 the fallback.
+        (0, 4, 3, (0, 0, 1)),
+        (1, 3, 3, (0, 1, 1)),
+        (2, 2, 3, (0, 2, 1)),
+        # The same step, cleared after its first try: user code again.
+        (1, 4, 3, (0, 1, 2)),
+        # Beyond six attempts the task id changes and the count starts anew.
+        (6, 0, 0, (1, 0, 0)),
+        (13, 1, 0, (2, 1, 2)),
+        # A fallback may be the first attempt of a generation.
+        (6, 2, 3, (1, 0, -1)),
+    ],
+)
+def test_attempts_follow_from_the_schedulers_counters(
+    tries: int, left: int, error: int, expected: tuple[int, int, int]
+) -> None:
+    made = attempt_of(tries, tries_left=left, error_retries=error)
+    assert (made.generation, made.number, made.max_user_retries) == expected

@@ -1,0 +1,58 @@
+"""What importing our packages costs and pulls in, each looked at in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def modules_after(statement: str, *blocked: str) -> set[str]:
+    script = (
+        "import sys, json\n"
+        f"for name in {blocked!r}: sys.modules[name] = None\n"
+        f"{statement}\n"
+        "print(json.dumps([name for name, module in sys.modules.items() if module is not None]))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_having_the_package_installed_costs_an_airflow_process_nothing() -> None:
+    loaded = modules_after("import airflow_provider_metaflow.get_provider_info as p; p.get_provider_info()")
+    ours = {name for name in loaded if name.startswith("airflow_provider_metaflow")}
+    assert ours == {"airflow_provider_metaflow", "airflow_provider_metaflow.get_provider_info"}
+    assert not {"airflow", "metaflow", "msgspec"} & loaded
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "airflow_provider_metaflow.graph.model",
+        "airflow_provider_metaflow.flow.manifest",
+        "airflow_provider_metaflow.flow.compiler",
+        "airflow_provider_metaflow.flow.deploy",
+        "airflow_provider_metaflow.dag.plan",
+        "metaflow_adapters",
+    ],
+)
+def test_the_graph_model_the_compiler_and_the_adapters_need_no_airflow(module: str) -> None:
+    assert module in modules_after(f"import {module}", "airflow")
+
+
+def test_a_dag_file_imports_no_metaflow() -> None:
+    loaded = modules_after("from airflow_provider_metaflow import MetaflowDag, MetaflowTaskGroup, load_flows")
+    assert not {name for name in loaded if name.split(".")[0] in ("metaflow", "metaflow_extensions")}
+
+
+def test_the_extension_loads_nothing_but_its_step_decorator() -> None:
+    loaded = modules_after("import metaflow")
+    ours = {name for name in loaded if "airflow_provider_metaflow" in name}
+    extension = "metaflow_extensions.airflow_provider_metaflow"
+    assert all(name.startswith(extension) for name in ours)
+    assert f"{extension}.plugins.orchestrator.step_decorator" in ours
+    assert f"{extension}.plugins.orchestrator.airflow_cli" not in ours
+    assert "airflow" not in loaded
