@@ -26,7 +26,6 @@ class StaticSplitFlow(FlowSpec):
     @step
     def inner(self, inputs):
         self.v = [inputs.left.w, inputs.right.w]
-        self.order = [inp.w for inp in inputs]
         self.next(self.outer)
 
     @step

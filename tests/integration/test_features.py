@@ -84,8 +84,8 @@ def test_a_card_is_readable_by_the_client(feature_runs: dict[str, FlowRun]) -> N
     run.wait()
     (found,) = get_cards(client_run(run)["with_card"].task)
     # A card holds its components as base64.
-    blobs = [base64.b64decode(blob) for blob in re.findall(r'"([A-Za-z0-9+/]{80,}={0,2})"', found.get())]
-    assert any(b"seen on the card" in blob for blob in blobs)
+    blobs = re.findall(r'"([A-Za-z0-9+/]{80,}={0,2})"', found.get())
+    assert any(b"seen on the card" in base64.b64decode(blob) for blob in blobs if len(blob) % 4 == 0)
 
 
 def test_the_logs_of_every_attempt_are_whole_and_in_order_in_both_places(

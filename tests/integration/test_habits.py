@@ -215,7 +215,9 @@ with DAG("nightly", schedule=None):
 
     value = extract()
     one = MetaflowTaskGroup({flow!r}, group_id="one", parameters={{"text": value}}, max_workers=2)
-    two = MetaflowTaskGroup({flow!r}, group_id="two", parameters={{"text": "{{{{ dag.dag_id }}}}"}}, pool="default_pool")
+    two = MetaflowTaskGroup(
+        {flow!r}, group_id="two", parameters={{"text": "{{{{ dag.dag_id }}}}"}}, pool="default_pool"
+    )
     value >> one >> two
     two >> report(one.pathspec, two.pathspec)
 """
@@ -240,7 +242,9 @@ def test_a_flow_is_a_task_group_twice_in_a_larger_dag(airflow: SharedAirflow, fl
     assert instances[("one.body", 0)].label == "0"
 
 
+# Airflow opens a file only if it holds both words, airflow and dag.
 MANY_FLOWS = """
+# The DAGs of a folder.
 from airflow_provider_metaflow import load_flows
 
 load_flows(globals(), "many")

@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+
 from airflow_provider_metaflow import __version__
 from airflow_provider_metaflow import exceptions as all_exceptions
 from airflow_provider_metaflow.get_provider_info import get_provider_info

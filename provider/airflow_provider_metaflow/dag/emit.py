@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, BaseOperator, TaskGroup, task_group
+from airflow.sdk import DAG, BaseOperator, TaskGroup
 
 from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.operators.splits import MetaflowSplitsOperator
+from airflow_provider_metaflow.graph.model import Step
 from airflow_provider_metaflow.operators.step import MAP_LABEL, MetaflowStepOperator
 
 from .plan import STEP_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
@@ -42,9 +42,11 @@ class Emission:
     translator: FlowTranslator
     overrides: Mapping[str, Mapping[str, Any]]
     tasks: dict[str, BaseOperator] = field(default_factory=dict)
+    _steps: dict[str, Step] = field(default_factory=dict)
 
     def emit(self) -> dict[str, BaseOperator]:
         """Make all tasks and edges; return the tasks by the name of their step or splits task."""
+        self._steps = {step.name: step for step in self.manifest.graph.steps}
         by_segment: dict[str | None, list[TaskPlan]] = {}
         for task in self.plan.tasks:
             by_segment.setdefault(task.segment, []).append(task)
@@ -63,6 +65,8 @@ class Emission:
         return self.tasks
 
     def _make_segment(self, segment: SegmentPlan, members: list[TaskPlan], splits: Mapping[str, SplitsPlan]) -> None:
+        from airflow.sdk import task_group
+
         if segment.source not in self.tasks:
             self._make_splits(splits[segment.foreach])
 
@@ -84,6 +88,8 @@ class Emission:
         body.expand(context=self.tasks[segment.source].output)
 
     def _make_splits(self, plan: SplitsPlan) -> None:
+        from airflow_provider_metaflow.operators.splits import MetaflowSplitsOperator
+
         foreach = self.tasks[plan.foreach]
         task = MetaflowSplitsOperator(
             task_id=plan.task_id,
@@ -98,7 +104,7 @@ class Emission:
 
     def _make_task(self, plan: TaskPlan, group: TaskGroup | None, **more: Any) -> None:
         graph = self.manifest.graph
-        context = StepContext(flow=graph, step=graph.step(plan.step), mapped=plan.segment is not None)
+        context = StepContext(flow=graph, step=self._steps[plan.step], mapped=plan.segment is not None)
         arguments: dict[str, Any] = {"trigger_rule": plan.trigger_rule, **self.shared, **more}
         if plan.retries is not None:
             arguments["retries"] = plan.retries

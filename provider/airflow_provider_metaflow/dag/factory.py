@@ -6,24 +6,25 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, TaskGroup
+from airflow.sdk import DAG, BaseOperator, TaskGroup
 from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
 from airflow_provider_metaflow import settings
 from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
-from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
 from airflow_provider_metaflow.graph.model import FlowGraph
 from airflow_provider_metaflow.graph.naming import check_name
 
 from .emit import Emission
 from .parameters import UNSET, default_value, json_schema
 from .plan import plan_dag
-from .schedule import airflow_cron, airflow_timezone
 from .translator import FlowTranslator, check_overrides
+
+if TYPE_CHECKING:
+    from airflow.sdk import CronTriggerTimetable, Param
 
 Overrides = Mapping[str, Mapping[str, Any]]
 
@@ -178,6 +179,11 @@ def _manifest(
     if not path.is_absolute():
         beside = Path(caller).parent / path
         path = beside if beside.exists() or not path.exists() else path.absolute()
+    if path.name.endswith(SUFFIX):
+        return read_manifest(path)
+    # Here and not above: a DAG file that names a manifest pays for no compiler.
+    from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+
     top_level = tuple(options)
     return load_manifest(
         path,
@@ -214,12 +220,20 @@ def _dag_arguments(manifest: Manifest, max_workers: int | None) -> dict[str, Any
 def _schedule(graph: FlowGraph) -> CronTriggerTimetable | None:
     if graph.schedule is None:
         return None
+    from airflow.sdk import CronTriggerTimetable
+
+    from .schedule import airflow_cron, airflow_timezone
+
     return CronTriggerTimetable(
         airflow_cron(graph.schedule, graph.name), timezone=airflow_timezone(graph.schedule, graph.name)
     )
 
 
 def _params(graph: FlowGraph) -> dict[str, Param]:
+    if not graph.parameters:
+        return {}
+    from airflow.sdk import Param
+
     params = {}
     for parameter in graph.parameters:
         default = default_value(parameter)

@@ -8,7 +8,9 @@ steps after its join are a further segment over the outer list.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+
+import msgspec
 
 from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
 
@@ -20,8 +22,7 @@ STEP_RULE = "none_failed_min_one_success"
 """Runs when some parent was executed and none failed; a step whose parents were all skipped is skipped."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskPlan:
+class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One Airflow task for one step.
 
     :param step: the step; its name is the task id.
@@ -42,8 +43,7 @@ class TaskPlan:
     doc: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentPlan:
+class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One mapped task group.
 
     :param group_id: its id; a dash, which no step name can hold, keeps it apart from the steps.
@@ -56,8 +56,7 @@ class SegmentPlan:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitsPlan:
+class SplitsPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The task that flattens the splits of a nested foreach into one list of index contexts.
 
     :param task_id: its id.
@@ -68,8 +67,7 @@ class SplitsPlan:
     foreach: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DagPlan:
+class DagPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The tasks of a flow, in topological order."""
 
     tasks: tuple[TaskPlan, ...]
@@ -77,30 +75,26 @@ class DagPlan:
     splits: tuple[SplitsPlan, ...]
 
 
-@dataclass(slots=True)
 class _Segments:
     """Assigns steps to segments: by foreach path, and by how many inner foreaches were joined before."""
 
-    graph: FlowGraph
-    phases: dict[str, int] = field(default_factory=dict)
+    def __init__(self, graph: FlowGraph) -> None:
+        self._steps = {step.name: step for step in graph.steps}
+        self._phases: dict[str, int] = {}
+        for step in graph.steps:  # parents come first
+            self._phases[step.name] = self._phase(step)
 
-    def phase(self, step: Step) -> int:
-        if step.name not in self.phases:
-            self.phases[step.name] = self._compute(step)
-        return self.phases[step.name]
-
-    def _compute(self, step: Step) -> int:
-        by_name = {other.name: other for other in self.graph.steps}
-        before = [self.phase(by_name[name]) for name in step.parents if by_name[name].foreach_path == step.foreach_path]
-        closed = by_name[step.closes] if step.closes else None
+    def _phase(self, step: Step) -> int:
+        before = [self._phases[name] for name in step.parents if self._steps[name].foreach_path == step.foreach_path]
+        closed = self._steps[step.closes] if step.closes else None
         if closed is not None and closed.kind is StepKind.FOREACH:
-            before.append(self.phase(closed) + 1)
+            before.append(self._phases[closed.name] + 1)
         return max(before, default=0)
 
     def group_id(self, step: Step) -> str | None:
         if not step.foreach_path:
             return None
-        phase = self.phase(step)
+        phase = self._phases[step.name]
         suffix = f"-{phase + 1}" if phase else ""
         return f"{step.foreach_path[-1]}-foreach{suffix}"
 
@@ -111,6 +105,7 @@ def plan_dag(graph: FlowGraph) -> DagPlan:
     :param graph: the flow.
     """
     assignment = _Segments(graph)
+    by_name = {step.name: step for step in graph.steps}
     nested = tuple(
         SplitsPlan(task_id=splits_task_id(step.name), foreach=step.name)
         for step in graph.steps
@@ -121,12 +116,12 @@ def plan_dag(graph: FlowGraph) -> DagPlan:
     for step in graph.steps:
         group_id = assignment.group_id(step)
         if group_id is not None:
-            foreach = graph.step(step.foreach_path[-1])
+            foreach = by_name[step.foreach_path[-1]]
             segments.setdefault(
                 group_id,
                 SegmentPlan(group_id=group_id, foreach=foreach.name, source=contexts_task_id(foreach)),
             )
-        tasks.append(_plan_task(graph, step, group_id))
+        tasks.append(_plan_task(graph.start, by_name, step, group_id))
     return DagPlan(tasks=tuple(tasks), segments=tuple(segments.values()), splits=nested)
 
 
@@ -146,14 +141,14 @@ def contexts_task_id(foreach: Step) -> str:
     return splits_task_id(foreach.name) if foreach.foreach_path else foreach.name
 
 
-def _plan_task(graph: FlowGraph, step: Step, group_id: str | None) -> TaskPlan:
+def _plan_task(start: str, by_name: Mapping[str, Step], step: Step, group_id: str | None) -> TaskPlan:
     retries = step.retry.user + step.retry.error
     delay = step.retry.delay_seconds
     return TaskPlan(
         step=step.name,
-        upstream=tuple(name for name in step.parents if not _enters(graph.step(name), step)),
+        upstream=tuple(name for name in step.parents if not _enters(by_name[name], step)),
         segment=group_id,
-        trigger_rule=START_RULE if step.name == graph.start else STEP_RULE,
+        trigger_rule=START_RULE if step.name == start else STEP_RULE,
         retries=retries or None,
         retry_delay_seconds=(DEFAULT_RETRY_DELAY_SECONDS if delay is None else delay) if retries else delay,
         doc=step.doc,

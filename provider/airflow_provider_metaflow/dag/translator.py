@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
+
+import msgspec
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
@@ -47,8 +47,7 @@ ALLOWED = frozenset(
 """Operator arguments that may be given for a step; others are ours to set, or do not exist."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepContext:
+class StepContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a translator may look at.
 
     :param flow: the flow.
@@ -139,5 +138,7 @@ def check_overrides(graph: FlowGraph, overrides: Mapping[str, Mapping[str, Any]]
 
 
 def _nearest(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
     close = get_close_matches(name, known, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"Known are: {', '.join(known)}."

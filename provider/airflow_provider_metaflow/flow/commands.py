@@ -6,7 +6,8 @@ Values are list elements, never parts of a shell string, so nothing in them can 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_provider_metaflow.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
 from airflow_provider_metaflow.graph.model import Step
@@ -14,8 +15,7 @@ from airflow_provider_metaflow.graph.model import Step
 from .manifest import Manifest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepCall:
+class StepCall(msgspec.Struct, frozen=True, kw_only=True):
     """What differs between two tasks of the same flow.
 
     :param step: the step to run.

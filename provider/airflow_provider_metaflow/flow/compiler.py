@@ -11,9 +11,10 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import msgspec
 
 from airflow_provider_metaflow.exceptions import FlowCompileError, ManifestError
 
@@ -26,8 +27,7 @@ _ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
 _TIMEOUT_SECONDS = 600
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompileOptions:
+class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a flow file is compiled.
 
     :param top_level: options before the subcommand, e.g. ``("--with", "retry", "--production")``.

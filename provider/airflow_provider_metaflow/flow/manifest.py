@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ SCHEMA_VERSION = 1
 SUFFIX = ".metaflow.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """Who deployed the flow under which name, and with which options of ``create``.
 
     :param name: name of the deployment; the DAG id on Airflow.
@@ -51,8 +49,7 @@ class Deployment:
     is_paused_upon_creation: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodePackage:
+class CodePackage(msgspec.Struct, frozen=True, kw_only=True):
     """The code package that Metaflow made, content-addressed in the datastore.
 
     :param url: where it is.
@@ -72,8 +69,7 @@ class CodePackage:
     flow_dir: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(msgspec.Struct, frozen=True, kw_only=True):
     """What all commands of the flow have in common.
 
     :param top_level: options before the subcommand.
@@ -88,8 +84,7 @@ class Command:
     metadata: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A compiled flow.
 
     :param graph: the flow itself.
@@ -106,8 +101,7 @@ class Manifest:
     inputs: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Document:
+class _Document(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int
     digest: str
     manifest: msgspec.Raw

@@ -7,7 +7,7 @@ service has issued and never gets registered, and ``/ , : !`` are the separators
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_ATTEMPTS = 6
 """Attempts that Metaflow allows for one task id (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
@@ -52,8 +52,7 @@ def task_id(index_path: tuple[int, ...] = (), *, iteration: int = 0, generation:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt of a Metaflow task, as derived from a scheduler's ever growing count of tries.
 
     :param generation: which task id (see :func:`task_id`).

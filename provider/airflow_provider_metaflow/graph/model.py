@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+import msgspec
 
 
 class StepKind(str, Enum):
@@ -20,8 +21,7 @@ class StepKind(str, Enum):
     END = "end"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """How often a step may be attempted again (``step_task_retry_count`` of its decorators).
 
     :param user: retries that run user code (``@retry``).
@@ -34,8 +34,7 @@ class Retry:
     delay_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decorator:
+class Decorator(msgspec.Struct, frozen=True, kw_only=True):
     """One decorator of a step or flow, as Metaflow sees it after configs and mutators ran.
 
     :param name: Metaflow's name of the decorator, e.g. ``kubernetes``.
@@ -46,16 +45,14 @@ class Decorator:
     attributes: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwitchCase:
+class SwitchCase(msgspec.Struct, frozen=True, kw_only=True):
     """One case of a switch: the literal of the condition as text, and the step it leads to."""
 
     value: str
     step: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a flow.
 
     :param name: name of the step.
@@ -115,8 +112,7 @@ class ParameterType(str, Enum):
     FILE = "file"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """One parameter of a flow.
 
     :param name: name as given to ``Parameter``, used on the command line.
@@ -142,8 +138,7 @@ class Parameter:
     encoding: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """``@schedule`` of a flow.
 
     :param cron: the expression as Metaflow holds it: AWS form with six fields, or plain cron with five.
@@ -154,8 +149,7 @@ class Schedule:
     timezone: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class Project(msgspec.Struct, frozen=True, kw_only=True):
     """``@project`` of a flow, with the branch that it was deployed to."""
 
     name: str
@@ -165,8 +159,7 @@ class Project:
     """``project.branch.Flow``, the name under which the flow is deployed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlowGraph:
+class FlowGraph(msgspec.Struct, frozen=True, kw_only=True):
     """A whole flow: its steps in topological order and what belongs to the flow itself."""
 
     name: str

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import BaseOperator
 
-from airflow_provider_metaflow import settings
-
-from .contexts import split_contexts
-from .outcome import XCOM_KEY, InstanceOutcome
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 
 class MetaflowSplitsOperator(BaseOperator):
@@ -30,6 +27,13 @@ class MetaflowSplitsOperator(BaseOperator):
 
         :param context: Airflow's task context.
         """
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        from airflow_provider_metaflow import settings
+
+        from .contexts import split_contexts
+        from .outcome import XCOM_KEY, InstanceOutcome
+
         ti: Any = context["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[self.foreach_task_id], run_ids=[ti.run_id]).get(
             ti.run_id, {}

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk import BaseOperator
 
-from airflow_provider_metaflow import settings
-from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.dag.parameters import command_line_values
-from airflow_provider_metaflow.dag.plan import contexts_task_id
-from airflow_provider_metaflow.exceptions import MissingResultError, ParameterValueError, StepFailedError
-from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
-from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
-from airflow_provider_metaflow.graph.identity import MAX_ATTEMPTS, Attempt, airflow_run_id, attempt_of, task_id
-from airflow_provider_metaflow.graph.model import StepKind
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
-from .contexts import IndexPath, split_contexts
-from .inputs import resolve_inputs
-from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
-from .view import AirflowRunView
+    from airflow_provider_metaflow.flow.manifest import Manifest
+
+    from .execution import StepExecution
 
 MAP_LABEL = "metaflow_split"
 """Context variable that ``map_index_template`` shows: the value of the foreach."""
-
-_ITERATIONS_PER_PROBE = 256
 
 
 class MetaflowStepOperator(BaseOperator):
@@ -64,26 +52,33 @@ class MetaflowStepOperator(BaseOperator):
         self.parameters = parameters
         self.python = python
         self.warm_process = warm_process
-        self._compute: LocalCompute | None = None
+        self._execution: StepExecution | None = None
 
     def execute(self, context: Context) -> Any:
         """Run the tasks of this task instance and report their outcomes.
 
         :param context: Airflow's task context.
         """
+        # Here and not above, since every parse of a DAG file imports this module.
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from airflow_provider_metaflow.exceptions import MissingResultError, ParameterValueError
+
+        from .execution import StepExecution
+
+        self._execution = StepExecution(self, context)
         try:
-            return _Execution(self, context).run()
+            return self._execution.run()
         except (ParameterValueError, MissingResultError) as error:
             # Another try would meet the same input.
             raise AirflowFailException(str(error)) from error
         finally:
-            if self._compute is not None:
-                self._compute.close()
+            self._execution.close()
 
     def on_kill(self) -> None:
         """Kill the running Metaflow task with all its processes."""
-        if self._compute is not None:
-            self._compute.close()
+        if self._execution is not None:
+            self._execution.close()
 
     def airflow_id(self, name: str) -> str:
         """Return the Airflow task id of a step or splits task of the same flow.
@@ -91,196 +86,3 @@ class MetaflowStepOperator(BaseOperator):
         :param name: its name.
         """
         return f"{self.id_prefix}{name}"
-
-
-class _Execution:
-    """One try of one task instance."""
-
-    def __init__(self, operator: MetaflowStepOperator, context: Context) -> None:
-        self._operator, self._context = operator, context
-        self._ti: Any = context["ti"]
-        self._manifest = operator.manifest
-        self._graph = operator.manifest.graph
-        self._step = self._graph.step(operator.step)
-        self._run_id = airflow_run_id(self._ti.dag_id, self._ti.run_id, operator.id_prefix)
-        self._tries = self._ti.try_number - 1
-        self._attempt = attempt_of(
-            self._tries,
-            tries_left=self._ti.max_tries - self._tries,
-            error_retries=self._step.retry.error,
-        )
-        self._code = self._manifest.code
-        self._view = AirflowRunView(
-            self._graph,
-            self._step,
-            self._ti,
-            airflow_id=operator.airflow_id,
-            contexts_of=contexts_task_id,
-            probe=lambda step, ids: self._local().probe(step, self._run_id, ids),
-        )
-
-    def run(self) -> Any:
-        items = self._view.items()
-        if self._step.foreach_path:
-            self._context[MAP_LABEL] = self._view.own_context()["label"]  # type: ignore[literal-required]
-        inputs = self._inputs(items)
-        if not inputs:
-            raise AirflowSkipException("No executed step leads here: the flow took another branch.")
-        outcomes = self._run_all(inputs)
-        instance = InstanceOutcome(
-            run_id=self._run_id,
-            code={key: str(value) for key, value in asdict(self._code).items()},
-            tasks=tuple(outcomes),
-        )
-        self._ti.xcom_push(key=XCOM_KEY, value=instance.to_json())
-        return self._return_value(outcomes)
-
-    def _inputs(self, items: Sequence[IndexPath]) -> dict[IndexPath, tuple[str, ...]]:
-        if self._step.name == self._graph.start:
-            return {(): (parameters_path(self._run_id),)}
-        resolved = resolve_inputs(self._graph, self._step, items, self._view)
-        instance = self._view.any_instance()
-        if instance is not None:
-            # The run keeps the code it started with, whatever has been deployed since.
-            self._code = CodePackage(**instance.code)
-            if self._operator._compute is not None:
-                self._operator._compute.close()
-                self._operator._compute = None
-        return {path: tuple(f"{self._run_id}/{i}" for i in paths) for path, paths in resolved.items()}
-
-    def _run_all(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> list[TaskOutcome]:
-        """Run every task; one that fails does not keep the others of its pack from running."""
-        finished = self._finished_before(list(inputs)) if len(inputs) > 1 else {}
-        outcomes, failures = [], []
-        for path, paths in inputs.items():
-            if path in finished:
-                outcomes.append(finished[path])
-                continue
-            try:
-                outcomes.append(self._run_one(path, paths))
-            except StepFailedError as error:
-                if len(inputs) == 1:
-                    raise
-                self._operator.log.error("%s", error)  # noqa: TRY400  (its own log has told more)
-                failures.append(error)
-        if failures:
-            raise StepFailedError(
-                f"{len(failures)} of {len(inputs)} packed tasks failed; the first: {failures[0].message}",
-                flow=self._graph.name,
-                step=self._step.name,
-            )
-        return outcomes
-
-    def _finished_before(self, paths: Sequence[IndexPath]) -> dict[IndexPath, TaskOutcome]:
-        """Return which tasks of a pack an earlier try since the last clear has finished."""
-        minimum = self._min_attempt()
-        if minimum is None:
-            return {}
-        ids = [task_id(path, generation=self._attempt.generation) for path in paths]
-        found = self._local().probe(self._step.name, self._run_id, ids, min_attempt=minimum)
-        return {
-            path: TaskOutcome.from_document(path, document)
-            for path, document in zip(paths, found, strict=True)
-            if document is not None
-        }
-
-    def _min_attempt(self) -> int | None:
-        """Return the first attempt since the last clear, None if this is it."""
-        cleared_at: int = self._ti.max_tries - (self._operator.retries or 0)
-        if self._tries <= cleared_at:
-            return None
-        return max(cleared_at - self._attempt.generation * MAX_ATTEMPTS, 0)
-
-    def _run_one(self, path: IndexPath, inputs: tuple[str, ...]) -> TaskOutcome:
-        if not self._step.recursive:
-            return self._run_task(path, inputs, iteration=0)
-        iteration, outcome = self._last_iteration(path)
-        while outcome is None or self._step.name in outcome.next_steps:
-            if outcome is not None:
-                inputs = (f"{self._run_id}/{self._step.name}/{outcome.task_id}",)
-            outcome = self._run_task(path, inputs, iteration=iteration)
-            iteration += 1
-        return outcome
-
-    def _last_iteration(self, path: IndexPath) -> tuple[int, TaskOutcome | None]:
-        """Return where a recursive switch goes on after a failed try: next iteration, outcome before it."""
-        minimum = self._min_attempt()
-        iteration, last = 0, None
-        while minimum is not None:
-            ids = [
-                task_id(path, iteration=iteration + i, generation=self._attempt.generation)
-                for i in range(_ITERATIONS_PER_PROBE)
-            ]
-            documents = self._local().probe(self._step.name, self._run_id, ids, min_attempt=minimum, stop=True)
-            for document in documents:
-                if document is None:
-                    return iteration, last
-                iteration, last = iteration + 1, TaskOutcome.from_document(path, document)
-                if self._step.name not in last.next_steps:
-                    return iteration, last
-        return 0, None
-
-    def _run_task(self, path: IndexPath, inputs: tuple[str, ...], *, iteration: int) -> TaskOutcome:
-        attempt: Attempt = self._attempt
-        call = StepCall(
-            step=self._step,
-            run_id=self._run_id,
-            task_id=task_id(path, iteration=iteration, generation=attempt.generation),
-            attempt=attempt.number,
-            max_user_retries=attempt.max_user_retries,
-            inputs=inputs,
-            split_index=0 if self._step.gang else (path[-1] if path else None),
-            ubf_context="ubf_control" if self._step.gang else None,
-        )
-        pathspec = f"{self._graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"
-        self._operator.log.info("Metaflow task %s, attempt %d", pathspec, call.attempt)
-        parameters = self._parameters() if self._step.name == self._graph.start else None
-        outcome = TaskOutcome.from_document(path, self._local().run(call, parameters))
-        if self._step.kind is StepKind.FOREACH and not outcome.num_splits:
-            raise StepFailedError("its foreach has no size.", flow=self._graph.name, step=self._step.name)
-        return outcome
-
-    def _parameters(self) -> dict[str, str]:
-        given = self._operator.parameters
-        if given is None:
-            given = dict(self._context["params"])
-        return command_line_values(self._graph, given)
-
-    def _return_value(self, outcomes: Sequence[TaskOutcome]) -> Any:
-        if self._step.kind is StepKind.FOREACH and not self._step.foreach_path:
-            (only,) = outcomes
-            return split_contexts([((), only.num_splits or 0, only.values, -1)], settings.max_map_length())
-        return f"{self._graph.name}/{self._run_id}" if self._step.name == self._graph.end else None
-
-    def _local(self) -> LocalCompute:
-        if self._operator._compute is None:
-            self._operator._compute = LocalCompute(
-                manifest=self._manifest,
-                code=self._code,
-                cache=settings.cache_folder(),
-                python=self._operator.python or settings.python(),
-                warm=settings.warm_process() if self._operator.warm_process is None else self._operator.warm_process,
-                idle_seconds=settings.warm_process_idle_seconds(),
-                links=self._links(),
-                variables=self._variables(),
-                on_line=self._log_line,
-            )
-        return self._operator._compute
-
-    def _log_line(self, stream: str, text: str) -> None:  # noqa: ARG002  (both streams go to one log)
-        self._operator.log.info("%s", text)
-
-    def _links(self) -> dict[str, str]:
-        ti = self._ti
-        return {
-            "airflow-dag-id": ti.dag_id,
-            "airflow-dag-run-id": ti.run_id,
-            "airflow-task-id": ti.task_id,
-            "airflow-map-index": str(ti.map_index),
-            "airflow-try-number": str(ti.try_number),
-        }
-
-    def _variables(self) -> dict[str, str]:
-        from airflow.sdk.execution_time.context import context_to_airflow_vars
-
-        return dict(context_to_airflow_vars(self._context, in_env_var_format=True))

@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+
 from airflow_provider_metaflow.compute.code import unpacked
 from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.exceptions import StepFailedError, StepNotRunnableError

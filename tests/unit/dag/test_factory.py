@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
+
 from airflow_provider_metaflow import FlowTranslator, MetaflowDag, MetaflowTaskGroup, StepContext, load_flows
 from airflow_provider_metaflow.exceptions import InvalidOptionError, ManifestError, MetaflowProviderError
 from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest

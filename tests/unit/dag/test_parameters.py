@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from airflow_provider_metaflow.dag.parameters import UNSET, command_line_values, default_value, json_schema
 from airflow_provider_metaflow.exceptions import ParameterValueError
 from airflow_provider_metaflow.graph.model import FlowGraph, Parameter, ParameterType

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import msgspec
 import pytest
+
 from airflow_provider_metaflow.dag.plan import plan_dag
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import StepKind
@@ -39,7 +39,7 @@ def test_graph_and_plan_are_those_of_the_last_release(
     graph = compiled(shape).graph
     made = {
         "graph.json": json.loads(msgspec.json.encode(graph)),
-        "dag.json": json.loads(json.dumps(asdict(plan_dag(graph)))),
+        "dag.json": json.loads(msgspec.json.encode(plan_dag(graph))),
     }
     for name, content in made.items():
         file = GOLDEN / shape / name

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from airflow_provider_metaflow.dag.schedule import airflow_cron, airflow_timezone
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.graph.model import Schedule

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from airflow_provider_metaflow.exceptions import FlowCompileError
 from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 

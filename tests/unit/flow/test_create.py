@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from airflow_provider_metaflow.flow.manifest import read_manifest
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from airflow_provider_metaflow.exceptions import ManifestError
 from airflow_provider_metaflow.flow.manifest import (
     Manifest,
@@ -37,7 +38,7 @@ def test_a_manifest_that_was_edited_is_refused(compiled: Callable[..., Manifest]
 def test_a_manifest_of_a_newer_version_is_refused_with_the_mend(compiled: Callable[..., Manifest]) -> None:
     document = json.loads(encode_manifest(compiled("linear")))
     document["schema_version"] = 99
-    with pytest.raises(ManifestError, match="format version 99.*Install the release"):
+    with pytest.raises(ManifestError, match=r"format version 99.*Install the release"):
         decode_manifest(json.dumps(document).encode(), "m.json")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from airflow_provider_metaflow.graph.identity import airflow_run_id, attempt_of, task_id
 
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
+
 from airflow_provider_metaflow.exceptions import FlowCompileError, UnsupportedFeatureError
 from airflow_provider_metaflow.graph.model import (
     Decorator,

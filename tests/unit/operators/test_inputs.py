@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
+
 from airflow_provider_metaflow.exceptions import MissingResultError
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.identity import task_id
