@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup
 
@@ -14,7 +14,9 @@ from airflow_provider_metaflow.graph.model import Step
 from airflow_provider_metaflow.operators.step import MAP_LABEL, MetaflowStepOperator
 
 from .plan import STEP_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
-from .translator import FlowTranslator, StepContext, step_arguments
+
+if TYPE_CHECKING:
+    from .translator import FlowTranslator
 
 
 @dataclass(slots=True)
@@ -28,7 +30,7 @@ class Emission:
     :param id_prefix: what the task ids start with.
     :param shared: operator arguments of all tasks.
     :param start: operator arguments of the start step.
-    :param translator: see :class:`FlowTranslator`.
+    :param translator: see :class:`FlowTranslator`; None decides nothing.
     :param overrides: operator arguments by step.
     """
 
@@ -39,7 +41,7 @@ class Emission:
     id_prefix: str
     shared: Mapping[str, Any]
     start: Mapping[str, Any]
-    translator: FlowTranslator
+    translator: FlowTranslator | None
     overrides: Mapping[str, Mapping[str, Any]]
     tasks: dict[str, BaseOperator] = field(default_factory=dict)
     _steps: dict[str, Step] = field(default_factory=dict)
@@ -104,7 +106,6 @@ class Emission:
 
     def _make_task(self, plan: TaskPlan, group: TaskGroup | None, **more: Any) -> None:
         graph = self.manifest.graph
-        context = StepContext(flow=graph, step=self._steps[plan.step], mapped=plan.segment is not None)
         arguments: dict[str, Any] = {"trigger_rule": plan.trigger_rule, **self.shared, **more}
         if plan.retries is not None:
             arguments["retries"] = plan.retries
@@ -116,7 +117,7 @@ class Emission:
             arguments.update(self.start)
         if group is not None:
             arguments["task_group"] = group
-        arguments.update(step_arguments(self.translator, context, self.overrides))
+        arguments.update(self._chosen(plan))
         self.tasks[plan.step] = MetaflowStepOperator(
             # A segment does not prefix the ids of its tasks, so that they stay when a body changes.
             task_id=plan.step if plan.segment is None else f"{self.id_prefix}{plan.step}",
@@ -126,3 +127,13 @@ class Emission:
             dag=self.dag,
             **arguments,
         )
+
+    def _chosen(self, plan: TaskPlan) -> dict[str, Any]:
+        """Return what the user decides about a step."""
+        if self.translator is None:
+            return dict(self.overrides.get(plan.step, {}))
+        from .translator import StepContext, step_arguments
+
+        step = self._steps[plan.step]
+        context = StepContext(flow=self.manifest.graph, step=step, mapped=plan.segment is not None)
+        return step_arguments(self.translator, context, self.overrides)

@@ -12,19 +12,17 @@ from airflow.sdk import DAG, BaseOperator, TaskGroup
 from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
-from airflow_provider_metaflow import settings
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
 from airflow_provider_metaflow.graph.model import FlowGraph
-from airflow_provider_metaflow.graph.naming import check_name
 
 from .emit import Emission
-from .parameters import UNSET, default_value, json_schema
 from .plan import plan_dag
-from .translator import FlowTranslator, check_overrides
 
 if TYPE_CHECKING:
     from airflow.sdk import CronTriggerTimetable, Param
+
+    from .translator import FlowTranslator
 
 Overrides = Mapping[str, Mapping[str, Any]]
 
@@ -66,10 +64,12 @@ class MetaflowDag(DAG):
         manifest = _manifest(flow, sys._getframe(1).f_code.co_filename, dag_id, options, compile_options, python)
         graph = manifest.graph
         overrides = step_overrides or {}
-        check_overrides(graph, overrides)
+        _check_overrides(graph, overrides)
         arguments = {**_dag_arguments(manifest, max_workers), **dag_arguments}
         arguments["params"] = {**_params(graph), **dict(dag_arguments.get("params") or {})}
-        super().__init__(_checked_id(dag_id or manifest.deployment.name, graph), **arguments)
+        if dag_id:
+            _check_id(dag_id, graph)
+        super().__init__(dag_id or manifest.deployment.name, **arguments)
         self.metaflow_manifest = manifest
         Emission(
             manifest=manifest,
@@ -79,7 +79,7 @@ class MetaflowDag(DAG):
             id_prefix="",
             shared=_shared(pool or manifest.deployment.worker_pool, python, warm_process),
             start={},
-            translator=translator or FlowTranslator(),
+            translator=translator,
             overrides=overrides,
         ).emit()
 
@@ -117,7 +117,7 @@ class MetaflowTaskGroup(TaskGroup):
         given = dict(parameters or {})
         _check_parameters(graph, given)
         overrides = step_overrides or {}
-        check_overrides(graph, overrides)
+        _check_overrides(graph, overrides)
         group_arguments.setdefault("tooltip", _first_line(graph.doc))
         super().__init__(group_id=group_id or graph.name, **group_arguments)
         plan = plan_dag(graph)
@@ -146,7 +146,7 @@ class MetaflowTaskGroup(TaskGroup):
                 id_prefix=str(self.child_id("")),  # type: ignore[no-untyped-call]
                 shared=shared,
                 start={"parameters": given},
-                translator=translator or FlowTranslator(),
+                translator=translator,
                 overrides=overrides,
             ).emit()
         finally:
@@ -182,6 +182,7 @@ def _manifest(
     if path.name.endswith(SUFFIX):
         return read_manifest(path)
     # Here and not above: a DAG file that names a manifest pays for no compiler.
+    from airflow_provider_metaflow import settings
     from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 
     top_level = tuple(options)
@@ -234,6 +235,8 @@ def _params(graph: FlowGraph) -> dict[str, Param]:
         return {}
     from airflow.sdk import Param
 
+    from .parameters import UNSET, default_value, json_schema
+
     params = {}
     for parameter in graph.parameters:
         default = default_value(parameter)
@@ -269,9 +272,17 @@ def _check_parameters(graph: FlowGraph, given: Mapping[str, Any]) -> None:
             )
 
 
-def _checked_id(dag_id: str, graph: FlowGraph) -> str:
+def _check_overrides(graph: FlowGraph, overrides: Overrides) -> None:
+    if overrides:
+        from .translator import check_overrides
+
+        check_overrides(graph, overrides)
+
+
+def _check_id(dag_id: str, graph: FlowGraph) -> None:
+    from airflow_provider_metaflow.graph.naming import check_name
+
     check_name(dag_id, graph.name)
-    return dag_id
 
 
 def _doc_md(manifest: Manifest) -> str:

@@ -18,7 +18,6 @@ import msgspec
 
 from airflow_provider_metaflow.exceptions import ManifestError
 from airflow_provider_metaflow.graph.model import FlowGraph
-from airflow_provider_metaflow.graph.validate import validate_graph
 
 SCHEMA_VERSION = 1
 SUFFIX = ".metaflow.json"
@@ -126,7 +125,8 @@ def decode_manifest(data: bytes, source: str) -> Manifest:
 
     :param data: what :func:`encode_manifest` made.
     :param source: what to call the text in an error, e.g. its file name.
-    :raises ManifestError: if it is cut short, was edited, or is of another version.
+    :raises ManifestError: if it is cut short, was edited, or is of another version. The graph itself was validated
+        before the manifest was written.
     """
     try:
         version = msgspec.json.decode(data, type=dict[str, Any]).get("schema_version")
@@ -148,7 +148,6 @@ def decode_manifest(data: bytes, source: str) -> Manifest:
             flow=manifest.graph.name,
             hint="Change the flow or the arguments of MetaflowDag instead, and run `airflow create` again.",
         )
-    validate_graph(manifest.graph)
     return manifest
 
 
