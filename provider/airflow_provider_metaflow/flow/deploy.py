@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_metaflow.exceptions import FlowCompileError, InvalidOptionError
 from airflow_provider_metaflow.graph.naming import check_name
-from airflow_provider_metaflow.graph.validate import validate_graph, validate_local_compute
+from airflow_provider_metaflow.graph.validate import validate_flow_decorators, validate_graph, validate_local_compute
 
 from .manifest import CodePackage, Command, Deployment, Manifest
 from .reader import read_graph
@@ -79,6 +79,7 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions) -
     obj.graph = obj.flow._graph
     graph = read_graph(obj.flow, obj.graph)
     validate_graph(graph)
+    validate_flow_decorators(graph)
     validate_local_compute(graph, obj.environment.TYPE)
     deployment = Deployment(
         name=name.name,
