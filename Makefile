@@ -9,7 +9,7 @@ CONSTRAINTS = constraints/constraints.txt
 demo: $(VENV)/.demo
 	@$(BIN)/python -m airflow_provider_metaflow.embedded.demo
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)-oldest/.demo
 	@scripts/postgres.sh
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -28,9 +28,15 @@ $(VENV)/.test: $(VENV)/.demo
 	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --requirement constraints/test.in
 	@touch $@
 
+# The oldest Airflow that we support, for a smoke run.
+$(VENV)-oldest/.demo: pyproject.toml constraints/oldest.txt
+	@scripts/venv.sh "$(PYTHON)" "$(VENV)-oldest"
+	@$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints/oldest.txt --editable ".[airflow]"
+	@touch $@
+
 # Pin what is installed now, after the tests have passed with it.
 lock: $(VENV)/.test
 	$(BIN)/python -m pip freeze --exclude-editable --exclude airflow-provider-metaflow > $(CONSTRAINTS)
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-oldest

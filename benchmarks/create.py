@@ -70,7 +70,9 @@ def main() -> None:
     }
     import boto3
 
-    boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x").create_bucket(Bucket="bench")
+    boto3.client(
+        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+    ).create_bucket(Bucket="bench")
     stock = {**environment, "BENCH_STOCK": "1"}
     times: dict[str, list[float]] = {"ours_changed": [], "ours_unchanged": [], "stock": []}
     for number in range(rounds):
@@ -109,7 +111,10 @@ def run(flow: Path, environment: dict[str, str], target: str) -> float:
     start = time.perf_counter()
     result = subprocess.run(
         [*head, str(flow), "--no-pylint", "airflow", "create", str(flow.parent / target)],
-        env=environment, cwd=flow.parent, capture_output=True, text=True,
+        env=environment,
+        cwd=flow.parent,
+        capture_output=True,
+        text=True,
     )
     seconds = time.perf_counter() - start
     assert result.returncode == 0, result.stdout + result.stderr

@@ -26,10 +26,10 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.support.postgres import postgres  # noqa: E402
+
 from airflow_provider_metaflow.embedded import runs  # noqa: E402
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow  # noqa: E402
-
-from tests.support.postgres import postgres  # noqa: E402
 
 FLOW = """
 from metaflow import FlowSpec, Parameter, step
@@ -154,7 +154,9 @@ def main() -> None:
     with postgres() as url, EmbeddedAirflow(home=home / "airflow", database=url, parallelism=8) as airflow:
         subprocess.run(
             [sys.executable, flow.name, "--quiet", "--no-pylint", "airflow", "create", str(airflow.dags / "wide.py")],
-            cwd=flow.parent, check=True, capture_output=True,
+            cwd=flow.parent,
+            check=True,
+            capture_output=True,
         )
         by_hand = BY_HAND.format(python=sys.executable, flow=flow, root=home / ".metaflow", width=options.width)
         (airflow.dags / "by_hand.py").write_text(by_hand)

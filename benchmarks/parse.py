@@ -39,8 +39,12 @@ print(json.dumps({"seconds": time.perf_counter() - start, "kib": rss() - before,
 def flow(steps: int) -> str:
     lines = ["from metaflow import FlowSpec, step", "", "class BenchFlow(FlowSpec):"]
     names = ["start", *(f"step{i}" for i in range(steps - 2)), "end"]
-    for name, after in zip(names, [*names[1:], None]):
-        lines += ["    @step", f"    def {name}(self):", f"        self.next(self.{after})" if after else "        pass"]
+    for name, after in zip(names, [*names[1:], None], strict=True):
+        lines += [
+            "    @step",
+            f"    def {name}(self):",
+            f"        self.next(self.{after})" if after else "        pass",
+        ]
     return "\n".join([*lines, "if __name__ == '__main__':", "    BenchFlow()", ""])
 
 
@@ -60,7 +64,9 @@ def by_hand(steps: int) -> str:
 
 def measure(folder: Path) -> dict[str, float]:
     result = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True,
+        [sys.executable, "-c", MEASURE, str(folder)],
+        capture_output=True,
+        text=True,
         env={**os.environ, "AIRFLOW_HOME": str(folder.parent / "home")},
     )
     assert result.returncode == 0, result.stderr
@@ -85,7 +91,9 @@ def main() -> None:
         source.write_text(flow(steps))
         subprocess.run(
             [sys.executable, source.name, "--quiet", "--no-pylint", "airflow", "create", str(sides["ours"] / "dag.py")],
-            cwd=source.parent, check=True, capture_output=True,
+            cwd=source.parent,
+            check=True,
+            capture_output=True,
             env={**os.environ, "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(root)},
         )
         times: dict[str, list[dict[str, float]]] = {"ours": [], "by_hand": []}

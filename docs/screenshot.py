@@ -29,7 +29,9 @@ def main() -> None:
         time.sleep(8)
         page.locator("[aria-label*=xpand]").first.click()
         time.sleep(8)
-        page.screenshot(path=str(ROOT / "docs" / "demo-graph.png"), clip={"x": 105, "y": 450, "width": 1070, "height": 130})
+        page.screenshot(
+            path=str(ROOT / "docs" / "demo-graph.png"), clip={"x": 105, "y": 450, "width": 1070, "height": 130}
+        )
         browser.close()
 
 

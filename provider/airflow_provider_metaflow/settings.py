@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
 
-from airflow.sdk import conf
+from airflow_provider_metaflow._compat import conf
 
 _SECTION = "metaflow"
 
@@ -16,7 +17,7 @@ def cache_folder() -> Path:
     configured = conf.get(_SECTION, "cache_folder", fallback="")
     if configured:
         return Path(configured).expanduser()
-    return Path(tempfile.gettempdir()) / f"airflow-metaflow-cache-{_user()}"
+    return Path(tempfile.gettempdir()) / f"airflow-metaflow-cache-{os.getuid()}"
 
 
 def python() -> str:
@@ -37,9 +38,3 @@ def warm_process_idle_seconds() -> float:
 def max_map_length() -> int:
     """Return how many instances Airflow lets a task be mapped to."""
     return conf.getint("core", "max_map_length", fallback=1024)
-
-
-def _user() -> int:
-    import os
-
-    return os.getuid()

@@ -13,7 +13,7 @@ from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import Step
 from airflow_provider_metaflow.operators.step import MAP_LABEL, MetaflowStepOperator
 
-from .plan import STEP_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
+from .plan import SOME_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
 
 if TYPE_CHECKING:
     from .translator import FlowTranslator
@@ -96,7 +96,7 @@ class Emission:
         task = MetaflowSplitsOperator(
             task_id=plan.task_id,
             foreach_task_id=foreach.task_id,
-            trigger_rule=STEP_RULE,
+            trigger_rule=SOME_RULE,
             dag=self.dag,
             task_group=self.group,
             **self.shared,

@@ -17,9 +17,11 @@ from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
 DEFAULT_RETRY_DELAY_SECONDS = 120.0
 """Of ``@retry`` (``minutes_between_retries=2``), used for ``@catch`` without ``@retry`` too."""
 
-START_RULE = "all_success"
-STEP_RULE = "none_failed_min_one_success"
-"""Runs when some parent was executed and none failed; a step whose parents were all skipped is skipped."""
+ALL_RULE = "all_success"
+"""For a step whose parents are executed or skipped together; a skipped parent skips it."""
+
+SOME_RULE = "none_failed_min_one_success"
+"""For a step that some of its parents may leave to the others: it runs when one was executed and none failed."""
 
 
 class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +107,7 @@ def plan_dag(graph: FlowGraph) -> DagPlan:
     :param graph: the flow.
     """
     assignment = _Segments(graph)
+    switches = any(step.kind is StepKind.SWITCH for step in graph.steps)
     by_name = {step.name: step for step in graph.steps}
     nested = tuple(
         SplitsPlan(task_id=splits_task_id(step.name), foreach=step.name)
@@ -121,7 +124,7 @@ def plan_dag(graph: FlowGraph) -> DagPlan:
                 group_id,
                 SegmentPlan(group_id=group_id, foreach=foreach.name, source=contexts_task_id(foreach)),
             )
-        tasks.append(_plan_task(graph.start, by_name, step, group_id))
+        tasks.append(_plan_task(by_name, step, group_id, switches=switches))
     return DagPlan(tasks=tuple(tasks), segments=tuple(segments.values()), splits=nested)
 
 
@@ -141,14 +144,14 @@ def contexts_task_id(foreach: Step) -> str:
     return splits_task_id(foreach.name) if foreach.foreach_path else foreach.name
 
 
-def _plan_task(start: str, by_name: Mapping[str, Step], step: Step, group_id: str | None) -> TaskPlan:
+def _plan_task(by_name: Mapping[str, Step], step: Step, group_id: str | None, *, switches: bool) -> TaskPlan:
     retries = step.retry.user + step.retry.error
     delay = step.retry.delay_seconds
     return TaskPlan(
         step=step.name,
         upstream=tuple(name for name in step.parents if not _enters(by_name[name], step)),
         segment=group_id,
-        trigger_rule=START_RULE if step.name == start else STEP_RULE,
+        trigger_rule=SOME_RULE if switches and _is_fed_by_several(by_name, step) else ALL_RULE,
         retries=retries or None,
         retry_delay_seconds=(DEFAULT_RETRY_DELAY_SECONDS if delay is None else delay) if retries else delay,
         doc=step.doc,
@@ -158,3 +161,9 @@ def _plan_task(start: str, by_name: Mapping[str, Step], step: Step, group_id: st
 def _enters(parent: Step, step: Step) -> bool:
     """Whether the edge is the one into a foreach's body, which the expansion of the segment stands for."""
     return parent.kind is StepKind.FOREACH and step.foreach_path[-1:] == (parent.name,)
+
+
+def _is_fed_by_several(by_name: Mapping[str, Step], step: Step) -> bool:
+    """Whether several tasks feed a task of the step, so that a switch may have left out some of them."""
+    closed = by_name[step.closes] if step.closes else None
+    return len(step.parents) > 1 or (closed is not None and closed.kind is StepKind.FOREACH)

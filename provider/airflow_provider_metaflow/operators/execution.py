@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_metaflow import settings
+from airflow_provider_metaflow._compat import AirflowSkipException
 from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.dag.parameters import command_line_values
 from airflow_provider_metaflow.dag.plan import contexts_task_id

@@ -27,9 +27,8 @@ class MetaflowSplitsOperator(BaseOperator):
 
         :param context: Airflow's task context.
         """
-        from airflow.sdk.exceptions import AirflowSkipException
-
         from airflow_provider_metaflow import settings
+        from airflow_provider_metaflow._compat import AirflowSkipException
 
         from .contexts import split_contexts
         from .outcome import XCOM_KEY, InstanceOutcome

@@ -60,8 +60,7 @@ class MetaflowStepOperator(BaseOperator):
         :param context: Airflow's task context.
         """
         # Here and not above, since every parse of a DAG file imports this module.
-        from airflow.sdk.exceptions import AirflowFailException
-
+        from airflow_provider_metaflow._compat import AirflowFailException
         from airflow_provider_metaflow.exceptions import MissingResultError, ParameterValueError
 
         from .execution import StepExecution
