@@ -55,6 +55,7 @@ def main() -> None:
     _, port = server.get_host_and_port()
     url = f"http://127.0.0.1:{port}"
     folder = Path(tempfile.mkdtemp(prefix="bench-create-"))
+    (folder / "dags").mkdir()
     environment = {
         **os.environ,
         "METAFLOW_USER": "bench",
@@ -110,7 +111,7 @@ def run(flow: Path, environment: dict[str, str], target: str) -> float:
     head = [sys.executable, "-c", STOCK] if environment.get("BENCH_STOCK") else [sys.executable]
     start = time.perf_counter()
     result = subprocess.run(
-        [*head, str(flow), "--no-pylint", "airflow", "create", str(flow.parent / target)],
+        [*head, str(flow), "--no-pylint", "airflow", "create", str(flow.parent.parent / "dags" / target)],
         env=environment,
         cwd=flow.parent,
         capture_output=True,

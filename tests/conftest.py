@@ -61,16 +61,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Manifest]:
     """Compiles a flow file of `tests/flows`, once per flow and options."""
     from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+    from tests.support.environment import environment_variable
 
     sysroot = tmp_path_factory.mktemp("sysroot")
     cache = tmp_path_factory.mktemp("manifests")
 
     def compile_flow(name: str, *create: str, top: tuple[str, ...] = ()) -> Manifest:
-        os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(sysroot)
-        try:
-            options = CompileOptions(python=sys.executable, create=create, top_level=top)
+        options = CompileOptions(python=sys.executable, create=create, top_level=top)
+        with environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(sysroot)):
             return load_manifest(FLOWS / f"{name}.py", options, cache)
-        finally:
-            del os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"]
 
     return compile_flow

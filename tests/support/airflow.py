@@ -17,6 +17,7 @@ from airflow_provider_metaflow.embedded import runs
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow
 from airflow_provider_metaflow.graph.identity import airflow_run_id
 
+from .environment import environment_variable
 from .postgres import postgres
 from .results import Results, artifacts
 
@@ -147,12 +148,9 @@ def shared_airflow(home: Path) -> Iterator[SharedAirflow]:
         "DAG_PROCESSOR__REFRESH_INTERVAL": "2",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",
     }
-    os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(sysroot)
-    try:
-        with (
-            postgres() as url,
-            EmbeddedAirflow(home=home, database=url, parallelism=8, settings=settings, triggerer=True) as server,
-        ):
-            yield SharedAirflow(server, sysroot)
-    finally:
-        del os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"]
+    with (
+        postgres() as url,
+        environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(sysroot)),
+        EmbeddedAirflow(home=home, database=url, parallelism=8, settings=settings, triggerer=True) as server,
+    ):
+        yield SharedAirflow(server, sysroot)

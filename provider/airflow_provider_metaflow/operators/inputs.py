@@ -1,7 +1,7 @@
 """Which input paths each task of a step gets, from the outcomes of its parents. Free of Airflow.
 
-The rules are those of Metaflow's runtime: see §6 of its orchestrator contract in ``docs/``. A task without any input
-was not chosen by a switch and is skipped.
+The rules are those of Metaflow's own scheduler (``metaflow.runtime``) and of the checks in ``metaflow.task``. A task
+without any input was not chosen by a switch and is skipped.
 """
 
 from __future__ import annotations

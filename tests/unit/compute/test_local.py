@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.support.environment import environment_variable
 
 from airflow_provider_metaflow.compute.code import unpacked
 from airflow_provider_metaflow.compute.local import LocalCompute
@@ -60,11 +61,8 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     root = tmp_path_factory.mktemp("probe")
     (root / "flow").mkdir()
     (root / "flow" / "probe.py").write_text(FLOW)
-    os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(root)
-    try:
+    with environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(root)):
         return load_manifest(root / "flow" / "probe.py", CompileOptions(python=sys.executable), root / "cache")
-    finally:
-        del os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"]
 
 
 class Made:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from metaflow import parameters
 from metaflow._vendor import click
@@ -15,7 +17,7 @@ from metaflow.metaflow_config_funcs import from_conf
 from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.flow import dag_file
 from airflow_provider_metaflow.flow.deploy import DeployOptions, compile_manifest, resolve_name
-from airflow_provider_metaflow.flow.manifest import encode_manifest, write_atomically
+from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, write_atomically
 from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
 
 
@@ -23,11 +25,11 @@ class AirflowError(MetaflowException):
     headline = "Airflow deployment failed"
 
 
-def plain_errors(command):
+def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     """Show our errors as Metaflow shows its own: a headline and a message, no traceback."""
 
     @functools.wraps(command)
-    def wrapped(*args, **kwargs):
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
         except MetaflowProviderError as error:
@@ -37,7 +39,7 @@ def plain_errors(command):
 
 
 @click.group()
-def cli():
+def cli() -> None:
     pass
 
 
@@ -45,12 +47,12 @@ def cli():
 @click.option("--name", default=None, type=str, help="Airflow DAG id. The flow name is used by default.")
 @click.pass_obj
 @plain_errors
-def airflow(obj, name=None):
+def airflow(obj: Any, name: str | None = None) -> None:
     obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
     obj.airflow_name = resolve_name(obj.flow.name, name)
 
 
-def create_options(command):
+def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that decide how a flow is deployed."""
     options = [
         click.option(
@@ -92,7 +94,7 @@ def create_options(command):
     return command
 
 
-def token_options(command):
+def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options about production tokens."""
     options = [
         click.option(
@@ -127,9 +129,17 @@ def token_options(command):
 @click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE and no DAG file.")
 @click.pass_obj
 @plain_errors
-def create(obj, file, authorize, generate_new_token, given_token, manifest_only, **options):
+def create(
+    obj: Any,
+    file: str | None,
+    authorize: str | None,
+    generate_new_token: bool,
+    given_token: str | None,
+    manifest_only: bool,
+    **options: Any,
+) -> None:
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
-    if manifest_only:
+    if manifest_only and file:
         manifest = _compile(obj, tokens, options)
         write_atomically(Path(file), encode_manifest(manifest))
         return
@@ -148,7 +158,7 @@ def create(obj, file, authorize, generate_new_token, given_token, manifest_only,
     )
 
 
-def _compile(obj, tokens, options):
+def _compile(obj: Any, tokens: TokenOptions, options: dict[str, Any]) -> Manifest:
     deploy_options = DeployOptions(
         tags=tuple(options["tags"]),
         namespace=options["user_namespace"],
@@ -176,7 +186,14 @@ def _compile(obj, tokens, options):
 )
 @click.pass_obj
 @plain_errors
-def test(obj, authorize, generate_new_token, given_token, home, **options):
+def test(
+    obj: Any,
+    authorize: str | None,
+    generate_new_token: bool,
+    given_token: str | None,
+    home: str | None,
+    **options: Any,
+) -> None:
     from airflow_provider_metaflow.embedded.trial import run_once
 
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from typing import Any
 
 from metaflow.decorators import StepDecorator
 from metaflow.metadata_provider import MetaDatum
@@ -20,25 +22,34 @@ class OrchestratorInternalDecorator(StepDecorator):
 
     name = "orchestrator_internal"
 
-    def step_init(self, flow, graph, step_name, decorators, environment, flow_datastore, logger):
+    def step_init(
+        self,
+        flow: Any,
+        graph: Any,
+        step_name: str,
+        decorators: Any,
+        environment: Any,
+        flow_datastore: Any,
+        logger: Any,
+    ) -> None:
         """Keep what the later hooks need; called by Metaflow in every process."""
         self._flow_datastore = flow_datastore
         self._writes_outcome = True
 
     def task_pre_step(
         self,
-        step_name,
-        task_datastore,
-        metadata,
-        run_id,
-        task_id,
-        flow,
-        graph,
-        retry_count,
-        max_user_code_retries,
-        ubf_context,
-        inputs,
-    ):
+        step_name: str,
+        task_datastore: Any,
+        metadata: Any,
+        run_id: str,
+        task_id: str,
+        flow: Any,
+        graph: Any,
+        retry_count: int,
+        max_user_code_retries: int,
+        ubf_context: str | None,
+        inputs: Any,
+    ) -> None:
         """Fill gaps in the attempts and register links; called by Metaflow before user code."""
         self._run_id, self._task_id = run_id, task_id
         # The workers of a local gang inherit the environment of their control task, which alone reports.
@@ -56,7 +67,15 @@ class OrchestratorInternalDecorator(StepDecorator):
                 ],
             )
 
-    def task_finished(self, step_name, flow, graph, is_task_ok, retry_count, max_user_code_retries):
+    def task_finished(
+        self,
+        step_name: str,
+        flow: Any,
+        graph: Any,
+        is_task_ok: bool,
+        retry_count: int,
+        max_user_code_retries: int,
+    ) -> None:
         """Write the outcome document of a task that succeeded; its result is durable by now."""
         path = os.environ.get(OUTCOME_VARIABLE)
         if not path or not is_task_ok or not self._writes_outcome:
@@ -68,7 +87,7 @@ class OrchestratorInternalDecorator(StepDecorator):
         os.replace(temporary, path)
 
 
-def describe_outcome(artifact, task_id, attempt):
+def describe_outcome(artifact: Callable[[str], Any], task_id: str, attempt: int) -> dict[str, Any]:
     """Return the outcome document of a finished task.
 
     :param artifact: function from the name of an internal artifact to its value or None.
@@ -76,7 +95,11 @@ def describe_outcome(artifact, task_id, attempt):
     :param attempt: the attempt that succeeded.
     """
     transition = artifact("_transition")
-    outcome = {"task_id": task_id, "attempt": attempt, "next": list(transition[0]) if transition else []}
+    outcome: dict[str, Any] = {
+        "task_id": task_id,
+        "attempt": attempt,
+        "next": list(transition[0]) if transition else [],
+    }
     if transition and transition[1] == "_parallel_ubf_iter":
         outcome["num_parallel"] = getattr(artifact("_parallel_ubf_iter"), "num_parallel", None)
     elif transition and transition[1]:
@@ -91,7 +114,7 @@ def describe_outcome(artifact, task_id, attempt):
     return outcome
 
 
-def fill_attempt_gaps(flow_datastore, run_id, step_name, task_id, attempt):
+def fill_attempt_gaps(flow_datastore: Any, run_id: str, step_name: str, task_id: str, attempt: int) -> None:
     """Mark earlier attempts that never reached Metaflow as started.
 
     A reader of one task looks for attempts 0, 1, ... and stops at the first one missing, so a gap would serve the

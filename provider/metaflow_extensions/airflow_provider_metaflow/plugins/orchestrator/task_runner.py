@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 import traceback
+from typing import IO, Any
 
 KILL_GRACE_SECONDS = 10.0
 SMALL_LOG_BYTES = 1024 * 1024
@@ -58,7 +59,7 @@ class Channel:
         self.writer = writer
         self._buffer = b""
 
-    def read(self) -> dict | None:
+    def read(self) -> dict[str, Any] | None:
         """Return the next request, or None when the other side has gone."""
         while b"\n" not in self._buffer:
             data = os.read(self.reader, 1 << 16)
@@ -66,9 +67,10 @@ class Channel:
                 return None
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
-        return json.loads(line)
+        request: dict[str, Any] = json.loads(line)
+        return request
 
-    def write(self, event: dict) -> None:
+    def write(self, event: dict[str, Any]) -> None:
         """Send an event; a vanished reader shows in :meth:`read`, not here."""
         data = memoryview(json.dumps(event).encode() + b"\n")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -79,7 +81,7 @@ class Channel:
 class TaskLog:
     """Captures the two streams of a task in Metaflow's structured form, and forwards them line by line."""
 
-    def __init__(self, channel: Channel, task_datastore) -> None:
+    def __init__(self, channel: Channel, task_datastore: Any) -> None:
         from metaflow.mflog import TASK_LOG_SOURCE, update_delay
         from metaflow.mflog.mflog import decorate
 
@@ -125,7 +127,7 @@ class TaskLog:
             text = f"Metaflow log could not be saved: {error}"
             self._channel.write({"event": "line", "stream": "stderr", "text": text})
 
-    def _content(self, name: str):
+    def _content(self, name: str) -> Any:
         file = self._files[name]
         file.flush()
         if file.tell() <= SMALL_LOG_BYTES:
@@ -135,7 +137,7 @@ class TaskLog:
         return Path(f"/proc/self/fd/{file.fileno()}") if sys.platform == "linux" else _read_all(file)
 
 
-def _read_all(file) -> bytes:
+def _read_all(file: IO[bytes]) -> bytes:
     return os.pread(file.fileno(), file.tell(), 0)
 
 
@@ -156,7 +158,7 @@ class Session:
                 answer = {"error": traceback.format_exc()}
             self._channel.write({"event": "end", **answer})
 
-    def _run(self, request: dict) -> dict:
+    def _run(self, request: dict[str, Any]) -> dict[str, Any]:
         flow_datastore = _flow_datastore(request)
         init = request.get("init")
         if init and not _is_done(flow_datastore, request["run_id"], "_parameters", init["task_id"]):
@@ -177,7 +179,7 @@ class Session:
             )
         return {"status": status, "phase": "step", "outcome": outcome}
 
-    def _probe(self, request: dict) -> dict:
+    def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
         datastore = _flow_datastore(request)
         found = []
         for task_id in request["task_ids"]:
@@ -189,7 +191,7 @@ class Session:
                 break
         return {"outcomes": found}
 
-    def _child(self, request: dict, arguments: list[str], log: TaskLog | None) -> int:
+    def _child(self, request: dict[str, Any], arguments: list[str], log: TaskLog | None) -> int:
         """Run one Metaflow command; return its exit status, negative for a signal."""
         streams = {"stdout": os.pipe(), "stderr": os.pipe()}
         pid = os.fork()
@@ -208,7 +210,9 @@ class ClientGoneError(Exception):
 class _Supervisor:
     """Watches one child: forwards its output, and kills it when time is up or the client has gone."""
 
-    def __init__(self, channel: Channel, pid: int, readers: dict, log: TaskLog | None, limit) -> None:
+    def __init__(
+        self, channel: Channel, pid: int, readers: dict[str, int], log: TaskLog | None, limit: float | None
+    ) -> None:
         self._channel, self._pid, self._log = channel, pid, log
         self._selector = selectors.DefaultSelector()
         for name, descriptor in readers.items():
@@ -234,7 +238,7 @@ class _Supervisor:
                 elif self._client_gone or (self._deadline and time.monotonic() > self._deadline):
                     status = self._kill()
                     drain_until = time.monotonic() + 1.0
-            if status is not None and (not self._open or time.monotonic() > drain_until):
+            if status is not None and (not self._open or time.monotonic() > (drain_until or 0)):
                 break
             if self._log:
                 self._log.save_if_due()
@@ -293,7 +297,7 @@ def _signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def _become_metaflow(request: dict, arguments: list[str], streams: dict) -> None:
+def _become_metaflow(request: dict[str, Any], arguments: list[str], streams: dict[str, tuple[int, int]]) -> None:
     """Turn a forked child into ``python FLOW_FILE ARGUMENTS``; never returns."""
     code = 1
     try:
@@ -307,8 +311,8 @@ def _become_metaflow(request: dict, arguments: list[str], streams: dict) -> None
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stdout = sys.__stdout__ = _text_stream(1)
-        sys.stderr = sys.__stderr__ = _text_stream(2)
+        sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = _text_stream(2)  # type: ignore[misc]
         os.environ.clear()
         os.environ.update(request["env"])
         time.tzset()
@@ -357,7 +361,7 @@ def _shut_down(code: int) -> int:
     import threading
 
     try:
-        threading._shutdown()
+        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -379,7 +383,7 @@ def _max_descriptor() -> int:
     return soft if 0 < soft < 65536 else 65536
 
 
-def _flow_datastore(request: dict):
+def _flow_datastore(request: dict[str, Any]) -> Any:
     from metaflow.datastore import FlowDataStore
     from metaflow.plugins import DATASTORES
 
@@ -387,11 +391,11 @@ def _flow_datastore(request: dict):
     return FlowDataStore(request["flow_name"], None, storage_impl=implementation, ds_root=request["datastore_root"])
 
 
-def _is_done(datastore, run_id: str, step: str, task_id: str) -> bool:
+def _is_done(datastore: Any, run_id: str, step: str, task_id: str) -> bool:
     return _latest_done(datastore, run_id, step, task_id) is not None
 
 
-def _latest_done(datastore, run_id: str, step: str, task_id: str):
+def _latest_done(datastore: Any, run_id: str, step: str, task_id: str) -> Any:
     from metaflow.datastore.exceptions import DataException
 
     try:
@@ -400,20 +404,23 @@ def _latest_done(datastore, run_id: str, step: str, task_id: str):
         return None
 
 
-def _read_outcome(path: str | None) -> dict | None:
-    with contextlib.suppress(FileNotFoundError, TypeError, ValueError), open(path, encoding="utf-8") as file:
-        return json.load(file)
-    return None
+def _read_outcome(path: str | None) -> dict[str, Any] | None:
+    if path is None or not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        outcome: dict[str, Any] = json.load(file)
+    return outcome
 
 
-def _stored_outcome(datastore, run_id: str, step: str, task_id: str, min_attempt: int) -> dict | None:
+def _stored_outcome(datastore: Any, run_id: str, step: str, task_id: str, min_attempt: int) -> dict[str, Any] | None:
     """Read from the datastore what the step decorator would have reported."""
     task = _latest_done(datastore, run_id, step, task_id)
     if task is None or task.attempt < min_attempt or not task.get("_task_ok"):
         return None
-    from step_decorator import describe_outcome
+    from step_decorator import describe_outcome  # type: ignore[import-not-found]
 
-    return describe_outcome(task.get, task_id, task.attempt)
+    outcome: dict[str, Any] = describe_outcome(task.get, task_id, task.attempt)
+    return outcome
 
 
 def _import_metaflow() -> None:
