@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_metaflow.exceptions import StepNotRunnableError
 from airflow_provider_metaflow.flow.manifest import CodePackage
@@ -55,7 +56,9 @@ def _unpack(package: CodePackage, target: Path, datastore_root: str) -> None:
         archive = staging.with_suffix(".tgz")
         _fetch(package, archive)
         with tarfile.open(archive) as content:
-            content.extractall(staging, filter="data")
+            # Debian 12's Python 3.11.2 has no filters yet; the package is one that we made.
+            options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            content.extractall(staging, **options)
         archive.unlink()
         _link_siblings(Path(package.flow_dir), staging)
         if package.datastore == "local":
