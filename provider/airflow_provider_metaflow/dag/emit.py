@@ -106,6 +106,8 @@ class Emission:
 
     def _make_task(self, plan: TaskPlan, group: TaskGroup | None, **more: Any) -> None:
         graph = self.manifest.graph
+        if plan.segment is not None and plan.trigger_rule == SOME_RULE:
+            _check_release(graph.name, plan.step)
         arguments: dict[str, Any] = {"trigger_rule": plan.trigger_rule, **self.shared, **more}
         if plan.retries is not None:
             arguments["retries"] = plan.retries
@@ -137,3 +139,17 @@ class Emission:
         step = self._steps[plan.step]
         context = StepContext(flow=self.manifest.graph, step=step, mapped=plan.segment is not None)
         return step_arguments(self.translator, context, self.overrides)
+
+
+def _check_release(flow: str, step: str) -> None:
+    """Refuse what dead-locks before Airflow 3.3: its scheduler drops the task before the group is expanded (3.1.8)."""
+    from airflow_provider_metaflow import _compat
+    from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
+
+    if not _compat.AIRFLOW_V_3_3_PLUS:
+        raise UnsupportedFeatureError(
+            "joins branches inside a foreach of a flow with a switch, which this release of Airflow cannot run.",
+            flow=flow,
+            step=step,
+            hint="Use Airflow 3.3 or newer.",
+        )

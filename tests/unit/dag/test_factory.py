@@ -212,3 +212,20 @@ def test_load_flows_makes_one_dag_per_flow_and_an_error_of_a_broken_one(tmp_path
 def test_load_flows_without_its_folder_says_so() -> None:
     with pytest.raises(InvalidOptionError, match="finds no folder"):
         load_flows({}, "not-there")
+
+
+def test_a_shape_that_airflow_runs_from_3_3_on_is_refused_before(
+    tmp_path: Path, flows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_provider_metaflow import _compat
+    from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
+
+    text = (flows / "switch_in_foreach.py").read_text()
+    # Both cases meet inside the foreach.
+    text = text.replace('self.r = f"even{self.n}"\n        self.next(self.collect)', "self.next(self.odd2)")
+    (tmp_path / "meet.py").write_text(text.replace("self.r += ", "self.r = "))
+    monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path))
+    assert MetaflowDag(tmp_path / "meet.py").task_ids
+    monkeypatch.setattr(_compat, "AIRFLOW_V_3_3_PLUS", False)
+    with pytest.raises(UnsupportedFeatureError, match=r"step odd2: joins branches inside a foreach.*Airflow 3\.3"):
+        MetaflowDag(tmp_path / "meet.py")
