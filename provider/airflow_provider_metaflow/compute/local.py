@@ -6,12 +6,12 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import StepFailedError
-from airflow_provider_metaflow.flow.commands import StepCall, init_arguments, parameters_path, step_arguments
+from airflow_provider_metaflow.flow.commands import StepCall, init_arguments, step_arguments
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.graph.identity import PARAMETERS_TASK
 
@@ -48,7 +48,7 @@ class LocalCompute:
     on_line: LineWriter
     _runner: Runner | None = None
     _root: Path | None = None
-    _scratch: tempfile.TemporaryDirectory[str] | None = field(default=None)
+    _scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def close(self) -> None:
         """Kill a task that still runs and hang up."""
@@ -86,8 +86,6 @@ class LocalCompute:
                 "task_id": PARAMETERS_TASK,
                 "arguments": init_arguments(self.manifest, call.run_id, parameters),
             }
-            call_inputs = (parameters_path(call.run_id),)
-            assert call.inputs == call_inputs  # noqa: S101  (the start step has no other)
         answer = self._session(environment).call(request, self.on_line)
         self._check(call, answer)
         outcome: dict[str, Any] = answer["outcome"]

@@ -61,9 +61,12 @@ class Emission:
                 self._make_task(task, self.group)
             else:
                 self._make_segment(segments[task.segment], by_segment[task.segment], splits)
+        segment_of = {task.step: task.segment for task in self.plan.tasks}
         for task in self.plan.tasks:
             for name in task.upstream:
-                self.tasks[task.step].set_upstream(self.tasks[name])
+                # A segment has its inner edges already: its roots must be known when it is closed.
+                if task.segment is None or segment_of[name] != task.segment:
+                    self.tasks[task.step].set_upstream(self.tasks[name])
         return self.tasks
 
     def _make_segment(self, segment: SegmentPlan, members: list[TaskPlan], splits: Mapping[str, SplitsPlan]) -> None:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 Overrides = Mapping[str, Mapping[str, Any]]
 
-_UNSET: Any = object()
-
 
 class MetaflowDag(DAG):
     """An Airflow DAG that runs a Metaflow flow.

@@ -69,7 +69,7 @@ def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path
     console = Console()
     name = manifest.deployment.name
     console.print(f"Starting Airflow in {folder}", highlight=False)
-    # Seen by nobody else, so one slot of every pool that the flow asks for is enough to make.
+    # Writing tells of a pool that the flow asks for; here there is an Airflow to make it in.
     with EmbeddedAirflow(home=folder) as airflow:
         for _ in dag_file.write(airflow.dags / f"{name}.py", manifest):
             airflow.run("pools", "import", str(airflow.dags / f"{name}.pools.json"))

@@ -18,7 +18,7 @@ import msgspec
 
 from airflow_provider_metaflow.exceptions import FlowCompileError, ManifestError
 
-from .manifest import SCHEMA_VERSION, SUFFIX, Manifest, decode_manifest, read_manifest
+from .manifest import SCHEMA_VERSION, SUFFIX, Manifest, decode_manifest
 
 _SOURCE_SUFFIXES = (".py", ".R", ".RDS")
 """Files that Metaflow packages with a flow (``metaflow.packaging_sys``: default suffixes)."""
@@ -43,15 +43,13 @@ class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_manifest(path: Path, options: CompileOptions, cache: Path) -> Manifest:
-    """Return the manifest of a flow file or manifest file.
+    """Return the manifest of a flow file.
 
-    :param path: a flow file, or a manifest that ``airflow create`` wrote.
-    :param options: how to compile a flow file.
+    :param path: the flow file.
+    :param options: how to compile it.
     :param cache: folder for compiled manifests.
-    :raises MetaflowProviderError: if the file is gone, does not compile, or is no manifest.
+    :raises MetaflowProviderError: if the file is gone or does not compile.
     """
-    if path.name.endswith(SUFFIX):
-        return read_manifest(path)
     if not path.is_file():
         raise FlowCompileError(
             f"flow file {path} does not exist.", hint="Mend the path in the DAG file, or bring the flow back."

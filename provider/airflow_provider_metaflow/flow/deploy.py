@@ -73,8 +73,6 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions) -
     """
     from metaflow.util import get_username
 
-    if not name.is_project:
-        check_name(name.name, obj.flow.name)
     check_options(obj.flow.name, options)
     obj.graph = obj.flow._graph
     graph = read_graph(obj.flow, obj.graph)
