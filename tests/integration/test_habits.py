@@ -106,6 +106,23 @@ def test_clearing_the_whole_run_keeps_the_run_and_adds_attempts(finished: tuple[
     assert run.artifacts()["collect"][((), ())]["vs"] == [2 * i for i in range(12)]
 
 
+def test_a_switch_in_a_foreach_that_changes_its_mind_when_cleared_leaves_no_stale_input(
+    airflow: SharedAirflow, flows: Path, tmp_path: Path
+) -> None:
+    for index, case in enumerate(("long", "short", "long")):
+        (tmp_path / str(index)).write_text(case)
+    airflow.create(flows / "undecided.py")
+    run = airflow.start("UndecidedFlow", "UndecidedFlow", {"folder": str(tmp_path)})
+    run.wait()
+    assert run.artifacts()["collect"][((), ())]["rs"] == ["long0", "short1", "long2"]
+    (tmp_path / "2").write_text("short")
+    run.clear(task_ids=[["decide", 2]], include_downstream=True)
+    run.wait()
+    # The task `longer` of index 2 is skipped now, without a start that could take back its outcome.
+    assert run.instances()[("longer", 2)].state == "skipped"
+    assert run.artifacts()["collect"][((), ())]["rs"] == ["long0", "short1", "short2"]
+
+
 def test_a_failed_step_fails_the_run_and_succeeds_when_it_is_cleared(
     airflow: SharedAirflow, fragile: None, tmp_path: Path
 ) -> None:

@@ -109,7 +109,7 @@ class Emission:
 
     def _make_task(self, plan: TaskPlan, group: TaskGroup | None, **more: Any) -> None:
         graph = self.manifest.graph
-        if plan.segment is not None and plan.trigger_rule == SOME_RULE:
+        if plan.segment is not None and plan.trigger_rule == SOME_RULE and len(plan.upstream) > 1:
             _check_release(graph.name, plan.step)
         arguments: dict[str, Any] = {"trigger_rule": plan.trigger_rule, **self.shared, **more}
         if plan.retries is not None:

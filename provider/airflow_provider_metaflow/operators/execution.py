@@ -82,6 +82,7 @@ class StepExecution:
             run_id=self._run_id,
             code=msgspec.to_builtins(self._code),
             tasks=tuple(outcomes),
+            map_index=self._ti.map_index,
         )
         self._ti.xcom_push(key=XCOM_KEY, value=instance.to_json())
         return self._return_value(outcomes)

@@ -21,8 +21,11 @@ Outcomes = Mapping[IndexPath, TaskOutcome]
 class RunView(Protocol):
     """What a task can see of the other tasks of its run."""
 
-    def outcomes(self, parent: Step) -> Outcomes:
-        """Return the outcomes of those tasks of another step that concern this task instance."""
+    def outcomes(self, parent: Step, *, of_successes: bool = False) -> Outcomes:
+        """Return the outcomes of those tasks of another step that concern this task instance.
+
+        With ``of_successes``, leave out what task instances left behind that are skipped now and ran before a clear.
+        """
 
     def succeeded(self, parents: Sequence[Step]) -> Mapping[str, bool]:
         """Tell for each step whether its task instances that concern this one succeeded, rather than skipped."""
@@ -43,11 +46,8 @@ def resolve_inputs(
     :raises MissingResultError: if a parent ended well, as far as Airflow knows, but has no result.
     """
     parents = [graph.step(name) for name in step.parents]
-    reported = {parent.name: dict(view.outcomes(parent)) for parent in parents}
-    if len(parents) > 1 and any(other.kind is StepKind.SWITCH for other in graph.steps):
-        # A parent that ran before a clear and is skipped now has left its XCom behind.
-        alive = view.succeeded(parents)
-        reported = {name: found if alive[name] else {} for name, found in reported.items()}
+    optional = len(parents) > 1 and any(other.kind is StepKind.SWITCH for other in graph.steps)
+    reported = {parent.name: dict(view.outcomes(parent, of_successes=optional)) for parent in parents}
     expected = _Expectation(graph, step, view)
     inputs = {item: _inputs_of(step, item, parents, reported, expected) for item in items}
     short = [item for item in items if len(inputs[item]) < expected.count(item)]

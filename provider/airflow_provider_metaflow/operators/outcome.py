@@ -79,15 +79,18 @@ class InstanceOutcome:
     :param run_id: Metaflow run id.
     :param code: the code package that the run uses; handed on, so that a run keeps the code it started with.
     :param tasks: the tasks.
+    :param map_index: Airflow's map index of the task instance; -1 outside of a foreach.
     """
 
     run_id: str
     code: dict[str, str]
     tasks: tuple[TaskOutcome, ...]
+    map_index: int = -1
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types, for an XCom."""
-        return {"run_id": self.run_id, "code": self.code, "tasks": [task.to_json() for task in self.tasks]}
+        tasks = [task.to_json() for task in self.tasks]
+        return {"run_id": self.run_id, "code": self.code, "tasks": tasks, "index": self.map_index}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> InstanceOutcome:
@@ -99,4 +102,5 @@ class InstanceOutcome:
             run_id=data["run_id"],
             code=data["code"],
             tasks=tuple(TaskOutcome.from_json(task) for task in data["tasks"]),
+            map_index=data["index"],
         )

@@ -44,6 +44,7 @@ class AirflowRunView:
         self._airflow_id, self._contexts_of, self._probe = airflow_id, contexts_of, probe
         self._seen: dict[str, InstanceOutcome] = {}
         self._own: dict[str, Any] | None = None
+        self._states: Mapping[str, Any] | None = None
 
     def own_context(self) -> dict[str, Any]:
         """Return the index context of this task instance."""
@@ -62,10 +63,11 @@ class AirflowRunView:
         """Return some outcome that was read, for what all of a run have in common."""
         return next(iter(self._seen.values()), None)
 
-    def outcomes(self, parent: Step) -> dict[IndexPath, TaskOutcome]:
+    def outcomes(self, parent: Step, *, of_successes: bool = False) -> dict[IndexPath, TaskOutcome]:
         """Return the outcomes of those tasks of a step that concern this task instance.
 
         :param parent: the step.
+        :param of_successes: only of task instances that Airflow counts as successful now; for parents of this step.
         """
         indexes = self._map_indexes(parent)
         if indexes is None or len(indexes) > _FEW:
@@ -77,6 +79,8 @@ class AirflowRunView:
             if data is None:
                 continue
             instance = InstanceOutcome.from_json(data)
+            if of_successes and not self._is_success(parent, instance.map_index):
+                continue
             self._seen[parent.name] = instance
             found.update({task.path: task for task in instance.tasks})
         return found
@@ -86,23 +90,30 @@ class AirflowRunView:
 
         :param parents: the steps.
         """
-        by_id = {self._airflow_id(parent.name): parent for parent in parents}
-        states: Mapping[str, Any] = self._ti.get_task_states(
-            dag_id=self._ti.dag_id, task_ids=list(by_id), run_ids=[self._ti.run_id]
-        ).get(self._ti.run_id, {})
         result = {}
-        for airflow_id, parent in by_id.items():
+        for parent in parents:
             indexes = self._map_indexes(parent)
-            if parent.foreach_path:
-                names = (
-                    [key for key in states if key.startswith(f"{airflow_id}_")]
-                    if indexes is None
-                    else [f"{airflow_id}_{index}" for index in indexes]
-                )
+            if indexes is None:
+                prefix = f"{self._airflow_id(parent.name)}_"
+                states = [state for name, state in self._parent_states().items() if name.startswith(prefix)]
+                result[parent.name] = any(str(state) == "success" for state in states)
             else:
-                names = [airflow_id]
-            result[parent.name] = any(str(states.get(name)) == "success" for name in names)
+                result[parent.name] = any(self._is_success(parent, index) for index in indexes)
         return result
+
+    def _is_success(self, parent: Step, map_index: int) -> bool:
+        airflow_id = self._airflow_id(parent.name)
+        name = f"{airflow_id}_{map_index}" if parent.foreach_path else airflow_id
+        return str(self._parent_states().get(name)) == "success"
+
+    def _parent_states(self) -> Mapping[str, Any]:
+        """Return the states of all parents' task instances, by ``task_id`` or ``task_id_index``; one request."""
+        states = self._states
+        if states is None:
+            ids = [self._airflow_id(name) for name in self._step.parents]
+            found = self._ti.get_task_states(dag_id=self._ti.dag_id, task_ids=ids, run_ids=[self._ti.run_id])
+            states = self._states = found.get(self._ti.run_id, {})
+        return states
 
     def stored(self, parent: Step, paths: Sequence[IndexPath]) -> dict[IndexPath, TaskOutcome]:
         """Return outcomes of finished tasks from the datastore.

@@ -26,8 +26,8 @@ class View:
         self.dead: set[str] = set()
         self.datastore: dict[str, dict[Path, TaskOutcome]] = {}
 
-    def outcomes(self, parent: Step) -> dict[Path, TaskOutcome]:
-        return self.found.get(parent.name, {})
+    def outcomes(self, parent: Step, *, of_successes: bool = False) -> dict[Path, TaskOutcome]:
+        return {} if of_successes and parent.name in self.dead else self.found.get(parent.name, {})
 
     def succeeded(self, parents: Sequence[Step]) -> dict[str, bool]:
         return {parent.name: parent.name not in self.dead for parent in parents}
