@@ -11,6 +11,8 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test $(VENV)-oldest/.demo
 	@scripts/postgres.sh
+	@scripts/browser.sh
+	@scripts/redis.sh
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.test

@@ -28,8 +28,8 @@ sys.path.insert(0, str(ROOT))
 
 from tests.support.postgres import postgres  # noqa: E402
 
-from airflow_provider_metaflow.embedded import runs  # noqa: E402
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow  # noqa: E402
+from airflow_provider_metaflow.rest import dags, runs  # noqa: E402
 
 FLOW = """
 from metaflow import FlowSpec, Parameter, step
@@ -129,10 +129,11 @@ class Memory:
 
 
 def timed(airflow: EmbeddedAirflow, dag: str, conf: dict[str, object], number: str, limit: float) -> float:
-    run = runs.trigger(airflow, dag, conf, f"bench-{dag}-{number}")
-    state = runs.wait_for_run(airflow, dag, run, timeout=limit, pause=1)
-    assert state == "success", [one for one in runs.task_instances(airflow, dag, run) if one.state == "failed"][:3]
-    found = airflow.request("GET", f"/dags/{dag}/dagRuns/{run}")
+    dags.set_paused(airflow.client, dag, paused=False)
+    run = runs.trigger(airflow.client, dag, f"bench-{dag}-{number}", conf).dag_run_id
+    state = runs.wait_for_run(airflow.client, dag, run, timeout=limit, pause=1)
+    assert state == "success", [one for one in runs.task_instances(airflow.client, dag, run) if one.state == "failed"][:3]
+    found = airflow.client.request("GET", f"/dags/{dag}/dagRuns/{run}")
     parse = datetime.fromisoformat
     return (parse(found["end_date"]) - parse(found["start_date"])).total_seconds()
 
@@ -160,8 +161,8 @@ def main() -> None:
         )
         by_hand = BY_HAND.format(python=sys.executable, flow=flow, root=home / ".metaflow", width=options.width)
         (airflow.dags / "by_hand.py").write_text(by_hand)
-        runs.wait_for_dag(airflow, "WideFlow")
-        runs.wait_for_dag(airflow, "by_hand")
+        dags.wait_for_dag(airflow.client, "WideFlow")
+        dags.wait_for_dag(airflow.client, "by_hand")
         timed(airflow, "WideFlow", {"width": 4}, "warm-up", 600)
         if options.recursion:
             name, report = "recursion", recursion(airflow, options.recursion)

@@ -10,9 +10,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .dag.factory import MetaflowDag, MetaflowTaskGroup, load_flows
     from .dag.translator import FlowTranslator, StepContext
+    from .hooks.metaflow import MetaflowHook
+    from .operators.artifact import MetaflowArtifactOperator, artifact
+    from .operators.run import MetaflowRunOperator
+    from .sensors.metaflow import MetaflowArtifactSensor, MetaflowRunSensor
 
 __version__ = "0.1.0"
-__all__ = ["FlowTranslator", "MetaflowDag", "MetaflowTaskGroup", "StepContext", "__version__", "load_flows"]
+__all__ = [
+    "FlowTranslator",
+    "MetaflowArtifactOperator",
+    "MetaflowArtifactSensor",
+    "MetaflowDag",
+    "MetaflowHook",
+    "MetaflowRunOperator",
+    "MetaflowRunSensor",
+    "MetaflowTaskGroup",
+    "StepContext",
+    "__version__",
+    "artifact",
+    "load_flows",
+]
 
 _MODULES = {
     "MetaflowDag": "dag.factory",
@@ -20,6 +37,12 @@ _MODULES = {
     "load_flows": "dag.factory",
     "FlowTranslator": "dag.translator",
     "StepContext": "dag.translator",
+    "MetaflowArtifactOperator": "operators.artifact",
+    "artifact": "operators.artifact",
+    "MetaflowArtifactSensor": "sensors.metaflow",
+    "MetaflowRunSensor": "sensors.metaflow",
+    "MetaflowHook": "hooks.metaflow",
+    "MetaflowRunOperator": "operators.run",
 }
 
 

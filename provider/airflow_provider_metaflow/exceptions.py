@@ -76,5 +76,20 @@ class MissingResultError(MetaflowProviderError, RuntimeError):
     """A task needs the result of a parent that has none, e.g. one that was marked as success by hand."""
 
 
+class RunFailedError(MetaflowProviderError, RuntimeError):
+    """A run that was waited for has failed."""
+
+
+class MetaflowQueryError(MetaflowProviderError, RuntimeError):
+    """Metaflow's metadata service or datastore gave no answer.
+
+    :param transient: whether it may give one later.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False, **where: str | None) -> None:
+        super().__init__(message, **where)
+        self.transient = transient
+
+
 class MissingExtraError(MetaflowProviderError, ImportError):
     """An optional dependency of this package is not installed."""

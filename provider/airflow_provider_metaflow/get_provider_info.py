@@ -8,11 +8,7 @@ def get_provider_info():  # type: ignore[no-untyped-def]
         "name": "Metaflow",
         "description": "Run `Metaflow <https://metaflow.org/>`__ flows as first-class Airflow DAGs.\n",
         "integrations": [
-            {
-                "integration-name": "Metaflow",
-                "external-doc-url": "https://docs.metaflow.org/",
-                "tags": ["software"],
-            }
+            {"integration-name": "Metaflow", "external-doc-url": "https://docs.metaflow.org/", "tags": ["software"]}
         ],
         "operators": [
             {
@@ -20,16 +16,70 @@ def get_provider_info():  # type: ignore[no-untyped-def]
                 "python-modules": [
                     "airflow_provider_metaflow.operators.step",
                     "airflow_provider_metaflow.operators.splits",
+                    "airflow_provider_metaflow.operators.run",
+                    "airflow_provider_metaflow.operators.artifact",
+                    "airflow_provider_metaflow.operators.exit_hook",
                 ],
             }
         ],
+        "hooks": [{"integration-name": "Metaflow", "python-modules": ["airflow_provider_metaflow.hooks.metaflow"]}],
+        "sensors": [{"integration-name": "Metaflow", "python-modules": ["airflow_provider_metaflow.sensors.metaflow"]}],
+        "triggers": [
+            {"integration-name": "Metaflow", "python-modules": ["airflow_provider_metaflow.triggers.metaflow"]}
+        ],
+        "connection-types": [
+            {
+                "hook-class-name": "airflow_provider_metaflow.hooks.metaflow.MetaflowHook",
+                "hook-name": "Metaflow",
+                "connection-type": "metaflow",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["login", "extra"],
+                    "relabeling": {
+                        "host": "Metadata service host",
+                        "schema": "Metadata service scheme",
+                        "password": "Metadata service API key",
+                    },
+                    "placeholders": {"host": "metadata.example.com", "schema": "https", "port": "8080"},
+                },
+                "conn-fields": {
+                    "headers": {
+                        "label": "Service headers (JSON)",
+                        "description": "Headers of requests to the metadata service, as a JSON object.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                    "datastore_root": {
+                        "label": "Datastore root",
+                        "description": "Where runs keep their data: s3://…, gs://…, an Azure container, or a folder.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "profile": {
+                        "label": "Profile",
+                        "description": "Metaflow profile of the worker.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "namespace": {
+                        "label": "Namespace",
+                        "description": "Namespace that runs are looked for in, e.g. production:token; empty: all.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                },
+            }
+        ],
+        "extra-links": [
+            "airflow_provider_metaflow.links.metaflow.MetaflowRunLink",
+            "airflow_provider_metaflow.links.metaflow.MetaflowCardsLink",
+        ],
+        "notifications": ["airflow_provider_metaflow.notifications.run.MetaflowRunNotifier"],
         "config": {
             "metaflow": {
                 "description": "Metaflow steps on Airflow workers.",
                 "options": {
                     "cache_folder": {
-                        "description": "Folder for compiled manifests and unpacked code packages; empty: a folder "
-                        "of this user in the system's temporary folder.\n",
+                        "description": "Folder for compiled "
+                        "manifests and unpacked code "
+                        "packages; empty: a folder of "
+                        "this user in the system's "
+                        "temporary folder.\n",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "/var/cache/airflow-metaflow",
@@ -43,8 +93,10 @@ def get_provider_info():  # type: ignore[no-untyped-def]
                         "default": "",
                     },
                     "warm_process": {
-                        "description": "Keep a process that has imported Metaflow between tasks, and fork each "
-                        "step from it.\n",
+                        "description": "Keep a process that has "
+                        "imported Metaflow between "
+                        "tasks, and fork each step "
+                        "from it.\n",
                         "version_added": "0.1.0",
                         "type": "boolean",
                         "example": None,
@@ -56,6 +108,13 @@ def get_provider_info():  # type: ignore[no-untyped-def]
                         "type": "float",
                         "example": None,
                         "default": "60",
+                    },
+                    "ui_url": {
+                        "description": "Address of the Metaflow UI, for links; empty: METAFLOW_UI_URL of the worker.\n",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "https://metaflow.example.com",
+                        "default": "",
                     },
                 },
             }

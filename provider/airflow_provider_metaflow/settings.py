@@ -35,6 +35,12 @@ def warm_process_idle_seconds() -> float:
     return conf.getfloat(_SECTION, "warm_process_idle_seconds", fallback=60.0)
 
 
+def ui_url() -> str:
+    """Return the address of the Metaflow UI without a slash at its end; empty if there is none."""
+    configured = conf.get(_SECTION, "ui_url", fallback="") or os.environ.get("METAFLOW_UI_URL", "")
+    return str(configured).rstrip("/")
+
+
 def max_map_length() -> int:
     """Return how many instances Airflow lets a task be mapped to."""
     return conf.getint("core", "max_map_length", fallback=1024)

@@ -146,18 +146,18 @@ def test_defaults_are_those_of_deploy_time(feature_runs: dict[str, FlowRun], air
     run.wait()
     start = run.artifacts()["start"][((), ())]
     manifest = json.loads((airflow.server.dags / "ParametersFlow.metaflow.json").read_text())["manifest"]
-    deployed = {p["name"]: p["default"] for p in manifest["graph"]["parameters"]}
+    deployed = {p["name"]: p.get("default") for p in manifest["graph"]["parameters"]}
     assert start["late"] == deployed["late"]
     assert start["seen"]["number"] == 3
     assert start["seen"]["config"] == {"a": [1, 2]}
 
 
 def test_a_required_parameter_is_required_at_trigger(feature_runs: dict[str, FlowRun], airflow: SharedAirflow) -> None:
-    from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflowError
+    from airflow_provider_metaflow.rest.client import AirflowApiError
 
-    with pytest.raises(EmbeddedAirflowError, match="required"):
+    with pytest.raises(AirflowApiError, match="required"):
         airflow.start("ParametersFlow", "ParametersFlow", {})
-    with pytest.raises(EmbeddedAirflowError, match="number"):
+    with pytest.raises(AirflowApiError, match="number"):
         airflow.start("ParametersFlow", "ParametersFlow", {"required": "x", "number": "many"})
 
 

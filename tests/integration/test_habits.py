@@ -11,7 +11,7 @@ import metaflow
 import pytest
 from tests.support.airflow import FlowRun, SharedAirflow
 
-from airflow_provider_metaflow.embedded import runs
+from airflow_provider_metaflow.rest import dags
 
 pytestmark = pytest.mark.scheduler
 
@@ -142,7 +142,7 @@ def test_marking_a_task_as_failed_kills_its_whole_process_group(
     run = start(airflow, tmp_path, "hang")
     pid = int(wait_for_note(airflow, tmp_path, "hang").split()[1])
     os.kill(pid, 0)
-    airflow.server.request(
+    airflow.server.client.request(
         "PATCH",
         f"/dags/FragileFlow/dagRuns/{quote(run.dag_run_id)}/taskInstances/hang",
         json={"new_state": "failed"},
@@ -150,7 +150,7 @@ def test_marking_a_task_as_failed_kills_its_whole_process_group(
     airflow.wait_until(lambda: not Path(f"/proc/{pid}").exists(), timeout=90)
     run.wait(expect="failed")
     # Marked as success it still has no artifacts, and the next step says so instead of going on without.
-    airflow.server.request(
+    airflow.server.client.request(
         "PATCH",
         f"/dags/FragileFlow/dagRuns/{quote(run.dag_run_id)}/taskInstances/hang",
         json={"new_state": "success"},
@@ -250,7 +250,7 @@ def test_a_flow_is_a_task_group_twice_in_a_larger_dag(airflow: SharedAirflow, fl
         "from {{ upstream }} $HOME1",
     ]
     assert two.artifacts()["end"][((), ())]["texts"] == ["nightly0", "nightly1"]
-    answer = airflow.server.request(
+    answer = airflow.server.client.request(
         "GET", f"/dags/nightly/dagRuns/{quote(one.dag_run_id)}/taskInstances/report/xcomEntries/return_value"
     )
     assert one.run_id in str(answer["value"])
@@ -297,12 +297,12 @@ def test_one_broken_flow_is_one_import_error_and_hides_no_other(airflow: SharedA
         "many_flows",
         MANY_FLOWS,
     )
-    runs.wait_for_dag(airflow.server, "GoodOne")
-    runs.wait_for_dag(airflow.server, "GoodTwo")
-    airflow.wait_until(lambda: any("broken.py" in name for name in runs.import_errors(airflow.server)))
-    (text,) = [text for name, text in runs.import_errors(airflow.server).items() if name == "many/broken.py"]
+    dags.wait_for_dag(airflow.server.client, "GoodOne")
+    dags.wait_for_dag(airflow.server.client, "GoodTwo")
+    airflow.wait_until(lambda: any("broken.py" in name for name in dags.import_errors(airflow.server.client)))
+    (text,) = [text for name, text in dags.import_errors(airflow.server.client).items() if name == "many/broken.py"]
     assert "flow broken.py step start" in text
     assert "missing" in text
     # Neither stale nor gone after the next parse.
     time.sleep(5)
-    runs.wait_for_dag(airflow.server, "GoodOne", timeout=1)
+    dags.wait_for_dag(airflow.server.client, "GoodOne", timeout=1)

@@ -14,10 +14,10 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import airflow
-from airflow_provider_metaflow.embedded import runs
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow
 from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 from airflow_provider_metaflow.flow.dag_file import write
+from airflow_provider_metaflow.rest import dags, runs
 
 home = Path(sys.argv[1])
 names = {}
@@ -27,10 +27,11 @@ with EmbeddedAirflow(home=home) as server:
         list(write(server.dags / f"{manifest.graph.name}.py", manifest))
         names[manifest.graph.name] = None
     for name in names:
-        runs.wait_for_dag(server, name)
-        names[name] = runs.trigger(server, name, {})
+        dags.wait_for_dag(server.client, name)
+        dags.set_paused(server.client, name, paused=False)
+        names[name] = runs.trigger(server.client, name, "oldest", {}).dag_run_id
     for name, run in names.items():
-        print("RESULT", airflow.__version__, name, runs.wait_for_run(server, name, run, timeout=400))
+        print("RESULT", airflow.__version__, name, runs.wait_for_run(server.client, name, run, timeout=400))
 """
 
 

@@ -7,15 +7,16 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_metaflow.embedded import runs
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow
 from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.rest import dags, runs
 
 from .environment import environment_variable
 from .postgres import postgres
@@ -37,13 +38,13 @@ class FlowRun:
         return airflow_run_id(self.dag_id, self.dag_run_id, self.id_prefix)
 
     def wait(self, timeout: float = 600, expect: str | None = "success") -> str:
-        state = runs.wait_for_run(self.airflow.server, self.dag_id, self.dag_run_id, timeout=timeout)
+        state = runs.wait_for_run(self.airflow.server.client, self.dag_id, self.dag_run_id, timeout=timeout)
         if expect and state != expect:
             raise AssertionError(f"{self.dag_id} ended as {state}, not {expect}:\n{self.explain()}")
         return state
 
     def instances(self) -> dict[tuple[str, int], runs.TaskInstance]:
-        found = runs.task_instances(self.airflow.server, self.dag_id, self.dag_run_id)
+        found = runs.task_instances(self.airflow.server.client, self.dag_id, self.dag_run_id)
         return {(one.task_id, one.map_index): one for one in found}
 
     def states(self) -> dict[str, set[str | None]]:
@@ -54,7 +55,7 @@ class FlowRun:
 
     def log(self, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
         return runs.task_log(
-            self.airflow.server,
+            self.airflow.server.client,
             self.dag_id,
             self.dag_run_id,
             task_id,
@@ -66,7 +67,7 @@ class FlowRun:
         return artifacts(self.airflow.sysroot, self.flow, self.run_id)
 
     def clear(self, **body: Any) -> None:
-        self.airflow.server.request(
+        self.airflow.server.client.request(
             "POST",
             f"/dags/{self.dag_id}/clearTaskInstances",
             json={"dry_run": False, "dag_run_id": self.dag_run_id, "only_failed": False, **body},
@@ -126,9 +127,10 @@ class SharedAirflow:
         run_id: str | None = None,
         id_prefix: str = "",
     ) -> FlowRun:
-        runs.wait_for_dag(self.server, dag_id)
-        started = runs.trigger(self.server, dag_id, conf or {}, run_id)
-        return FlowRun(self, flow, dag_id, started, id_prefix)
+        dags.wait_for_dag(self.server.client, dag_id)
+        dags.set_paused(self.server.client, dag_id, paused=False)
+        started = runs.trigger(self.server.client, dag_id, run_id or f"test__{uuid.uuid4()}", conf or {})
+        return FlowRun(self, flow, dag_id, started.dag_run_id, id_prefix)
 
     def wait_until(self, condition: Any, timeout: float = 60) -> None:
         end = time.monotonic() + timeout

@@ -1,27 +1,61 @@
-"""The examples parse, as Airflow parses them."""
+"""The examples parse, as Airflow parses them, and stand in the documentation as they are."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "dags_examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "dags_examples"
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
+
+DEMO = {"start", "region", "region-splits", "train", "compare", "winners", "decide", "report"}
 
 
 @pytest.mark.parametrize(
-    ("file", "tasks"),
+    ("file", "dags"),
     [
-        ("demo_dag.py", {"start", "region", "region-splits", "train", "compare", "winners", "decide", "report"}),
-        ("nightly_dag.py", {"regions", "strict.start", "lenient.region-splits", "report"}),
-        ("folder_dags.py", {"start", "end"}),
+        ("demo_dag.py", {"DemoFlow": DEMO}),
+        ("nightly_dag.py", {"nightly": {"regions", "strict.start", "lenient.region-splits", "report"}}),
+        ("folder_dags.py", {"DemoFlow": DEMO, "OnOrderFlow": {"start"}, "AfterDemoFlow": {"on-success-tell"}}),
+        ("events_dag.py", {"OnOrderFlow": {"end"}, "AfterDemoFlow": {"on-error-tell"}, "publisher": {"publish"}}),
+        ("queue_dag.py", {"on_queue": {"start", "end"}}),
+        ("run_dag.py", {"run_demo": {"run", "winner", "artifact-text", "report"}}),
+        ("pools_dag.py", {"demo_pools": DEMO}),
+        ("notify_dag.py", {"ScheduledFlow": {"start"}}),
     ],
 )
-def test_an_example_parses(file: str, tasks: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_example_parses(
+    file: str, dags: dict[str, set[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from airflow.dag_processing.dagbag import DagBag
 
     monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path))
     bag = DagBag(str(EXAMPLES / file))
     assert bag.import_errors == {}
-    (dag,) = bag.dags.values()
-    assert tasks <= set(dag.task_ids)
+    assert set(dags) <= set(bag.dags)
+    for dag_id, tasks in dags.items():
+        assert tasks <= set(bag.dags[dag_id].task_ids)
+
+
+def test_a_pool_of_the_translator_and_one_of_an_override_reach_their_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path))
+    dag = DagBag(str(EXAMPLES / "pools_dag.py")).dags["demo_pools"]
+    assert dag.get_task("train").pool == "wide"
+    assert dag.get_task("start").pool == "ml"
+    assert (dag.get_task("compare").priority_weight, dag.get_task("compare").pool_slots) == (10, 2)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_the_examples_of_a_page_are_files_that_the_tests_run(page: Path) -> None:
+    text = page.read_text()
+    for name, block in re.findall(r"<!-- (dags_examples/\S+) -->\n```python\n(.*?)```", text, re.DOTALL):
+        assert block == (ROOT / name).read_text(), f"{page.name}: {name}"
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,9 +52,11 @@ class LocalCompute:
     _runner: Runner | None = None
     _root: Path | None = None
     _scratch: tempfile.TemporaryDirectory[str] | None = None
+    _module: subprocess.Popen[str] | None = None
 
     def close(self) -> None:
         """Kill a task that still runs and hang up."""
+        self._kill_module()
         if self._runner is not None:
             runner, self._runner = self._runner, None
             runner.close()
@@ -112,6 +117,45 @@ class LocalCompute:
         }
         found: list[dict[str, Any] | None] = self._session(environment).call(request, self.on_line)["outcomes"]
         return found
+
+    def run_module(self, module: str, *arguments: str) -> None:
+        """Run a module of the packaged Metaflow that is no task, e.g. an exit hook, and pass its output on.
+
+        :param module: name of the module.
+        :param arguments: its arguments.
+        :raises StepFailedError: if it exits with an error.
+        """
+        root = self._unpacked()
+        process = subprocess.Popen(
+            [self.python, "-m", module, *arguments],
+            cwd=root,
+            env={**self._shared_environment(), **self.variables, "PYTHONUNBUFFERED": "x"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self._module = process
+        try:
+            for line in process.stdout or ():
+                self.on_line("stdout", line.rstrip("\n"))
+            status = process.wait()
+        finally:
+            self._kill_module()
+        if status != 0:
+            raise StepFailedError(
+                f"{' '.join([module, *arguments])} exited with {status}.", flow=self.manifest.graph.name
+            )
+
+    def _kill_module(self) -> None:
+        process, self._module = self._module, None
+        if process is not None:
+            # The whole group, so that nothing that it started is left behind.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def _base(self, operation: str, step: str, environment: Mapping[str, str]) -> dict[str, Any]:
         root = self._unpacked()

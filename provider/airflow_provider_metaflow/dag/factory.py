@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,11 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
 from airflow_provider_metaflow.graph.model import FlowGraph
 
+from .arguments import Watchers, first_line, make_arguments
 from .emit import Emission
 from .plan import plan_dag
 
 if TYPE_CHECKING:
-    from airflow.sdk import CronTriggerTimetable, Param
-
     from .translator import FlowTranslator
 
 Overrides = Mapping[str, Mapping[str, Any]]
@@ -42,6 +41,7 @@ class MetaflowDag(DAG):
     :param compile_options: options of ``create`` for it, e.g. ``["--tag", "nightly"]``.
     :param python: interpreter of compiler and steps.
     :param warm_process: whether steps run in a process that has Metaflow imported.
+    :param event_watchers: Airflow's ``AssetWatcher``s by event of ``@trigger``, e.g. of a message queue.
     """
 
     def __init__(  # noqa: PLR0913  (keyword-only; the user's interface)
@@ -57,21 +57,22 @@ class MetaflowDag(DAG):
         compile_options: Sequence[str] = (),
         python: str | None = None,
         warm_process: bool | None = None,
+        event_watchers: Watchers | None = None,
         **dag_arguments: Any,
     ) -> None:
         manifest = _manifest(flow, sys._getframe(1).f_code.co_filename, dag_id, options, compile_options, python)
         graph = manifest.graph
         overrides = step_overrides or {}
         _check_overrides(graph, overrides)
-        arguments = {**_dag_arguments(manifest, max_workers), **dag_arguments}
-        arguments["params"] = {**_params(graph), **dict(dag_arguments.get("params") or {})}
         if dag_id:
             _check_id(dag_id, graph)
-        super().__init__(dag_id or manifest.deployment.name, **arguments)
+        name = dag_id or manifest.deployment.name
+        arguments = make_arguments(manifest, name, max_workers, event_watchers or {}, dag_arguments)
+        super().__init__(name, **arguments)
         self.metaflow_manifest = manifest
         Emission(
             manifest=manifest,
-            plan=plan_dag(graph),
+            plan=plan_dag(graph, emit_events=manifest.deployment.emit_events),
             dag=self,
             group=None,
             id_prefix="",
@@ -112,13 +113,20 @@ class MetaflowTaskGroup(TaskGroup):
     ) -> None:
         manifest = _manifest(flow, sys._getframe(1).f_code.co_filename, None, options, compile_options, python)
         graph = manifest.graph
+        if manifest.deployment.notifications is not None:
+            raise InvalidOptionError(
+                "tells of the end of its runs, but as a part of a DAG it has no run of its own.",
+                flow=graph.name,
+                hint="Remove the --notify options, and set on_failure_callback of the DAG.",
+            )
+        _warn_of_schedule(graph)
         given = dict(parameters or {})
         _check_parameters(graph, given)
         overrides = step_overrides or {}
         _check_overrides(graph, overrides)
-        group_arguments.setdefault("tooltip", _first_line(graph.doc))
+        group_arguments.setdefault("tooltip", first_line(graph.doc))
         super().__init__(group_id=group_id or graph.name, **group_arguments)
-        plan = plan_dag(graph)
+        plan = plan_dag(graph, emit_events=manifest.deployment.emit_events)
         dag = self.dag or DagContext.get_current()
         if dag is None:
             raise InvalidOptionError(
@@ -155,6 +163,16 @@ class MetaflowTaskGroup(TaskGroup):
         """The run's pathspec ``Flow/run`` as an XCom of the end step, for downstream tasks."""
         end: BaseOperator = self.metaflow_tasks[self.metaflow_manifest.graph.end]
         return end.output
+
+
+def _warn_of_schedule(graph: FlowGraph) -> None:
+    """Airflow shows it as a warning of the DAG."""
+    ignored = [name for name, found in (("@schedule", graph.schedule), ("triggers", graph.triggers)) if found]
+    if ignored:
+        warnings.warn(
+            f"flow {graph.name}: {' and '.join(ignored)} do not count inside a larger DAG, whose schedule does.",
+            stacklevel=3,
+        )
 
 
 def _is_mapped(group: TaskGroup | None) -> bool:
@@ -196,57 +214,6 @@ def _manifest(
     )
 
 
-def _dag_arguments(manifest: Manifest, max_workers: int | None) -> dict[str, Any]:
-    graph, deployment = manifest.graph, manifest.deployment
-    arguments: dict[str, Any] = {
-        "schedule": _schedule(graph),
-        "catchup": False,
-        "tags": sorted({"metaflow", *deployment.tags}),
-        "description": _first_line(graph.doc) or f"Metaflow flow {graph.name}",
-        "doc_md": _doc_md(manifest),
-        "default_args": {"owner": deployment.owner},
-    }
-    workers = max_workers or deployment.max_workers
-    if workers:
-        arguments["max_active_tasks"] = workers
-    if deployment.workflow_timeout:
-        arguments["dagrun_timeout"] = timedelta(seconds=deployment.workflow_timeout)
-    if deployment.is_paused_upon_creation is not None:
-        arguments["is_paused_upon_creation"] = deployment.is_paused_upon_creation
-    return arguments
-
-
-def _schedule(graph: FlowGraph) -> CronTriggerTimetable | None:
-    if graph.schedule is None:
-        return None
-    from airflow.sdk import CronTriggerTimetable
-
-    from .schedule import airflow_cron, airflow_timezone
-
-    return CronTriggerTimetable(
-        airflow_cron(graph.schedule, graph.name), timezone=airflow_timezone(graph.schedule, graph.name)
-    )
-
-
-def _params(graph: FlowGraph) -> dict[str, Param]:
-    if not graph.parameters:
-        return {}
-    from airflow.sdk import Param
-
-    from .parameters import UNSET, default_value, json_schema
-
-    params = {}
-    for parameter in graph.parameters:
-        default = default_value(parameter)
-        arguments: dict[str, Any] = json_schema(parameter)
-        if parameter.help:
-            arguments["description"] = parameter.help
-        if default is not UNSET:
-            arguments["default"] = default
-        params[parameter.name] = Param(**arguments)
-    return params
-
-
 def _shared(pool: str | None, python: str | None, warm_process: bool | None) -> dict[str, Any]:
     arguments = {"pool": pool, "python": python, "warm_process": warm_process}
     return {name: value for name, value in arguments.items() if value is not None}
@@ -281,16 +248,6 @@ def _check_id(dag_id: str, graph: FlowGraph) -> None:
     from airflow_provider_metaflow.graph.naming import check_name
 
     check_name(dag_id, graph.name)
-
-
-def _doc_md(manifest: Manifest) -> str:
-    graph = manifest.graph
-    lines = [f"### {graph.name}", "", graph.doc] if graph.doc else [f"### {graph.name}"]
-    return "\n".join([*lines, "", f"Metaflow code package `{manifest.code.sha}`."])
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else ""
 
 
 def load_flows(namespace: dict[str, Any], folder: str | Path, pattern: str = "*.py", **arguments: Any) -> list[DAG]:

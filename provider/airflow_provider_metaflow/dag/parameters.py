@@ -54,6 +54,18 @@ def typed_value(parameter: Parameter, text: str) -> Any:
     return convert(text) if convert else text
 
 
+def conf_value(parameter: Parameter, value: Any) -> Any:
+    """Return what a DAG run must be given for a value that Metaflow's command line has parsed.
+
+    :param parameter: the parameter.
+    :param value: the value.
+    """
+    if parameter.type is ParameterType.JSON:
+        # A text would be taken for JSON.
+        return json.dumps(value) if isinstance(value, str) else value
+    return typed_value(parameter, value) if isinstance(value, str) else value
+
+
 def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)

@@ -8,11 +8,13 @@ steps after its join are a further segment over the outer list.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
+from airflow_provider_metaflow.graph.model import ExitHook, FlowGraph, Step, StepKind
+
+from .events import emitted_events
 
 DEFAULT_RETRY_DELAY_SECONDS = 120.0
 """Of ``@retry`` (``minutes_between_retries=2``), used for ``@catch`` without ``@retry`` too."""
@@ -34,6 +36,8 @@ class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
     :param retries: retries of the Airflow task; None leaves them to ``default_args``.
     :param retry_delay_seconds: pause between tries.
     :param doc: docstring of the step.
+    :param events: names of the events that its success is told by.
+    :param announced: whether these stand in the DAG as assets, since others wait for the end of a run.
     """
 
     step: str
@@ -43,6 +47,19 @@ class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
     retries: int | None
     retry_delay_seconds: float | None
     doc: str
+    events: tuple[str, ...] = ()
+    announced: bool = False
+
+
+class ExitPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One task that runs a function of ``@exit_hook`` after all steps.
+
+    :param task_id: its id.
+    :param hook: the function, and when it runs.
+    """
+
+    task_id: str
+    hook: ExitHook
 
 
 class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +87,12 @@ class SplitsPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DagPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The tasks of a flow, in topological order."""
+    """The tasks of a flow, in topological order, and what stands before and after them."""
 
     tasks: tuple[TaskPlan, ...]
     segments: tuple[SegmentPlan, ...]
     splits: tuple[SplitsPlan, ...]
+    exits: tuple[ExitPlan, ...] = ()
 
 
 class _Segments:
@@ -101,10 +119,11 @@ class _Segments:
         return f"{step.foreach_path[-1]}-foreach{suffix}"
 
 
-def plan_dag(graph: FlowGraph) -> DagPlan:
+def plan_dag(graph: FlowGraph, *, emit_events: bool = True) -> DagPlan:
     """Plan the tasks of a flow.
 
     :param graph: the flow.
+    :param emit_events: whether steps tell of their end by events.
     """
     assignment = _Segments(graph)
     switches = any(step.kind is StepKind.SWITCH for step in graph.steps)
@@ -124,8 +143,25 @@ def plan_dag(graph: FlowGraph) -> DagPlan:
                 group_id,
                 SegmentPlan(group_id=group_id, foreach=foreach.name, source=contexts_task_id(foreach)),
             )
-        tasks.append(_plan_task(by_name, step, group_id, switches=switches))
-    return DagPlan(tasks=tuple(tasks), segments=tuple(segments.values()), splits=nested)
+        events = emitted_events(graph, step) if emit_events else ()
+        task = _plan_task(by_name, step, group_id, switches=switches)
+        tasks.append(msgspec.structs.replace(task, events=events, announced=step.name == graph.end))
+    return DagPlan(
+        tasks=tuple(tasks), segments=tuple(segments.values()), splits=nested, exits=tuple(_plan_exits(graph))
+    )
+
+
+def _plan_exits(graph: FlowGraph) -> Iterator[ExitPlan]:
+    taken: set[str] = set()
+    for hook in graph.exit_hooks:
+        # A dash keeps it apart from the steps.
+        stem = f"on-{'success' if hook.on_success else 'error'}-{hook.function.replace('.', '-')}"
+        task_id, number = stem, 1
+        while task_id in taken:
+            number += 1
+            task_id = f"{stem}-{number}"
+        taken.add(task_id)
+        yield ExitPlan(task_id=task_id, hook=hook)
 
 
 def splits_task_id(foreach: str) -> str:

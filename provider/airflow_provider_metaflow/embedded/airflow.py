@@ -1,4 +1,4 @@
-"""Starts and stops the processes of an Airflow in a folder, and talks to its REST API."""
+"""Starts and stops the processes of an Airflow in a folder, and hands out a client of its REST API."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from airflow_provider_metaflow.exceptions import MetaflowProviderError
+from airflow_provider_metaflow.rest.client import AirflowClient
+from airflow_provider_metaflow.rest.endpoint import Endpoint
 
 _START_SECONDS = 180
 _STOP_SECONDS = 20
@@ -44,7 +45,7 @@ class EmbeddedAirflow:
     settings: Mapping[str, str] = field(default_factory=dict)
     triggerer: bool = False
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    _client: httpx.Client | None = None
+    _client: AirflowClient | None = None
     _port: int = 0
 
     def __enter__(self) -> EmbeddedAirflow:
@@ -103,6 +104,8 @@ class EmbeddedAirflow:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             # Metaflow refuses to run as root without a name.
             "METAFLOW_USER": os.environ.get("METAFLOW_USER") or os.environ.get("USER") or "airflow",
+            # Steps that publish events, and operators that end runs, find it.
+            "METAFLOW_AIRFLOW_URL": self.url,
             **{f"AIRFLOW__{name}": value for name, value in options.items()},
         }
 
@@ -117,10 +120,8 @@ class EmbeddedAirflow:
         names = ["api-server", "scheduler", "dag-processor", *(["triggerer"] if self.triggerer else [])]
         for name in names:
             self._spawn(name)
-        self._client = httpx.Client(base_url=self.url, timeout=30)
         self._await_api()
-        token = self._client.get("/auth/token").json()["access_token"]
-        self._client.headers["Authorization"] = f"Bearer {token}"
+        self._client = AirflowClient(Endpoint(url=self.url))
 
     def stop(self) -> None:
         """Stop all processes, each with its process group."""
@@ -156,20 +157,16 @@ class EmbeddedAirflow:
             )
         return result.stdout
 
-    def request(self, method: str, path: str, **arguments: Any) -> Any:
-        """Call the REST API and return the JSON of its answer.
+    @property
+    def client(self) -> AirflowClient:
+        """The client of its REST API.
 
-        :param method: HTTP method.
-        :param path: path below ``/api/v2``.
-        :param arguments: see ``httpx.Client.request``.
-        :raises EmbeddedAirflowError: if it answers with an error.
+        :raises EmbeddedAirflowError: if one of its processes has ended.
         """
         self.check_alive()
-        assert self._client is not None  # noqa: S101  (started)
-        answer = self._client.request(method, f"/api/v2{path}", **arguments)
-        if answer.is_error:
-            raise EmbeddedAirflowError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
-        return answer.json() if answer.content else None
+        if self._client is None:
+            raise EmbeddedAirflowError("Airflow is not started.")
+        return self._client
 
     def check_alive(self) -> None:
         """Check that every process still runs.
@@ -196,12 +193,11 @@ class EmbeddedAirflow:
             )
 
     def _await_api(self) -> None:
-        assert self._client is not None  # noqa: S101  (started)
         end = time.monotonic() + _START_SECONDS
         while time.monotonic() < end:
             self.check_alive()
             with contextlib.suppress(httpx.HTTPError):
-                health = self._client.get("/api/v2/monitor/health")
+                health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5)
                 if health.is_success and health.json()["scheduler"]["status"] == "healthy":
                     return
             time.sleep(0.2)

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from airflow_provider_metaflow.graph.model import FlowGraph
-
-from .runs import TaskInstance
+from airflow_provider_metaflow.rest.runs import TaskInstance
 
 _DONE = ("success", "skipped", "failed", "upstream_failed", "removed")
 _BAD = ("failed", "upstream_failed")

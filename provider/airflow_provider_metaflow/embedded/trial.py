@@ -31,11 +31,11 @@ class Trial:
     rows: tuple[tuple[str, int, int, float, str], ...]
 
 
-def run_once(manifest: Manifest, parameters: Mapping[str, str], home: str | None) -> bool:
+def run_once(manifest: Manifest, parameters: Mapping[str, object], home: str | None) -> bool:
     """Run a flow and tell on the terminal how it goes.
 
     :param manifest: the compiled flow.
-    :param parameters: values by parameter name, in the text form of Metaflow's command line.
+    :param parameters: values by parameter name, as JSON types.
     :param home: folder of the Airflow; None uses a temporary one.
     :raises MissingExtraError: if Airflow is not installed here.
     """
@@ -57,7 +57,8 @@ def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path
     try:
         from rich.console import Console
 
-        from . import runs
+        from airflow_provider_metaflow.rest import dags, runs
+
         from .airflow import EmbeddedAirflow
         from .progress import RunProgress
     except ImportError as error:
@@ -73,18 +74,20 @@ def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path
     with EmbeddedAirflow(home=folder) as airflow:
         for _ in dag_file.write(airflow.dags / f"{name}.py", manifest):
             airflow.run("pools", "import", str(airflow.dags / f"{name}.pools.json"))
-        runs.wait_for_dag(airflow, name)
-        dag_run = runs.trigger(airflow, name, _conf(manifest, parameters), f"test__{time.time_ns()}")
+        dags.wait_for_dag(airflow.client, name)
+        dags.set_paused(airflow.client, name, paused=False)
+        run = runs.trigger(airflow.client, name, f"test__{time.time_ns()}", parameters)
+        dag_run = run.dag_run_id
         pathspec = f"{manifest.graph.name}/{airflow_run_id(name, dag_run)}"
         console.print(f"Run {pathspec}; web interface: {airflow.url}", highlight=False)
         with RunProgress(manifest.graph, console) as progress:
-            state = runs.wait_for_run(airflow, name, dag_run, timeout=7 * 86400, watch=progress.show)
-        instances = runs.task_instances(airflow, name, dag_run)
+            state = runs.wait_for_run(airflow.client, name, dag_run, timeout=7 * 86400, watch=progress.show)
+        instances = runs.task_instances(airflow.client, name, dag_run)
         for one in instances:
             if one.state == "failed":
                 console.rule(f"{one.task_id} [{one.map_index}] failed")
                 text = runs.task_log(
-                    airflow, name, dag_run, one.task_id, try_number=one.try_number, map_index=one.map_index
+                    airflow.client, name, dag_run, one.task_id, try_number=one.try_number, map_index=one.map_index
                 )
                 console.print(text[-_LOG_CHARACTERS:], markup=False, highlight=False)
     rows = []
@@ -102,11 +105,3 @@ def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path
         )
     console.print(f"Run {pathspec}: {state}", highlight=False)
     return Trial(state=state, pathspec=pathspec, rows=tuple(rows))
-
-
-def _conf(manifest: Manifest, parameters: Mapping[str, object]) -> dict[str, object]:
-    """Turn texts into values of the parameters' schemas, as a trigger form would."""
-    from airflow_provider_metaflow.dag.parameters import typed_value
-
-    by_name = {parameter.name: parameter for parameter in manifest.graph.parameters}
-    return {name: typed_value(by_name[name], str(value)) for name, value in parameters.items()}

@@ -26,6 +26,7 @@ class StepCall(msgspec.Struct, frozen=True, kw_only=True):
     :param inputs: input paths ``run/step/task`` in the order in which a join sees them.
     :param split_index: index in the innermost foreach, for every step of its body.
     :param ubf_context: ``ubf_control`` for the control task of a gang.
+    :param clone_of: ``run/step/task`` of a finished task whose result is taken over; no user code runs.
     """
 
     step: Step
@@ -36,6 +37,7 @@ class StepCall(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...]
     split_index: int | None = None
     ubf_context: str | None = None
+    clone_of: str | None = None
 
 
 def init_arguments(manifest: Manifest, run_id: str, parameters: Mapping[str, str]) -> list[str]:
@@ -75,6 +77,8 @@ def step_arguments(manifest: Manifest, call: StepCall) -> list[str]:
     ]
     if manifest.deployment.namespace is not None:
         arguments.append(f"--namespace={manifest.deployment.namespace}")
+    if call.clone_of is not None:
+        return [*arguments, f"--clone-only={call.clone_of}"]
     if call.split_index is not None:
         arguments.append(f"--split-index={call.split_index}")
     if call.ubf_context is not None:

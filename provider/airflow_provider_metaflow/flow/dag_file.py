@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.exceptions import InvalidOptionError, ManifestError, MissingExtraError
 
-from .manifest import SUFFIX, Manifest, encode_manifest, write_atomically
+from .manifest import SUFFIX, Manifest, decode_manifest, encode_manifest, write_atomically
+from .record import record_of
 
 # `DAG(` stands there literally for tools that look for it to find DAG files.
 _TEMPLATE = '''"""DAG({dag!r}) of the Metaflow flow {flow}, written by `airflow create`."""
@@ -37,24 +39,53 @@ def target_file(
             raise InvalidOptionError(
                 "no place for the DAG file is named.",
                 flow=name,
-                hint="Give FILE, or set METAFLOW_AIRFLOW_DAGS_FOLDER to your Airflow's dags folder.",
+                hint="Give FILE, or set METAFLOW_AIRFLOW_DAGS_FOLDER to your Airflow's dags folder or the prefix of "
+                "its DAG bundle, e.g. s3://bucket/dags.",
             )
-        target = Path(folder) / f"{name}.py"
+        target = _path(folder, name) / f"{name}.py"
     else:
-        target = Path(file)
-        if target.is_dir():
+        target = _path(file, name)
+        if file.endswith("/") or (isinstance(target, Path) and target.is_dir()):
             target = target / f"{name}.py"
     if target.suffix != ".py":
         raise InvalidOptionError(
             f"the DAG file {target} has no .py suffix.", flow=name, hint="Airflow would not look at it."
         )
-    if target.resolve() == Path(flow_file).resolve():
+    if isinstance(target, Path) and target.resolve() == Path(flow_file).resolve():
         raise InvalidOptionError(
             "Airflow DAG file name cannot be the same as flow file name.",
             flow=name,
             hint="Name another FILE.",
         )
     return target
+
+
+def _path(text: str, name: str) -> Path:
+    """Return a local path, or one in an object store (``cloudpathlib.CloudPath``, which has the same methods)."""
+    if "://" not in text:
+        return Path(text)
+    scheme = text.split("://", 1)[0]
+    try:
+        from cloudpathlib import AnyPath
+        from cloudpathlib.exceptions import CloudPathException, MissingDependenciesError
+
+        try:
+            remote: Any = AnyPath(text)
+        except MissingDependenciesError as error:
+            raise ImportError(str(error)) from None
+    except ImportError as error:
+        raise MissingExtraError(
+            f"writing to {scheme}:// needs more packages ({error}).",
+            flow=name,
+            hint='pip install "airflow-provider-metaflow[s3]" or "airflow-provider-metaflow[gcs]"',
+        ) from None
+    except CloudPathException as error:
+        raise InvalidOptionError(f"{text} is no place that can be written to ({error}).", flow=name) from None
+    if isinstance(remote, Path):
+        raise InvalidOptionError(
+            f"{text} is no place that can be written to.", flow=name, hint="Use a path, s3://…, or gs://…."
+        )
+    return remote  # type: ignore[no-any-return]
 
 
 def write(target: Path, manifest: Manifest) -> Iterator[str]:
@@ -67,20 +98,83 @@ def write(target: Path, manifest: Manifest) -> Iterator[str]:
     pool = manifest.deployment.worker_pool
     try:
         write_atomically(beside, encode_manifest(manifest))
-        write_atomically(
-            target,
-            _TEMPLATE.format(dag=manifest.deployment.name, flow=manifest.graph.name, manifest=beside.name).encode(),
-        )
+        write_atomically(target, _dag_text(target, manifest).encode())
         if pool:
             pools = target.with_suffix(".pools.json")
             write_atomically(pools, pools_json([pool]))
             yield f"The pool {pool!r} must exist, or the tasks wait for ever: airflow pools import {pools}"
-    except OSError as error:
+    except Exception as error:
+        # The clients of object stores have errors of their own.
+        if isinstance(target, Path) and not isinstance(error, OSError):
+            raise
         raise InvalidOptionError(
-            f"{target.parent} cannot be written ({error.strerror}).",
+            f"{target.parent} cannot be written ({getattr(error, 'strerror', None) or error}).",
             flow=manifest.graph.name,
             hint="Choose a folder that you may write to.",
         ) from error
+
+
+def published_digest(target: Path | None) -> str | None:
+    """Return the digest of the deployment that lies at a place, None if none can be read there.
+
+    :param target: the DAG file.
+    """
+    if target is None:
+        return None
+    try:
+        data = target.with_suffix(SUFFIX).read_bytes()
+    except Exception:  # also the errors of an object store's client
+        return None
+    return record_of(decode_manifest(data, str(target))).digest
+
+
+def read_deployment(target: Path, name: str, flow: str) -> Manifest:
+    """Return the manifest of the deployment whose files lie at a place.
+
+    :param target: the DAG file.
+    :param name: name that the deployment must have.
+    :param flow: flow that it must be of.
+    :raises InvalidOptionError: if ``create`` has not written it.
+    """
+    beside = target.with_suffix(SUFFIX)
+    try:
+        manifest = decode_manifest(beside.read_bytes(), str(beside))
+        text = target.read_text(encoding="utf-8")
+    except Exception as error:
+        if isinstance(error, ManifestError):
+            raise
+        raise InvalidOptionError(
+            f"there is no deployment at {target}.",
+            flow=flow,
+            hint="Give the FILE that `create` wrote, or set METAFLOW_AIRFLOW_DAGS_FOLDER.",
+        ) from None
+    if (manifest.deployment.name, manifest.graph.name) != (name, flow) or text != _dag_text(target, manifest):
+        raise InvalidOptionError(
+            f"{target} was not written by `airflow create` of {name}, or was changed since.",
+            flow=flow,
+            hint="Remove it by hand.",
+        )
+    return manifest
+
+
+def remove(target: Path) -> Iterator[str]:
+    """Remove what :func:`write` wrote; yield what was removed.
+
+    :param target: the DAG file.
+    """
+    # The DAG file first: without its manifest it would be an import error.
+    for path in (target, target.with_suffix(SUFFIX), target.with_suffix(".pools.json")):
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            continue
+        yield f"Removed {path}"
+
+
+def _dag_text(target: Path, manifest: Manifest) -> str:
+    return _TEMPLATE.format(
+        dag=manifest.deployment.name, flow=manifest.graph.name, manifest=target.with_suffix(SUFFIX).name
+    )
 
 
 def pools_json(pools: list[str], slots: int = 16) -> bytes:
@@ -107,4 +201,9 @@ def warnings(manifest: Manifest) -> Iterator[str]:
         yield (
             f"flow {manifest.graph.name}: @resources of {', '.join(with_resources)} is ignored: steps run as "
             "processes of the Airflow worker, whose limits are the pool's and the worker's."
+        )
+    if any(one.name == "exit_hook" and one.attributes.get("options") for one in manifest.graph.decorators):
+        yield (
+            f"flow {manifest.graph.name}: @exit_hook(options=…) is ignored: hooks run as processes of the Airflow "
+            "worker, with its packages."
         )

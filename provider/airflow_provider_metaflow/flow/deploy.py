@@ -11,9 +11,9 @@ from typing import Any
 
 from airflow_provider_metaflow.exceptions import FlowCompileError, InvalidOptionError
 from airflow_provider_metaflow.graph.naming import check_name
-from airflow_provider_metaflow.graph.validate import validate_flow_decorators, validate_graph, validate_local_compute
+from airflow_provider_metaflow.graph.validate import validate_graph, validate_local_compute
 
-from .manifest import CodePackage, Command, Deployment, Manifest
+from .manifest import CodePackage, Command, Deployment, Manifest, Notifications
 from .reader import read_graph
 
 
@@ -27,6 +27,8 @@ class DeployOptions:
     workflow_timeout: int | None = None
     worker_pool: str | None = None
     is_paused_upon_creation: bool | None = None
+    emit_events: bool = True
+    notifications: Notifications | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,6 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions) -
     obj.graph = obj.flow._graph
     graph = read_graph(obj.flow, obj.graph)
     validate_graph(graph)
-    validate_flow_decorators(graph)
     validate_local_compute(graph, obj.environment.TYPE)
     deployment = Deployment(
         name=name.name,
@@ -89,6 +90,8 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions) -
         workflow_timeout=options.workflow_timeout,
         worker_pool=options.worker_pool,
         is_paused_upon_creation=options.is_paused_upon_creation,
+        emit_events=options.emit_events,
+        notifications=options.notifications,
     )
     code = _package(obj)
     return Manifest(

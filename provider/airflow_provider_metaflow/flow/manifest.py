@@ -5,7 +5,7 @@ Versions of the format:
 * 1 (0.1.0): first release.
 """
 
-from __future__ import annotations
+# Without postponed annotations: msgspec would have to compile each of them when a DAG file is parsed.
 
 import contextlib
 import hashlib
@@ -23,7 +23,28 @@ SCHEMA_VERSION = 1
 SUFFIX = ".metaflow.json"
 
 
-class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+class Notifications(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whom to tell of the end of a run. Secrets stay in Airflow's connections, which are named here.
+
+    :param on_error: tell of runs that failed.
+    :param on_success: tell of runs that succeeded.
+    :param slack: id of a connection of type ``slackwebhook``.
+    :param pager_duty: id of a connection of type ``pagerduty_events``.
+    :param incident_io: id of a connection of type ``http`` whose password is the API key of incident.io.
+    :param incident_io_source: alert source there.
+    :param incident_io_metadata: pairs that are added to its alerts.
+    """
+
+    on_error: bool = False
+    on_success: bool = False
+    slack: str | None = None
+    pager_duty: str | None = None
+    incident_io: str | None = None
+    incident_io_source: str | None = None
+    incident_io_metadata: tuple[tuple[str, str], ...] = ()
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who deployed the flow under which name, and with which options of ``create``.
 
     :param name: name of the deployment; the DAG id on Airflow.
@@ -35,6 +56,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     :param workflow_timeout: limit of a whole run, in seconds.
     :param worker_pool: Airflow pool of all steps.
     :param is_paused_upon_creation: None leaves it to Airflow's configuration.
+    :param emit_events: whether each step tells of its end by an event.
+    :param notifications: whom to tell of the end of a run.
     """
 
     name: str
@@ -46,9 +69,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     workflow_timeout: int | None = None
     worker_pool: str | None = None
     is_paused_upon_creation: bool | None = None
+    emit_events: bool = True
+    notifications: Notifications | None = None
 
 
-class CodePackage(msgspec.Struct, frozen=True, kw_only=True):
+class CodePackage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The code package that Metaflow made, content-addressed in the datastore.
 
     :param url: where it is.
@@ -68,7 +93,7 @@ class CodePackage(msgspec.Struct, frozen=True, kw_only=True):
     flow_dir: str
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What all commands of the flow have in common.
 
     :param top_level: options before the subcommand.
@@ -83,7 +108,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     metadata: str
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A compiled flow.
 
     :param graph: the flow itself.
@@ -111,13 +136,21 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
     :param manifest: a compiled flow.
     """
-    body = msgspec.json.encode(manifest, order="sorted")
+    body = encode_body(manifest)
     document = {
         "schema_version": SCHEMA_VERSION,
         "digest": hashlib.sha256(body).hexdigest(),
         "manifest": msgspec.Raw(body),
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def encode_body(manifest: Manifest) -> bytes:
+    """Return the part of the JSON of which the digest is made.
+
+    :param manifest: a compiled flow.
+    """
+    return msgspec.json.encode(manifest, order="sorted")
 
 
 def decode_manifest(data: bytes, source: str) -> Manifest:
@@ -142,7 +175,7 @@ def decode_manifest(data: bytes, source: str) -> Manifest:
         manifest = msgspec.json.decode(document.manifest, type=Manifest)
     except msgspec.ValidationError as error:
         raise ManifestError(f"manifest {source} is damaged: {error}.", hint=_RECREATE) from None
-    if hashlib.sha256(msgspec.json.encode(manifest, order="sorted")).hexdigest() != document.digest:
+    if hashlib.sha256(encode_body(manifest)).hexdigest() != document.digest:
         raise ManifestError(
             f"manifest {source} was edited after it was written.",
             flow=manifest.graph.name,
@@ -173,6 +206,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     :param path: the file; its folder is made if missing.
     :param data: the content.
     """
+    if not isinstance(path, Path):
+        # An object store (`cloudpathlib.CloudPath`): an object appears whole or not at all.
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

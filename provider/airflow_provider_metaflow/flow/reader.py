@@ -24,6 +24,8 @@ from airflow_provider_metaflow.graph.model import (
     SwitchCase,
 )
 
+from .flow_decorators import read_exit_hooks, read_sensors, read_triggers
+
 _KINDS = {
     "start": StepKind.LINEAR,
     "linear": StepKind.LINEAR,
@@ -42,14 +44,18 @@ def read_graph(flow: Any, graph: Any) -> FlowGraph:
     :param graph: its ``metaflow.graph.FlowGraph``, read after the last decorator was attached.
     :raises FlowCompileError: if the flow has a node that Metaflow did not type.
     """
+    parameters = read_parameters(flow)
     return FlowGraph(
         name=flow.name,
         start=graph.start_step,
         end=graph.end_step,
         steps=tuple(_read_step(graph.name, flow, graph, node) for node in _topological(graph)),
-        parameters=_read_parameters(flow),
+        parameters=parameters,
         schedule=_read_schedule(flow),
         project=_read_project(),
+        triggers=read_triggers(flow, parameters),
+        exit_hooks=read_exit_hooks(flow),
+        sensors=read_sensors(flow),
         decorators=tuple(_read_decorator(deco) for decos in flow._flow_decorators.values() for deco in decos),
         doc=graph.doc or "",
     )
@@ -171,7 +177,11 @@ def _json(value: Any) -> Any:
         return f"<{type(value).__name__}>"
 
 
-def _read_parameters(flow: Any) -> tuple[Parameter, ...]:
+def read_parameters(flow: Any) -> tuple[Parameter, ...]:
+    """Return the parameters of a flow, without its configs.
+
+    :param flow: the flow, as Metaflow's command line holds it.
+    """
     return tuple(
         _read_parameter(variable, parameter)
         for variable, parameter in flow._get_parameters()

@@ -57,6 +57,15 @@ def resolve_token(obj: Any, name: Name, options: TokenOptions) -> str:
     return token
 
 
+def stored_token(storage: Any, name: str) -> str | None:
+    """Return the production token of a deployment, None if the datastore holds none.
+
+    :param storage: Metaflow's storage implementation.
+    :param name: name of the deployment.
+    """
+    return _load(storage, name)[1]
+
+
 def _choose(obj: Any, name: Name, options: TokenOptions, previous: str | None) -> str:
     from metaflow.plugins.aws.step_functions.production_token import new_token
 

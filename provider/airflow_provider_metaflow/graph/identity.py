@@ -12,6 +12,9 @@ from typing import NamedTuple
 MAX_ATTEMPTS = 6
 """Attempts that Metaflow allows for one task id (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
 
+RESUME_KEY = "metaflow_resume"
+"""In the ``conf`` of a DAG run: the run whose finished tasks it takes over, and the step to run again."""
+
 PARAMETERS_STEP = "_parameters"
 PARAMETERS_TASK = "t-params"
 

@@ -1,6 +1,6 @@
 """The graph model that all targets share: frozen typed data, standard library only."""
 
-from __future__ import annotations
+# Without postponed annotations: msgspec would have to compile each of them when a DAG file is parsed.
 
 from enum import Enum
 from typing import Any
@@ -21,7 +21,7 @@ class StepKind(str, Enum):
     END = "end"
 
 
-class Retry(msgspec.Struct, frozen=True, kw_only=True):
+class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How often a step may be attempted again (``step_task_retry_count`` of its decorators).
 
     :param user: retries that run user code (``@retry``).
@@ -34,7 +34,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     delay_seconds: float | None = None
 
 
-class Decorator(msgspec.Struct, frozen=True, kw_only=True):
+class Decorator(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One decorator of a step or flow, as Metaflow sees it after configs and mutators ran.
 
     :param name: Metaflow's name of the decorator, e.g. ``kubernetes``.
@@ -45,14 +45,14 @@ class Decorator(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, Any]
 
 
-class SwitchCase(msgspec.Struct, frozen=True, kw_only=True):
+class SwitchCase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One case of a switch: the literal of the condition as text, and the step it leads to."""
 
     value: str
     step: str
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step of a flow.
 
     :param name: name of the step.
@@ -112,7 +112,7 @@ class ParameterType(str, Enum):
     FILE = "file"
 
 
-class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One parameter of a flow.
 
     :param name: name as given to ``Parameter``, used on the command line.
@@ -138,7 +138,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str | None = None
 
 
-class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+class Schedule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``@schedule`` of a flow.
 
     :param cron: the expression as Metaflow holds it: AWS form with six fields, or plain cron with five.
@@ -149,7 +149,53 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str | None = None
 
 
-class Project(msgspec.Struct, frozen=True, kw_only=True):
+class EventTrigger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One event that a flow waits for, from ``@trigger`` or ``@trigger_on_finish``.
+
+    :param event: name of the event.
+    :param parameters: pairs of a parameter's name and the field of the event's payload that it takes its value from.
+    :param all_needed: whether the payload must hold every field; not so where the fields are not named in the flow.
+    :param of_run: whether the event is the end of a run of another flow.
+    """
+
+    event: str
+    parameters: tuple[tuple[str, str], ...] = ()
+    all_needed: bool = False
+    of_run: bool = False
+
+
+class ExitHook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One function of ``@exit_hook``.
+
+    :param function: its name in the flow file, or its import path.
+    :param on_success: whether it is for runs that succeeded; else for those that failed.
+    """
+
+    function: str
+    on_success: bool
+
+
+class SensorKind(str, Enum):
+    """Sensors that may stand before a flow: the ``@airflow_…_sensor`` flow decorators of Metaflow."""
+
+    EXTERNAL_TASK = "external_task"
+    S3_KEY = "s3_key"
+
+
+class Sensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One sensor that the flow waits for before it starts.
+
+    :param kind: what it waits for.
+    :param name: its name; the task id on Airflow.
+    :param arguments: arguments of the sensor as JSON types; time spans in seconds.
+    """
+
+    kind: SensorKind
+    name: str
+    arguments: dict[str, Any]
+
+
+class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``@project`` of a flow, with the branch that it was deployed to."""
 
     name: str
@@ -159,7 +205,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     """``project.branch.Flow``, the name under which the flow is deployed."""
 
 
-class FlowGraph(msgspec.Struct, frozen=True, kw_only=True):
+class FlowGraph(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A whole flow: its steps in topological order and what belongs to the flow itself."""
 
     name: str
@@ -169,8 +215,16 @@ class FlowGraph(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     schedule: Schedule | None = None
     project: Project | None = None
+    triggers: tuple[EventTrigger, ...] = ()
+    exit_hooks: tuple[ExitHook, ...] = ()
+    sensors: tuple[Sensor, ...] = ()
     decorators: tuple[Decorator, ...] = ()
     doc: str = ""
+
+    @property
+    def deployed_name(self) -> str:
+        """Name of the flow in events: ``project.branch.Flow`` for a ``@project``, else the flow's own."""
+        return self.project.flow_name if self.project else self.name
 
     def step(self, name: str) -> Step:
         """Return the step of that name.

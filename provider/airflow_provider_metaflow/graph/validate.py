@@ -88,27 +88,3 @@ def validate_local_compute(graph: FlowGraph, environment_type: str) -> None:
             flow=graph.name,
             hint="Install the flow's packages in the worker's environment and drop --environment.",
         )
-
-
-_UNSUPPORTED_FLOW_DECORATORS = (
-    "airflow_external_task_sensor",
-    "airflow_s3_key_sensor",
-    "exit_hook",
-    "trigger",
-    "trigger_on_finish",
-)
-
-
-def validate_flow_decorators(graph: FlowGraph) -> None:
-    """Check that the flow asks for nothing of its scheduler that this release cannot do.
-
-    :param graph: the flow.
-    :raises UnsupportedFeatureError: naming the decorator.
-    """
-    for decorator in graph.decorators:
-        if decorator.name in _UNSUPPORTED_FLOW_DECORATORS:
-            raise UnsupportedFeatureError(
-                f"@{decorator.name} is not supported on Airflow by this release.",
-                flow=graph.name,
-                hint=f"Remove @{decorator.name}, or start the flow from a DAG of yours with MetaflowTaskGroup.",
-            )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,6 +12,18 @@ import msgspec
 from airflow_provider_metaflow import settings
 from airflow_provider_metaflow._compat import AirflowSkipException
 from airflow_provider_metaflow.compute.local import LocalCompute
+from airflow_provider_metaflow.dag.events import (
+    STEP_EVENTS,
+    ReceivedEvent,
+    asset_name,
+    emitted_events,
+    event_of,
+    make_payload,
+    mapped_values,
+    read_payload,
+    step_payload,
+    trigger_list,
+)
 from airflow_provider_metaflow.dag.parameters import command_line_values
 from airflow_provider_metaflow.dag.plan import contexts_task_id
 from airflow_provider_metaflow.exceptions import StepFailedError
@@ -20,6 +34,7 @@ from airflow_provider_metaflow.graph.model import StepKind
 
 from .contexts import IndexPath, split_contexts
 from .inputs import resolve_inputs
+from .origin import Origin
 from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 from .step import MAP_LABEL
 from .view import AirflowRunView
@@ -54,6 +69,12 @@ class StepExecution:
         )
         self._code = self._manifest.code
         self._compute: LocalCompute | None = None
+        self._origin = self._origin_of_run()
+        self._all_cloned = True
+        self.pathspecs: list[str] = []
+        """``Flow/run/step/task`` of the tasks that were run."""
+        self.sources: list[str] = []
+        """``run/step/task`` of those that they took artifacts from."""
         self._view = AirflowRunView(
             self._graph,
             self._step,
@@ -68,6 +89,11 @@ class StepExecution:
         if self._compute is not None:
             compute, self._compute = self._compute, None
             compute.close()
+
+    def _origin_of_run(self) -> Origin | None:
+        dag_run: Any = self._context["dag_run"]
+        is_whole_dag = self._operator.id_prefix == ""
+        return Origin.of(self._graph, dag_run.conf or {}) if is_whole_dag else None
 
     def run(self) -> Any:
         """Run the tasks of the task instance, push their outcomes, and return the value to be mapped over."""
@@ -85,7 +111,23 @@ class StepExecution:
             map_index=self._ti.map_index,
         )
         self._ti.xcom_push(key=XCOM_KEY, value=instance.to_json())
+        self._emit_events(outcomes)
         return self._return_value(outcomes)
+
+    def _emit_events(self, outcomes: Sequence[TaskOutcome]) -> None:
+        """Fill in the payloads of the events that Airflow publishes when the task instance has succeeded."""
+        from airflow.sdk import Asset
+
+        payload = step_payload(self._graph, self._step.name, self._run_id, [one.task_id for one in outcomes])
+        published = self._context["outlet_events"]
+        for outlet in self._operator.outlets:
+            name = str(getattr(outlet, "name", ""))
+            event = event_of(name)
+            if event is not None:
+                published[outlet].extra = make_payload(event, payload)
+            elif name == STEP_EVENTS:
+                for step_event in emitted_events(self._graph, self._step):
+                    published[outlet].add(Asset(asset_name(step_event)), extra=make_payload(step_event, payload))
 
     def _inputs(self, items: Sequence[IndexPath]) -> dict[IndexPath, tuple[str, ...]]:
         if self._step.name == self._graph.start:
@@ -182,7 +224,13 @@ class StepExecution:
             split_index=0 if self._step.gang else (path[-1] if path else None),
             ubf_context="ubf_control" if self._step.gang else None,
         )
+        cloned = self._clone(call, path, iteration)
+        if cloned is not None:
+            return cloned
+        self._all_cloned = False
         pathspec = f"{self._graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"
+        self.pathspecs.append(pathspec)
+        self.sources.extend(inputs)
         self._operator.log.info("Metaflow task %s, attempt %d", pathspec, call.attempt)
         parameters = self._parameters() if self._step.name == self._graph.start else None
         outcome = TaskOutcome.from_document(path, self._local().run(call, parameters))
@@ -190,11 +238,46 @@ class StepExecution:
             raise StepFailedError("its foreach has no size.", flow=self._graph.name, step=self._step.name)
         return outcome
 
+    def _clone(self, call: StepCall, path: IndexPath, iteration: int) -> TaskOutcome | None:
+        """Take over the result of the origin's task, if this run is resumed and nothing before it was run anew."""
+        if self._origin is None or not self._view.all_cloned or not self._all_cloned:
+            return None
+        local = self._local()
+        found = self._origin.task(call.step.name, path, iteration, local.probe)
+        if found is None:
+            return None
+        name, document = found
+        parameters = self._parameters() if self._step.name == self._graph.start else None
+        # The nodes of a gang are named after their control task.
+        for origin in (name, *(one for one in document.get("gang") or () if one != name)):
+            own = call.task_id + origin.removeprefix(name)
+            source = f"{self._origin.run_id}/{call.step.name}/{origin}"
+            self._operator.log.info("Metaflow task %s takes over the result of %s", own, source)
+            copy = msgspec.structs.replace(call, task_id=own, clone_of=source, ubf_context=None)
+            outcome = local.run(copy, parameters)
+            if origin == name:
+                first, parameters = outcome, None
+        gang = tuple(call.task_id + one.removeprefix(name) for one in document.get("gang") or ())
+        return replace(TaskOutcome.from_document(path, first), gang=gang, cloned=True)
+
     def _parameters(self) -> dict[str, str]:
         given = self._operator.parameters
         if given is None:
-            given = dict(self._context["params"])
+            given = {**self._context["params"], **self._mapped_values()}
         return command_line_values(self._graph, given)
+
+    def _mapped_values(self) -> dict[str, Any]:
+        return mapped_values(self._graph.name, self._graph.triggers, self._received_events())
+
+    def _received_events(self) -> list[ReceivedEvent]:
+        """Return the events that the DAG run was started by."""
+        dag_run: Any = self._context["dag_run"]
+        named = [(event_of(str(one.asset.name)), one) for one in dag_run.consumed_asset_events]
+        return [
+            ReceivedEvent(name=name, payload=read_payload(one.extra), timestamp=one.timestamp.timestamp())
+            for name, one in named
+            if name is not None
+        ]
 
     def _return_value(self, outcomes: Sequence[TaskOutcome]) -> Any:
         if self._step.kind is StepKind.FOREACH and not self._step.foreach_path:
@@ -233,4 +316,8 @@ class StepExecution:
     def _variables(self) -> dict[str, str]:
         from airflow.sdk.execution_time.context import context_to_airflow_vars
 
-        return dict(context_to_airflow_vars(self._context, in_env_var_format=True))
+        variables = dict(context_to_airflow_vars(self._context, in_env_var_format=True))
+        events = self._received_events()
+        if events:
+            variables["METAFLOW_ORCHESTRATOR_TRIGGERS"] = json.dumps(trigger_list(self._graph, events))
+        return variables

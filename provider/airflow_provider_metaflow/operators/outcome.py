@@ -19,6 +19,7 @@ class TaskOutcome:
     :param num_splits: size of the foreach that it opens.
     :param values: labels of the splits.
     :param gang: task ids of all nodes, for a gang's control task.
+    :param cloned: whether its result was taken over from another run.
     """
 
     path: tuple[int, ...]
@@ -27,6 +28,7 @@ class TaskOutcome:
     num_splits: int | None = None
     values: tuple[str, ...] | None = None
     gang: tuple[str, ...] = ()
+    cloned: bool = False
 
     @classmethod
     def from_document(cls, path: tuple[int, ...], document: dict[str, Any]) -> TaskOutcome:
@@ -54,6 +56,8 @@ class TaskOutcome:
             data["values"] = list(self.values)
         if self.gang:
             data["gang"] = list(self.gang)
+        if self.cloned:
+            data["cloned"] = True
         return data
 
     @classmethod
@@ -69,6 +73,7 @@ class TaskOutcome:
             num_splits=data.get("splits"),
             values=tuple(data["values"]) if "values" in data else None,
             gang=tuple(data.get("gang", ())),
+            cloned=data.get("cloned", False),
         )
 
 

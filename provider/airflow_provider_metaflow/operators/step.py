@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_metaflow.links.metaflow import MetaflowCardsLink, MetaflowRunLink
+
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_provider_metaflow.flow.manifest import Manifest
@@ -32,6 +35,7 @@ class MetaflowStepOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("parameters",)
     template_fields_renderers = {"parameters": "json"}
+    operator_extra_links = (MetaflowRunLink(), MetaflowCardsLink())
     ui_color = "#e8f0fe"
 
     def __init__(
@@ -74,10 +78,29 @@ class MetaflowStepOperator(BaseOperator):
         finally:
             self._execution.close()
 
+    @property
+    def metaflow_pathspec(self) -> str | None:
+        """The Metaflow task that was run last, for the links."""
+        ran = self._execution.pathspecs if self._execution else []
+        return ran[-1] if ran else None
+
     def on_kill(self) -> None:
         """Kill the running Metaflow task with all its processes."""
         if self._execution is not None:
             self._execution.close()
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any]:
+        """Return the lineage of the tasks that were run; called by Airflow's OpenLineage provider."""
+        from .lineage import step_lineage
+
+        execution = self._execution
+        doc = self.manifest.graph.step(self.step).doc
+        ran, inputs = (execution.pathspecs, execution.sources) if execution else ([], [])
+        return step_lineage(self.manifest.graph.name, ran, inputs, doc)
+
+    def get_openlineage_facets_on_failure(self, ti: Any) -> OperatorLineage[Any, Any]:
+        """Return the same for tasks that failed."""
+        return self.get_openlineage_facets_on_complete(ti)
 
     def airflow_id(self, name: str) -> str:
         """Return the Airflow task id of a step or splits task of the same flow.

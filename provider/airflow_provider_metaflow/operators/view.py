@@ -45,6 +45,8 @@ class AirflowRunView:
         self._seen: dict[str, InstanceOutcome] = {}
         self._own: dict[str, Any] | None = None
         self._states: Mapping[str, Any] | None = None
+        self.all_cloned = True
+        """Whether all outcomes that were read are of tasks taken over from another run."""
 
     def own_context(self) -> dict[str, Any]:
         """Return the index context of this task instance."""
@@ -83,6 +85,7 @@ class AirflowRunView:
                 continue
             self._seen[parent.name] = instance
             found.update({task.path: task for task in instance.tasks})
+            self.all_cloned = self.all_cloned and all(task.cloned for task in instance.tasks)
         return found
 
     def succeeded(self, parents: Sequence[Step]) -> dict[str, bool]:

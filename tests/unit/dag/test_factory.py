@@ -229,3 +229,68 @@ def test_a_shape_that_airflow_runs_from_3_3_on_is_refused_before(
     monkeypatch.setattr(_compat, "AIRFLOW_V_3_3_PLUS", False)
     with pytest.raises(UnsupportedFeatureError, match=r"step odd2: joins branches inside a foreach.*Airflow 3\.3"):
         MetaflowDag(tmp_path / "meet.py")
+
+
+def assets(condition: Any) -> list[Any]:
+    parts = getattr(condition, "objects", None)
+    return [condition] if parts is None else [one for part in parts for one in assets(part)]
+
+
+def test_events_schedules_and_watchers_make_the_schedule(manifest_file: Callable[..., Path]) -> None:
+    from airflow.providers.standard.triggers.file import FileDeleteTrigger
+    from airflow.sdk import AssetOrTimeSchedule, AssetWatcher
+
+    both = MetaflowDag(manifest_file("events/on_both"))
+    assert isinstance(both.timetable, AssetOrTimeSchedule)
+    names = [asset.name for asset in assets(both.timetable.asset_condition)]
+    assert names == ["x-metaflow-event://tests.one", "x-metaflow-event://tests.two"]
+    watcher = AssetWatcher("drop", trigger=FileDeleteTrigger(filepath="/tmp/x"))
+    watched = MetaflowDag(manifest_file("events/on_event"), event_watchers={"tests.OnEventFlow": [watcher]})
+    found = {asset.name: len(asset.watchers) for asset in assets(watched.timetable.asset_condition)}
+    assert found == {
+        "x-metaflow-event://tests.OnEventFlow": 0,
+        "x-metaflow-event://tests.OnEventFlow/watched-by/OnEventFlow": 1,
+    }
+    # An event brings what a person would have to give.
+    assert watched.params["alpha"] is None
+    with pytest.raises(InvalidOptionError, match=r"event_watchers names 'tests\.one', which the flow"):
+        MetaflowDag(manifest_file("events/on_event"), event_watchers={"tests.one": [watcher]})
+    assert MetaflowDag(manifest_file("events/on_both"), schedule=None).timetable.can_be_scheduled is False
+
+
+def test_steps_tell_of_their_end_unless_that_is_switched_off(manifest_file: Callable[..., Path]) -> None:
+    def outlets(dag: DAG) -> dict[str, list[str]]:
+        return {task.task_id: [asset.name for asset in task.outlets] for task in dag.tasks}
+
+    dag = MetaflowDag(manifest_file("custom_names"))
+    assert outlets(dag)[dag.metaflow_manifest.graph.end][-1] == "x-metaflow-event://metaflow.CustomNamesFlow.end"
+    silent = outlets(MetaflowDag(manifest_file("custom_names", "--no-auto-emit-events")))
+    assert set(map(tuple, silent.values())) == {()}
+
+
+def test_exit_hooks_are_teardowns_behind_all_steps(manifest_file: Callable[..., Path]) -> None:
+    dag = MetaflowDag(manifest_file("events/hooked"))
+    hook = dag.get_task("on-error-failed")
+    assert hook.is_teardown
+    assert not hook.on_failure_fail_dagrun
+    assert hook.upstream_task_ids == {"start", "quick", "slow", "join", "end"}
+
+
+def test_a_group_tells_what_of_its_flow_does_not_count_there(manifest_file: Callable[..., Path]) -> None:
+    ignored = "OnBothFlow: @schedule and triggers do not count"
+    with DAG("outer", schedule=None), pytest.warns(UserWarning, match=ignored):
+        MetaflowTaskGroup(manifest_file("events/on_both"))
+    told = manifest_file("linear", "--notify-on-error", "--notify-slack-conn-id", "slack")
+    with DAG("outer", schedule=None), pytest.raises(InvalidOptionError, match="no run of its own"):
+        MetaflowTaskGroup(told)
+
+
+def test_notifications_stand_beside_the_callbacks_of_the_user(manifest_file: Callable[..., Path]) -> None:
+    def callback(context: object) -> None: ...
+
+    path = manifest_file("linear", "--notify-on-error", "--notify-slack-conn-id", "slack")
+    dag = MetaflowDag(path, on_failure_callback=callback)
+    first, second = dag.on_failure_callback  # type: ignore[misc]
+    assert first is callback
+    assert second.endpoints.slack == "slack"
+    assert not dag.on_success_callback

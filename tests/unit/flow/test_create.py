@@ -157,3 +157,14 @@ def test_a_project_is_deployed_under_the_name_of_its_branch(laptop: Laptop, tmp_
     assert "--production" in manifest.command.top_level
     refused = laptop.create("project/configured.py", str(tmp_path / "dag.py"), group=("--name", "x"))
     assert "--name is not supported for @projects" in refused.stdout + refused.stderr
+
+
+def test_of_two_creates_at_once_one_wins_whole(flows: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path)}
+    target = tmp_path / "dags" / "linear.py"
+    command = [sys.executable, "linear.py", "--no-pylint", "--quiet", "airflow", "create", str(target), "--tag"]
+    many = [subprocess.Popen([*command, f"t{n}"], cwd=flows, env=environment) for n in range(4)]
+    assert [process.wait() for process in many] == [0] * 4
+    (tag,) = read_manifest(target.with_suffix(".metaflow.json")).deployment.tags
+    assert tag in {"t0", "t1", "t2", "t3"}
+    assert sorted(path.name for path in target.parent.iterdir()) == ["linear.metaflow.json", "linear.py"]

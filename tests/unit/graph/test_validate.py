@@ -13,7 +13,7 @@ from airflow_provider_metaflow.graph.model import (
     Step,
     StepKind,
 )
-from airflow_provider_metaflow.graph.validate import validate_flow_decorators, validate_graph, validate_local_compute
+from airflow_provider_metaflow.graph.validate import validate_graph, validate_local_compute
 
 START = Step(name="start", kind=StepKind.LINEAR, next_steps=("end",))
 END = Step(name="end", kind=StepKind.END, parents=("start",))
@@ -68,10 +68,3 @@ def test_remote_compute_is_refused_with_the_step(name: str) -> None:
 def test_an_environment_that_needs_remote_compute_is_refused() -> None:
     with pytest.raises(UnsupportedFeatureError, match="--environment=conda"):
         validate_local_compute(GRAPH, "conda")
-
-
-@pytest.mark.parametrize("name", ["trigger", "trigger_on_finish", "exit_hook", "airflow_s3_key_sensor"])
-def test_what_the_scheduler_cannot_do_yet_is_refused_by_name(name: str) -> None:
-    graph = replace(GRAPH, decorators=(Decorator(name=name, attributes={}),))
-    with pytest.raises(UnsupportedFeatureError, match=f"flow F: @{name} is not supported on Airflow"):
-        validate_flow_decorators(graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -17,12 +18,12 @@ from metaflow.metaflow_config_funcs import from_conf
 from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.flow import dag_file
 from airflow_provider_metaflow.flow.deploy import DeployOptions, compile_manifest, resolve_name
-from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, write_atomically
+from airflow_provider_metaflow.flow.manifest import Manifest, Notifications, encode_manifest, write_atomically
 from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
 
 
 class AirflowError(MetaflowException):
-    headline = "Airflow deployment failed"
+    headline = "Airflow"
 
 
 def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,7 +89,38 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             help="Whether the DAG is paused when Airflow first sees it; default: as Airflow is configured.",
         ),
+        click.option(
+            "--auto-emit-events/--no-auto-emit-events",
+            "emit_events",
+            default=True,
+            show_default=True,
+            help="Publish an event after each step, and after the run, that other flows can wait for.",
+        ),
     ]
+    return _add(command, [*options, *_NOTIFY_OPTIONS])
+
+
+_NOTIFY_OPTIONS = [
+    click.option("--notify-on-error/--no-notify-on-error", default=False, show_default=True,
+                 help="Notify if a run fails."),
+    click.option("--notify-on-success/--no-notify-on-success", default=False, show_default=True,
+                 help="Notify if a run succeeds."),
+    click.option("--notify-slack-conn-id", default=None, help="Airflow connection with a Slack incoming webhook."),
+    click.option("--notify-slack-webhook-url", default=None,
+                 help="The webhook itself; it is kept in a connection of Airflow, nowhere else."),
+    click.option("--notify-pager-duty-conn-id", default=None, help="Airflow connection with a PagerDuty key."),
+    click.option("--notify-pager-duty-integration-key", default=None,
+                 help="The PagerDuty Events API V2 key itself; kept in a connection of Airflow."),
+    click.option("--notify-incident-io-conn-id", default=None, help="Airflow connection with an incident.io key."),
+    click.option("--notify-incident-io-api-key", default=None,
+                 help="The incident.io API V2 key itself; kept in a connection of Airflow."),
+    click.option("--incident-io-alert-source-config-id", default=None, help="Alert source of incident.io."),
+    click.option("--incident-io-metadata", multiple=True, type=str,
+                 help="Metadata of incident.io's alerts, in the form KEY=VALUE."),
+]  # fmt: skip
+
+
+def _add(command: Callable[..., Any], options: list[Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
@@ -117,9 +149,7 @@ def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "namespace.",
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _add(command, options)
 
 
 @airflow.command(help="Deploy a new version of this flow to Airflow: write a DAG file and its manifest.")
@@ -127,6 +157,12 @@ def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @token_options
 @create_options
 @click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE and no DAG file.")
+@click.option(
+    "--deployer-attribute-file",
+    default=None,
+    hidden=True,
+    help="Write the name of the deployment to this file. Used by Metaflow's Deployer API.",
+)
 @click.pass_obj
 @plain_errors
 def create(
@@ -136,6 +172,7 @@ def create(
     generate_new_token: bool,
     given_token: str | None,
     manifest_only: bool,
+    deployer_attribute_file: str | None,
     **options: Any,
 ) -> None:
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
@@ -143,8 +180,13 @@ def create(
         manifest = _compile(obj, tokens, options)
         write_atomically(Path(file), encode_manifest(manifest))
         return
-    target = dag_file.target_file(
-        obj.airflow_name.name, file, from_conf("AIRFLOW_DAGS_FOLDER"), os.environ, sys.argv[0]
+    target = target_of(obj, file)
+    write_attributes(
+        deployer_attribute_file,
+        name=obj.airflow_name.name,
+        flow_name=obj.flow.name,
+        metadata=obj.metadata.metadata_str(),
+        additional_info={"file": str(target)},
     )
     obj.echo("Deploying *%s* to Airflow..." % obj.airflow_name.name, bold=True)
     manifest = _compile(obj, tokens, options)
@@ -158,6 +200,66 @@ def create(
     )
 
 
+def target_of(obj: Any, file: str | None) -> Any:
+    return dag_file.target_file(obj.airflow_name.name, file, from_conf("AIRFLOW_DAGS_FOLDER"), os.environ, sys.argv[0])
+
+
+def write_attributes(path: str | None, **attributes: Any) -> None:
+    """Tell Metaflow's Deployer, which waits at the other end of a pipe, what it must know."""
+    if path:
+        Path(path).write_text(json.dumps(attributes), encoding="utf-8")
+
+
+class GivenOptions(click.Command):
+    """A command that knows which options were given, and which hold defaults only."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        options, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        given = {name for name, value in options.items() if value is not None}
+        given.update(option.name for option in self.params if option.resolve_envvar_value(ctx) is not None)
+        ctx.meta["given"] = given
+        return super().parse_args(ctx, args)
+
+
+class OptionalParameters(GivenOptions):
+    """A command for which the parameters of the flow need not be given, for it has values of another run."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        for option in self.params:
+            if isinstance(option, click.Option):
+                option.required = False
+        return super().parse_args(ctx, args)
+
+
+def given_parameters(obj: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the parameters that were given, as the JSON types that a DAG run takes."""
+    from airflow_provider_metaflow.dag.parameters import conf_value
+    from airflow_provider_metaflow.flow.reader import read_parameters
+
+    given = click.get_current_context().meta["given"]
+    values = {}
+    for parameter in read_parameters(obj.flow):
+        # Click's name of the option.
+        name = parameter.name.replace("-", "_").lower()
+        value = options.get(name)
+        if name in given and value is not None:
+            values[parameter.name] = conf_value(parameter, value(return_str=True) if callable(value) else value)
+    return values
+
+
+def _notifications(obj: Any, options: dict[str, Any]) -> Notifications | None:
+    if not (options["notify_on_error"] or options["notify_on_success"]):
+        return None
+    from airflow_provider_metaflow.flow.configuration import metaflow_value
+    from airflow_provider_metaflow.rest.client import AirflowClient
+    from airflow_provider_metaflow.rest.endpoint import configured_endpoint
+    from airflow_provider_metaflow.rest.notify import resolve_notifications
+
+    return resolve_notifications(
+        obj.flow.name, obj.airflow_name.name, options, lambda: AirflowClient(configured_endpoint(metaflow_value))
+    )
+
+
 def _compile(obj: Any, tokens: TokenOptions, options: dict[str, Any]) -> Manifest:
     deploy_options = DeployOptions(
         tags=tuple(options["tags"]),
@@ -166,6 +268,8 @@ def _compile(obj: Any, tokens: TokenOptions, options: dict[str, Any]) -> Manifes
         workflow_timeout=options["workflow_timeout"],
         worker_pool=options["worker_pool"],
         is_paused_upon_creation=options["is_paused_upon_creation"],
+        emit_events=options["emit_events"],
+        notifications=_notifications(obj, options),
     )
     token = resolve_token(obj, obj.airflow_name, tokens)
     manifest = compile_manifest(obj, obj.airflow_name, token, deploy_options)
@@ -175,7 +279,7 @@ def _compile(obj: Any, tokens: TokenOptions, options: dict[str, Any]) -> Manifes
 
 
 @parameters.add_custom_parameters(deploy_mode=False)
-@airflow.command(help="Run this flow once on an Airflow of its own, exactly as it would be deployed.")
+@airflow.command(cls=GivenOptions, help="Run this flow once on an Airflow of its own, exactly as it would be deployed.")
 @token_options
 @create_options
 @click.option(
@@ -198,10 +302,10 @@ def test(
 
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
     manifest = _compile(obj, tokens, options)
-    values = {}
-    for _, parameter in obj.flow._get_parameters():
-        value = options.get(parameter.name.replace("-", "_").lower())
-        if not parameter.IS_CONFIG_PARAMETER and value is not None:
-            values[parameter.name] = value(return_str=True) if callable(value) else value
+    values = given_parameters(obj, options)
     if not run_once(manifest, values, home):
         raise AirflowError("The run of *%s* failed." % manifest.deployment.name)
+
+
+# Below the group that they add their commands to.
+from . import airflow_verbs  # noqa: E402, F401

@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from metaflow import current
 from metaflow.decorators import StepDecorator
+from metaflow.events import Trigger
 from metaflow.metadata_provider import MetaDatum
 
 OUTCOME_VARIABLE = "METAFLOW_ORCHESTRATOR_OUTCOME"
@@ -15,6 +17,9 @@ OUTCOME_VARIABLE = "METAFLOW_ORCHESTRATOR_OUTCOME"
 
 LINKS_VARIABLE = "METAFLOW_ORCHESTRATOR_LINKS"
 """Environment variable with a JSON object of metadata that link the task to the orchestrator's run."""
+
+TRIGGERS_VARIABLE = "METAFLOW_ORCHESTRATOR_TRIGGERS"
+"""Environment variable with a JSON list of the events that the run was started by."""
 
 
 class OrchestratorInternalDecorator(StepDecorator):
@@ -56,6 +61,11 @@ class OrchestratorInternalDecorator(StepDecorator):
         self._writes_outcome = ubf_context != "ubf_task"
         fill_attempt_gaps(self._flow_datastore, run_id, step_name, task_id, retry_count)
         links = json.loads(os.environ.get(LINKS_VARIABLE) or "{}")
+        triggers = json.loads(os.environ.get(TRIGGERS_VARIABLE) or "[]")
+        if triggers:
+            current._update_env({"trigger": Trigger(list(triggers))})
+            if step_name == graph.start_step:
+                links["execution-triggers"] = json.dumps(triggers)
         if links:
             metadata.register_metadata(
                 run_id,

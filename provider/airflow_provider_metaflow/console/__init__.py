@@ -1,0 +1,1 @@
+"""``metaflow-airflow``: for those who have deployed flows, not their files."""

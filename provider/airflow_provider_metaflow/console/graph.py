@@ -1,0 +1,74 @@
+"""Draws a flow in the terminal: a line per step, indented by the splits around it."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
+
+_SIGNS = {
+    StepKind.LINEAR: "●",
+    StepKind.SPLIT: "⑂",
+    StepKind.FOREACH: "⋔",
+    StepKind.PARALLEL: "⫴",
+    StepKind.SWITCH: "◇",
+    StepKind.JOIN: "⑃",
+    StepKind.END: "■",
+}
+
+
+def render(manifest: Manifest) -> RenderableType:
+    """Return a drawing of a compiled flow.
+
+    :param manifest: the flow.
+    """
+    graph = manifest.graph
+    head = Text(f"{graph.name}", style="bold")
+    head.append(f"  deployed as {manifest.deployment.name} by {manifest.deployment.owner}", style="default")
+    table = Table(box=None)
+    for column in ("Step", "goes on to", "notes"):
+        table.add_column(column)
+    for step in graph.steps:
+        # A join stands beside the split that it closes.
+        depth = len(step.splits) - (1 if step.kind is StepKind.JOIN else 0)
+        name = Text(f"{'│ ' * depth}{_SIGNS[step.kind]} {step.name}")
+        table.add_row(name, Text(_next(step)), Text(", ".join(_notes(graph, step))))
+    return Group(head, *map(Text, _about(graph)), table)
+
+
+def _next(step: Step) -> str:
+    if step.kind is StepKind.SWITCH:
+        return ", ".join(f"{case.value} → {case.step}" for case in step.cases)
+    return ", ".join(step.next_steps)
+
+
+def _notes(graph: FlowGraph, step: Step) -> list[str]:
+    notes = []
+    if step.foreach_artifact:
+        notes.append(f"for each of {step.foreach_artifact}")
+    if step.condition:
+        notes.append(f"by {step.condition}")
+    if step.recursive:
+        notes.append("recursive")
+    if step.closes:
+        notes.append(f"joins {step.closes}")
+    notes.extend(f"@{decorator.name}" for decorator in step.decorators)
+    if step.name == graph.start:
+        notes.extend(f"after {sensor.name}" for sensor in graph.sensors)
+    return notes
+
+
+def _about(graph: FlowGraph) -> list[str]:
+    lines = []
+    if graph.parameters:
+        lines.append("parameters: " + ", ".join(f"{one.name} ({one.type.value})" for one in graph.parameters))
+    if graph.schedule:
+        lines.append(f"schedule: {graph.schedule.cron} {graph.schedule.timezone or 'UTC'}")
+    if graph.triggers:
+        lines.append("waits for: " + " and ".join(trigger.event for trigger in graph.triggers))
+    if graph.exit_hooks:
+        lines.append("exit hooks: " + ", ".join(hook.function for hook in graph.exit_hooks))
+    return lines

@@ -1,0 +1,149 @@
+"""The arguments of the Airflow DAG of a flow: what the flow says, and what the user says over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.graph.model import FlowGraph
+
+from .record import record_line
+
+if TYPE_CHECKING:
+    from airflow.sdk import Param
+    from airflow.sdk.definitions.asset import AssetWatcher
+
+Watchers = Mapping[str, "Sequence[AssetWatcher]"]
+
+
+def make_arguments(
+    manifest: Manifest, dag_id: str, max_workers: int | None, watchers: Watchers, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all keyword arguments of a DAG.
+
+    :param manifest: the compiled flow.
+    :param dag_id: the DAG.
+    :param max_workers: how many tasks may run at a time.
+    :param watchers: Airflow's watchers by event.
+    :param given: arguments of the user, which win.
+    :raises InvalidOptionError: if a watcher is for an event that the flow does not wait for.
+    """
+    graph = manifest.graph
+    _check_watchers(graph, watchers)
+    arguments = {**_of_flow(manifest, max_workers), "schedule": _schedule(graph, watchers, dag_id), **given}
+    _add_notifiers(arguments, manifest)
+    arguments["doc_md"] = _with_record(arguments["doc_md"], manifest)
+    arguments["params"] = {**_params(graph), **dict(given.get("params") or {})}
+    return arguments
+
+
+def _of_flow(manifest: Manifest, max_workers: int | None) -> dict[str, Any]:
+    graph, deployment = manifest.graph, manifest.deployment
+    arguments: dict[str, Any] = {
+        "catchup": False,
+        "tags": sorted({"metaflow", *deployment.tags}),
+        "description": first_line(graph.doc) or f"Metaflow flow {graph.name}",
+        "doc_md": _doc_md(manifest),
+        "default_args": {"owner": deployment.owner},
+    }
+    workers = max_workers or deployment.max_workers
+    if workers:
+        arguments["max_active_tasks"] = workers
+    if deployment.workflow_timeout:
+        arguments["dagrun_timeout"] = timedelta(seconds=deployment.workflow_timeout)
+    if deployment.is_paused_upon_creation is not None:
+        arguments["is_paused_upon_creation"] = deployment.is_paused_upon_creation
+    return arguments
+
+
+def _schedule(graph: FlowGraph, watchers: Watchers, dag_id: str) -> Any:
+    """Return what starts runs: times, events, both, or nothing."""
+    times: Any = None
+    if graph.schedule is not None:
+        from airflow.sdk import CronTriggerTimetable
+
+        from .schedule import airflow_cron, airflow_timezone
+
+        times = CronTriggerTimetable(
+            airflow_cron(graph.schedule, graph.name), timezone=airflow_timezone(graph.schedule, graph.name)
+        )
+    if not graph.triggers:
+        return times
+    from .emit import event_condition
+
+    events = event_condition(graph.triggers, watchers, dag_id)
+    if times is None:
+        return events
+    from airflow_provider_metaflow._compat import AssetOrTimeSchedule
+
+    return AssetOrTimeSchedule(timetable=times, assets=events)
+
+
+def _check_watchers(graph: FlowGraph, watchers: Watchers) -> None:
+    known = [trigger.event for trigger in graph.triggers]
+    for event in watchers:
+        if event not in known:
+            raise InvalidOptionError(
+                f"event_watchers names {event!r}, which the flow does not wait for.",
+                flow=graph.name,
+                hint=f"Its events are: {', '.join(known) or 'none; add @trigger to the flow'}.",
+            )
+
+
+def _params(graph: FlowGraph) -> dict[str, Param]:
+    if not graph.parameters:
+        return {}
+    from airflow.sdk import Param
+    from msgspec.structs import replace
+
+    from .parameters import UNSET, default_value, json_schema
+
+    params = {}
+    for parameter in graph.parameters:
+        if graph.triggers and parameter.required:
+            # An event brings the value; Airflow would check its absence before. The start step does.
+            parameter = replace(parameter, required=False, default=None)  # noqa: PLW2901
+        default = default_value(parameter)
+        arguments: dict[str, Any] = json_schema(parameter)
+        if parameter.help:
+            arguments["description"] = parameter.help
+        if default is not UNSET:
+            arguments["default"] = default
+        params[parameter.name] = Param(**arguments)
+    return params
+
+
+def _add_notifiers(arguments: dict[str, Any], manifest: Manifest) -> None:
+    """Add our notifiers to the callbacks that the user has given."""
+    wanted = manifest.deployment.notifications
+    if wanted is None:
+        return
+    from airflow_provider_metaflow.notifications.run import MetaflowRunNotifier
+
+    for name, on_success in (("on_failure_callback", False), ("on_success_callback", True)):
+        if wanted.on_success if on_success else wanted.on_error:
+            given = arguments.get(name)
+            others = list(given) if isinstance(given, (list, tuple)) else [given] if given else []
+            notifier = MetaflowRunNotifier(flow=manifest.graph.name, on_success=on_success, endpoints=wanted)
+            arguments[name] = [*others, notifier]
+
+
+def _doc_md(manifest: Manifest) -> str:
+    graph = manifest.graph
+    lines = [f"### {graph.name}", "", graph.doc] if graph.doc else [f"### {graph.name}"]
+    return "\n".join([*lines, "", f"Metaflow code package `{manifest.code.sha}`."])
+
+
+def _with_record(text: str | None, manifest: Manifest) -> str:
+    return "\n\n".join(part for part in (text, record_line(manifest)) if part)
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a text, e.g. a docstring.
+
+    :param text: the text.
+    """
+    return text.strip().splitlines()[0] if text.strip() else ""

@@ -1,0 +1,48 @@
+"""What a deployed DAG tells about itself to those who have only Airflow's API: a record in the DAG's documentation.
+
+The record stands in ``doc_md`` as a link definition, which Markdown does not show. It is the counterpart of the
+annotations that Metaflow writes to an Argo workflow template. ``flow/record.py`` reads it, and tells what it holds.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+import msgspec
+
+from airflow_provider_metaflow.flow.manifest import Manifest, encode_body
+
+LINE = "[metaflow-deployment]: <data:application/json;base64,{}>"
+
+
+def record_line(manifest: Manifest) -> str:
+    """Return the record of a compiled flow as a line of Markdown.
+
+    :param manifest: the compiled flow.
+    """
+    graph, deployment = manifest.graph, manifest.deployment
+    # A plain object, since every parse of a DAG file makes one.
+    record = {
+        "flow": graph.name,
+        "owner": deployment.owner,
+        "token_digest": token_digest(deployment.production_token),
+        "digest": hashlib.sha256(encode_body(manifest)).hexdigest(),
+        "project": graph.project.name if graph.project else None,
+        "branch": graph.project.branch if graph.project else None,
+        "parameters": [msgspec.structs.replace(one, default=None) for one in graph.parameters],
+        "steps": [step.name for step in graph.steps],
+        "triggers": graph.triggers,
+        "metadata": manifest.command.metadata,
+        "datastore": manifest.code.datastore,
+        "datastore_root": manifest.command.datastore_root,
+    }
+    return LINE.format(base64.b64encode(msgspec.json.encode(record)).decode())
+
+
+def token_digest(token: str) -> str:
+    """Return the digest of a production token.
+
+    :param token: the token, with or without ``production:`` before it.
+    """
+    return hashlib.sha256(token.removeprefix("production:").encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""Reads the record that a deployed DAG holds in its documentation; ``dag/record.py`` writes it."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import msgspec
+
+from airflow_provider_metaflow.dag.record import LINE, record_line
+from airflow_provider_metaflow.graph.model import EventTrigger, Parameter
+
+from .manifest import Manifest
+
+_PATTERN = re.compile(f"^{re.escape(LINE).replace(re.escape('{}'), '([A-Za-z0-9+/=]+)')}$", re.MULTILINE)
+
+
+class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Who deployed which flow.
+
+    :param flow: name of the flow.
+    :param owner: user who deployed it.
+    :param token_digest: SHA-256 of the production token, which proves the right to change the deployment.
+    :param digest: SHA-256 of the manifest, to tell one deployment from the next.
+    :param project: name of the ``@project``.
+    :param branch: its branch, e.g. ``user.ann``, ``test.x``, ``prod``.
+    :param parameters: parameters of the flow, without their defaults.
+    :param steps: names of the steps in topological order.
+    :param triggers: events that the flow waits for.
+    :param metadata: type of the metadata provider.
+    :param datastore: type of the datastore.
+    :param datastore_root: its root.
+    """
+
+    flow: str
+    owner: str
+    token_digest: str
+    digest: str
+    project: str | None = None
+    branch: str | None = None
+    parameters: tuple[Parameter, ...] = ()
+    steps: tuple[str, ...] = ()
+    triggers: tuple[EventTrigger, ...] = ()
+    metadata: str = ""
+    datastore: str = ""
+    datastore_root: str = ""
+
+
+def record_of(manifest: Manifest) -> DeploymentRecord:
+    """Return the record of a compiled flow.
+
+    :param manifest: the compiled flow.
+    """
+    record = from_markdown(record_line(manifest))
+    assert record is not None  # noqa: S101  (just written)
+    return record
+
+
+def from_markdown(text: str | None) -> DeploymentRecord | None:
+    """Return the record that a DAG's documentation holds; None if it holds none that can be read.
+
+    :param text: ``doc_md`` of the DAG.
+    """
+    found = _PATTERN.search(text or "")
+    if found is None:
+        return None
+    try:
+        return msgspec.json.decode(base64.b64decode(found[1]), type=DeploymentRecord)
+    except (ValueError, msgspec.DecodeError):
+        return None

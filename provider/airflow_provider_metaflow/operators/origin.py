@@ -1,0 +1,70 @@
+"""The run whose finished tasks a resumed run takes over. Free of Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_metaflow.exceptions import ParameterValueError
+from airflow_provider_metaflow.graph.identity import RESUME_KEY, task_id
+from airflow_provider_metaflow.graph.model import FlowGraph
+
+from .contexts import IndexPath
+
+_GENERATIONS = 4
+
+Probe = Callable[[str, str, Sequence[str]], list[dict[str, Any] | None]]
+
+
+class Origin:
+    """A run to take finished tasks from.
+
+    :param run_id: its Metaflow run id.
+    :param rerun: steps of which no task is taken over.
+    """
+
+    def __init__(self, run_id: str, rerun: frozenset[str] = frozenset()) -> None:
+        self.run_id, self.rerun = run_id, rerun
+
+    @classmethod
+    def of(cls, graph: FlowGraph, conf: Mapping[str, Any]) -> Origin | None:
+        """Return the origin that the ``conf`` of a DAG run names, None if the run is no resumed one.
+
+        :param graph: the flow.
+        :param conf: configuration of the DAG run.
+        :raises ParameterValueError: if it has a wrong form or names no step of the flow.
+        """
+        asked = conf.get(RESUME_KEY)
+        if asked is None:
+            return None
+        if not isinstance(asked, Mapping) or not isinstance(asked.get("origin"), str):
+            raise ParameterValueError(
+                f"{RESUME_KEY} must be an object with the key 'origin', the run to take tasks from.", flow=graph.name
+            )
+        step = asked.get("step")
+        return cls(asked["origin"], _with_descendants(graph, step) if step else frozenset())
+
+    def task(self, step: str, path: IndexPath, iteration: int, probe: Probe) -> tuple[str, dict[str, Any]] | None:
+        """Return id and outcome of the finished task that stands where one of this run stands, None if there is none.
+
+        :param step: the step.
+        :param path: index path.
+        :param iteration: round of a recursive switch.
+        :param probe: reads outcome documents from the datastore: step, run id, task ids.
+        """
+        if step in self.rerun:
+            return None
+        # Of a task that was cleared more often than Metaflow has attempts, the newest generation counts.
+        ids = [task_id(path, iteration=iteration, generation=g) for g in reversed(range(_GENERATIONS))]
+        found = probe(step, self.run_id, ids)
+        return next(((name, one) for name, one in zip(ids, found, strict=True) if one is not None), None)
+
+
+def _with_descendants(graph: FlowGraph, step: str) -> frozenset[str]:
+    if step not in {one.name for one in graph.steps}:
+        raise ParameterValueError(f"has no step {step!r} to run again.", flow=graph.name)
+    chosen = {step}
+    for one in graph.steps:  # in topological order
+        if one.name in chosen:
+            chosen.update(one.next_steps)
+    return frozenset(chosen)

@@ -1,0 +1,1 @@
+"""The page that this provider adds to Airflow's web interface."""

@@ -1,0 +1,142 @@
+"""Serves the page: the Metaflow run of a DAG run, for those who may read the DAG.
+
+A card is HTML that users wrote. It is served with ``Content-Security-Policy: sandbox``, which gives it an origin of its
+own even where it is opened by itself, and shown in a sandboxed frame: its scripts reach neither Airflow's cookies nor
+its API.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.models.serialized_dag import SerializedDagModel
+from fastapi import Depends, FastAPI, HTTPException, Query
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from airflow_provider_metaflow.exceptions import MetaflowQueryError
+from airflow_provider_metaflow.flow.record import DeploymentRecord, from_markdown
+from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+
+MAX_CARD_BYTES = 50 * 1024 * 1024
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; frame-ancestors 'self'; base-uri 'none'"
+)
+_CARD_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; frame-ancestors 'self'"
+)
+_ROOTS = {"local": "LOCAL", "s3": "S3", "gs": "GS", "azure": "AZURE"}
+
+app = FastAPI(title="Metaflow", docs_url=None, redoc_url=None, openapi_url=None)
+_MAY_READ = [Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))]
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+
+
+@app.get("/dags/{dag_id}/runs/{run_id}", dependencies=_MAY_READ)
+def show_run(
+    dag_id: str, run_id: str, session: SessionDep, task: Annotated[str | None, Query()] = None
+) -> HTMLResponse:
+    """Show a run, or one of its steps.
+
+    :param dag_id: the DAG.
+    :param run_id: Airflow's id of the run.
+    :param session: session of Airflow's database.
+    :param task: Airflow task id; default: all steps.
+    """
+    record = _record(dag_id, session)
+    values: dict[str, Any] = {
+        "dag_id": dag_id,
+        "run_id": run_id,
+        "record": record,
+        "run": None,
+        "note": "",
+        "cards": "",
+    }
+    if record is None:
+        values["note"] = f"The DAG {dag_id} is no Metaflow flow."
+        return _page(values)
+    step = task if task in record.steps else None
+    pathspec = f"{record.flow}/{airflow_run_id(dag_id, run_id)}"
+    try:
+        answer = MetaflowHook().ask("overview", variables=_variables(record), pathspec=pathspec, step=step)
+    except MetaflowQueryError as error:
+        values["note"] = f"Metaflow gave no answer: {error}"
+        return _page(values)
+    values["pathspec"] = pathspec
+    if answer["exists"]:
+        values["run"] = answer
+        values["cards"] = f"/metaflow/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/cards"
+    else:
+        values["note"] = f"The run {pathspec} is not registered with Metaflow yet."
+    return _page(values)
+
+
+@app.get("/dags/{dag_id}/runs/{run_id}/cards/{step}/{task}/{card}", dependencies=_MAY_READ)
+def show_card(dag_id: str, run_id: str, step: str, task: str, card: str, session: SessionDep) -> HTMLResponse:
+    """Show a card of a task of the run.
+
+    :param dag_id: the DAG.
+    :param run_id: Airflow's id of the run.
+    :param step: the step.
+    :param task: Metaflow task id.
+    :param card: hash of the card.
+    :param session: session of Airflow's database.
+    """
+    record = _record(dag_id, session)
+    if record is None or not all(_NAME.fullmatch(part) for part in (step, task, card)):
+        raise HTTPException(404, "There is no such card.")
+    # Of this very run: nobody sees the cards of a DAG that they may not read.
+    pathspec = f"{record.flow}/{airflow_run_id(dag_id, run_id)}/{step}/{task}"
+    try:
+        answer = MetaflowHook().ask(
+            "card", variables=_variables(record), pathspec=pathspec, hash=card, max_bytes=MAX_CARD_BYTES
+        )
+    except MetaflowQueryError as error:
+        raise HTTPException(502, f"Metaflow gave no answer: {error}") from None
+    if not answer["exists"]:
+        raise HTTPException(404, "There is no such card.")
+    return _response(answer["html"], _CARD_POLICY)
+
+
+def _record(dag_id: str, session: Any) -> DeploymentRecord | None:
+    row = SerializedDagModel.get(dag_id, session=session)
+    if row is None:
+        raise HTTPException(404, f"There is no DAG {dag_id}.")
+    data: Any = row.data
+    return from_markdown((data or {}).get("dag", {}).get("doc_md"))
+
+
+def _variables(record: DeploymentRecord) -> dict[str, str]:
+    """Return where the deployment keeps its runs, as Metaflow's environment variables."""
+    variables = {"METAFLOW_DEFAULT_METADATA": record.metadata, "METAFLOW_DEFAULT_DATASTORE": record.datastore}
+    if record.datastore_root and record.datastore in _ROOTS:
+        name = f"METAFLOW_DATASTORE_SYSROOT_{_ROOTS[record.datastore]}"
+        local = record.datastore == "local"
+        variables[name] = record.datastore_root.removesuffix("/.metaflow") if local else record.datastore_root
+    return {name: value for name, value in variables.items() if value}
+
+
+def _page(values: dict[str, Any]) -> HTMLResponse:
+    return _response(_TEMPLATES.get_template("page.html").render(values), _PAGE_POLICY)
+
+
+def _response(html: str, policy: str) -> HTMLResponse:
+    headers = {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "private, no-store",
+    }
+    return HTMLResponse(html, headers=headers)

@@ -1,0 +1,164 @@
+"""Deployed flows, as Airflow's API shows their DAGs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow_provider_metaflow.exceptions import MetaflowProviderError
+from airflow_provider_metaflow.flow.record import DeploymentRecord, from_markdown
+
+from .client import AirflowClient, NotFoundError, path_of
+
+TAG = "metaflow"
+_PAGE = 100
+_PAUSE = 0.5
+
+
+class DagNotReadyError(MetaflowProviderError, RuntimeError):
+    """A DAG that Airflow does not know, cannot import, or holds paused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DagInfo:
+    """A DAG of Airflow.
+
+    :param dag_id: its id.
+    :param is_paused: whether its runs wait.
+    :param is_stale: whether its file is gone or names it no more.
+    :param tags: its tags.
+    :param file: its file, relative to its bundle.
+    :param record: what its deployment tells; None if it is not a Metaflow flow.
+    """
+
+    dag_id: str
+    is_paused: bool
+    is_stale: bool
+    tags: tuple[str, ...]
+    file: str
+    record: DeploymentRecord | None
+
+
+def get_dag(client: AirflowClient, dag_id: str) -> DagInfo | None:
+    """Return a DAG, None if Airflow has never parsed one of that id.
+
+    :param client: the Airflow.
+    :param dag_id: the DAG.
+    """
+    try:
+        data = client.request("GET", path_of("dags", dag_id, "details"))
+    except NotFoundError:
+        return None
+    return _dag(data)
+
+
+def list_dags(client: AirflowClient) -> Iterator[DagInfo]:
+    """Yield all deployed flows, in order of their names.
+
+    :param client: the Airflow.
+    """
+    offset = 0
+    while True:
+        page = client.request(
+            "GET", "/dags", params={"tags": TAG, "limit": _PAGE, "offset": offset, "order_by": "dag_id"}
+        )
+        for one in page["dags"]:
+            dag = get_dag(client, one["dag_id"])
+            if dag is not None and dag.record is not None:
+                yield dag
+        offset += len(page["dags"])
+        if not page["dags"] or offset >= page["total_entries"]:
+            return
+
+
+def set_paused(client: AirflowClient, dag_id: str, paused: bool) -> None:
+    """Pause a DAG or let it run.
+
+    :param client: the Airflow.
+    :param dag_id: the DAG.
+    :param paused: whether its runs shall wait.
+    """
+    client.request("PATCH", path_of("dags", dag_id), json={"is_paused": paused})
+
+
+def import_errors(client: AirflowClient) -> dict[str, str]:
+    """Return the import errors by file name, relative to their bundle.
+
+    :param client: the Airflow.
+    """
+    return {one["filename"]: one["stack_trace"] for one in _import_errors(client)}
+
+
+def wait_for_dag(
+    client: AirflowClient,
+    dag_id: str,
+    *,
+    digest: str | None = None,
+    timeout: float = 300,
+    tell: Callable[[str], None] | None = None,
+) -> DagInfo:
+    """Wait until Airflow has parsed a DAG, and the deployment of it that was made last if that is known.
+
+    :param client: the Airflow.
+    :param dag_id: the DAG.
+    :param digest: digest of the manifest to wait for.
+    :param timeout: seconds.
+    :param tell: called once, with a sentence, if there is something to wait for.
+    :raises DagNotReadyError: if it has an import error, or does not appear in time.
+    """
+    began = datetime.now(timezone.utc)
+    end = time.monotonic() + timeout
+    while True:
+        dag = get_dag(client, dag_id)
+        if dag is not None and not dag.is_stale and digest in (None, dag.record.digest if dag.record else None):
+            return dag
+        late = time.monotonic() >= end
+        error = _import_error(client, dag_id, None if late else began)
+        if error is not None:
+            raise DagNotReadyError(
+                f"Airflow cannot import the DAG {dag_id}: {error}", hint="Mend it and run `airflow create` again."
+            )
+        if late:
+            what = "the DAG" if dag is None or dag.is_stale else "this deployment of the DAG"
+            raise DagNotReadyError(
+                f"Airflow has not parsed {what} {dag_id} within {timeout:g} s.",
+                hint="Check that the DAG file lies in a DAG bundle of this Airflow and that its DAG processor runs.",
+            )
+        if tell is not None:
+            tell(f"Waiting for Airflow to parse the DAG {dag_id}...")
+            tell = None
+        time.sleep(_PAUSE)
+
+
+def _dag(data: dict[str, Any]) -> DagInfo:
+    return DagInfo(
+        dag_id=data["dag_id"],
+        is_paused=data["is_paused"],
+        is_stale=data["is_stale"],
+        tags=tuple(sorted(tag["name"] for tag in data["tags"])),
+        file=data.get("relative_fileloc") or "",
+        record=from_markdown(data.get("doc_md")),
+    )
+
+
+def _import_errors(client: AirflowClient) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        page = client.request("GET", "/importErrors", params={"limit": _PAGE, "offset": len(found)})
+        found.extend(page["import_errors"])
+        if not page["import_errors"] or len(found) >= page["total_entries"]:
+            return found
+
+
+def _import_error(client: AirflowClient, dag_id: str, since: datetime | None) -> str | None:
+    """Return the last line of the import error of a DAG's file, if it arose after a time."""
+    for one in _import_errors(client):
+        name = str(one["filename"]).rsplit("/", 1)[-1]
+        at = datetime.fromisoformat(str(one["timestamp"]).replace("Z", "+00:00"))
+        if name == f"{dag_id}.py" and (since is None or at >= since):
+            lines = [line for line in str(one["stack_trace"]).splitlines() if line.strip()]
+            return lines[-1].strip() if lines else "unknown"
+    return None

@@ -1,0 +1,350 @@
+"""Runs of deployed flows: start, find, watch, end, and run again from the failed step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_metaflow.dag.events import ReceivedEvent, event_of, read_payload
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.graph.identity import airflow_run_id
+
+from .client import AirflowApiError, AirflowClient, ConflictError, NotFoundError, path_of
+
+STATUS = {"queued": "PENDING", "running": "RUNNING", "success": "SUCCEEDED", "failed": "FAILED"}
+"""Status of a run as Metaflow's users know it, by Airflow's state."""
+
+FINISHED = ("success", "failed")
+_PAGE = 100
+"""Airflow's default of ``[api] maximum_page_limit``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DagRun:
+    """A run of a DAG.
+
+    :param dag_id: the DAG.
+    :param dag_run_id: Airflow's id of the run.
+    :param run_id: Metaflow's id of the run.
+    :param state: Airflow's state.
+    :param start: when it started.
+    :param end: when it ended.
+    :param conf: parameters that were given.
+    """
+
+    dag_id: str
+    dag_run_id: str
+    run_id: str
+    state: str
+    start: datetime | None
+    end: datetime | None
+    conf: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """Return PENDING, RUNNING, SUCCEEDED or FAILED."""
+        return STATUS[self.state]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskInstance:
+    """One task instance.
+
+    :param task_id: Airflow task id.
+    :param map_index: -1 for an unmapped one.
+    :param state: e.g. ``success``; None before it is scheduled.
+    :param try_number: tries so far.
+    :param duration: of the last try, in seconds.
+    :param label: rendered map index.
+    """
+
+    task_id: str
+    map_index: int
+    state: str | None
+    try_number: int
+    duration: float | None
+    label: str | None
+
+
+def trigger(
+    client: AirflowClient,
+    dag_id: str,
+    dag_run_id: str,
+    conf: Mapping[str, Any],
+    *,
+    logical_date: str | None = None,
+    note: str | None = None,
+) -> DagRun:
+    """Start a run. Its id is chosen by the caller, so that a request that is sent again finds the same run.
+
+    :param client: the Airflow.
+    :param dag_id: the DAG.
+    :param dag_run_id: a new id.
+    :param conf: values by parameter name.
+    :param logical_date: ISO form, with a zone.
+    :param note: shown beside the run.
+    :raises AirflowApiError: if Airflow refuses a parameter or does not know the DAG.
+    """
+    body: dict[str, Any] = {"dag_run_id": dag_run_id, "conf": dict(conf), "logical_date": logical_date}
+    if note is not None:
+        body["note"] = note
+    try:
+        data = client.request("POST", path_of("dags", dag_id, "dagRuns"), json=body)
+    except ConflictError:
+        # The answer to an earlier sending was lost, or another run has the logical date.
+        found = get_run(client, dag_id, dag_run_id)
+        if found is None:
+            raise
+        return found
+    return _run(data)
+
+
+def get_run(client: AirflowClient, dag_id: str, dag_run_id: str) -> DagRun | None:
+    """Return a run by Airflow's id, None if there is none.
+
+    :param client: the Airflow.
+    :param dag_id: the DAG.
+    :param dag_run_id: Airflow's id.
+    """
+    try:
+        return _run(client.request("GET", path_of("dags", dag_id, "dagRuns", dag_run_id)))
+    except NotFoundError:
+        return None
+
+
+def list_runs(client: AirflowClient, dag_id: str, states: tuple[str, ...] = ()) -> Iterator[DagRun]:
+    """Yield the runs of a DAG, the newest first.
+
+    :param client: the Airflow.
+    :param dag_id: the DAG.
+    :param states: Airflow states to choose; default: all.
+    """
+    offset = 0
+    while True:
+        params = {"limit": _PAGE, "offset": offset, "order_by": "-run_after", "state": list(states)}
+        page = client.request("GET", path_of("dags", dag_id, "dagRuns"), params=params)
+        yield from (_run(one) for one in page["dag_runs"])
+        offset += len(page["dag_runs"])
+        if not page["dag_runs"] or offset >= page["total_entries"]:
+            return
+
+
+def find_run(client: AirflowClient, dag_id: str, flow: str, name: str) -> DagRun:
+    """Return the run that a user names.
+
+    :param client: the Airflow.
+    :param dag_id: the DAG.
+    :param flow: the flow.
+    :param name: Metaflow's run id, ``Flow/run``, or Airflow's run id.
+    :raises InvalidOptionError: if there is none, or it is one of another flow.
+    """
+    stem, _, run_id = name.rpartition("/")
+    if stem and stem != flow:
+        raise InvalidOptionError(f"the run {name} belongs to the flow {stem}.", flow=flow)
+    if run_id.startswith("airflow-"):
+        for run in list_runs(client, dag_id):
+            if run.run_id == run_id:
+                return run
+    else:
+        found = get_run(client, dag_id, run_id)
+        if found is not None:
+            return found
+    raise InvalidOptionError(
+        f"the DAG {dag_id} has no run {run_id}.",
+        flow=flow,
+        hint="`airflow list-runs` shows its runs; the run may belong to another flow or project branch.",
+    )
+
+
+def wait_for_run(
+    client: AirflowClient,
+    dag_id: str,
+    dag_run_id: str,
+    *,
+    timeout: float = 600,
+    pause: float = 0.3,
+    watch: Callable[[list[TaskInstance]], None] | None = None,
+) -> str:
+    """Wait until a run has ended and return Airflow's state of it.
+
+    :param client: the Airflow.
+    :param dag_id: the DAG.
+    :param dag_run_id: Airflow's id of the run.
+    :param timeout: seconds.
+    :param pause: seconds between two looks.
+    :param watch: called with the task instances at each look.
+    :raises AirflowApiError: if it does not end in time.
+    """
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        run = _run(client.request("GET", path_of("dags", dag_id, "dagRuns", dag_run_id)))
+        if watch is not None:
+            watch(task_instances(client, dag_id, dag_run_id))
+        if run.state in FINISHED:
+            return run.state
+        time.sleep(pause)
+    raise AirflowApiError(f"The run {dag_run_id} of {dag_id} did not end within {timeout:g} s.")
+
+
+def end_run(client: AirflowClient, run: DagRun) -> None:
+    """End a run as failed; Airflow kills its running tasks.
+
+    :param client: the Airflow.
+    :param run: the run.
+    """
+    client.request("PATCH", path_of("dags", run.dag_id, "dagRuns", run.dag_run_id), json={"state": "failed"})
+
+
+def clear_failed(client: AirflowClient, run: DagRun) -> int:
+    """Let the failed tasks of a run, and those that waited for them, run again; return how many there are.
+
+    :param client: the Airflow.
+    :param run: the run.
+    """
+    body = {"dry_run": False, "dag_run_id": run.dag_run_id, "only_failed": True, "reset_dag_runs": True}
+    answer = client.request("POST", path_of("dags", run.dag_id, "clearTaskInstances"), json=body)
+    return int(answer["total_entries"])
+
+
+def consumed_events(client: AirflowClient, run: DagRun) -> list[ReceivedEvent]:
+    """Return the events of ours that a run was started by.
+
+    :param client: the Airflow.
+    :param run: the run.
+    """
+    page = client.request("GET", path_of("dags", run.dag_id, "dagRuns", run.dag_run_id, "upstreamAssetEvents"))
+    named = [(event_of(one["name"]), one) for one in page["asset_events"]]
+    return [
+        ReceivedEvent(
+            name=name,
+            payload=read_payload(one["extra"] or {}),
+            timestamp=datetime.fromisoformat(one["timestamp"].replace("Z", "+00:00")).timestamp(),
+        )
+        for name, one in named
+        if name is not None
+    ]
+
+
+def task_instances(client: AirflowClient, dag_id: str, dag_run_id: str) -> list[TaskInstance]:
+    """Return all task instances of a run, in pages.
+
+    :param client: the Airflow.
+    :param dag_id: the DAG.
+    :param dag_run_id: Airflow's id of the run.
+    """
+    found: list[TaskInstance] = []
+    while True:
+        page = _instances(client, dag_id, dag_run_id, limit=1000, offset=len(found))
+        found.extend(_instance(one) for one in page["task_instances"])
+        if not page["task_instances"] or len(found) >= page["total_entries"]:
+            return found
+
+
+def count_states(client: AirflowClient, run: DagRun, tasks: tuple[str, ...]) -> dict[str, dict[str | None, int]]:
+    """Return how many instances of each task are in which state.
+
+    Takes one request for up to 100 instances; above, a number that grows with the tasks, not with their instances.
+
+    :param client: the Airflow.
+    :param run: the run.
+    :param tasks: Airflow task ids.
+    """
+    counts: dict[str, dict[str | None, int]] = {task: {} for task in tasks}
+    page = _instances(client, run.dag_id, run.dag_run_id, limit=_PAGE)
+    if page["total_entries"] <= len(page["task_instances"]):
+        for one in page["task_instances"]:
+            states = counts.setdefault(one["task_id"], {})
+            states[one["state"]] = states.get(one["state"], 0) + 1
+        return counts
+    for task in tasks:
+        counts[task] = _count_task(client, run, task)
+    return counts
+
+
+def _count_task(client: AirflowClient, run: DagRun, task: str) -> dict[str | None, int]:
+    states: dict[str | None, int] = {}
+    left = _instances(client, run.dag_id, run.dag_run_id, limit=1, task_id=task)["total_entries"]
+    for state in ("success", "running", "failed", "skipped", "upstream_failed", "queued", "up_for_retry"):
+        if not left:
+            return states
+        count = _instances(client, run.dag_id, run.dag_run_id, limit=1, task_id=task, state=[state])["total_entries"]
+        if count:
+            states[state] = count
+            left -= count
+    if left > 0:
+        states[None] = left
+    return states
+
+
+def task_log(
+    client: AirflowClient,
+    dag_id: str,
+    dag_run_id: str,
+    task_id: str,
+    *,
+    try_number: int = 1,
+    map_index: int = -1,
+) -> str:
+    """Return the text of a task instance's Airflow log.
+
+    :param client: the Airflow.
+    :param dag_id: the DAG.
+    :param dag_run_id: Airflow's id of the run.
+    :param task_id: the task.
+    :param try_number: which try.
+    :param map_index: which instance.
+    """
+    answer = client.request(
+        "GET",
+        path_of("dags", dag_id, "dagRuns", dag_run_id, "taskInstances", task_id, "logs", str(try_number)),
+        params={"map_index": map_index, "full_content": True},
+        headers={"Accept": "application/json"},
+    )
+    content = answer["content"]
+    if isinstance(content, str):
+        return content
+    return "\n".join(_log_text(line) for line in content)
+
+
+def _instances(client: AirflowClient, dag_id: str, dag_run_id: str, **params: Any) -> dict[str, Any]:
+    path = path_of("dags", dag_id, "dagRuns", dag_run_id, "taskInstances")
+    page: dict[str, Any] = client.request("GET", path, params=params)
+    return page
+
+
+def _run(data: dict[str, Any]) -> DagRun:
+    return DagRun(
+        dag_id=data["dag_id"],
+        dag_run_id=data["dag_run_id"],
+        run_id=airflow_run_id(data["dag_id"], data["dag_run_id"]),
+        state=data["state"],
+        start=_time(data["start_date"]),
+        end=_time(data["end_date"]),
+        conf=data["conf"] or {},
+    )
+
+
+def _instance(data: dict[str, Any]) -> TaskInstance:
+    return TaskInstance(
+        task_id=data["task_id"],
+        map_index=data["map_index"],
+        state=data["state"],
+        try_number=data["try_number"],
+        duration=data["duration"],
+        label=data["rendered_map_index"],
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+
+
+def _log_text(line: Any) -> str:
+    """Return an event of a structured log as text, with the errors that it carries."""
+    if not isinstance(line, dict):
+        return str(line)
+    errors = [f"{one['exc_type']}: {one['exc_value']}" for one in line.get("error_detail") or ()]
+    return "\n".join([str(line.get("event", line)), *errors])

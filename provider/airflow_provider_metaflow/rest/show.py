@@ -1,0 +1,159 @@
+"""Shows deployments and runs on a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+
+from . import dags, runs
+from .client import AirflowClient
+from .deployment import DeployedDag
+from .runs import DagRun
+
+_ENDED = ("success", "skipped", "failed", "upstream_failed", "removed")
+_WATCH_SECONDS = 2.0
+_WIDTH_OF_A_FILE = 200
+"""Where there is no terminal, ids must not be folded: scripts read them."""
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)
+
+
+def status(deployed: DeployedDag, run: DagRun, *, watch: bool = False) -> None:
+    """Show how far a run is, with a progress bar for each step.
+
+    :param deployed: the deployment.
+    :param run: the run.
+    :param watch: go on until the run has ended.
+    """
+    console = _console()
+    if not watch:
+        console.print(_status(deployed, run))
+        return
+    with Live(_status(deployed, run), console=console, auto_refresh=False) as live:
+        while run.state not in runs.FINISHED:
+            time.sleep(_WATCH_SECONDS)
+            run = runs.get_run(deployed.client, run.dag_id, run.dag_run_id) or run
+            live.update(_status(deployed, run), refresh=True)
+
+
+def _status(deployed: DeployedDag, run: DagRun) -> RenderableType:
+    counts = runs.count_states(deployed.client, run, deployed.record.steps)
+    table = Table(box=None)
+    for column in ("Step", "", "Tasks", "States"):
+        table.add_column(column)
+    for step in deployed.record.steps:
+        states = counts[step]
+        total = sum(states.values())
+        ended = sum(states.get(state, 0) for state in _ENDED)
+        told = ", ".join(f"{count} {state or 'waiting'}" for state, count in sorted(states.items(), key=str))
+        bar = ProgressBar(total=max(total, 1), completed=ended, width=24)
+        table.add_row(Text(step), bar, f"{ended}/{total}", told)
+    head = Text(f"{deployed.record.flow}/{run.run_id}: {run.status}{_duration(run)}", style="bold")
+    return Group(head, Text(deployed.url(run)), table)
+
+
+def list_of_runs(deployed: DeployedDag, states: tuple[str, ...], limit: int) -> Iterator[DagRun]:
+    """Yield the newest runs of a deployment.
+
+    :param deployed: the deployment.
+    :param states: Airflow states to choose; default: all.
+    :param limit: how many.
+    """
+    return islice(runs.list_runs(deployed.client, deployed.name, states), limit)
+
+
+def show_runs(deployed: DeployedDag, states: tuple[str, ...], limit: int) -> None:
+    """Show the newest runs of a deployment; the steps of those that are going on too.
+
+    :param deployed: the deployment.
+    :param states: Airflow states to choose; default: all.
+    :param limit: how many.
+    """
+    console = _console()
+    table = Table(box=None)
+    for column in ("Run", "Status", "Started", "Steps", "Airflow run"):
+        table.add_column(column, overflow="fold")
+    any_run = False
+    for run in list_of_runs(deployed, states, limit):
+        any_run = True
+        started = run.start.strftime("%Y-%m-%d %H:%M:%S") if run.start else ""
+        table.add_row(Text(run.run_id), run.status, started, _steps(deployed, run), Text(run.dag_run_id))
+    console.print(table if any_run else f"{deployed.name} has no such runs.", highlight=False)
+
+
+def _steps(deployed: DeployedDag, run: DagRun) -> RenderableType:
+    total = len(deployed.record.steps)
+    if run.state == "success":
+        return ProgressBar(total=total, completed=total, width=16)
+    counts = runs.count_states(deployed.client, run, deployed.record.steps)
+    done = sum(bool(states) and set(states) <= {"success", "skipped"} for states in counts.values())
+    return ProgressBar(total=total, completed=done, width=16)
+
+
+def logs(deployed: DeployedDag, run: DagRun, step: str | None, *, failed_only: bool) -> None:
+    """Print the logs of a run's tasks.
+
+    :param deployed: the deployment.
+    :param run: the run.
+    :param step: only of this step.
+    :param failed_only: only of tasks that failed.
+    :raises InvalidOptionError: if there is no such step.
+    """
+    if step is not None and step not in deployed.record.steps:
+        raise InvalidOptionError(
+            f"has no step {step!r}.",
+            flow=deployed.record.flow,
+            hint=f"Steps are: {', '.join(deployed.record.steps)}.",
+        )
+    console = Console(soft_wrap=True)
+    order = {name: number for number, name in enumerate(deployed.record.steps)}
+    found = runs.task_instances(deployed.client, run.dag_id, run.dag_run_id)
+    for one in sorted(found, key=lambda one: (order.get(one.task_id, len(order)), one.map_index)):
+        if (step is not None and one.task_id != step) or not one.try_number or one.state == "skipped":
+            continue
+        if failed_only and one.state != "failed":
+            continue
+        index = f"[{one.map_index}]" if one.map_index >= 0 else ""
+        console.print(Text(f"== {one.task_id}{index}, try {one.try_number}: {one.state}", style="bold"))
+        text = runs.task_log(
+            deployed.client,
+            run.dag_id,
+            run.dag_run_id,
+            one.task_id,
+            try_number=one.try_number,
+            map_index=one.map_index,
+        )
+        console.print(text, markup=False, highlight=False)
+
+
+def deployments(client: AirflowClient, flow: str | None) -> None:
+    """Show what is deployed.
+
+    :param client: the Airflow.
+    :param flow: only deployments of this flow.
+    """
+    table = Table(box=None)
+    for column in ("Deployment", "Flow", "Owner", "Branch", "State"):
+        table.add_column(column, overflow="fold")
+    for dag in dags.list_dags(client):
+        if dag.record is not None and not dag.is_stale and flow in (None, dag.record.flow):
+            state = "paused" if dag.is_paused else "active"
+            branch = f"{dag.record.project}.{dag.record.branch}" if dag.record.project else ""
+            table.add_row(*(Text(cell) for cell in (dag.dag_id, dag.record.flow, dag.record.owner, branch, state)))
+    _console().print(table)
+
+
+def _duration(run: DagRun) -> str:
+    return f" after {(run.end - run.start).total_seconds():.0f} s" if run.start and run.end else ""

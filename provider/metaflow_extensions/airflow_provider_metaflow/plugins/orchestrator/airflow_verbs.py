@@ -1,0 +1,278 @@
+"""The verbs of ``python flow.py airflow`` that talk to a deployed flow through Airflow's REST API."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from metaflow import parameters
+from metaflow._vendor import click
+from metaflow.plugins.aws.step_functions.production_token import load_token
+from metaflow.util import get_username
+
+from airflow_provider_metaflow.flow import dag_file
+from airflow_provider_metaflow.flow.configuration import metaflow_value
+from airflow_provider_metaflow.rest import deployment, show
+from airflow_provider_metaflow.rest.client import AirflowClient
+from airflow_provider_metaflow.rest.deployment import Caller, DeployedDag
+from airflow_provider_metaflow.rest.endpoint import configured_endpoint
+from airflow_provider_metaflow.rest.notify import forget_secrets
+
+from .airflow_cli import (
+    AirflowError,
+    GivenOptions,
+    OptionalParameters,
+    airflow,
+    given_parameters,
+    plain_errors,
+    target_of,
+    write_attributes,
+)
+
+_AUTHORIZE = click.option(
+    "--authorize", default=None, help="Authorize using the production token of the deployment, if it is not yours."
+)
+_RUN_ID = click.argument("run-id", required=True, type=str)
+
+
+def _client() -> AirflowClient:
+    return AirflowClient(configured_endpoint(metaflow_value))
+
+
+def _caller(obj: Any, authorize: str | None = None) -> Caller:
+    return Caller(user=get_username(), token=authorize or load_token(obj.airflow_name.token_prefix))
+
+
+def _deployed(obj: Any, client: AirflowClient) -> DeployedDag:
+    return deployment.open_deployment(client, obj.airflow_name.name, obj.flow.name)
+
+
+def _options(*options: Any) -> Any:
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_TRIGGER_OPTIONS = _options(
+    click.option("--run-id-file", default=None, type=str, help="Write the id of this run to the file specified."),
+    click.option("--note", default=None, type=str, help="Note that Airflow shows beside the run."),
+    click.option("--unpause", is_flag=True, help="Unpause the DAG if it is paused."),
+    click.option("--wait", "wait_seconds", default=300, show_default=True, type=int,
+                 help="How many seconds to wait for Airflow to parse a DAG that was just deployed."),
+    click.option("--deployer-attribute-file", default=None, hidden=True,
+                 help="Write metadata and pathspec of this run to this file. Used by Metaflow's Deployer API."),
+)  # fmt: skip
+
+
+@parameters.add_custom_parameters(deploy_mode=False)
+@airflow.command(cls=GivenOptions, help="Start a run of the deployed flow.")
+@click.option(
+    "--logical-date", default=None, type=str, help="Logical date of the run, in ISO form, e.g. 2026-01-31T00:00:00Z."
+)
+@_TRIGGER_OPTIONS
+@click.pass_obj
+@plain_errors
+def trigger(obj: Any, logical_date: str | None, **options: Any) -> None:
+    _start(obj, options, given_parameters(obj, options), logical_date=logical_date)
+
+
+def _start(obj: Any, options: dict[str, Any], conf: dict[str, Any], *, logical_date: str | None = None) -> None:
+    with _client() as client:
+        deployed = deployment.wait_for_deployment(
+            client,
+            obj.airflow_name.name,
+            obj.flow.name,
+            digest=dag_file.published_digest(_published(obj, client)),
+            timeout=options["wait_seconds"],
+            tell=obj.echo,
+        )
+        deployed.ready(unpause=options["unpause"])
+        planned = deployed.plan_run()
+        if options["run_id_file"]:
+            with open(options["run_id_file"], "w", encoding="utf-8") as file:
+                file.write(planned.run_id)
+        deployed.start(planned, conf, logical_date=logical_date, note=options["note"])
+        write_attributes(
+            options["deployer_attribute_file"],
+            name=obj.airflow_name.name,
+            metadata=obj.metadata.metadata_str(),
+            pathspec=f"{obj.flow.name}/{planned.run_id}",
+        )
+        obj.echo("DAG *%s* triggered on Airflow (run-id *%s*)." % (obj.airflow_name.name, planned.run_id), bold=True)
+        obj.echo("See the run at %s" % deployed.url(planned), fg="cyan")
+
+
+def _published(obj: Any, client: AirflowClient) -> Any:
+    """Return the DAG file that `create` wrote last, as far as this machine knows."""
+    from airflow_provider_metaflow.exceptions import MetaflowProviderError
+
+    here = client.endpoint.url.split("://")[-1].startswith(("127.0.0.1", "localhost", "[::1]"))
+    if not metaflow_value("AIRFLOW_DAGS_FOLDER") and not here:
+        # AIRFLOW_HOME, which is looked at next, is that of another Airflow.
+        return None
+    try:
+        return target_of(obj, None)
+    except MetaflowProviderError:
+        return None
+
+
+@airflow.command(help="Show how far a run is, step by step.")
+@_RUN_ID
+@click.option("--watch", is_flag=True, help="Keep showing until the run has ended.")
+@click.pass_obj
+@plain_errors
+def status(obj: Any, run_id: str, watch: bool) -> None:
+    with _client() as client:
+        deployed = _deployed(obj, client)
+        show.status(deployed, deployed.find(run_id), watch=watch)
+
+
+@airflow.command("list-runs", help="List the runs of the deployed flow, the newest first.")
+@click.option("--pending", is_flag=True, help="List runs that wait to start.")
+@click.option("--running", is_flag=True, help="List runs that are going on.")
+@click.option("--succeeded", is_flag=True, help="List runs that succeeded.")
+@click.option("--failed", is_flag=True, help="List runs that failed.")
+@click.option("--limit", default=20, show_default=True, type=int, help="How many runs to list.")
+@click.pass_obj
+@plain_errors
+def list_runs(obj: Any, pending: bool, running: bool, succeeded: bool, failed: bool, limit: int) -> None:
+    chosen = {"queued": pending, "running": running, "success": succeeded, "failed": failed}
+    with _client() as client:
+        deployed = _deployed(obj, client)
+        show.show_runs(deployed, tuple(state for state, wanted in chosen.items() if wanted), limit)
+
+
+@airflow.command(help="Print the Airflow logs of a run's tasks.")
+@_RUN_ID
+@click.option("--step", "step_name", default=None, type=str, help="Only of this step.")
+@click.option("--failed", is_flag=True, help="Only of tasks that failed.")
+@click.pass_obj
+@plain_errors
+def logs(obj: Any, run_id: str, step_name: str | None, failed: bool) -> None:
+    with _client() as client:
+        deployed = _deployed(obj, client)
+        show.logs(deployed, deployed.find(run_id), step_name, failed_only=failed)
+
+
+@airflow.command(help="End a run: its running tasks are killed and the run counts as failed.")
+@_RUN_ID
+@_AUTHORIZE
+@click.pass_obj
+@plain_errors
+def terminate(obj: Any, run_id: str, authorize: str | None) -> None:
+    with _client() as client:
+        deployed = _deployed(obj, client)
+        deployed.authorize(_caller(obj, authorize))
+        run = deployed.find(run_id)
+        deployed.terminate(run)
+        obj.echo("The run *%s* was terminated." % run.run_id, bold=True)
+
+
+@airflow.command(help="Pause the DAG of a run: running tasks end, no further task starts. Holds all its runs.")
+@_RUN_ID
+@_AUTHORIZE
+@click.pass_obj
+@plain_errors
+def suspend(obj: Any, run_id: str, authorize: str | None) -> None:
+    _hold(obj, run_id, authorize, paused=True)
+
+
+@airflow.command(help="Unpause the DAG of a run, so that its runs go on.")
+@_RUN_ID
+@_AUTHORIZE
+@click.pass_obj
+@plain_errors
+def unsuspend(obj: Any, run_id: str, authorize: str | None) -> None:
+    _hold(obj, run_id, authorize, paused=False)
+
+
+def _hold(obj: Any, run_id: str, authorize: str | None, *, paused: bool) -> None:
+    with _client() as client:
+        deployed = _deployed(obj, client)
+        deployed.authorize(_caller(obj, authorize))
+        run = deployed.find(run_id)
+        others = deployed.hold(run, paused=paused)
+        done = "suspended" if paused else "unsuspended"
+        obj.echo("The run *%s* was %s." % (run.run_id, done), bold=True)
+        if others:
+            # Airflow can hold a DAG, not one of its runs.
+            obj.echo("With it %d other active runs of the DAG were %s." % (others, done), err=True)
+
+
+@parameters.add_custom_parameters(deploy_mode=False)
+@airflow.command(
+    cls=OptionalParameters,
+    help="Run the failed tasks of RUN_ID again, in place; or, with --origin-run-id, start a new run that takes over "
+    "the finished tasks of another one and runs the rest with the code that is deployed now.",
+)
+@click.argument("run-id", required=False, type=str)
+@click.option("--origin-run-id", default=None, type=str, help="Run whose finished tasks a new run takes over.")
+@click.option(
+    "--step-to-rerun", default=None, type=str, help="With --origin-run-id: run this step and all after it again."
+)
+@_AUTHORIZE
+@_TRIGGER_OPTIONS
+@click.pass_obj
+@plain_errors
+def resume(
+    obj: Any,
+    run_id: str | None,
+    origin_run_id: str | None,
+    step_to_rerun: str | None,
+    authorize: str | None,
+    **options: Any,
+) -> None:
+    if (run_id is None) == (origin_run_id is None):
+        raise AirflowError("Give either RUN_ID, to go on with it in place, or --origin-run-id, to start a new run.")
+    if run_id is not None and step_to_rerun:
+        raise AirflowError("--step-to-rerun needs --origin-run-id; in place, clear the step's tasks in Airflow.")
+    with _client() as client:
+        deployed = _deployed(obj, client)
+        deployed.authorize(_caller(obj, authorize))
+        if run_id is None:
+            conf = deployed.resume_conf(str(origin_run_id), step_to_rerun, given_parameters(obj, options))
+        else:
+            run = deployed.find(run_id)
+            count = deployed.resume_in_place(run)
+            obj.echo("*%d* tasks of the run *%s* run again." % (count, run.run_id), bold=True)
+            return
+    _start(obj, options, conf)
+
+
+@airflow.command(help="Delete the deployment: the files that `create` wrote. Runs and results stay.")
+@click.argument("file", required=False)
+@_AUTHORIZE
+@click.pass_obj
+@plain_errors
+def delete(obj: Any, file: str | None, authorize: str | None) -> None:
+    target = target_of(obj, file)
+    endpoint_given = True
+    caller = _caller(obj, authorize)
+    manifest = dag_file.read_deployment(target, obj.airflow_name.name, obj.flow.name)
+    deployment.check_owner(deployment.record_of(manifest), obj.airflow_name.name, caller)
+    try:
+        endpoint = configured_endpoint(metaflow_value)
+    except ValueError:
+        endpoint_given = False
+    if endpoint_given:
+        with AirflowClient(endpoint) as client:
+            deployment.check_idle(client, obj.airflow_name.name, obj.flow.name)
+            for line in forget_secrets(client, obj.airflow_name.name, manifest.deployment.notifications):
+                obj.echo(line)
+    else:
+        print("Warning: METAFLOW_AIRFLOW_URL is not set, so running runs were not looked for.", file=sys.stderr)
+    for line in dag_file.remove(target):
+        obj.echo(line)
+    obj.echo("The deployment *%s* was deleted." % obj.airflow_name.name, bold=True)
+
+
+@airflow.command("list-deployments", help="List the deployments of this flow on Airflow.")
+@click.option("--all", "all_flows", is_flag=True, help="List the deployments of all flows.")
+@click.pass_obj
+@plain_errors
+def list_deployments(obj: Any, all_flows: bool) -> None:
+    with _client() as client:
+        show.deployments(client, None if all_flows else obj.flow.name)

@@ -1,0 +1,76 @@
+"""`airflow create` and `delete` in the prefix of a DAG bundle in an object store, on a real S3 API."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A bucket named `bundle` on a server of its own."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="bundle")
+    yield client
+    server.stop()
+
+
+def flow(path: Path, *arguments: str, ok: bool = True, **environment: str) -> str:
+    result = subprocess.run(
+        [sys.executable, path.name, "--no-pylint", "airflow", *arguments],
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert (result.returncode == 0) is ok, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stdout + result.stderr
+
+
+def keys(client: Any) -> list[str]:
+    return sorted(one["Key"] for one in client.list_objects_v2(Bucket="bundle").get("Contents", ()))
+
+
+def test_a_deployment_goes_to_a_bucket_and_away_again(s3: Any, flows: Path, tmp_path: Path) -> None:
+    here = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path), "METAFLOW_AIRFLOW_DAGS_FOLDER": "s3://bundle/dags"}
+    told = flow(flows / "linear.py", "create", "--worker-pool", "ml", **here)
+    assert "was written to s3://bundle/dags/LinearFlow.py" in told
+    expected = ["dags/LinearFlow.metaflow.json", "dags/LinearFlow.pools.json", "dags/LinearFlow.py"]
+    assert keys(s3) == expected
+    text = s3.get_object(Bucket="bundle", Key="dags/LinearFlow.py")["Body"].read().decode()
+    assert "MetaflowDag('LinearFlow.metaflow.json')" in text
+    s3.put_object(Bucket="bundle", Key="dags/other.py", Body=b"")
+    # Of somebody else: neither deployed anew nor deleted.
+    stranger = {**here, "METAFLOW_USER": "stranger", "METAFLOW_HOME": str(tmp_path / "home")}
+    assert "production token is needed" in flow(flows / "linear.py", "create", ok=False, **stranger)
+    assert "production token is needed" in flow(flows / "linear.py", "delete", ok=False, **stranger)
+    assert keys(s3) == [*expected, "dags/other.py"]
+    told = flow(flows / "linear.py", "delete", **here)
+    assert "METAFLOW_AIRFLOW_URL is not set, so running runs were not looked for" in told
+    assert keys(s3) == ["dags/other.py"]
+    assert "there is no deployment at s3://bundle/dags/LinearFlow.py" in flow(
+        flows / "linear.py", "delete", ok=False, **here
+    )
+
+
+def test_a_bucket_that_is_not_there_is_told_and_leaves_nothing(s3: Any, flows: Path, tmp_path: Path) -> None:
+    here = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path)}
+    told = flow(flows / "linear.py", "create", "s3://nowhere/dags/", ok=False, **here)
+    assert "s3://nowhere/dags cannot be written" in " ".join(told.split())
+    assert "ftp://" in flow(flows / "linear.py", "create", "ftp://x/dags/", ok=False, **here)
