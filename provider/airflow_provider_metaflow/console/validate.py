@@ -11,7 +11,7 @@ from rich.table import Table
 from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.flow.configuration import metaflow_value
 from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
-from airflow_provider_metaflow.graph.validate import validate_graph
+from airflow_provider_metaflow.graph.validate import validate_graph, validate_local_compute
 from airflow_provider_metaflow.rest.client import AirflowClient, NotFoundError, path_of
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 
@@ -31,6 +31,7 @@ def validate_folder(folder: Path) -> list[Finding]:
         try:
             manifest = read_manifest(path)
             validate_graph(manifest.graph)
+            validate_local_compute(manifest.graph, _environment(manifest))
         except MetaflowProviderError as error:
             findings.append(Finding(subject=name, state="error", text=error.message, mend=error.hint or ""))
             continue
@@ -48,6 +49,12 @@ def report(findings: Sequence[Finding], folder: Path) -> Table:
     :param folder: what was checked.
     """
     return table_of(findings, f"Metaflow flows below {folder}")
+
+
+def _environment(manifest: Manifest) -> str:
+    """Return Metaflow's ``--environment`` that the flow was deployed with."""
+    given = [one.partition("=")[2] for one in manifest.command.top_level if one.startswith("--environment=")]
+    return given[0] if given else "local"
 
 
 def _manifest_findings(name: str, path: Path, manifest: Manifest) -> Iterator[Finding]:

@@ -1,0 +1,32 @@
+"""Where the links of a task instance lead."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_metaflow.links.metaflow import MetaflowCardsLink, MetaflowRunLink
+
+KEY = SimpleNamespace(dag_id="d", run_id="r/1 2")
+
+
+def operator(pathspec: str | None = "F/r/s/t", id_prefix: str = "") -> SimpleNamespace:
+    return SimpleNamespace(metaflow_pathspec=pathspec, id_prefix=id_prefix, step="s")
+
+
+def test_the_metaflow_ui_is_linked_where_one_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("METAFLOW_UI_URL", raising=False)
+    assert MetaflowRunLink().get_link(operator(), ti_key=KEY) == ""
+    monkeypatch.setenv("METAFLOW_UI_URL", "https://ui.example/")
+    assert MetaflowRunLink().get_link(operator(), ti_key=KEY) == "https://ui.example/F/r/s/t"
+    monkeypatch.setenv("AIRFLOW__METAFLOW__UI_URL", "https://other.example")
+    assert MetaflowRunLink().get_link(operator(), ti_key=KEY) == "https://other.example/F/r/s/t"
+    assert MetaflowRunLink().get_link(operator(None), ti_key=KEY) == ""
+
+
+def test_the_cards_of_a_task_are_linked_with_every_part_quoted() -> None:
+    assert MetaflowCardsLink().get_link(operator(), ti_key=KEY) == "/metaflow/dags/d/runs/r%2F1%202?task=s"
+    # A task that has not run, and a flow within a larger DAG, have no page.
+    assert MetaflowCardsLink().get_link(operator(None), ti_key=KEY) == ""
+    assert MetaflowCardsLink().get_link(operator(id_prefix="group."), ti_key=KEY) == ""
