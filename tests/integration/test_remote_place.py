@@ -1,8 +1,9 @@
-"""`airflow create` and `delete` in the prefix of a DAG bundle in an object store, on a real S3 API."""
+"""`airflow create` and `delete` in the prefix of a DAG bundle: S3 by moto, Google's storage by an emulator."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,22 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     client = boto3.client("s3")
     client.create_bucket(Bucket="bundle")
     yield client
+    server.stop()
+
+
+@pytest.fixture
+def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A bucket named `bundle` on an emulator of Google's storage."""
+    from gcp_storage_emulator.server import create_server
+    from google.cloud import storage
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="bundle")
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    yield storage.Client.create_anonymous_client().bucket("bundle")
     server.stop()
 
 
@@ -67,6 +84,18 @@ def test_a_deployment_goes_to_a_bucket_and_away_again(s3: Any, flows: Path, tmp_
     assert "there is no deployment at s3://bundle/dags/LinearFlow.py" in flow(
         flows / "linear.py", "delete", ok=False, **here
     )
+
+
+def test_a_deployment_goes_to_googles_storage_and_away_again(gcs: Any, flows: Path, tmp_path: Path) -> None:
+    here = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path), "METAFLOW_AIRFLOW_DAGS_FOLDER": "gs://bundle/dags"}
+    told = flow(flows / "linear.py", "create", **here)
+    assert "was written to gs://bundle/dags/LinearFlow.py" in told
+    names = sorted(blob.name for blob in gcs.list_blobs())
+    assert names == ["dags/LinearFlow.metaflow.json", "dags/LinearFlow.py"]
+    told = flow(flows / "linear.py", "delete", **here)
+    # What is told is what was there.
+    assert told.count("Removed gs://bundle/dags/LinearFlow") == 2
+    assert not list(gcs.list_blobs())
 
 
 def test_a_bucket_that_is_not_there_is_told_and_leaves_nothing(s3: Any, flows: Path, tmp_path: Path) -> None:

@@ -164,11 +164,9 @@ def remove(target: Path) -> Iterator[str]:
     """
     # The DAG file first: without its manifest it would be an import error.
     for path in (target, target.with_suffix(SUFFIX), target.with_suffix(".pools.json")):
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            continue
-        yield f"Removed {path}"
+        if path.exists():
+            path.unlink(missing_ok=True)
+            yield f"Removed {path}"
 
 
 def _dag_text(target: Path, manifest: Manifest) -> str:
