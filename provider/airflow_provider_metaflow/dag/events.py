@@ -21,10 +21,6 @@ SCHEME = "x-metaflow-event://"
 """Airflow takes a URI with ``x-`` as it is. For any other scheme it loads the asset handlers of all providers, which
 took 0.3 s of each parse where the amazon provider is installed (measured on 3.3.2)."""
 
-STEP_EVENTS = "x-metaflow-step-events"
-"""Asset alias by which the events of steps are published. As assets of their own they doubled the size of a DAG in
-Airflow's database; the end of a run, which others wait for, is an asset."""
-
 
 class ReceivedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event that a run was started by.

@@ -37,7 +37,6 @@ class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
     :param retry_delay_seconds: pause between tries.
     :param doc: docstring of the step.
     :param events: names of the events that its success is told by.
-    :param announced: whether these stand in the DAG as assets, since others wait for the end of a run.
     """
 
     step: str
@@ -48,7 +47,6 @@ class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
     retry_delay_seconds: float | None
     doc: str
     events: tuple[str, ...] = ()
-    announced: bool = False
 
 
 class ExitPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +143,7 @@ def plan_dag(graph: FlowGraph, *, emit_events: bool = True) -> DagPlan:
             )
         events = emitted_events(graph, step) if emit_events else ()
         task = _plan_task(by_name, step, group_id, switches=switches)
-        tasks.append(msgspec.structs.replace(task, events=events, announced=step.name == graph.end))
+        tasks.append(msgspec.structs.replace(task, events=events))
     return DagPlan(
         tasks=tuple(tasks), segments=tuple(segments.values()), splits=nested, exits=tuple(_plan_exits(graph))
     )

@@ -13,10 +13,7 @@ from airflow_provider_metaflow import settings
 from airflow_provider_metaflow._compat import AirflowSkipException
 from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.dag.events import (
-    STEP_EVENTS,
     ReceivedEvent,
-    asset_name,
-    emitted_events,
     event_of,
     make_payload,
     mapped_values,
@@ -116,18 +113,12 @@ class StepExecution:
 
     def _emit_events(self, outcomes: Sequence[TaskOutcome]) -> None:
         """Fill in the payloads of the events that Airflow publishes when the task instance has succeeded."""
-        from airflow.sdk import Asset
-
         payload = step_payload(self._graph, self._step.name, self._run_id, [one.task_id for one in outcomes])
         published = self._context["outlet_events"]
         for outlet in self._operator.outlets:
-            name = str(getattr(outlet, "name", ""))
-            event = event_of(name)
+            event = event_of(str(getattr(outlet, "name", "")))
             if event is not None:
                 published[outlet].extra = make_payload(event, payload)
-            elif name == STEP_EVENTS:
-                for step_event in emitted_events(self._graph, self._step):
-                    published[outlet].add(Asset(asset_name(step_event)), extra=make_payload(step_event, payload))
 
     def _inputs(self, items: Sequence[IndexPath]) -> dict[IndexPath, tuple[str, ...]]:
         if self._step.name == self._graph.start:
