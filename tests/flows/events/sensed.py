@@ -8,7 +8,8 @@ from metaflow import FlowSpec, airflow_external_task_sensor, airflow_s3_key_sens
     external_task_ids=["ready"],
     execution_delta=timedelta(hours=1),
     name="wait_task",
-    poke_interval=1,
+    # Airflow fails a task that it queues again before it has heard of the last reschedule (3.3.2), at 1 s now and then.
+    poke_interval=8,
     timeout=120,
     exponential_backoff=False,
     check_existence=False,
