@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaflow import parameters
 from metaflow._vendor import click
@@ -12,11 +12,6 @@ from metaflow.util import get_username
 
 from airflow_provider_metaflow.flow import dag_file
 from airflow_provider_metaflow.flow.configuration import metaflow_value
-from airflow_provider_metaflow.rest import deployment, show
-from airflow_provider_metaflow.rest.client import AirflowClient
-from airflow_provider_metaflow.rest.deployment import Caller, DeployedDag
-from airflow_provider_metaflow.rest.endpoint import configured_endpoint
-from airflow_provider_metaflow.rest.notify import forget_secrets
 
 from .airflow_cli import (
     AirflowError,
@@ -29,6 +24,11 @@ from .airflow_cli import (
     write_attributes,
 )
 
+if TYPE_CHECKING:
+    # `create` loads this module, too, and must not wait 0.1 s for an HTTP client that it does not use.
+    from airflow_provider_metaflow.rest.client import AirflowClient
+    from airflow_provider_metaflow.rest.deployment import Caller, DeployedDag
+
 _AUTHORIZE = click.option(
     "--authorize", default=None, help="Authorize using the production token of the deployment, if it is not yours."
 )
@@ -36,14 +36,21 @@ _RUN_ID = click.argument("run-id", required=True, type=str)
 
 
 def _client() -> AirflowClient:
+    from airflow_provider_metaflow.rest.client import AirflowClient
+    from airflow_provider_metaflow.rest.endpoint import configured_endpoint
+
     return AirflowClient(configured_endpoint(metaflow_value))
 
 
 def _caller(obj: Any, authorize: str | None = None) -> Caller:
+    from airflow_provider_metaflow.rest.deployment import Caller
+
     return Caller(user=get_username(), token=authorize or load_token(obj.airflow_name.token_prefix))
 
 
 def _deployed(obj: Any, client: AirflowClient) -> DeployedDag:
+    from airflow_provider_metaflow.rest import deployment
+
     return deployment.open_deployment(client, obj.airflow_name.name, obj.flow.name)
 
 
@@ -80,6 +87,8 @@ def trigger(obj: Any, logical_date: str | None, **options: Any) -> None:
 
 
 def _start(obj: Any, options: dict[str, Any], conf: dict[str, Any], *, logical_date: str | None = None) -> None:
+    from airflow_provider_metaflow.rest import deployment
+
     with _client() as client:
         deployed = deployment.wait_for_deployment(
             client,
@@ -125,6 +134,8 @@ def _published(obj: Any, client: AirflowClient) -> Any:
 @click.pass_obj
 @plain_errors
 def status(obj: Any, run_id: str, watch: bool) -> None:
+    from airflow_provider_metaflow.rest import show
+
     with _client() as client:
         deployed = _deployed(obj, client)
         show.status(deployed, deployed.find(run_id), watch=watch)
@@ -139,6 +150,8 @@ def status(obj: Any, run_id: str, watch: bool) -> None:
 @click.pass_obj
 @plain_errors
 def list_runs(obj: Any, pending: bool, running: bool, succeeded: bool, failed: bool, limit: int) -> None:
+    from airflow_provider_metaflow.rest import show
+
     chosen = {"queued": pending, "running": running, "success": succeeded, "failed": failed}
     with _client() as client:
         deployed = _deployed(obj, client)
@@ -152,6 +165,8 @@ def list_runs(obj: Any, pending: bool, running: bool, succeeded: bool, failed: b
 @click.pass_obj
 @plain_errors
 def logs(obj: Any, run_id: str, step_name: str | None, failed: bool) -> None:
+    from airflow_provider_metaflow.rest import show
+
     with _client() as client:
         deployed = _deployed(obj, client)
         show.logs(deployed, deployed.find(run_id), step_name, failed_only=failed)
@@ -248,6 +263,11 @@ def resume(
 @click.pass_obj
 @plain_errors
 def delete(obj: Any, file: str | None, authorize: str | None) -> None:
+    from airflow_provider_metaflow.rest import deployment
+    from airflow_provider_metaflow.rest.client import AirflowClient
+    from airflow_provider_metaflow.rest.endpoint import configured_endpoint
+    from airflow_provider_metaflow.rest.notify import forget_secrets
+
     target = target_of(obj, file)
     endpoint_given = True
     caller = _caller(obj, authorize)
@@ -274,5 +294,7 @@ def delete(obj: Any, file: str | None, authorize: str | None) -> None:
 @click.pass_obj
 @plain_errors
 def list_deployments(obj: Any, all_flows: bool) -> None:
+    from airflow_provider_metaflow.rest import show
+
     with _client() as client:
         show.deployments(client, None if all_flows else obj.flow.name)
