@@ -6,9 +6,13 @@ generated is remembered.
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
@@ -36,6 +40,23 @@ def resolve_token(obj: Any, name: Name, options: TokenOptions) -> str:
     :param options: what the user asked for.
     :raises InvalidOptionError: if somebody else deployed the name and the token does not match.
     """
+    with _alone(name):
+        return _resolve(obj, name, options)
+
+
+@contextmanager
+def _alone(name: Name) -> Iterator[None]:
+    """One deployment of a name at a time on this machine: Metaflow writes its token files in place."""
+    from metaflow.plugins.aws.step_functions.production_token import _path as token_file
+
+    file = Path(token_file(f".{name.token_prefix}.lock"))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _resolve(obj: Any, name: Name, options: TokenOptions) -> str:
     from metaflow.plugins.aws.step_functions.production_token import load_token, store_token
     from metaflow.util import get_username
 
