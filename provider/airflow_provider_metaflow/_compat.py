@@ -12,10 +12,10 @@ AIRFLOW_V_3_3_PLUS = _RELEASE >= (3, 3)
 
 if TYPE_CHECKING or AIRFLOW_V_3_2_PLUS:
     from airflow.sdk import conf
-    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 else:
     from airflow.configuration import conf
-    from airflow.exceptions import AirflowFailException, AirflowSkipException
+    from airflow.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 
 def __getattr__(name: str) -> Any:
@@ -44,4 +44,11 @@ def serialize_dag(dag: Any) -> Any:
     return getattr(serialized_objects, "DagSerialization" if AIRFLOW_V_3_2_PLUS else "SerializedDAG").to_dict(dag)
 
 
-__all__ = ["AIRFLOW_V_3_2_PLUS", "AIRFLOW_V_3_3_PLUS", "AirflowFailException", "AirflowSkipException", "conf"]
+__all__ = [
+    "AIRFLOW_V_3_2_PLUS",
+    "AIRFLOW_V_3_3_PLUS",
+    "AirflowFailException",
+    "AirflowSkipException",
+    "TaskDeferred",
+    "conf",
+]

@@ -94,9 +94,7 @@ with DAG("failing_caller", schedule=None):
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_a_killed_task_ends_the_run_that_it_waits_for(
-    blocks: SharedAirflow, tmp_path: Path, deferrable: bool
-) -> None:
+def test_a_killed_task_ends_the_run_that_it_waits_for(blocks: SharedAirflow, tmp_path: Path, deferrable: bool) -> None:
     (tmp_path / "hang").touch()
     blocks.write_dag("failing_caller", FAILING.format(folder=str(tmp_path), deferrable=deferrable))
     time.sleep(5)

@@ -219,9 +219,7 @@ def test_an_expired_token_is_renewed_once_and_a_foreign_error_is_told(airflow: S
             client.request("GET", "/dags/no-such-dag")
 
 
-def test_a_status_call_takes_a_bounded_number_of_requests(
-    airflow: SharedAirflow, cli: Cli, tmp_path: Path
-) -> None:
+def test_a_status_call_takes_a_bounded_number_of_requests(airflow: SharedAirflow, cli: Cli, tmp_path: Path) -> None:
     cli("foreach.py", "create", "--no-is-paused-upon-creation", name="managed.counted")
     dags.wait_for_dag(airflow.server.client, "managed.counted")
     run = airflow.start("managed.counted", "ForeachFlow")

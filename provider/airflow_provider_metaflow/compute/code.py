@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,15 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def unpacked(package: CodePackage, cache: Path, datastore_root: str) -> Path:
+def unpacked(
+    package: CodePackage, cache: Path, datastore_root: str, environment: Mapping[str, str] | None = None
+) -> Path:
     """Return the folder with the package's content, unpacking it when this worker has not yet.
 
     :param package: the code package.
     :param cache: folder for all packages of this worker.
     :param datastore_root: root of the flow's datastore.
+    :param environment: variables of the process that fetches the package; default: those of this process.
     :raises StepNotRunnableError: if the package cannot be fetched or unpacked.
     """
     key = hashlib.sha256(f"{package.sha}\0{package.flow_dir}\0{datastore_root}".encode()).hexdigest()[:32]
@@ -46,15 +49,15 @@ def unpacked(package: CodePackage, cache: Path, datastore_root: str) -> Path:
     if not (target / ".complete").exists():
         with locked(cache / "code" / f"{key}.lock"):
             if not (target / ".complete").exists():
-                _unpack(package, target, datastore_root)
+                _unpack(package, target, datastore_root, environment)
     return target
 
 
-def _unpack(package: CodePackage, target: Path, datastore_root: str) -> None:
+def _unpack(package: CodePackage, target: Path, datastore_root: str, environment: Mapping[str, str] | None) -> None:
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         archive = staging.with_suffix(".tgz")
-        _fetch(package, archive)
+        _fetch(package, archive, environment)
         with tarfile.open(archive) as content:
             # Debian 12's Python 3.11.2 has no filters yet; the package is one that we made.
             options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
@@ -76,7 +79,7 @@ def _unpack(package: CodePackage, target: Path, datastore_root: str) -> None:
         ) from error
 
 
-def _fetch(package: CodePackage, archive: Path) -> None:
+def _fetch(package: CodePackage, archive: Path, environment: Mapping[str, str] | None) -> None:
     if package.datastore == "local":
         shutil.copyfile(package.url, archive)
         return
@@ -96,6 +99,7 @@ def _fetch(package: CodePackage, archive: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        env=None if environment is None else dict(environment),
     )
     if result.returncode != 0 or not archive.exists():
         raise OSError(f"fetching it failed: {result.stderr.strip()[-500:]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -118,6 +119,16 @@ class LocalCompute:
         found: list[dict[str, Any] | None] = self._session(environment).call(request, self.on_line)["outcomes"]
         return found
 
+    def save(self, data: bytes) -> str:
+        """Put bytes into the flow's datastore, by their content; return their URL.
+
+        :param data: the bytes.
+        """
+        environment = self._shared_environment()
+        request = {**self._base("save", "", environment), "data": base64.b64encode(data).decode()}
+        url: str = self._session(environment).call(request, self.on_line)["url"]
+        return url
+
     def run_module(self, module: str, *arguments: str) -> None:
         """Run a module of the packaged Metaflow that is no task, e.g. an exit hook, and pass its output on.
 
@@ -204,11 +215,16 @@ class LocalCompute:
 
     def _unpacked(self) -> Path:
         if self._root is None:
-            self._root = unpacked(self.code, self.cache, self.manifest.command.datastore_root)
+            root = self.manifest.command.datastore_root
+            self._root = unpacked(self.code, self.cache, root, self._worker())
         return self._root
 
     def _shared_environment(self) -> dict[str, str]:
-        return step_environment({**os.environ, **self.manifest.command.environment}, self._unpacked())
+        return step_environment({**self._worker(), **self.manifest.command.environment}, self._unpacked())
+
+    def _worker(self) -> dict[str, str]:
+        """Return the worker's environment; of the deployment's configuration, what the worker has none of its own for."""
+        return {**self.manifest.command.remote_environment, **os.environ}
 
     def _environment(self, call: StepCall) -> dict[str, str]:
         """Return the environment of a task: the worker's, the user's, ours, each over the one before."""
@@ -221,7 +237,7 @@ class LocalCompute:
             path = f"{Path(self.python).parent}{os.pathsep}{path}"
         return step_environment(
             {
-                **os.environ,
+                **self._worker(),
                 "PATH": path,
                 **self.variables,
                 **dict(call.step.environment),

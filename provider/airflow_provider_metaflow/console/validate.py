@@ -11,7 +11,8 @@ from rich.table import Table
 from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.flow.configuration import metaflow_value
 from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
-from airflow_provider_metaflow.graph.validate import validate_graph, validate_local_compute
+from airflow_provider_metaflow.graph.compute import validate_compute
+from airflow_provider_metaflow.graph.validate import validate_graph
 from airflow_provider_metaflow.rest.client import AirflowClient, NotFoundError, path_of
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 
@@ -31,7 +32,7 @@ def validate_folder(folder: Path) -> list[Finding]:
         try:
             manifest = read_manifest(path)
             validate_graph(manifest.graph)
-            validate_local_compute(manifest.graph, _environment(manifest))
+            validate_compute(manifest.graph, _environment(manifest))
         except MetaflowProviderError as error:
             findings.append(Finding(subject=name, state="error", text=error.message, mend=error.hint or ""))
             continue

@@ -29,6 +29,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
     :param group: task group to make them in; None is the DAG's root.
     :param id_prefix: what the task ids start with.
     :param shared: operator arguments of all tasks.
+    :param compute: operator arguments of all steps that say where and how they run.
     :param start: operator arguments of the start step.
     :param translator: see :class:`FlowTranslator`; None decides nothing.
     :param overrides: operator arguments by step.
@@ -40,6 +41,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
     group: TaskGroup | None
     id_prefix: str
     shared: Mapping[str, Any]
+    compute: Mapping[str, Any]
     start: Mapping[str, Any]
     translator: FlowTranslator | None
     overrides: Mapping[str, Mapping[str, Any]]
@@ -143,7 +145,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
         graph = self.manifest.graph
         if plan.segment is not None and plan.trigger_rule == SOME_RULE and len(plan.upstream) > 1:
             _check_release(graph.name, plan.step)
-        arguments: dict[str, Any] = {"trigger_rule": plan.trigger_rule, **self.shared, **more}
+        arguments: dict[str, Any] = {"trigger_rule": plan.trigger_rule, **self.shared, **self.compute, **more}
         if plan.retries is not None:
             arguments["retries"] = plan.retries
         if plan.retry_delay_seconds is not None:
@@ -158,7 +160,11 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
             arguments.update(self.start)
         if group is not None:
             arguments["task_group"] = group
-        arguments.update(self._chosen(plan))
+        chosen = self._chosen(plan)
+        for name in ("kubernetes", "batch"):
+            if name in chosen and name in arguments:
+                chosen[name] = {**arguments[name], **chosen[name]}
+        arguments.update(chosen)
         self.tasks[plan.step] = MetaflowStepOperator(
             # A segment does not prefix the ids of its tasks, so that they stay when a body changes.
             task_id=plan.step if plan.segment is None else f"{self.id_prefix}{plan.step}",

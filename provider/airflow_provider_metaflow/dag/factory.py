@@ -41,6 +41,9 @@ class MetaflowDag(DAG):
     :param compile_options: options of ``create`` for it, e.g. ``["--tag", "nightly"]``.
     :param python: interpreter of compiler and steps.
     :param warm_process: whether steps run in a process that has Metaflow imported.
+    :param compute: where all steps run: ``"local"``, ``"kubernetes"`` or ``"batch"``; default: as their decorators say.
+    :param kubernetes: options of all pods; see :class:`MetaflowStepOperator`.
+    :param batch: options of all AWS Batch jobs; see :class:`MetaflowStepOperator`.
     :param event_watchers: Airflow's ``AssetWatcher``s by event of ``@trigger``, e.g. of a message queue.
     """
 
@@ -57,6 +60,9 @@ class MetaflowDag(DAG):
         compile_options: Sequence[str] = (),
         python: str | None = None,
         warm_process: bool | None = None,
+        compute: str | None = None,
+        kubernetes: Mapping[str, Any] | None = None,
+        batch: Mapping[str, Any] | None = None,
         event_watchers: Watchers | None = None,
         **dag_arguments: Any,
     ) -> None:
@@ -77,6 +83,7 @@ class MetaflowDag(DAG):
             group=None,
             id_prefix="",
             shared=_shared(pool or manifest.deployment.worker_pool, python, warm_process),
+            compute=_given(compute=compute, kubernetes=kubernetes, batch=batch),
             start={},
             translator=translator,
             overrides=overrides,
@@ -109,6 +116,9 @@ class MetaflowTaskGroup(TaskGroup):
         compile_options: Sequence[str] = (),
         python: str | None = None,
         warm_process: bool | None = None,
+        compute: str | None = None,
+        kubernetes: Mapping[str, Any] | None = None,
+        batch: Mapping[str, Any] | None = None,
         **group_arguments: Any,
     ) -> None:
         manifest = _manifest(flow, sys._getframe(1).f_code.co_filename, None, options, compile_options, python)
@@ -151,6 +161,7 @@ class MetaflowTaskGroup(TaskGroup):
                 group=self,
                 id_prefix=str(self.child_id("")),  # type: ignore[no-untyped-call]
                 shared=shared,
+                compute=_given(compute=compute, kubernetes=kubernetes, batch=batch),
                 start={"parameters": given},
                 translator=translator,
                 overrides=overrides,
@@ -215,7 +226,10 @@ def _manifest(
 
 
 def _shared(pool: str | None, python: str | None, warm_process: bool | None) -> dict[str, Any]:
-    arguments = {"pool": pool, "python": python, "warm_process": warm_process}
+    return _given(pool=pool, python=python, warm_process=warm_process)
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 

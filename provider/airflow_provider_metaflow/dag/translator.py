@@ -12,12 +12,15 @@ from airflow_provider_metaflow.graph.model import FlowGraph, Step
 
 ALLOWED = frozenset(
     {
+        "batch",
+        "compute",
         "depends_on_past",
         "doc_md",
         "email",
         "execution_timeout",
         "executor",
         "executor_config",
+        "kubernetes",
         "map_index_template",
         "max_active_tis_per_dag",
         "max_active_tis_per_dagrun",

@@ -63,20 +63,36 @@ def step_arguments(manifest: Manifest, call: StepCall) -> list[str]:
     :param manifest: the compiled flow.
     :param call: which task.
     """
+    return [*shared_arguments(manifest, call), f"--input-paths={join_paths(call.inputs)}", *own_arguments(call)]
+
+
+def shared_arguments(manifest: Manifest, call: StepCall) -> list[str]:
+    """Return the arguments that the tasks of one step, run and attempt share.
+
+    :param manifest: the compiled flow.
+    :param call: one of the tasks.
+    """
     arguments = [
         *manifest.command.top_level,
         *(f"--with={spec}" for spec in call.step.with_specs),
         "step",
         call.step.name,
         f"--run-id={call.run_id}",
-        f"--task-id={call.task_id}",
         f"--retry-count={call.attempt}",
         f"--max-user-code-retries={call.max_user_retries}",
-        f"--input-paths={join_paths(call.inputs)}",
         *_tags(manifest),
     ]
     if manifest.deployment.namespace is not None:
         arguments.append(f"--namespace={manifest.deployment.namespace}")
+    return arguments
+
+
+def own_arguments(call: StepCall) -> list[str]:
+    """Return the arguments that tell a task from others of its step, without its input paths.
+
+    :param call: the task.
+    """
+    arguments = [f"--task-id={call.task_id}"]
     if call.clone_of is not None:
         return [*arguments, f"--clone-only={call.clone_of}"]
     if call.split_index is not None:

@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import FlowCompileError, InvalidOptionError
+from airflow_provider_metaflow.graph.compute import validate_compute
 from airflow_provider_metaflow.graph.naming import check_name
-from airflow_provider_metaflow.graph.validate import validate_graph, validate_local_compute
+from airflow_provider_metaflow.graph.validate import validate_graph
 
 from .manifest import CodePackage, Command, Deployment, Manifest, Notifications
 from .reader import read_graph
+from .remote import (
+    read_compute_defaults,
+    read_containers,
+    read_pod_arguments,
+    read_pod_secrets,
+    read_remote_environment,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +87,7 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions) -
     obj.graph = obj.flow._graph
     graph = read_graph(obj.flow, obj.graph)
     validate_graph(graph)
-    validate_local_compute(graph, obj.environment.TYPE)
+    validate_compute(graph, obj.environment.TYPE)
     deployment = Deployment(
         name=name.name,
         owner=get_username(),
@@ -100,6 +108,7 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions) -
         code=code,
         command=_command(obj, deployment, code),
         inputs=_inputs(obj),
+        containers=read_containers(obj, graph, code),
     )
 
 
@@ -170,11 +179,16 @@ def _command(obj: Any, deployment: Deployment, code: CodePackage) -> Command:
         "--no-pylint",
         "--with=orchestrator_internal",
     )
+    environment = _environment(obj, deployment, code, root)
     return Command(
         top_level=top_level,
-        environment=_environment(obj, deployment, code, root),
+        environment=environment,
         datastore_root=root,
         metadata=obj.metadata.TYPE,
+        remote_environment=read_remote_environment(code, environment),
+        compute_defaults=read_compute_defaults(code.datastore),
+        pod_secrets=read_pod_secrets() if code.datastore != "local" else (),
+        pod_arguments=read_pod_arguments() if code.datastore != "local" else {},
     )
 
 

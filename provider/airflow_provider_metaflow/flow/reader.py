@@ -165,8 +165,16 @@ def _with_specs(flow: Any, node: Any) -> tuple[str, ...]:
 
 
 def _read_decorator(deco: Any) -> Decorator:
+    return Decorator(name=str(deco.name), attributes=json_attributes(deco))
+
+
+def json_attributes(deco: Any) -> dict[str, Any]:
+    """Return the attributes of a decorator, reduced to JSON types.
+
+    :param deco: a decorator of Metaflow.
+    """
     attributes = getattr(deco, "attributes", None) or {}
-    return Decorator(name=str(deco.name), attributes={str(k): _json(v) for k, v in sorted(attributes.items())})
+    return {str(k): _json(v) for k, v in sorted(attributes.items())}
 
 
 def _json(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_metaflow.exceptions import FlowCompileError, UnsupportedFeatureError
+from airflow_provider_metaflow.exceptions import FlowCompileError
 
 from .model import FlowGraph, Step, StepKind
 
@@ -62,29 +62,3 @@ def _validate_parameters(graph: FlowGraph) -> None:
                 flow=graph.name,
                 hint="A scheduled run has nobody to ask: give the parameter a default or remove the schedule.",
             )
-
-
-def validate_local_compute(graph: FlowGraph, environment_type: str) -> None:
-    """Check that every step can run as a process on the orchestrator's own worker.
-
-    :param graph: the flow.
-    :param environment_type: Metaflow's ``--environment`` of the deployment.
-    :raises UnsupportedFeatureError: naming the step and the decorator.
-    """
-    remote = ("kubernetes", "batch", "slurm", "nvidia", "nvct", "snowpark", "skypilot_step")
-    for step in graph.steps:
-        for decorator in step.decorators:
-            if decorator.name in remote:
-                raise UnsupportedFeatureError(
-                    f"@{decorator.name} asks for remote compute, but this release runs steps as processes "
-                    "of the Airflow worker.",
-                    flow=graph.name,
-                    step=step.name,
-                    hint=f"Remove @{decorator.name} (or the --with that adds it).",
-                )
-    if environment_type != "local":
-        raise UnsupportedFeatureError(
-            f"--environment={environment_type} needs remote compute; steps run with the worker's own interpreter.",
-            flow=graph.name,
-            hint="Install the flow's packages in the worker's environment and drop --environment.",
-        )

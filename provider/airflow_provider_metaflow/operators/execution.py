@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_metaflow import settings
-from airflow_provider_metaflow._compat import AirflowSkipException
+from airflow_provider_metaflow._compat import AirflowSkipException, TaskDeferred
 from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.dag.events import (
     ReceivedEvent,
@@ -26,6 +26,7 @@ from airflow_provider_metaflow.dag.plan import contexts_task_id
 from airflow_provider_metaflow.exceptions import StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
 from airflow_provider_metaflow.flow.manifest import CodePackage
+from airflow_provider_metaflow.graph.compute import Compute
 from airflow_provider_metaflow.graph.identity import MAX_ATTEMPTS, Attempt, airflow_run_id, attempt_of, task_id
 from airflow_provider_metaflow.graph.model import StepKind
 
@@ -33,6 +34,7 @@ from .contexts import IndexPath, split_contexts
 from .inputs import resolve_inputs
 from .origin import Origin
 from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
+from .remote import Progress, RemoteCompute, deferred_again, make_remote
 from .step import MAP_LABEL
 from .view import AirflowRunView
 
@@ -49,9 +51,19 @@ class StepExecution:
 
     :param operator: the operator.
     :param context: Airflow's task context.
+    :param progress: after a deferral, what had been done before.
+    :param event: after a deferral, what the trigger has seen.
     """
 
-    def __init__(self, operator: MetaflowStepOperator, context: Context) -> None:
+    def __init__(
+        self,
+        operator: MetaflowStepOperator,
+        context: Context,
+        progress: Progress | None = None,
+        event: dict[str, Any] | None = None,
+    ) -> None:
+        self._progress, self._event = progress, event
+        self._done: dict[str, dict[str, Any]] = dict(progress.done) if progress else {}
         self._operator, self._context = operator, context
         self._ti: Any = context["ti"]
         self._manifest = operator.manifest
@@ -66,6 +78,7 @@ class StepExecution:
         )
         self._code = self._manifest.code
         self._compute: LocalCompute | None = None
+        self._remote: RemoteCompute | None = None
         self._origin = self._origin_of_run()
         self._all_cloned = True
         self.pathspecs: list[str] = []
@@ -83,6 +96,9 @@ class StepExecution:
 
     def close(self) -> None:
         """Kill a Metaflow task that still runs, and hang up."""
+        if self._remote is not None:
+            remote, self._remote = self._remote, None
+            remote.kill()
         if self._compute is not None:
             compute, self._compute = self._compute, None
             compute.close()
@@ -133,7 +149,10 @@ class StepExecution:
 
     def _run_all(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> list[TaskOutcome]:
         """Run every task; one that fails does not keep the others of its pack from running."""
-        finished = self._finished_before(list(inputs)) if len(inputs) > 1 else {}
+        is_pack = len(inputs) > 1
+        finished = self._finished_before(list(inputs)) if is_pack and self._progress is None else {}
+        if is_pack and self._operator.runs_arrays:
+            return self._run_array(inputs, finished)
         outcomes, failures = [], []
         for path, paths in inputs.items():
             if path in finished:
@@ -142,17 +161,33 @@ class StepExecution:
             try:
                 outcomes.append(self._run_one(path, paths))
             except StepFailedError as error:
-                if len(inputs) == 1:
+                if not is_pack:
                     raise
                 self._operator.log.error("%s", error)  # noqa: TRY400  (its own log has told more)
                 failures.append(error)
         if failures:
-            raise StepFailedError(
-                f"{len(failures)} of {len(inputs)} packed tasks failed; the first: {failures[0].message}",
-                flow=self._graph.name,
-                step=self._step.name,
-            )
+            raise self._pack_failed(len(failures), len(inputs), failures[0].message)
         return outcomes
+
+    def _pack_failed(self, failed: int, of: int, first: str) -> StepFailedError:
+        return StepFailedError(
+            f"{failed} of {of} packed tasks failed; the first: {first}", flow=self._graph.name, step=self._step.name
+        )
+
+    def _run_array(
+        self, inputs: Mapping[IndexPath, tuple[str, ...]], finished: Mapping[IndexPath, TaskOutcome]
+    ) -> list[TaskOutcome]:
+        """Run all tasks of a pack that have no result yet as one array of the platform."""
+        calls = {path: self._call(path, paths) for path, paths in inputs.items() if path not in finished}
+        self.pathspecs.extend(self._pathspec(call) for call in calls.values())
+        documents = dict(zip(calls, self._run_calls(list(calls.values()), None), strict=True))
+        failed = [calls[path] for path, document in documents.items() if document is None]
+        if failed:
+            raise self._pack_failed(len(failed), len(inputs), self._pathspec(failed[0]))
+        return [
+            finished[path] if path in finished else TaskOutcome.from_document(path, documents[path] or {})
+            for path in inputs
+        ]
 
     def _finished_before(self, paths: Sequence[IndexPath]) -> dict[IndexPath, TaskOutcome]:
         """Return which tasks of a pack an earlier try since the last clear has finished."""
@@ -177,13 +212,22 @@ class StepExecution:
     def _run_one(self, path: IndexPath, inputs: tuple[str, ...]) -> TaskOutcome:
         if not self._step.recursive:
             return self._run_task(path, inputs, iteration=0)
-        iteration, outcome = self._last_iteration(path)
+        iteration, outcome = self._deferred_iteration(path) or self._last_iteration(path)
         while outcome is None or self._step.name in outcome.next_steps:
             if outcome is not None:
                 inputs = (f"{self._run_id}/{self._step.name}/{outcome.task_id}",)
             outcome = self._run_task(path, inputs, iteration=iteration)
             iteration += 1
         return outcome
+
+    def _deferred_iteration(self, path: IndexPath) -> tuple[int, TaskOutcome | None] | None:
+        """Return where a recursive switch was deferred, None if this task was not."""
+        if self._progress is None or not self._progress.iteration:
+            return None
+        iteration = self._progress.iteration
+        before = task_id(path, iteration=iteration - 1, generation=self._attempt.generation)
+        document = self._done.get(before)
+        return None if document is None else (iteration, TaskOutcome.from_document(path, document))
 
     def _last_iteration(self, path: IndexPath) -> tuple[int, TaskOutcome | None]:
         """Return where a recursive switch goes on after a failed try: next iteration, outcome before it."""
@@ -204,8 +248,26 @@ class StepExecution:
         return 0, None
 
     def _run_task(self, path: IndexPath, inputs: tuple[str, ...], *, iteration: int) -> TaskOutcome:
+        call = self._call(path, inputs, iteration)
+        if call.task_id in self._done:
+            return TaskOutcome.from_document(path, self._done[call.task_id])
+        cloned = self._clone(call, path, iteration)
+        if cloned is not None:
+            return cloned
+        self._all_cloned = False
+        pathspec = self._pathspec(call)
+        self.pathspecs.append(pathspec)
+        self.sources.extend(inputs)
+        self._operator.log.info("Metaflow task %s, attempt %d", pathspec, call.attempt)
+        (document,) = self._run_calls([call], self._gang_size(path), iteration)
+        outcome = TaskOutcome.from_document(path, document or {})
+        if self._step.kind is StepKind.FOREACH and not outcome.num_splits:
+            raise StepFailedError("its foreach has no size.", flow=self._graph.name, step=self._step.name)
+        return outcome
+
+    def _call(self, path: IndexPath, inputs: tuple[str, ...], iteration: int = 0) -> StepCall:
         attempt: Attempt = self._attempt
-        call = StepCall(
+        return StepCall(
             step=self._step,
             run_id=self._run_id,
             task_id=task_id(path, iteration=iteration, generation=attempt.generation),
@@ -215,19 +277,45 @@ class StepExecution:
             split_index=0 if self._step.gang else (path[-1] if path else None),
             ubf_context="ubf_control" if self._step.gang else None,
         )
-        cloned = self._clone(call, path, iteration)
-        if cloned is not None:
-            return cloned
-        self._all_cloned = False
-        pathspec = f"{self._graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"
-        self.pathspecs.append(pathspec)
-        self.sources.extend(inputs)
-        self._operator.log.info("Metaflow task %s, attempt %d", pathspec, call.attempt)
+
+    def _pathspec(self, call: StepCall) -> str:
+        return f"{self._graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"
+
+    def _run_calls(
+        self, calls: Sequence[StepCall], gang: int | None, iteration: int = 0
+    ) -> list[dict[str, Any] | None]:
+        """Run tasks where the step's compute is; return their outcome documents."""
         parameters = self._parameters() if self._step.name == self._graph.start else None
-        outcome = TaskOutcome.from_document(path, self._local().run(call, parameters))
-        if self._step.kind is StepKind.FOREACH and not outcome.num_splits:
-            raise StepFailedError("its foreach has no size.", flow=self._graph.name, step=self._step.name)
-        return outcome
+        if self._operator.place is Compute.LOCAL:
+            return [self._local().run(call, parameters) for call in calls]
+        if self._remote is None:
+            self._remote = make_remote(
+                self._operator, self._context, self._manifest, self._code, self._task_variables(), self._local()
+            )
+        current = calls[0].task_id
+        try:
+            if self._progress is not None and self._event is not None and self._progress.current == current:
+                event, self._event = self._event, None
+                documents = self._remote.resume(calls, event)
+            else:
+                documents = self._remote.run(calls, parameters, gang)
+        except TaskDeferred as deferral:
+            # What the triggerer now waits for must not end with this process.
+            self._remote = None
+            raise deferred_again(deferral, Progress(current, self._done, iteration)) from None
+        if len(calls) == 1 and documents[0] is not None:
+            # Of a recursion the last outcome is enough.
+            self._done = {} if self._step.recursive else self._done
+            self._done[current] = documents[0]
+        return documents
+
+    def _gang_size(self, path: IndexPath) -> int | None:
+        """Return how many nodes the step before has asked for."""
+        if not self._step.gang or self._operator.place is Compute.LOCAL:
+            return None
+        parent = self._graph.step(self._step.parents[0])
+        outcome = self._view.outcomes(parent).get(path[: len(parent.foreach_path)])
+        return outcome.num_parallel if outcome else None
 
     def _clone(self, call: StepCall, path: IndexPath, iteration: int) -> TaskOutcome | None:
         """Take over the result of the origin's task, if this run is resumed and nothing before it was run anew."""
@@ -290,6 +378,10 @@ class StepExecution:
                 on_line=self._log_line,
             )
         return self._compute
+
+    def _task_variables(self) -> dict[str, str]:
+        """Return the variables of the orchestrator for a task in a container."""
+        return {**self._variables(), "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(self._links())}
 
     def _log_line(self, stream: str, text: str) -> None:  # noqa: ARG002  (both streams go to one log)
         self._operator.log.info("%s", text)

@@ -20,6 +20,7 @@ class TaskOutcome:
     :param values: labels of the splits.
     :param gang: task ids of all nodes, for a gang's control task.
     :param cloned: whether its result was taken over from another run.
+    :param num_parallel: number of nodes that it asks for.
     """
 
     path: tuple[int, ...]
@@ -29,6 +30,7 @@ class TaskOutcome:
     values: tuple[str, ...] | None = None
     gang: tuple[str, ...] = ()
     cloned: bool = False
+    num_parallel: int | None = None
 
     @classmethod
     def from_document(cls, path: tuple[int, ...], document: dict[str, Any]) -> TaskOutcome:
@@ -45,6 +47,7 @@ class TaskOutcome:
             num_splits=document.get("num_splits"),
             values=tuple(values) if values else None,
             gang=tuple(document.get("gang") or ()),
+            num_parallel=document.get("num_parallel"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -58,6 +61,8 @@ class TaskOutcome:
             data["gang"] = list(self.gang)
         if self.cloned:
             data["cloned"] = True
+        if self.num_parallel is not None:
+            data["parallel"] = self.num_parallel
         return data
 
     @classmethod
@@ -74,6 +79,7 @@ class TaskOutcome:
             values=tuple(data["values"]) if "values" in data else None,
             gang=tuple(data.get("gang", ())),
             cloned=data.get("cloned", False),
+            num_parallel=data.get("parallel"),
         )
 
 

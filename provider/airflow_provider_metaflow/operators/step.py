@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_metaflow.graph.compute import Compute, compute_of
 from airflow_provider_metaflow.links.metaflow import MetaflowCardsLink, MetaflowRunLink
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ MAP_LABEL = "metaflow_split"
 
 
 class MetaflowStepOperator(BaseOperator):
-    """Run one step of a compiled flow as a process of the worker.
+    """Run one step of a compiled flow: as a process of the worker, in pods of Kubernetes, or in AWS Batch jobs.
 
     :param manifest: the compiled flow.
     :param step: name of the step.
@@ -31,6 +32,11 @@ class MetaflowStepOperator(BaseOperator):
         None takes the parameters of the DAG run.
     :param python: interpreter of the step; default: ``[metaflow] python``, else Airflow's own.
     :param warm_process: whether to use a process that has Metaflow imported; default: as configured.
+    :param compute: ``"local"``, ``"kubernetes"`` or ``"batch"``; default: as the step's decorators say.
+    :param kubernetes: for pods: attributes of ``@kubernetes``, which win over the decorator, and arguments of Airflow's
+        ``KubernetesPodOperator``; ``pod_override`` is a ``V1Pod``, or the same as plain data, that is laid over the pod.
+    :param batch: for AWS Batch jobs: attributes of ``@batch``, which win over the decorator, and arguments of Airflow's
+        ``BatchOperator``; ``array_jobs`` says whether the tasks of a pack run as one array job.
     """
 
     template_fields: Sequence[str] = ("parameters",)
@@ -38,7 +44,7 @@ class MetaflowStepOperator(BaseOperator):
     operator_extra_links = (MetaflowRunLink(), MetaflowCardsLink())
     ui_color = "#e8f0fe"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (keyword-only)
         self,
         *,
         manifest: Manifest,
@@ -47,6 +53,9 @@ class MetaflowStepOperator(BaseOperator):
         parameters: Mapping[str, Any] | None = None,
         python: str | None = None,
         warm_process: bool | None = None,
+        compute: str | None = None,
+        kubernetes: Mapping[str, Any] | None = None,
+        batch: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -56,6 +65,14 @@ class MetaflowStepOperator(BaseOperator):
         self.parameters = parameters
         self.python = python
         self.warm_process = warm_process
+        self.place = compute_of(manifest.graph.step(step))
+        self.options: dict[str, Any] = {}
+        if compute is not None or self.place is not Compute.LOCAL:
+            from airflow_provider_metaflow.compute.options import check_options, resolve_compute
+
+            self.place = resolve_compute(manifest, manifest.graph.step(step), compute)
+            self.options.update({Compute.KUBERNETES: kubernetes, Compute.BATCH: batch}.get(self.place) or {})
+            check_options(manifest, manifest.graph.step(step), self.place, self.options)
         self._execution: StepExecution | None = None
 
     def execute(self, context: Context) -> Any:
@@ -63,13 +80,27 @@ class MetaflowStepOperator(BaseOperator):
 
         :param context: Airflow's task context.
         """
+        return self._execute(context)
+
+    def resume(self, context: Context, event: dict[str, Any], progress: dict[str, Any]) -> Any:
+        """Go on when what the triggerer has waited for is over; called by Airflow after a deferral.
+
+        :param context: Airflow's task context.
+        :param event: what the trigger has seen.
+        :param progress: what had been done before.
+        """
+        from .remote import Progress
+
+        return self._execute(context, progress=Progress(**progress), event=event)
+
+    def _execute(self, context: Context, **resumed: Any) -> Any:
         # Here and not above, since every parse of a DAG file imports this module.
         from airflow_provider_metaflow._compat import AirflowFailException
         from airflow_provider_metaflow.exceptions import MissingResultError, ParameterValueError
 
         from .execution import StepExecution
 
-        self._execution = StepExecution(self, context)
+        self._execution = StepExecution(self, context, **resumed)
         try:
             return self._execution.run()
         except (ParameterValueError, MissingResultError) as error:
@@ -83,6 +114,11 @@ class MetaflowStepOperator(BaseOperator):
         """The Metaflow task that was run last, for the links."""
         ran = self._execution.pathspecs if self._execution else []
         return ran[-1] if ran else None
+
+    @property
+    def runs_arrays(self) -> bool:
+        """Whether all tasks of a task instance run as one array of the platform."""
+        return self.place is Compute.BATCH and bool(self.options.get("array_jobs"))
 
     def on_kill(self) -> None:
         """Kill the running Metaflow task with all its processes."""

@@ -24,9 +24,7 @@ PROJECT = Project(name="p", branch="test.x", production=False, flow_name="p.test
 
 
 def graph(*triggers: EventTrigger, project: Project | None = None) -> FlowGraph:
-    return FlowGraph(
-        name="F", start="start", end="finish", steps=(START, FINISH), triggers=triggers, project=project
-    )
+    return FlowGraph(name="F", start="start", end="finish", steps=(START, FINISH), triggers=triggers, project=project)
 
 
 def event(name: str, timestamp: float = 1.0, /, **payload: object) -> ReceivedEvent:

@@ -13,7 +13,8 @@ from airflow_provider_metaflow.graph.model import (
     Step,
     StepKind,
 )
-from airflow_provider_metaflow.graph.validate import validate_graph, validate_local_compute
+from airflow_provider_metaflow.graph.compute import validate_compute
+from airflow_provider_metaflow.graph.validate import validate_graph
 
 START = Step(name="start", kind=StepKind.LINEAR, next_steps=("end",))
 END = Step(name="end", kind=StepKind.END, parents=("start",))
@@ -62,9 +63,9 @@ def test_a_broken_graph_is_refused_with_flow_and_step(graph: FlowGraph, message:
 def test_remote_compute_is_refused_with_the_step(name: str) -> None:
     step = replace(START, decorators=(Decorator(name=name, attributes={}),))
     with pytest.raises(UnsupportedFeatureError, match=f"flow F step start: @{name} asks for remote compute"):
-        validate_local_compute(replace(GRAPH, steps=(step, END)), "local")
+        validate_compute(replace(GRAPH, steps=(step, END)), "local")
 
 
 def test_an_environment_that_needs_remote_compute_is_refused() -> None:
     with pytest.raises(UnsupportedFeatureError, match="--environment=conda"):
-        validate_local_compute(GRAPH, "conda")
+        validate_compute(GRAPH, "conda")

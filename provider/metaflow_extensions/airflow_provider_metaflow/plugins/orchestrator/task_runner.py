@@ -4,7 +4,8 @@ A *session* reads requests, one JSON object a line, and answers with events, one
 
 * ``{"op": "run", ...}`` runs one Metaflow task, after ``init`` where the request asks for it, and answers with
   ``line`` events as the task writes and one ``end`` event;
-* ``{"op": "probe", ...}`` answers with one ``end`` event that tells which of the given tasks have finished.
+* ``{"op": "probe", ...}`` answers with one ``end`` event that tells which of the given tasks have finished;
+* ``{"op": "save", ...}`` puts bytes into the flow's datastore and answers with their URL.
 
 When the other side closes its end the running task is killed with all its processes: nothing is orphaned.
 
@@ -16,6 +17,7 @@ Metaflow modules: environment, working directory, signals and process group are 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import io
 import json
@@ -151,7 +153,7 @@ class Session:
         """Answer requests until the client goes."""
         while (request := self._channel.read()) is not None:
             try:
-                answer = self._run(request) if request["op"] == "run" else self._probe(request)
+                answer = getattr(self, "_" + request["op"])(request)
             except ClientGoneError:
                 return
             except Exception:  # told to the client, which decides what it means
@@ -190,6 +192,11 @@ class Session:
             if outcome is None and request.get("stop_at_missing"):
                 break
         return {"outcomes": found}
+
+    def _save(self, request: dict[str, Any]) -> dict[str, Any]:
+        data = base64.b64decode(request["data"])
+        url, _ = _flow_datastore(request).save_data([data], len_hint=1)[0]
+        return {"url": url}
 
     def _child(self, request: dict[str, Any], arguments: list[str], log: TaskLog | None) -> int:
         """Run one Metaflow command; return its exit status, negative for a signal."""

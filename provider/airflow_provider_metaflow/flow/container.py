@@ -1,0 +1,212 @@
+"""What a container gets to run a Metaflow task: one command for all, and one document that says which task.
+
+The command fetches the code package and goes on with ``container_task.py`` from it, in the same interpreter. Metaflow's
+own container command starts Python for each of these steps.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_metaflow.graph.identity import PARAMETERS_TASK
+
+from .commands import StepCall, init_arguments, join_paths, own_arguments, shared_arguments
+from .manifest import CodePackage, Manifest
+
+TASK_VARIABLE = "METAFLOW_ORCHESTRATOR_TASK"
+MAX_INLINE_BYTES = 3000
+"""Longer documents go by reference, so that all overrides of an AWS Batch job stay below its 8,192 bytes."""
+
+Save = Callable[[bytes], str]
+"""Puts bytes into the flow's datastore and returns their URL."""
+
+_RUNNER = "metaflow_extensions/airflow_provider_metaflow/plugins/orchestrator"
+
+BOOTSTRAP = f'''
+import base64, importlib.util, json, os, subprocess, sys, tarfile, tempfile, time, zlib
+env = os.environ
+needed = {{
+    "s3": [("boto3", "boto3")],
+    "azure": [("azure.identity", "azure-identity"), ("azure.storage.blob", "azure-storage-blob"),
+              ("azure.keyvault.secrets", "azure-keyvault-secrets")],
+    "gs": [("google.cloud.storage", "google-cloud-storage"), ("google.auth", "google-auth"),
+           ("google.cloud.secretmanager", "google-cloud-secret-manager"), ("packaging", "packaging")],
+}}[env["METAFLOW_CODE_DS"]] + [("requests", "requests")]
+def has(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:
+        return False
+missing = [package for name, package in needed if not has(name)]
+if missing and not env.get("METAFLOW_SKIP_INSTALL_DEPENDENCIES"):
+    pip = [sys.executable, "-m", "pip", "install", "-qqq", "--no-compile", "--no-cache-dir"]
+    subprocess.check_call([*pip, "--disable-pip-version-check", *missing])
+def fetch(url):
+    bucket, key = url.split("://", 1)[-1].split("/", 1)
+    kind = env["METAFLOW_CODE_DS"]
+    if kind == "s3":
+        import boto3
+        end = env.get("METAFLOW_S3_ENDPOINT_URL")
+        return boto3.client("s3", **({{"endpoint_url": end}} if end else {{}})).get_object(Bucket=bucket, Key=key)["Body"].read()
+    if kind == "azure":
+        from azure.identity import DefaultAzureCredential
+        from azure.storage.blob import BlobClient
+        end = env["METAFLOW_AZURE_STORAGE_BLOB_SERVICE_ENDPOINT"]
+        return BlobClient(end, bucket, key, credential=DefaultAzureCredential()).download_blob().readall()
+    from google.cloud import storage
+    return storage.Client().bucket(bucket).blob(key).download_as_bytes()
+def patiently(url):
+    for pause in (1, 2, 5, 10, 15, None):
+        try:
+            return fetch(url)
+        except Exception as error:
+            if pause is None:
+                sys.exit("%s cannot be fetched: %s" % (url, error))
+            print("%s cannot be fetched yet: %s" % (url, error), file=sys.stderr, flush=True)
+            time.sleep(pause)
+try:
+    os.mkdir("metaflow")
+    os.chdir("metaflow")
+except OSError:
+    os.chdir(tempfile.mkdtemp(prefix="metaflow-"))
+root = os.getcwd()
+with open("job.tar", "wb") as file:
+    file.write(patiently(env["METAFLOW_CODE_URL"]))
+with tarfile.open("job.tar") as tar:
+    tar.extractall()
+os.mkdir(".metaflow") if not os.path.exists(".metaflow") else None
+code = os.path.join(root, ".mf_code")
+env["METAFLOW_EXTRACTED_ROOT"] = root
+env["PYTHONPATH"] = os.pathsep.join(filter(None, [code, env.get("PYTHONPATH")]))
+sys.path[:1] = [code]
+task = env.pop("{TASK_VARIABLE}")
+data = patiently(task[1:]) if task.startswith("@") else base64.b64decode(task)
+sys.path.insert(0, os.path.join(code, "{_RUNNER}"))
+import container_task
+sys.path.pop(0)
+sys.exit(container_task.main(json.loads(zlib.decompress(data)), root))
+'''.strip()
+"""Program of every container; the names of the packages are those that Metaflow's own command installs."""
+
+_CONTINUE = f"""
+import base64, json, os, sys, zlib
+code = os.path.join(os.environ["METAFLOW_EXTRACTED_ROOT"], ".mf_code")
+sys.path[:1] = [code, os.path.join(code, "{_RUNNER}")]
+import container_task
+del sys.path[1]
+task = os.environ.pop("{TASK_VARIABLE}")
+if task.startswith("@"):
+    from metaflow.plugins import DATASTORES
+    store = next(d for d in DATASTORES if d.TYPE == os.environ["METAFLOW_CODE_DS"])
+    with store(store.get_datastore_root_from_config(print)).load_bytes([task[1:]]) as found:
+        data = [open(path, "rb").read() for _, path, _ in found][0]
+else:
+    data = base64.b64decode(task)
+sys.exit(container_task.main(json.loads(zlib.decompress(data)), os.environ["METAFLOW_EXTRACTED_ROOT"]))
+""".strip()
+
+
+def container_command(manifest: Manifest, code: CodePackage, step: str) -> list[str]:
+    """Return the command of the containers of a step, as an argument list.
+
+    :param manifest: the compiled flow.
+    :param code: the code package that the run uses.
+    :param step: name of the step.
+    """
+    setup = manifest.containers.get(step)
+    if setup is not None and setup.bootstrap:
+        # Metaflow's own way into conda, PyPI and uv environments; its texts are made for bash.
+        script = setup.bootstrap.replace(_key(manifest.code), _key(code))
+        return ["bash", "-c", f'{script} && exec {setup.executable} -c "$0"', _CONTINUE]
+    command = [(setup.executable if setup else None) or "python", "-c", BOOTSTRAP]
+    if "METAFLOW_INIT_SCRIPT" in manifest.command.remote_environment:
+        return ["bash", "-c", 'eval "${METAFLOW_INIT_SCRIPT}" && exec "$@"', "init", *command]
+    return command
+
+
+def _key(code: CodePackage) -> str:
+    """Return the name of a package inside the datastore, which is content-addressed."""
+    return f"{code.sha[:2]}/{code.sha}"
+
+
+def task_document(
+    manifest: Manifest,
+    code: CodePackage,
+    calls: Sequence[StepCall],
+    *,
+    environment: Mapping[str, str],
+    parameters: Mapping[str, str] | None = None,
+    gang: int | None = None,
+    time_limit: int | None = None,
+) -> dict[str, Any]:
+    """Return the document that tells a container which task to run, or an array of containers which tasks.
+
+    :param manifest: the compiled flow.
+    :param code: the code package that the run uses.
+    :param calls: the tasks; all of one step, run and attempt.
+    :param environment: variables of the task; no secrets.
+    :param parameters: for the start step, the parameters of the run.
+    :param gang: number of nodes of a ``@parallel`` step.
+    :param time_limit: after how many seconds the task is killed.
+    """
+    first = calls[0]
+    document: dict[str, Any] = {
+        "flow_name": manifest.graph.name,
+        "flow_file": code.flow_file,
+        "datastore": code.datastore,
+        "datastore_root": manifest.command.datastore_root,
+        "step": first.step.name,
+        "run_id": first.run_id,
+        "attempt": first.attempt,
+        "arguments": shared_arguments(manifest, first),
+        "tasks": [{"task_id": call.task_id, "arguments": own_arguments(call)} for call in calls],
+        "env": dict(environment),
+    }
+    if len({call.inputs for call in calls}) == 1:
+        document["arguments"].append(f"--input-paths={join_paths(first.inputs)}")
+    else:
+        for task, call in zip(document["tasks"], calls, strict=True):
+            task["arguments"].append(f"--input-paths={join_paths(call.inputs)}")
+    if parameters is not None:
+        document["init"] = {
+            "task_id": PARAMETERS_TASK,
+            "arguments": init_arguments(manifest, first.run_id, parameters),
+        }
+    if gang is not None:
+        document["gang"] = gang
+    if time_limit is not None:
+        document["time_limit"] = time_limit
+    return document
+
+
+def encode_document(document: Mapping[str, Any], save: Save, limit: int = MAX_INLINE_BYTES) -> str:
+    """Return the value of the variable that brings a document: the document itself, or where it is.
+
+    :param document: the document.
+    :param save: puts bytes into the flow's datastore.
+    :param limit: longer values go by reference.
+    """
+    data = zlib.compress(json.dumps(document, sort_keys=True).encode(), 9)
+    text = base64.b64encode(data).decode()
+    return text if len(text) <= limit else f"@{save(data)}"
+
+
+def first_environment(manifest: Manifest, code: CodePackage) -> dict[str, str]:
+    """Return the variables without which a container cannot fetch its code package.
+
+    :param manifest: the compiled flow.
+    :param code: the code package that the run uses.
+    """
+    known = manifest.command.remote_environment
+    names = (
+        "METAFLOW_S3_ENDPOINT_URL",
+        "METAFLOW_AZURE_STORAGE_BLOB_SERVICE_ENDPOINT",
+        "METAFLOW_INIT_SCRIPT",
+        "METAFLOW_SKIP_INSTALL_DEPENDENCIES",
+    )
+    found = {name: known[name] for name in names if name in known}
+    return {**found, "METAFLOW_CODE_URL": code.url, "METAFLOW_CODE_DS": code.datastore}

@@ -1,0 +1,149 @@
+"""What containers need to know of a deployment, read inside Metaflow's own command line. Imports Metaflow."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow_provider_metaflow.graph.compute import Compute, compute_of
+from airflow_provider_metaflow.graph.model import FlowGraph
+
+from .manifest import CodePackage, ContainerSetup
+
+_CONFIGURED = (
+    "ARGO_EVENTS_EVENT",
+    "ARGO_EVENTS_EVENT_BUS",
+    "ARGO_EVENTS_EVENT_SOURCE",
+    "ARGO_EVENTS_SERVICE_ACCOUNT",
+    "AWS_SECRETS_MANAGER_DEFAULT_REGION",
+    "AZURE_KEY_VAULT_PREFIX",
+    "AZURE_STORAGE_BLOB_SERVICE_ENDPOINT",
+    "CARD_AZUREROOT",
+    "CARD_GSROOT",
+    "CARD_S3ROOT",
+    "DATASTORE_SYSROOT_AZURE",
+    "DATASTORE_SYSROOT_GS",
+    "DATASTORE_SYSROOT_S3",
+    "DATATOOLS_S3ROOT",
+    "DEFAULT_AWS_CLIENT_PROVIDER",
+    "DEFAULT_GCP_CLIENT_PROVIDER",
+    "DEFAULT_SECRETS_BACKEND_TYPE",
+    "GCP_SECRET_MANAGER_PREFIX",
+    "KUBERNETES_FETCH_EC2_METADATA",
+    "OTEL_ENDPOINT",
+    "OTEL_SERVICE_NAME",
+    "S3_ENDPOINT_URL",
+    "S3_SERVER_SIDE_ENCRYPTION",
+)
+"""Configuration that the compute layers of Metaflow hand on (``metaflow.plugins.kubernetes.kubernetes``)."""
+
+_RENAMED = {
+    "SERVICE_INTERNAL_URL": "METAFLOW_SERVICE_URL",
+    "KUBERNETES_SANDBOX_INIT_SCRIPT": "METAFLOW_INIT_SCRIPT",
+    "ARGO_EVENTS_INTERNAL_WEBHOOK_URL": "METAFLOW_ARGO_EVENTS_WEBHOOK_URL",
+}
+_HANDED_ON = ("METAFLOW_CONDA_", "METAFLOW_DEBUG_", "METAFLOW_SKIP_INSTALL_DEPENDENCIES")
+
+
+def read_remote_environment(code: CodePackage, shared: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a task in a container.
+
+    Headers of Metaflow's service and keys of event webhooks are secrets, and left out: they come to a task by a
+    Kubernetes secret that ``METAFLOW_KUBERNETES_SECRETS`` or ``@kubernetes(secrets=…)`` names.
+
+    :param code: the code package.
+    :param shared: the variables of tasks wherever they run.
+    """
+    if code.datastore == "local":
+        return {}
+    return dict(sorted({**dict(_configured()), **_without_local(shared)}.items()))
+
+
+def _configured() -> Iterator[tuple[str, str]]:
+    import os
+
+    from metaflow import metaflow_config
+    from metaflow.metaflow_config_funcs import config_values
+
+    for name in _CONFIGURED:
+        value = getattr(metaflow_config, name, None)
+        if value not in (None, "", False):
+            yield f"METAFLOW_{name}", str(value)
+    for name, variable in _RENAMED.items():
+        value = getattr(metaflow_config, name, None)
+        if value:
+            yield variable, str(value)
+    for name, value in {**dict(config_values()), **os.environ}.items():
+        if name.startswith(_HANDED_ON) and value is not None:
+            yield name, str(value)
+
+
+def _without_local(shared: Mapping[str, str]) -> dict[str, str]:
+    """Leave out where the deploying machine keeps local metadata; a container has a place of its own."""
+    return {name: value for name, value in shared.items() if name != "METAFLOW_DATASTORE_SYSROOT_LOCAL"}
+
+
+def read_containers(obj: Any, graph: FlowGraph, code: CodePackage) -> dict[str, ContainerSetup]:
+    """Return the set-up of the containers of each step that needs another interpreter than the image's own.
+
+    :param obj: state of Metaflow's command line.
+    :param graph: the flow.
+    :param code: the code package.
+    """
+    found = {}
+    for step in graph.steps:
+        compute = compute_of(step)
+        if compute is Compute.LOCAL:
+            continue
+        attributes = next(one.attributes for one in step.decorators if one.name == compute.value)
+        executable = obj.environment.executable(step.name, attributes.get("executable"))
+        commands = obj.environment.bootstrap_commands(step.name, code.datastore)
+        if commands:
+            commands = [*obj.environment.get_package_commands(code.url, code.datastore, code.metadata), *commands]
+            # Metaflow writes them for exactly this round of quoting.
+            script = shlex.split('bash -c "%s"' % " && ".join(commands))[-1]
+            found[step.name] = ContainerSetup(executable=executable, bootstrap=script)
+        elif executable != "python":
+            found[step.name] = ContainerSetup(executable=executable)
+    return found
+
+
+def read_compute_defaults(datastore: str) -> dict[str, dict[str, Any]]:
+    """Return the attributes of a bare ``@kubernetes`` and ``@batch``, for steps that only the DAG file sends there.
+
+    :param datastore: type of the datastore; the local one serves no container.
+    """
+    from metaflow.plugins import STEP_DECORATORS
+
+    from .reader import json_attributes
+
+    found = {}
+    for name in (Compute.KUBERNETES.value, Compute.BATCH.value):
+        kind = next((one for one in STEP_DECORATORS if one.name == name), None)
+        if kind is None or datastore == "local" or (name == "batch" and datastore != "s3"):
+            continue
+        decorator = kind()
+        decorator.external_init()
+        found[name] = json_attributes(decorator)
+    return found
+
+
+def read_pod_secrets() -> tuple[str, ...]:
+    """Return the names of the Kubernetes secrets that all pods get."""
+    from metaflow.metaflow_config import KUBERNETES_SECRETS
+
+    return tuple(name for name in KUBERNETES_SECRETS.split(",") if name)
+
+
+def read_pod_arguments() -> dict[str, Any]:
+    """Return what Metaflow's configuration says of Airflow's way to Kubernetes, as arguments of its pod operator."""
+    from metaflow import metaflow_config
+
+    found = {
+        "kubernetes_conn_id": metaflow_config.AIRFLOW_KUBERNETES_CONN_ID,
+        "config_file": metaflow_config.AIRFLOW_KUBERNETES_KUBECONFIG_FILE,
+        "cluster_context": metaflow_config.AIRFLOW_KUBERNETES_KUBECONFIG_CONTEXT,
+        "startup_timeout_seconds": int(metaflow_config.AIRFLOW_KUBERNETES_STARTUP_TIMEOUT_SECONDS),
+    }
+    return {name: value for name, value in found.items() if value}

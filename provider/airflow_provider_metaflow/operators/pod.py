@@ -1,0 +1,173 @@
+"""Pods of Metaflow tasks: thin subclasses of the operator of Airflow's Kubernetes provider.
+
+Loaded when a step runs in a pod, never when a DAG file is parsed: the provider costs 1.3 s and 2,000 modules to import.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from kubernetes.client import ApiClient, ApiException, BatchV1Api
+
+from airflow_provider_metaflow.compute.gang import INDEX_LABEL, make_job, make_service
+from airflow_provider_metaflow.exceptions import StepFailedError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from kubernetes.client import V1Job, V1Pod
+
+_POLL_SECONDS = 1.0
+_DELETION_SECONDS = 120.0
+_ENDED = ("Succeeded", "Failed")
+
+
+class MetaflowPodOperator(KubernetesPodOperator):
+    """The pod of one Metaflow task. Keeps what the pod said last, and attaches to no pod but its own."""
+
+    last_seen: dict[str, Any] | None = None
+    """The pod before it was cleaned up, in the words of the Kubernetes API."""
+
+    last_events: tuple[dict[str, Any], ...] = ()
+    """Its events, if it failed."""
+
+    def get_or_create_pod(self, pod_request_obj: V1Pod, context: Context) -> V1Pod:
+        """Attach to the task's pod that is there already, or create it.
+
+        :param pod_request_obj: the pod to create.
+        :param context: Airflow's task context.
+        """
+        self._await_deletion(pod_request_obj.metadata.namespace, context)
+        return super().get_or_create_pod(pod_request_obj, context)
+
+    def _await_deletion(self, namespace: str, context: Context) -> None:
+        """Wait for a pod of the task that is being deleted: it must neither be attached to nor run beside its heir."""
+        selector = self._build_find_pod_label_selector(context)
+        end = time.monotonic() + _DELETION_SECONDS
+        while time.monotonic() < end:
+            pods = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items
+            leaving = [pod.metadata.name for pod in pods if pod.metadata.deletion_timestamp is not None]
+            if not leaving:
+                return
+            self.log.info("Waiting for the deletion of pod %s", leaving[0])
+            time.sleep(_POLL_SECONDS)
+
+    def _get_pod_from_task_state_store(self, context: Context) -> V1Pod | None:
+        """Airflow remembers one pod a task instance, but a pack or a recursion has several."""
+        pod = super()._get_pod_from_task_state_store(context)
+        found = (pod.metadata.labels or {}) if pod is not None else {}
+        return pod if all(found.get(name) == value for name, value in self.labels.items()) else None
+
+    def cleanup(self, pod: V1Pod, remote_pod: V1Pod, **kwargs: Any) -> None:
+        """Look at the pod once more before it is deleted.
+
+        :param pod: the pod as it was requested.
+        :param remote_pod: the pod as it was seen last.
+        """
+        if remote_pod is not None:
+            self._observe(remote_pod)
+        super().cleanup(pod, remote_pod, **kwargs)
+
+    def _observe(self, pod: V1Pod) -> None:
+        plain = ApiClient().sanitize_for_serialization
+        try:
+            if pod.status is None or pod.status.phase not in _ENDED:
+                pod = self.client.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace)
+            if pod.status.phase != "Succeeded":
+                self.last_events = tuple(plain(event) for event in self.pod_manager.read_pod_events(pod).items)
+        except Exception as error:  # what became of the pod counts, not whether its events can be read
+            self.log.warning("Pod %s cannot be looked at: %s", pod.metadata.name, error)
+        self.last_seen = plain(pod)
+
+
+class MetaflowGangOperator(MetaflowPodOperator):
+    """The nodes of a ``@parallel`` step: an Indexed Job and a headless service. Watches the pod of the control node.
+
+    :param nodes: how many.
+    """
+
+    def __init__(self, *, nodes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.nodes = nodes
+
+    @cached_property
+    def jobs(self) -> BatchV1Api:
+        """Kubernetes' client for jobs."""
+        return BatchV1Api(self.client.api_client)
+
+    def _build_find_pod_label_selector(self, context: Context | None = None, *, exclude_checked: bool = True) -> str:
+        selector: str = super()._build_find_pod_label_selector(context, exclude_checked=exclude_checked)
+        return f"{selector},{INDEX_LABEL}=0"
+
+    def get_or_create_pod(self, pod_request_obj: V1Pod, context: Context) -> V1Pod:
+        """Attach to the control node's pod, or create job and service and wait for it.
+
+        :param pod_request_obj: the pod of each node.
+        :param context: Airflow's task context.
+        """
+        namespace = pod_request_obj.metadata.namespace
+        self._await_deletion(namespace, context)
+        found = self.find_pod(namespace, context)
+        if found is not None and found.status.phase not in _ENDED:
+            return found
+        self._create_job(pod_request_obj)
+        end = time.monotonic() + self.startup_timeout_seconds
+        while time.monotonic() < end:
+            found = self.find_pod(namespace, context)
+            if found is not None:
+                return found
+            time.sleep(_POLL_SECONDS)
+        raise StepFailedError(
+            f"its job {pod_request_obj.metadata.name} got no pods in {self.startup_timeout_seconds} s."
+        )
+
+    def _create_job(self, pod: V1Pod) -> V1Job:
+        template = ApiClient().sanitize_for_serialization(pod)
+        namespace = pod.metadata.namespace
+        job = self.jobs.create_namespaced_job(namespace, make_job(template, self.nodes))
+        self.client.create_namespaced_service(namespace, make_service(job.metadata.name, job.metadata.uid))
+        self.log.info("Created job %s with %d nodes", job.metadata.name, self.nodes)
+        return job
+
+    def cleanup(self, pod: V1Pod, remote_pod: V1Pod, **kwargs: Any) -> None:
+        """Wait for the other nodes, then delete the whole gang.
+
+        :param pod: the control node's pod as it was requested.
+        :param remote_pod: the same as it was seen last.
+        """
+        name, namespace = pod.metadata.labels["batch.kubernetes.io/job-name"], pod.metadata.namespace
+        try:
+            failed = self._await_job(name, namespace)
+            super().cleanup(pod, remote_pod, **kwargs)
+        finally:
+            self._delete_job(name, namespace)
+        if failed:
+            raise StepFailedError(f"a node of its gang failed: {failed}")
+
+    def _await_job(self, name: str, namespace: str) -> str | None:
+        while True:
+            try:
+                conditions = self.jobs.read_namespaced_job(name, namespace).status.conditions or []
+            except ApiException as error:
+                if error.status == 404:
+                    return "its job is gone"
+                raise
+            for condition in conditions:
+                if condition.status == "True" and condition.type in ("Complete", "Failed"):
+                    return None if condition.type == "Complete" else f"{condition.reason}: {condition.message}"
+            time.sleep(_POLL_SECONDS)
+
+    def _delete_job(self, name: str, namespace: str) -> None:
+        try:
+            self.jobs.delete_namespaced_job(name, namespace, propagation_policy="Background")
+        except ApiException as error:
+            if error.status != 404:
+                raise
+
+    def on_kill(self) -> None:
+        """Delete the whole gang."""
+        self._killed = True
+        if self.pod is not None:
+            self._delete_job(self.pod.metadata.labels["batch.kubernetes.io/job-name"], self.pod.metadata.namespace)

@@ -1,0 +1,232 @@
+"""Runs Metaflow tasks in pods and Batch jobs, by operators of Airflow's providers that are made when a task runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_metaflow._compat import AirflowFailException, TaskDeferred
+from airflow_provider_metaflow.compute.options import split_options
+from airflow_provider_metaflow.exceptions import StepFailedError
+from airflow_provider_metaflow.flow.commands import StepCall
+from airflow_provider_metaflow.flow.container import encode_document, task_document
+from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
+from airflow_provider_metaflow.graph.compute import Compute
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+
+    from airflow_provider_metaflow.compute.local import LocalCompute
+
+    from .step import MetaflowStepOperator
+
+LIMIT_SLACK_SECONDS = 600
+"""How much later than Metaflow's own ``@timeout`` a platform ends a task: its limit counts from the first image pull,
+and retry and catch must see the timeout."""
+
+DEFAULT_LIMIT_SECONDS = 5 * 24 * 60 * 60
+"""Metaflow's ``DEFAULT_RUNTIME_LIMIT``."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a task instance had done when it was deferred; JSON types, in Airflow's database until it resumes.
+
+    :param current: the Metaflow task that was waited for.
+    :param done: outcome documents of the tasks before it, by task id; in a recursion the last one only.
+    :param iteration: number of the iteration of a recursion.
+    """
+
+    current: str
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    iteration: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        return {"current": self.current, "done": self.done, "iteration": self.iteration}
+
+
+class RemoteCompute(Protocol):
+    """A platform that runs Metaflow tasks outside of the worker."""
+
+    def run(
+        self, calls: Sequence[StepCall], parameters: Mapping[str, str] | None, gang: int | None
+    ) -> list[dict[str, Any] | None]:
+        """Run tasks and return their outcome documents; None where the task has failed.
+
+        :param calls: the tasks; several of them are run as one array.
+        :param parameters: for the start step, the parameters of the run.
+        :param gang: number of nodes of a ``@parallel`` step.
+        :raises TaskDeferred: if Airflow's triggerer waits for them.
+        """
+
+    def resume(self, calls: Sequence[StepCall], event: dict[str, Any]) -> list[dict[str, Any] | None]:
+        """Go on after a deferral, and return what :meth:`run` would have returned.
+
+        :param calls: the tasks.
+        :param event: what the trigger has seen.
+        """
+
+    def kill(self) -> None:
+        """End what runs."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RemoteTask:
+    """What the platforms share: the document for the container, and the ways to a task's outcome.
+
+    :param owner: the step operator.
+    :param context: Airflow's task context.
+    :param manifest: the compiled flow.
+    :param code: the code package that the run uses.
+    :param variables: variables of the orchestrator.
+    :param local: the worker's own access to the datastore.
+    """
+
+    owner: BaseOperator
+    context: Context
+    manifest: Manifest
+    code: CodePackage
+    variables: Mapping[str, str]
+    local: LocalCompute
+
+    def document(
+        self,
+        calls: Sequence[StepCall],
+        environment: Mapping[str, str],
+        parameters: Mapping[str, str] | None,
+        gang: int | None,
+    ) -> str:
+        """Return the variable that tells a container what to run.
+
+        :param calls: the tasks.
+        :param environment: variables of the platform.
+        :param parameters: for the start step, the parameters of the run.
+        :param gang: number of nodes of a ``@parallel`` step.
+        """
+        call = calls[0]
+        document = task_document(
+            self.manifest,
+            self.code,
+            calls,
+            environment={
+                **dict(call.step.environment),
+                **self.manifest.command.remote_environment,
+                **environment,
+                **self.variables,
+                **task_variables(self.code, call),
+            },
+            parameters=parameters,
+            gang=gang,
+            time_limit=self.time_limit(call, slack=60),
+        )
+        return encode_document(document, self.local.save)
+
+    def time_limit(self, call: StepCall, slack: int) -> int | None:
+        """Return after how many seconds the task must be killed, None where nothing limits it.
+
+        :param call: the task.
+        :param slack: how much later than Metaflow's own limit.
+        """
+        seconds = call.step.timeout_seconds
+        return None if seconds is None else seconds + slack
+
+    def deadline(self, call: StepCall) -> int:
+        """Return after how many seconds the platform ends the task, whatever it does.
+
+        :param call: the task.
+        """
+        return self.time_limit(call, LIMIT_SLACK_SECONDS) or DEFAULT_LIMIT_SECONDS
+
+    def stored(self, calls: Sequence[StepCall]) -> list[dict[str, Any] | None]:
+        """Return outcome documents from the datastore, None for tasks whose attempt has no result there.
+
+        :param calls: the tasks.
+        """
+        call = calls[0]
+        ids = [one.task_id for one in calls]
+        return self.local.probe(call.step.name, call.run_id, ids, min_attempt=call.attempt)
+
+    def failure(self, call: StepCall, reason: str, *, final: bool = False) -> Exception:
+        """Return the error of a task that failed.
+
+        :param call: the task.
+        :param reason: why.
+        :param final: whether another attempt is of no use.
+        """
+        pathspec = f"{self.manifest.graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"
+        error = StepFailedError(
+            f"task {pathspec}, attempt {call.attempt}, failed: {reason}.",
+            flow=self.manifest.graph.name,
+            step=call.step.name,
+        )
+        return AirflowFailException(str(error)) if final else error
+
+
+def task_variables(code: CodePackage, call: StepCall) -> dict[str, str]:
+    """Return the variables that name a task, as Metaflow's own compute layers set them.
+
+    :param code: the code package that the run uses.
+    :param call: the task.
+    """
+    return {
+        "METAFLOW_CODE_URL": code.url,
+        "METAFLOW_CODE_SHA": code.sha,
+        "METAFLOW_CODE_METADATA": code.metadata,
+        "METAFLOW_RUN_ID": call.run_id,
+        "METAFLOW_STEP_NAME": call.step.name,
+        "METAFLOW_RETRY_COUNT": str(call.attempt),
+    }
+
+
+def deferred_again(deferral: TaskDeferred, progress: Progress) -> TaskDeferred:
+    """Return a deferral of the step operator in place of one of the operator that it has made.
+
+    :param deferral: what that operator has raised.
+    :param progress: what the step operator must know when it resumes.
+    """
+    return TaskDeferred(
+        trigger=deferral.trigger,
+        method_name="resume",
+        kwargs={"progress": progress.to_json()},
+        timeout=deferral.timeout,
+    )
+
+
+def make_remote(
+    operator: MetaflowStepOperator,
+    context: Context,
+    manifest: Manifest,
+    code: CodePackage,
+    variables: Mapping[str, str],
+    local: LocalCompute,
+) -> RemoteCompute:
+    """Return the platform that runs the tasks of a step operator.
+
+    :param operator: the step operator.
+    :param context: Airflow's task context.
+    :param manifest: the compiled flow.
+    :param code: the code package that the run uses.
+    :param variables: variables of the orchestrator.
+    :param local: the worker's own access to the datastore.
+    """
+    step = manifest.graph.step(operator.step)
+    attributes, arguments = split_options(manifest, step, operator.place, operator.options)
+    shared: dict[str, Any] = {
+        "owner": operator,
+        "context": context,
+        "manifest": manifest,
+        "code": code,
+        "variables": variables,
+        "local": local,
+        "attributes": attributes,
+        "arguments": arguments,
+    }
+    if operator.place is Compute.KUBERNETES:
+        from .pod_compute import PodCompute
+
+        return PodCompute(**shared)
+    from .batch_compute import BatchCompute
+
+    return BatchCompute(**shared)

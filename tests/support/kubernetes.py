@@ -1,0 +1,81 @@
+"""The real Kubernetes that the tests of pods run on (`tests/kubernetes/`): one node, on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCRIPTS = Path(__file__).parent.parent / "kubernetes"
+HOST = "10.244.0.1"
+"""Address of this machine as pods see it."""
+
+IMAGE = "local/step:1"
+NAMESPACE = "flows"
+SECRET = "object-store"  # the name of one
+
+
+@dataclass
+class Cluster:
+    """The cluster: its kubeconfig, and kubectl."""
+
+    kubeconfig: Path
+    binaries: Path
+
+    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
+        result = subprocess.run(
+            [str(self.binaries / "kubectl"), "--kubeconfig", str(self.kubeconfig), *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0 or not check, f"kubectl {' '.join(arguments)}: {result.stderr}"
+        return result.stdout
+
+    def get(self, kind: str, *arguments: str, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
+        found = json.loads(self.kubectl("-n", namespace, "get", kind, "-o", "json", *arguments))
+        return list(found["items"])
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        for one in objects:
+            self.kubectl("apply", "-f", "-", text=json.dumps(one))
+
+
+def script(name: str, *arguments: str) -> str:
+    """Run a script of `tests/kubernetes` and return what it prints last."""
+    result = subprocess.run(
+        [str(SCRIPTS / name), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON": sys.executable},
+    )
+    assert result.returncode == 0, f"{name} {' '.join(arguments)} failed:\n{result.stdout}{result.stderr}"
+    return result.stdout.strip().splitlines()[-1] if result.stdout.strip() else ""
+
+
+@contextmanager
+def cluster(secret: dict[str, str]) -> Iterator[Cluster]:
+    """Start the cluster with the image of steps, a namespace and the object store's credentials as a secret of it."""
+    image = script("step_image.sh")
+    try:
+        kubeconfig = Path(script("cluster.sh", "up"))
+        started = Cluster(kubeconfig, Path(script("cluster.sh", "binaries")))
+        script("cluster.sh", "load", image)
+        started.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": SECRET, "namespace": NAMESPACE},
+                "stringData": secret,
+            },
+        )
+        yield started
+    finally:
+        script("cluster.sh", "down")
