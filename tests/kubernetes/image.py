@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Make a container image tar (docker-archive form) from directories, without a container engine.
+"""Make a container image tar (docker-archive form) from folders, without a container engine.
 
-    image.py --name local/step:1 --root rootfs [--root overlay ...] [--entrypoint /bin/sh] [--env K=V ...] [--workdir /] --output step.tar
+    image.py --name local/step:1 --root rootfs [--root overlay …] [--entrypoint /bin/sh] [--env K=V …] --output step.tar
 
-Each --root becomes one layer, in order. Load it with `kubernetes.sh load step.tar`; pods then use imagePullPolicy Never or IfNotPresent.
+Each --root becomes one layer, in order. Load it with `cluster.sh load step.tar`; pods then use the pull policy Never.
 """
+
+from __future__ import annotations
 
 import argparse
 import hashlib

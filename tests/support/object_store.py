@@ -1,4 +1,4 @@
-"""A real S3 API for the tests: moto's server, a process of its own, at an address that pods can reach."""
+"""A real S3 API for the tests, and AWS Batch: moto's server, a process of its own, where pods can reach it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -48,6 +49,17 @@ class ObjectStore:
             "METAFLOW_S3_ENDPOINT_URL": self.url,
         }
 
+    def client(self, service: str) -> Any:
+        import boto3
+
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
+        )
+
     def pause(self) -> None:
         """Stop answering, as a server behind a broken network."""
         self.process.send_signal(signal.SIGSTOP)
@@ -61,24 +73,16 @@ def object_store(host: str, port: int, log: Path) -> Iterator[ObjectStore]:
     """Start the server and make the bucket."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)],
+            [sys.executable, "-m", "tests.engines.aws.server", host, str(port)],
+            cwd=Path(__file__).parent.parent.parent,
             stdout=output,
             stderr=output,
-            env={**os.environ, "MOTO_PORT": str(port)},
+            env={**os.environ, **CREDENTIALS, "TEST_BATCH_LOGS": str(log.parent)},
         )
     store = ObjectStore(host, port, log, process)
     try:
         _wait(store)
-        import boto3
-
-        client = boto3.client(
-            "s3",
-            endpoint_url=store.url,
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
-        )
-        client.create_bucket(Bucket=BUCKET)
+        store.client("s3").create_bucket(Bucket=BUCKET)
         yield store
     finally:
         process.kill()
@@ -87,11 +91,45 @@ def object_store(host: str, port: int, log: Path) -> Iterator[ObjectStore]:
 
 def _wait(store: ObjectStore) -> None:
     end = time.monotonic() + 60
-    while True:
-        try:
-            httpx.get(f"{store.url}/moto-api/", timeout=5)
-        except httpx.HTTPError:
-            assert time.monotonic() < end, f"the object store did not start: {store.log.read_text()[-2000:]}"
-            time.sleep(0.2)
-        else:
-            return
+    while not _answers(store):
+        assert time.monotonic() < end, f"the object store did not start: {store.log.read_text()[-2000:]}"
+        time.sleep(0.2)
+
+
+def _answers(store: ObjectStore) -> bool:
+    try:
+        httpx.get(f"{store.url}/moto-api/", timeout=5)
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+def batch_queue(store: ObjectStore, platform: str) -> dict[str, str]:
+    """Make a job queue on a platform of AWS Batch; return what makes Metaflow use it."""
+    name = f"queue-{platform.lower()}"
+    environment = f"environment-{platform.lower()}"
+    batch, ec2, iam = (store.client(service) for service in ("batch", "ec2", "iam"))
+    role = iam.create_role(RoleName=f"role-{platform}", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    resources = {
+        "type": platform,
+        "maxvCpus": 16,
+        "subnets": [ec2.describe_subnets()["Subnets"][0]["SubnetId"]],
+        "securityGroupIds": [ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
+    }
+    if platform == "EC2":
+        profile = iam.create_instance_profile(InstanceProfileName="nodes")["InstanceProfile"]["Arn"]
+        resources.update(minvCpus=0, instanceTypes=["m5.large"], instanceRole=profile)
+    batch.create_compute_environment(
+        computeEnvironmentName=environment,
+        type="MANAGED",
+        state="ENABLED",
+        serviceRole=role,
+        computeResources=resources,
+    )
+    order = [{"order": 1, "computeEnvironment": environment}]
+    batch.create_job_queue(jobQueueName=name, state="ENABLED", priority=1, computeEnvironmentOrder=order)
+    return {
+        "METAFLOW_BATCH_JOB_QUEUE": name,
+        "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": role,
+        "METAFLOW_ECS_FARGATE_EXECUTION_ROLE": role,
+    }

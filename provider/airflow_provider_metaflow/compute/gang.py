@@ -1,4 +1,4 @@
-"""The nodes of a ``@parallel`` step on Kubernetes: an Indexed Job, and a headless service by which they find each other."""
+"""The nodes of a ``@parallel`` step on Kubernetes: an Indexed Job, and a headless service that gives them names."""
 
 from __future__ import annotations
 

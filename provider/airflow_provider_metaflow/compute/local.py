@@ -223,7 +223,7 @@ class LocalCompute:
         return step_environment({**self._worker(), **self.manifest.command.environment}, self._unpacked())
 
     def _worker(self) -> dict[str, str]:
-        """Return the worker's environment; of the deployment's configuration, what the worker has none of its own for."""
+        """Return the worker's environment, over what the deploying machine knew of the datastore."""
         return {**self.manifest.command.remote_environment, **os.environ}
 
     def _environment(self, call: StepCall) -> dict[str, str]:

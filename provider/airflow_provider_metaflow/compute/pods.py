@@ -1,6 +1,6 @@
 """The pod of a step, from the attributes of ``@kubernetes``: plain data in the words of the Kubernetes API.
 
-The mapping is that of ``metaflow.plugins.kubernetes.kubernetes_job``. Imports neither Airflow nor a client of Kubernetes.
+The mapping is that of ``metaflow.plugins.kubernetes.kubernetes_job``. Imports neither Airflow nor Kubernetes' client.
 """
 
 from __future__ import annotations

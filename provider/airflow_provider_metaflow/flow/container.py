@@ -51,7 +51,8 @@ def fetch(url):
     if kind == "s3":
         import boto3
         end = env.get("METAFLOW_S3_ENDPOINT_URL")
-        return boto3.client("s3", **({{"endpoint_url": end}} if end else {{}})).get_object(Bucket=bucket, Key=key)["Body"].read()
+        client = boto3.client("s3", **({{"endpoint_url": end}} if end else {{}}))
+        return client.get_object(Bucket=bucket, Key=key)["Body"].read()
     if kind == "azure":
         from azure.identity import DefaultAzureCredential
         from azure.storage.blob import BlobClient

@@ -16,13 +16,7 @@ from airflow_provider_metaflow.graph.validate import validate_graph
 
 from .manifest import CodePackage, Command, Deployment, Manifest, Notifications
 from .reader import read_graph
-from .remote import (
-    read_compute_defaults,
-    read_containers,
-    read_pod_arguments,
-    read_pod_secrets,
-    read_remote_environment,
-)
+from .remote import read_containers, read_remote_command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,10 +179,7 @@ def _command(obj: Any, deployment: Deployment, code: CodePackage) -> Command:
         environment=environment,
         datastore_root=root,
         metadata=obj.metadata.TYPE,
-        remote_environment=read_remote_environment(code, environment),
-        compute_defaults=read_compute_defaults(code.datastore),
-        pod_secrets=read_pod_secrets() if code.datastore != "local" else (),
-        pod_arguments=read_pod_arguments() if code.datastore != "local" else {},
+        **read_remote_command(code, environment),
     )
 
 

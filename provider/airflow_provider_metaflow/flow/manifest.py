@@ -104,6 +104,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param compute_defaults: attributes that a bare ``@kubernetes`` or ``@batch`` would have, by its name.
     :param pod_secrets: names of Kubernetes secrets of every pod, from ``METAFLOW_KUBERNETES_SECRETS``.
     :param pod_arguments: arguments of the pod operator, from ``METAFLOW_AIRFLOW_KUBERNETES_…``.
+    :param batch_emit_tags: whether jobs get tags that name flow, run and step (``METAFLOW_BATCH_EMIT_TAGS``).
     """
 
     top_level: tuple[str, ...]
@@ -114,6 +115,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     compute_defaults: dict[str, dict[str, Any]] = {}
     pod_secrets: tuple[str, ...] = ()
     pod_arguments: dict[str, Any] = {}
+    batch_emit_tags: bool = False
 
 
 class ContainerSetup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -46,18 +46,26 @@ _RENAMED = {
 _HANDED_ON = ("METAFLOW_CONDA_", "METAFLOW_DEBUG_", "METAFLOW_SKIP_INSTALL_DEPENDENCIES")
 
 
-def read_remote_environment(code: CodePackage, shared: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a task in a container.
+def read_remote_command(code: CodePackage, shared: Mapping[str, str]) -> dict[str, Any]:
+    """Return the part of a manifest's :class:`~.manifest.Command` that is for containers.
 
     Headers of Metaflow's service and keys of event webhooks are secrets, and left out: they come to a task by a
     Kubernetes secret that ``METAFLOW_KUBERNETES_SECRETS`` or ``@kubernetes(secrets=…)`` names.
 
-    :param code: the code package.
+    :param code: the code package; the local datastore serves no container.
     :param shared: the variables of tasks wherever they run.
     """
     if code.datastore == "local":
         return {}
-    return dict(sorted({**dict(_configured()), **_without_local(shared)}.items()))
+    from metaflow.metaflow_config import BATCH_EMIT_TAGS
+
+    return {
+        "remote_environment": dict(sorted({**dict(_configured()), **_without_local(shared)}.items())),
+        "compute_defaults": _compute_defaults(code.datastore),
+        "pod_secrets": _pod_secrets(),
+        "pod_arguments": _pod_arguments(),
+        "batch_emit_tags": bool(BATCH_EMIT_TAGS),
+    }
 
 
 def _configured() -> Iterator[tuple[str, str]]:
@@ -102,18 +110,15 @@ def read_containers(obj: Any, graph: FlowGraph, code: CodePackage) -> dict[str, 
         if commands:
             commands = [*obj.environment.get_package_commands(code.url, code.datastore, code.metadata), *commands]
             # Metaflow writes them for exactly this round of quoting.
-            script = shlex.split('bash -c "%s"' % " && ".join(commands))[-1]
+            script = shlex.split(f'bash -c "{" && ".join(commands)}"')[-1]
             found[step.name] = ContainerSetup(executable=executable, bootstrap=script)
         elif executable != "python":
             found[step.name] = ContainerSetup(executable=executable)
     return found
 
 
-def read_compute_defaults(datastore: str) -> dict[str, dict[str, Any]]:
-    """Return the attributes of a bare ``@kubernetes`` and ``@batch``, for steps that only the DAG file sends there.
-
-    :param datastore: type of the datastore; the local one serves no container.
-    """
+def _compute_defaults(datastore: str) -> dict[str, dict[str, Any]]:
+    """Return the attributes of a bare ``@kubernetes`` and ``@batch``, for steps that only the DAG file sends there."""
     from metaflow.plugins import STEP_DECORATORS
 
     from .reader import json_attributes
@@ -121,7 +126,7 @@ def read_compute_defaults(datastore: str) -> dict[str, dict[str, Any]]:
     found = {}
     for name in (Compute.KUBERNETES.value, Compute.BATCH.value):
         kind = next((one for one in STEP_DECORATORS if one.name == name), None)
-        if kind is None or datastore == "local" or (name == "batch" and datastore != "s3"):
+        if kind is None or (name == "batch" and datastore != "s3"):
             continue
         decorator = kind()
         decorator.external_init()
@@ -129,14 +134,14 @@ def read_compute_defaults(datastore: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def read_pod_secrets() -> tuple[str, ...]:
+def _pod_secrets() -> tuple[str, ...]:
     """Return the names of the Kubernetes secrets that all pods get."""
     from metaflow.metaflow_config import KUBERNETES_SECRETS
 
     return tuple(name for name in KUBERNETES_SECRETS.split(",") if name)
 
 
-def read_pod_arguments() -> dict[str, Any]:
+def _pod_arguments() -> dict[str, Any]:
     """Return what Metaflow's configuration says of Airflow's way to Kubernetes, as arguments of its pod operator."""
     from metaflow import metaflow_config
 

@@ -60,15 +60,23 @@ class MetaflowPodOperator(KubernetesPodOperator):
         found = (pod.metadata.labels or {}) if pod is not None else {}
         return pod if all(found.get(name) == value for name, value in self.labels.items()) else None
 
-    def cleanup(self, pod: V1Pod, remote_pod: V1Pod, **kwargs: Any) -> None:
+    def cleanup(
+        self,
+        pod: V1Pod,
+        remote_pod: V1Pod,
+        xcom_result: dict[Any, Any] | None = None,
+        context: Context | None = None,
+    ) -> None:
         """Look at the pod once more before it is deleted.
 
         :param pod: the pod as it was requested.
         :param remote_pod: the pod as it was seen last.
+        :param xcom_result: nothing; an outcome is told by the termination message.
+        :param context: Airflow's task context.
         """
         if remote_pod is not None:
             self._observe(remote_pod)
-        super().cleanup(pod, remote_pod, **kwargs)
+        super().cleanup(pod, remote_pod, xcom_result, context)
 
     def _observe(self, pod: V1Pod) -> None:
         plain = ApiClient().sanitize_for_serialization
@@ -131,16 +139,24 @@ class MetaflowGangOperator(MetaflowPodOperator):
         self.log.info("Created job %s with %d nodes", job.metadata.name, self.nodes)
         return job
 
-    def cleanup(self, pod: V1Pod, remote_pod: V1Pod, **kwargs: Any) -> None:
+    def cleanup(
+        self,
+        pod: V1Pod,
+        remote_pod: V1Pod,
+        xcom_result: dict[Any, Any] | None = None,
+        context: Context | None = None,
+    ) -> None:
         """Wait for the other nodes, then delete the whole gang.
 
         :param pod: the control node's pod as it was requested.
         :param remote_pod: the same as it was seen last.
+        :param xcom_result: nothing; an outcome is told by the termination message.
+        :param context: Airflow's task context.
         """
         name, namespace = pod.metadata.labels["batch.kubernetes.io/job-name"], pod.metadata.namespace
         try:
             failed = self._await_job(name, namespace)
-            super().cleanup(pod, remote_pod, **kwargs)
+            super().cleanup(pod, remote_pod, xcom_result, context)
         finally:
             self._delete_job(name, namespace)
         if failed:

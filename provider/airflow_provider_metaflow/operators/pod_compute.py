@@ -85,7 +85,7 @@ class PodCompute(RemoteTask):
     def _outcome(self, call: StepCall, operator: MetaflowPodOperator) -> dict[str, Any]:
         document = outcome_message(operator.last_seen or {})
         if document is None or "task_id" not in document:
-            (document,) = self.stored([call])
+            (document,) = self.stored([call], _attempt(operator, call))
         if document is None:
             raise self.failure(call, "its pod succeeded but there is no result in the datastore")
         return document
@@ -95,7 +95,7 @@ class PodCompute(RemoteTask):
         code = exit_code(pod) if pod is not None else None
         if code is None:
             # The pod is gone, or was never seen to end: what counts is whether the task did its work.
-            (document,) = self.stored([call])
+            (document,) = self.stored([call], _attempt(operator, call))
             if document is not None:
                 operator.log.warning("The end of the pod was not seen (%s), but its task has a result.", error)
                 return document
@@ -154,6 +154,12 @@ class PodCompute(RemoteTask):
             annotations=pod_annotations(self.manifest, call),
             deadline_seconds=self.deadline(call),
         )
+
+
+def _attempt(operator: MetaflowPodOperator, call: StepCall) -> int:
+    """Return the attempt that the pod has run."""
+    annotations = ((operator.last_seen or {}).get("metadata") or {}).get("annotations") or {}
+    return int(annotations.get("metaflow/attempt", call.attempt))
 
 
 def _as_pod(override: Any) -> Any:

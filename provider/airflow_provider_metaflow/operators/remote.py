@@ -139,14 +139,15 @@ class RemoteTask:
         """
         return self.time_limit(call, LIMIT_SLACK_SECONDS) or DEFAULT_LIMIT_SECONDS
 
-    def stored(self, calls: Sequence[StepCall]) -> list[dict[str, Any] | None]:
+    def stored(self, calls: Sequence[StepCall], attempt: int) -> list[dict[str, Any] | None]:
         """Return outcome documents from the datastore, None for tasks whose attempt has no result there.
 
         :param calls: the tasks.
+        :param attempt: the attempt that ran, which is an earlier one where a lost task was found again.
         """
         call = calls[0]
         ids = [one.task_id for one in calls]
-        return self.local.probe(call.step.name, call.run_id, ids, min_attempt=call.attempt)
+        return self.local.probe(call.step.name, call.run_id, ids, min_attempt=attempt)
 
     def failure(self, call: StepCall, reason: str, *, final: bool = False) -> Exception:
         """Return the error of a task that failed.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_metaflow.graph.compute import Compute, compute_of
 from airflow_provider_metaflow.links.metaflow import MetaflowCardsLink, MetaflowRunLink
@@ -34,14 +34,14 @@ class MetaflowStepOperator(BaseOperator):
     :param warm_process: whether to use a process that has Metaflow imported; default: as configured.
     :param compute: ``"local"``, ``"kubernetes"`` or ``"batch"``; default: as the step's decorators say.
     :param kubernetes: for pods: attributes of ``@kubernetes``, which win over the decorator, and arguments of Airflow's
-        ``KubernetesPodOperator``; ``pod_override`` is a ``V1Pod``, or the same as plain data, that is laid over the pod.
+        ``KubernetesPodOperator``; ``pod_override`` is a ``V1Pod``, or the same as plain data, laid over the pod.
     :param batch: for AWS Batch jobs: attributes of ``@batch``, which win over the decorator, and arguments of Airflow's
         ``BatchOperator``; ``array_jobs`` says whether the tasks of a pack run as one array job.
     """
 
     template_fields: Sequence[str] = ("parameters",)
     template_fields_renderers = {"parameters": "json"}
-    operator_extra_links = (MetaflowRunLink(), MetaflowCardsLink())
+    operator_extra_links: Collection[BaseOperatorLink] = (MetaflowRunLink(), MetaflowCardsLink())
     ui_color = "#e8f0fe"
 
     def __init__(  # noqa: PLR0913  (keyword-only)
@@ -73,6 +73,11 @@ class MetaflowStepOperator(BaseOperator):
             self.place = resolve_compute(manifest, manifest.graph.step(step), compute)
             self.options.update({Compute.KUBERNETES: kubernetes, Compute.BATCH: batch}.get(self.place) or {})
             check_options(manifest, manifest.graph.step(step), self.place, self.options)
+        if self.place is Compute.BATCH:
+            from airflow.providers.amazon.aws.links.batch import BatchJobDetailsLink
+            from airflow.providers.amazon.aws.links.logs import CloudWatchEventsLink
+
+            self.operator_extra_links = (*self.operator_extra_links, BatchJobDetailsLink(), CloudWatchEventsLink())
         self._execution: StepExecution | None = None
 
     def execute(self, context: Context) -> Any:

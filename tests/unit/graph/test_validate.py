@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_provider_metaflow.exceptions import FlowCompileError, UnsupportedFeatureError
+from airflow_provider_metaflow.graph.compute import validate_compute
 from airflow_provider_metaflow.graph.model import (
     Decorator,
     FlowGraph,
@@ -13,7 +14,6 @@ from airflow_provider_metaflow.graph.model import (
     Step,
     StepKind,
 )
-from airflow_provider_metaflow.graph.compute import validate_compute
 from airflow_provider_metaflow.graph.validate import validate_graph
 
 START = Step(name="start", kind=StepKind.LINEAR, next_steps=("end",))
@@ -59,10 +59,10 @@ def test_a_broken_graph_is_refused_with_flow_and_step(graph: FlowGraph, message:
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["kubernetes", "batch", "slurm"])
-def test_remote_compute_is_refused_with_the_step(name: str) -> None:
+@pytest.mark.parametrize("name", ["slurm", "nvidia", "snowpark"])
+def test_compute_that_only_metaflow_can_start_is_refused_with_the_step(name: str) -> None:
     step = replace(START, decorators=(Decorator(name=name, attributes={}),))
-    with pytest.raises(UnsupportedFeatureError, match=f"flow F step start: @{name} asks for remote compute"):
+    with pytest.raises(UnsupportedFeatureError, match=f"flow F step start: @{name} asks for compute that cannot"):
         validate_compute(replace(GRAPH, steps=(step, END)), "local")
 
 

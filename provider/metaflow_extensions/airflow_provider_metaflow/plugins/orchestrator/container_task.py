@@ -70,7 +70,7 @@ def _run(task_runner: Any, request: dict[str, Any]) -> int:
 
 
 def _make_channel(task_runner: Any, reader: int) -> Any:
-    class Streams(task_runner.Channel):  # type: ignore[misc, name-defined]
+    class Streams(task_runner.Channel):
         """Passes a task's lines on to the container's own streams."""
 
         def __init__(self) -> None:
@@ -142,15 +142,18 @@ def _wait_for_name(host: str, seconds: float = 600) -> None:
     import time
 
     end = time.monotonic() + seconds
-    while True:
-        try:
-            socket.gethostbyname(host)
-        except socket.gaierror:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.5)
-        else:
-            return
+    while not _resolves(socket, host):
+        if time.monotonic() > end:
+            raise TimeoutError("The name %s of the control node does not resolve after %d s." % (host, seconds))
+        time.sleep(0.5)
+
+
+def _resolves(socket: Any, host: str) -> bool:
+    try:
+        socket.gethostbyname(host)
+    except socket.gaierror:
+        return False
+    return True
 
 
 def _write_sink(outcome: dict[str, Any]) -> None:

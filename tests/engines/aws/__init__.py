@@ -1,0 +1,1 @@
+"""Amazon's APIs by moto's server, with Batch jobs as processes of this machine."""

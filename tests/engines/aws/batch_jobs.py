@@ -1,0 +1,185 @@
+"""Runs the jobs of moto's AWS Batch as processes of this machine, and mends what moto leaves out.
+
+What moto 5.2.5 does not do and the product needs: run without Docker; refuse container overrides of more than 8,192
+bytes; `retryStrategy` and `nodeOverrides` of SubmitJob; exit codes; the state of an array's parent; nodes of a job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+MAX_OVERRIDES_BYTES = 8192
+SLOTS = threading.BoundedSemaphore(int(os.environ.get("TEST_BATCH_SLOTS", "4")))
+POLL_SECONDS = 0.05
+
+_submitted = threading.local()
+
+
+def install() -> None:
+    """Replace how moto runs and describes jobs; once per process, before its server starts."""
+    from moto.batch import models, responses
+
+    models.Job.run = _run
+    _remember_submission(models, responses)
+    _fail_parents(models)
+
+
+def _remember_submission(models: Any, responses: Any) -> None:
+    submit, init = responses.BatchResponse.submitjob, models.Job.__init__
+
+    def submitjob(self: Any) -> Any:
+        _submitted.retry = self._get_param("retryStrategy")
+        _submitted.nodes = self._get_param("nodeOverrides")
+        size = self._get_param("arrayProperties", {}).get("size", 2)
+        if not 2 <= size <= 10000:
+            raise models.ClientException("Array size must be between 2 and 10000")
+        return submit(self)
+
+    def job_init(self: Any, *arguments: Any, **named: Any) -> None:
+        init(self, *arguments, **named)
+        self.retry_strategy = getattr(_submitted, "retry", None)
+        self.node_overrides = getattr(_submitted, "nodes", None)
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    responses.BatchResponse.submitjob, models.Job.__init__ = submitjob, job_init
+    models.BatchBackend.describe_jobs = lambda self, jobs: [
+        self._jobs[name.split("/")[-1]].describe() for name in jobs if name.split("/")[-1] in self._jobs
+    ]
+
+
+def _fail_parents(models: Any) -> None:
+    describe = models.Job.describe
+
+    def job_describe(self: Any) -> Any:
+        children = self._child_jobs or []
+        ended = bool(children) and all(child.job_stopped for child in children)
+        if ended and any(child.status == "FAILED" for child in children):
+            self.status, self.job_stopped_reason = "FAILED", "Array Child Job failed"
+        document = describe(self)
+        if getattr(self, "exit_code", None) is not None:
+            document.setdefault("container", {})["exitCode"] = self.exit_code
+        return document
+
+    models.Job.describe = job_describe
+
+
+def _run(job: Any) -> None:
+    from moto.batch.utils import JobStatus
+
+    try:
+        if job.depends_on and not job._wait_for_dependencies():
+            return
+        job.status = JobStatus.RUNNABLE
+        with SLOTS:
+            job.job_started_at, job.log_stream_name = datetime.now(), job._stream_name
+            job.status = JobStatus.RUNNING
+            succeeded = _attempts(job)
+        job._mark_stopped(success=succeeded)
+    except Exception as error:  # a waiting caller must learn of it
+        job.job_stopped_reason = repr(error)
+        job._mark_stopped(success=False)
+
+
+def _attempts(job: Any) -> bool:
+    containers = _containers(job)
+    size = max(len(json.dumps(overrides).encode()) for _, overrides in containers)
+    if size > MAX_OVERRIDES_BYTES:
+        job.job_stopped_reason = f"Container Overrides length must be at most {MAX_OVERRIDES_BYTES}"
+        return False
+    retry = job.retry_strategy or job.job_definition.retry_strategy or {}
+    for attempt in range(1, int(retry.get("attempts", 1)) + 1):
+        job._start_attempt()
+        job.exit_code = _attempt(job, attempt, containers)
+        job.latest_attempt["container"]["exitCode"] = job.exit_code
+        job._stop_attempt()
+        if job.exit_code == 0 or job.stop:
+            break
+    if job.exit_code != 0:
+        job.job_stopped_reason = job.job_stopped_reason or "Essential container in task exited"
+    return bool(job.exit_code == 0)
+
+
+def _containers(job: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return properties and overrides of each container; several for a multi-node job."""
+    definition = job.job_definition
+    if definition.type != "multinode":
+        return [(definition.container_properties, job.container_overrides or {})]
+    nodes = job.node_overrides or {}
+    (properties,) = definition.node_properties["nodeRangeProperties"]
+    (override,) = nodes["nodePropertyOverrides"]
+    count = int(nodes.get("numNodes") or definition.node_properties["numNodes"])
+    return [(properties["container"], override["containerOverrides"])] * count
+
+
+def _attempt(job: Any, attempt: int, containers: list[tuple[dict[str, Any], dict[str, Any]]]) -> int:
+    folder = Path(tempfile.mkdtemp(prefix="batch-job-"))
+    began, limit = time.monotonic(), job._get_attempt_duration()
+    log_folder = Path(os.environ.get("TEST_BATCH_LOGS", tempfile.gettempdir()))
+    for index, (properties, overrides) in enumerate(containers):
+        (folder / str(index)).mkdir()
+        name = f"{job.job_id.replace(':', '-')}-{attempt}-{index}.log"
+        with (log_folder / name).open("wb") as log:
+            job.processes.append(
+                subprocess.Popen(
+                    overrides.get("command") or properties["command"],
+                    cwd=folder / str(index),
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=_environment(job, attempt, properties, overrides, index, len(containers)),
+                )
+            )
+    # The main node ends a multi-node job.
+    main = job.processes[-len(containers)]
+    while main.poll() is None:
+        if job.stop or (limit and time.monotonic() - began > limit):
+            _kill(job)
+        time.sleep(POLL_SECONDS)
+    _kill(job)
+    shutil.rmtree(folder, ignore_errors=True)
+    return main.returncode if main.returncode >= 0 else 128 - main.returncode
+
+
+def _kill(job: Any) -> None:
+    for process in job.processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _environment(
+    job: Any, attempt: int, properties: dict[str, Any], overrides: dict[str, Any], index: int, count: int
+) -> dict[str, str]:
+    given = [*properties.get("environment", []), *overrides.get("environment", [])]
+    environment = {
+        # Nothing of this machine's Metaflow or Airflow; credentials as a job's role would give them.
+        **{k: v for k, v in os.environ.items() if not k.startswith(("METAFLOW_", "AIRFLOW", "PYTHON"))},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **{one["name"]: one["value"] for one in given},
+        "AWS_BATCH_JOB_ID": job.job_id,
+        "AWS_BATCH_JOB_ATTEMPT": str(attempt),
+        "AWS_BATCH_CE_NAME": "local",
+        "AWS_BATCH_JQ_NAME": job.job_queue.name,
+        "AWS_EXECUTION_ENV": "AWS_ECS_LOCAL",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    if "index" in (job.array_properties or {}):
+        environment["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.array_properties["index"])
+    if job.job_definition.type == "multinode":
+        environment["AWS_BATCH_JOB_NODE_INDEX"] = str(index)
+        environment["AWS_BATCH_JOB_NUM_NODES"] = str(count)
+        environment["AWS_BATCH_JOB_MAIN_NODE_INDEX"] = "0"
+        if index:
+            environment["AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"] = "127.0.0.1"
+    return environment
