@@ -15,6 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from airflow_provider_metaflow.flow.manifest import Manifest
     from tests.support.airflow import SharedAirflow
+    from tests.support.kubernetes import Cluster
+    from tests.support.object_store import ObjectStore
 
 # Before anything imports Airflow or Metaflow: nothing of the user's own is read or written.
 _HOME = Path(tempfile.mkdtemp(prefix="metaflow-tests-"))
@@ -25,6 +27,13 @@ os.environ["AIRFLOW__METAFLOW__CACHE_FOLDER"] = str(_HOME / "cache")
 for name in list(os.environ):
     if name.startswith(("METAFLOW_DATASTORE", "METAFLOW_DEFAULT", "METAFLOW_SERVICE")):
         del os.environ[name]
+# For the object stores of the tests, which take any; workers of the shared Airflow inherit them.
+os.environ.update(
+    AWS_ACCESS_KEY_ID="test-key",
+    AWS_SECRET_ACCESS_KEY="test-secret-of-the-store",
+    AWS_DEFAULT_REGION="us-east-1",
+    AWS_EC2_METADATA_DISABLED="true",
+)
 
 FLOWS = Path(__file__).parent / "flows"
 
@@ -53,7 +62,41 @@ def airflow(request: pytest.FixtureRequest) -> Iterator[SharedAirflow]:
             print(f"\nLogs of the failed session's Airflow: {kept}")
 
 
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A real Kubernetes on this machine."""
+    if request.config.getoption("--without-kubernetes"):
+        pytest.skip("--without-kubernetes was given")
+    from tests.support.kubernetes import cluster as started_cluster
+    from tests.support.object_store import CREDENTIALS
+
+    with started_cluster(CREDENTIALS) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """S3 and AWS Batch on the loopback."""
+    from tests.support.object_store import object_store
+
+    with object_store("127.0.0.1", 5611, tmp_path_factory.mktemp("store") / "server.log") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def cluster_store(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """S3 where the pods of the cluster reach it."""
+    from tests.support.kubernetes import HOST
+    from tests.support.object_store import object_store
+
+    with object_store(HOST, 5612, tmp_path_factory.mktemp("store") / "server.log") as started:
+        yield started
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without-kubernetes", action="store_true", help="Skip what needs a cluster, on a machine that can run none."
+    )
     parser.addoption("--update-golden", action="store_true", help="Write the golden files anew.")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,18 @@ class SharedAirflow:
         dags.set_paused(self.server.client, dag_id, paused=False)
         started = runs.trigger(self.server.client, dag_id, run_id or f"test__{uuid.uuid4()}", conf or {})
         return FlowRun(self, flow, dag_id, started.dag_run_id, id_prefix)
+
+    def kill_task(self, run: FlowRun, task_id: str) -> None:
+        """Kill the process of a running task instance, as the kernel does when memory is short."""
+        path = f"/dags/{run.dag_id}/dagRuns/{run.dag_run_id}/taskInstances/{task_id}"
+        title = f"airflow worker -- {self.server.client.request('GET', path)['id']}"
+        killed = 0
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (folder / "cmdline").read_bytes().rstrip(b"\0").decode() == title:
+                    os.kill(int(folder.name), signal.SIGKILL)
+                    killed += 1
+        assert killed, f"no process has the title {title!r}"
 
     def wait_until(self, condition: Any, timeout: float = 60) -> None:
         end = time.monotonic() + timeout

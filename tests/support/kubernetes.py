@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+EXAMPLES = Path(__file__).parent.parent.parent / "docs/kubernetes"
 SCRIPTS = Path(__file__).parent.parent / "kubernetes"
 HOST = "10.244.0.1"
 """Address of this machine as pods see it."""
@@ -41,6 +44,30 @@ class Cluster:
     def get(self, kind: str, *arguments: str, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
         found = json.loads(self.kubectl("-n", namespace, "get", kind, "-o", "json", *arguments))
         return list(found["items"])
+
+    def limited_kubeconfig(self) -> Path:
+        """Return the kubeconfig of an account that may do in one namespace what `docs/` says that Airflow needs."""
+        account = {"kind": "ServiceAccount", "name": "airflow", "namespace": NAMESPACE}
+        meta = {"name": "airflow", "namespace": NAMESPACE}
+        role = yaml.safe_load((EXAMPLES / "role.yaml").read_text())
+        self.apply(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+            {**role, "metadata": meta},
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "RoleBinding",
+                "metadata": meta,
+                "subjects": [account],
+                "roleRef": {"kind": "Role", "name": "airflow", "apiGroup": "rbac.authorization.k8s.io"},
+            },
+        )
+        token = self.kubectl("-n", NAMESPACE, "create", "token", "airflow", "--duration=24h").strip()
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token}
+        path = self.kubeconfig.with_name("kubeconfig-airflow")
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(config))
+        return path
 
     def apply(self, *objects: dict[str, Any]) -> None:
         for one in objects:

@@ -16,11 +16,8 @@ from typing import Any
 import httpx
 
 BUCKET = "flows"
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "test-key",
-    "AWS_SECRET_ACCESS_KEY": "test-secret-of-the-store",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
+CREDENTIALS = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")}
+"""As `conftest.py` has set them."""
 
 
 @dataclass

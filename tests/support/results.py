@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,41 @@ Results = dict[str, dict[Key, dict[str, Any]]]
 _LOCAL = next(d for d in DATASTORES if d.TYPE == "local")
 
 
-def artifacts(sysroot: Path, flow: str, run_id: str) -> Results:
-    """Return the user's artifacts of a run by step, and there by index path and iteration."""
+def artifacts(
+    root: Path | str, flow: str, run_id: str, *, kind: str = "s3", environment: Mapping[str, str] | None = None
+) -> Results:
+    """Return the user's artifacts of a run by step, and there by index path and iteration.
+
+    The root is a folder, or the root of an object store, which `environment` says how to reach.
+    """
+    if isinstance(root, Path):
+        return _of_folder(root, flow, run_id)
+    script = "import pickle, sys; from tests.support.results import of_store; "
+    script += "sys.stdout.buffer.write(pickle.dumps(of_store(*sys.argv[1:])))"
+    # Metaflow reads how to reach a store when it is imported.
+    result = subprocess.run(
+        [sys.executable, "-c", script, kind, root, flow, run_id],
+        cwd=Path(__file__).parent.parent.parent,
+        capture_output=True,
+        env={**os.environ, **(environment or {})},
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    found: Results = pickle.loads(result.stdout)
+    return found
+
+
+def of_store(kind: str, root: str, flow: str, run_id: str) -> Results:
+    """Return the same of a run in an object store; in a process of its own."""
+    implementation = next(one for one in DATASTORES if kind == one.TYPE)
+    store = FlowDataStore(flow, None, storage_impl=implementation, ds_root=root)
+    results: Results = {}
+    for task in store.get_task_datastores(run_id):
+        if not task.step_name.startswith("_"):
+            _add(results, task.step_name, task.task_id, task)
+    return results
+
+
+def _of_folder(sysroot: Path, flow: str, run_id: str) -> Results:
     store = FlowDataStore(flow, None, storage_impl=_LOCAL, ds_root=str(sysroot / ".metaflow"))
     results: Results = {}
     # A task is known by its folder; the deepest attempt that is done counts, as for Metaflow's client.
@@ -28,15 +63,18 @@ def artifacts(sysroot: Path, flow: str, run_id: str) -> Results:
             if task_folder.name.startswith("_"):
                 continue
             task = store.get_task_datastore(run_id, step_folder.name, task_folder.name)
-            stack = task.get("_foreach_stack") or ()
-            indexes = tuple(frame.index for frame in stack)
-            iterations = tuple(task.get("_iteration_stack") or ())
-            key = (indexes, iterations)
-            found = results.setdefault(step_folder.name, {})
-            # Only a task that was cleared beyond six attempts has a second id, with a generation; it sorts last.
-            assert key not in found or "-g" in task_folder.name, f"{step_folder.name}{key} has two tasks"
-            found[key] = {name: value for name, value in task.to_dict().items() if name not in ("name", "input")}
+            _add(results, step_folder.name, task_folder.name, task)
     return results
+
+
+def _add(results: Results, step: str, task_id: str, task: Any) -> None:
+    indexes = tuple(frame.index for frame in task.get("_foreach_stack") or ())
+    iterations = tuple(task.get("_iteration_stack") or ())
+    key = (indexes, iterations)
+    found = results.setdefault(step, {})
+    # Only a task that was cleared beyond six attempts has a second id, with a generation; it sorts last.
+    assert key not in found or "-g" in task_id, f"{step}{key} has two tasks"
+    found[key] = {name: value for name, value in task.to_dict().items() if name not in ("name", "input")}
 
 
 def run_locally(flow_file: Path, sysroot: Path, *arguments: str, top: tuple[str, ...] = ()) -> str:

@@ -57,7 +57,7 @@ def _unpack(package: CodePackage, target: Path, datastore_root: str, environment
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         archive = staging.with_suffix(".tgz")
-        _fetch(package, archive, environment)
+        _fetch(package, archive, datastore_root, environment)
         with tarfile.open(archive) as content:
             # Debian 12's Python 3.11.2 has no filters yet; the package is one that we made.
             options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
@@ -79,23 +79,23 @@ def _unpack(package: CodePackage, target: Path, datastore_root: str, environment
         ) from error
 
 
-def _fetch(package: CodePackage, archive: Path, environment: Mapping[str, str] | None) -> None:
+def _fetch(package: CodePackage, archive: Path, root: str, environment: Mapping[str, str] | None) -> None:
     if package.datastore == "local":
         shutil.copyfile(package.url, archive)
         return
+    path = package.url.removeprefix(root).lstrip("/")
     # Metaflow knows how to reach every datastore; its client lives in the worker's environment.
     script = (
         "import shutil, sys\n"
         "from metaflow.plugins import DATASTORES\n"
-        "kind, url, target = sys.argv[1:]\n"
+        "kind, root, path, target = sys.argv[1:]\n"
         "store = next(d for d in DATASTORES if d.TYPE == kind)\n"
-        "root = store.get_datastore_root_from_config(lambda *a, **k: None)\n"
-        "with store(root).load_bytes([url]) as loaded:\n"
+        "with store(root).load_bytes([path]) as loaded:\n"
         "    for _, path, _ in loaded:\n"
         "        shutil.copyfile(path, target)\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", script, package.datastore, package.url, str(archive)],
+        [sys.executable, "-c", script, package.datastore, root, path, str(archive)],
         capture_output=True,
         text=True,
         check=False,

@@ -12,6 +12,8 @@ from .pods import CONTAINER
 NO_RETRY = 202
 """Exit code by which Metaflow says that another attempt is of no use (``METAFLOW_EXIT_DISALLOW_RETRY``)."""
 
+UNKNOWN = "its pod failed, and Kubernetes does not tell why"
+
 
 def failure_reason(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]] = ()) -> str:
     """Return why a pod failed or did not start.
@@ -25,8 +27,19 @@ def failure_reason(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]] =
         or _of_pod(status)
         or _of_waiting(status, events)
         or _of_conditions(status)
-        or "its pod failed, and Kubernetes does not tell why"
+        or UNKNOWN
     )
+
+
+def api_error(error: Exception) -> str:
+    """Return what the Kubernetes API has answered, in one line.
+
+    :param error: an error of its client, or any other.
+    """
+    try:
+        return str(json.loads(getattr(error, "body", None) or "")["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def exit_code(pod: Mapping[str, Any]) -> int | None:
@@ -71,7 +84,8 @@ def _of_container(pod: Mapping[str, Any], status: Mapping[str, Any]) -> str | No
     text = f"it exited with {code}"
     if code > 128 and code - 128 in set(signal.Signals):
         text = f"it was killed by {signal.Signals(code - 128).name}"
-    lines = (outcome_message(pod) or {}).get("last_lines") or str(ended.get("message") or "").strip().splitlines()
+    document = outcome_message(pod)
+    lines = document.get("last_lines") if document else str(ended.get("message") or "").strip().splitlines()
     return f"{text}: {lines[-1]}" if lines else text
 
 

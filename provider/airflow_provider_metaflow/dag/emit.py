@@ -69,9 +69,18 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
                 # A segment has its inner edges already: its roots must be known when it is closed.
                 if task.segment is None or segment_of[name] != task.segment:
                     self.tasks[task.step].set_upstream(self.tasks[name])
+        self._pack_arrays()
         self._make_sensors()
         self._make_exits()
         return self.tasks
+
+    def _pack_arrays(self) -> None:
+        """Give all splits of a foreach to one task instance if its body is one step that runs as an array job."""
+        for source in {segment.source for segment in self.plan.segments}:
+            around = {segment.group_id for segment in self.plan.segments if segment.source == source}
+            body = [self.tasks[task.step] for task in self.plan.tasks if task.segment in around]
+            if len(body) == 1 and getattr(body[0], "runs_arrays", False):
+                self.tasks[source].max_instances = 1
 
     def _make_sensors(self) -> None:
         graph = self.manifest.graph

@@ -26,9 +26,47 @@ Save = Callable[[bytes], str]
 
 _RUNNER = "metaflow_extensions/airflow_provider_metaflow/plugins/orchestrator"
 
-BOOTSTRAP = f'''
+_FETCH = """
+def fetch(url):
+    bucket, key = url.split("://", 1)[-1].split("/", 1)
+    kind = env["METAFLOW_CODE_DS"]
+    if kind == "s3":
+        import boto3
+        end = env.get("METAFLOW_S3_ENDPOINT_URL")
+        client = boto3.client("s3", **({"endpoint_url": end} if end else {}))
+        return client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    if kind == "azure":
+        from azure.identity import DefaultAzureCredential
+        from azure.storage.blob import BlobClient
+        end = env["METAFLOW_AZURE_STORAGE_BLOB_SERVICE_ENDPOINT"]
+        return BlobClient(end, bucket, key, credential=DefaultAzureCredential()).download_blob().readall()
+    from google.cloud import storage
+    return storage.Client().bucket(bucket).blob(key).download_as_bytes()
+def patiently(url):
+    for pause in (1, 2, 5, 10, 15, None):
+        try:
+            return fetch(url)
+        except Exception as error:
+            if pause is None or type(error).__name__ in ("NoSuchKey", "NotFound", "ResourceNotFoundError"):
+                sys.exit("%s cannot be fetched: %s" % (url, error))
+            print("%s cannot be fetched yet: %s" % (url, error), file=sys.stderr, flush=True)
+            time.sleep(pause)
+""".strip()
+
+_RUN = f"""
+task = env.pop("{TASK_VARIABLE}")
+data = patiently(task[1:]) if task.startswith("@") else base64.b64decode(task)
+code = os.path.join(env["METAFLOW_EXTRACTED_ROOT"], ".mf_code")
+sys.path[:1] = [os.path.join(code, "{_RUNNER}"), code]
+import container_task
+del sys.path[0]
+sys.exit(container_task.main(json.loads(zlib.decompress(data)), env["METAFLOW_EXTRACTED_ROOT"]))
+""".strip()
+
+BOOTSTRAP = f"""
 import base64, importlib.util, json, os, subprocess, sys, tarfile, tempfile, time, zlib
 env = os.environ
+{_FETCH}
 needed = {{
     "s3": [("boto3", "boto3")],
     "azure": [("azure.identity", "azure-identity"), ("azure.storage.blob", "azure-storage-blob"),
@@ -45,70 +83,29 @@ missing = [package for name, package in needed if not has(name)]
 if missing and not env.get("METAFLOW_SKIP_INSTALL_DEPENDENCIES"):
     pip = [sys.executable, "-m", "pip", "install", "-qqq", "--no-compile", "--no-cache-dir"]
     subprocess.check_call([*pip, "--disable-pip-version-check", *missing])
-def fetch(url):
-    bucket, key = url.split("://", 1)[-1].split("/", 1)
-    kind = env["METAFLOW_CODE_DS"]
-    if kind == "s3":
-        import boto3
-        end = env.get("METAFLOW_S3_ENDPOINT_URL")
-        client = boto3.client("s3", **({{"endpoint_url": end}} if end else {{}}))
-        return client.get_object(Bucket=bucket, Key=key)["Body"].read()
-    if kind == "azure":
-        from azure.identity import DefaultAzureCredential
-        from azure.storage.blob import BlobClient
-        end = env["METAFLOW_AZURE_STORAGE_BLOB_SERVICE_ENDPOINT"]
-        return BlobClient(end, bucket, key, credential=DefaultAzureCredential()).download_blob().readall()
-    from google.cloud import storage
-    return storage.Client().bucket(bucket).blob(key).download_as_bytes()
-def patiently(url):
-    for pause in (1, 2, 5, 10, 15, None):
-        try:
-            return fetch(url)
-        except Exception as error:
-            if pause is None:
-                sys.exit("%s cannot be fetched: %s" % (url, error))
-            print("%s cannot be fetched yet: %s" % (url, error), file=sys.stderr, flush=True)
-            time.sleep(pause)
 try:
     os.mkdir("metaflow")
     os.chdir("metaflow")
 except OSError:
     os.chdir(tempfile.mkdtemp(prefix="metaflow-"))
-root = os.getcwd()
+env["METAFLOW_EXTRACTED_ROOT"] = os.getcwd()
 with open("job.tar", "wb") as file:
     file.write(patiently(env["METAFLOW_CODE_URL"]))
 with tarfile.open("job.tar") as tar:
     tar.extractall()
-os.mkdir(".metaflow") if not os.path.exists(".metaflow") else None
-code = os.path.join(root, ".mf_code")
-env["METAFLOW_EXTRACTED_ROOT"] = root
-env["PYTHONPATH"] = os.pathsep.join(filter(None, [code, env.get("PYTHONPATH")]))
-sys.path[:1] = [code]
-task = env.pop("{TASK_VARIABLE}")
-data = patiently(task[1:]) if task.startswith("@") else base64.b64decode(task)
-sys.path.insert(0, os.path.join(code, "{_RUNNER}"))
-import container_task
-sys.path.pop(0)
-sys.exit(container_task.main(json.loads(zlib.decompress(data)), root))
-'''.strip()
+os.makedirs(".metaflow", exist_ok=True)
+env["PYTHONPATH"] = os.pathsep.join(filter(None, [os.path.join(os.getcwd(), ".mf_code"), env.get("PYTHONPATH")]))
+{_RUN}
+""".strip()
 """Program of every container; the names of the packages are those that Metaflow's own command installs."""
 
 _CONTINUE = f"""
-import base64, json, os, sys, zlib
-code = os.path.join(os.environ["METAFLOW_EXTRACTED_ROOT"], ".mf_code")
-sys.path[:1] = [code, os.path.join(code, "{_RUNNER}")]
-import container_task
-del sys.path[1]
-task = os.environ.pop("{TASK_VARIABLE}")
-if task.startswith("@"):
-    from metaflow.plugins import DATASTORES
-    store = next(d for d in DATASTORES if d.TYPE == os.environ["METAFLOW_CODE_DS"])
-    with store(store.get_datastore_root_from_config(print)).load_bytes([task[1:]]) as found:
-        data = [open(path, "rb").read() for _, path, _ in found][0]
-else:
-    data = base64.b64decode(task)
-sys.exit(container_task.main(json.loads(zlib.decompress(data)), os.environ["METAFLOW_EXTRACTED_ROOT"]))
+import base64, json, os, sys, time, zlib
+env = os.environ
+{_FETCH}
+{_RUN}
 """.strip()
+"""Program of a container that Metaflow's own commands have set up."""
 
 
 def container_command(manifest: Manifest, code: CodePackage, step: str) -> list[str]:

@@ -6,10 +6,12 @@ Loaded when a step runs in a job, never when a DAG file is parsed.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.batch import BatchOperator
+from airflow.providers.amazon.aws.utils.waiter_with_logging import wait
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -57,6 +59,26 @@ class MetaflowBatchOperator(BatchOperator):
         self._register(self.prepare())
         self.job_name = f"{self.job_name}-{self.attempt}"
         super().submit_job(context)
+
+    def monitor_job(self, context: Context) -> None:
+        """Wait for the job at an even pace; Airflow's own pauses grow to minutes.
+
+        :param context: Airflow's task context.
+        """
+        if self.awslogs_enabled:
+            super().monitor_job(context)
+            return
+        self._persist_links(context)
+        wait(
+            waiter=self.hook.get_waiter("batch_job_complete"),
+            waiter_delay=self.poll_interval,
+            waiter_max_attempts=sys.maxsize,
+            args={"jobs": [self.job_id]},
+            failure_message=f"AWS Batch job {self.job_id} failed",
+            status_message=f"AWS Batch job {self.job_id} is",
+            status_args=["jobs[].status"],
+        )
+        self._persist_cloudwatch_link(context)
 
     def _running_job(self) -> tuple[str, int] | None:
         """Return id and attempt of the task's job that a worker has lost sight of."""

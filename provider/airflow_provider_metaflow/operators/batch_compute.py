@@ -29,6 +29,8 @@ from .remote import RemoteTask
 if TYPE_CHECKING:
     from .batch import MetaflowBatchOperator
 
+_POLL_SECONDS = 10
+
 
 @dataclass(slots=True, kw_only=True)
 class BatchCompute(RemoteTask):
@@ -110,7 +112,7 @@ class BatchCompute(RemoteTask):
             tags=job_tags(self.manifest, call, self.attributes),
             retry_strategy={"attempts": 1},
             submit_job_timeout=self.deadline(call),
-            **arguments,
+            **{"poll_interval": _POLL_SECONDS, **arguments},
         )
         operator.prepare = lambda: self._fill(operator, calls, parameters, gang if is_gang else None)
         return operator

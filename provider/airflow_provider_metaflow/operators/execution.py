@@ -361,7 +361,8 @@ class StepExecution:
     def _return_value(self, outcomes: Sequence[TaskOutcome]) -> Any:
         if self._step.kind is StepKind.FOREACH and not self._step.foreach_path:
             (only,) = outcomes
-            return split_contexts([((), only.num_splits or 0, only.values, -1)], settings.max_map_length())
+            most = self._operator.max_instances or settings.max_map_length()
+            return split_contexts([((), only.num_splits or 0, only.values, -1)], most)
         return f"{self._graph.name}/{self._run_id}" if self._step.name == self._graph.end else None
 
     def _local(self) -> LocalCompute:

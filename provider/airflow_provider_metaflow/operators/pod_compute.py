@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_metaflow._compat import TaskDeferred
 from airflow_provider_metaflow.compute.gang import gang_environment
 from airflow_provider_metaflow.compute.options import POD_OVERRIDE
-from airflow_provider_metaflow.compute.pod_failure import NO_RETRY, exit_code, failure_reason, outcome_message
+from airflow_provider_metaflow.compute.pod_failure import (
+    NO_RETRY,
+    UNKNOWN,
+    api_error,
+    exit_code,
+    failure_reason,
+    outcome_message,
+)
 from airflow_provider_metaflow.compute.pods import (
     CONTAINER,
     make_pod,
@@ -101,9 +108,9 @@ class PodCompute(RemoteTask):
                 return document
         elif code == 0:
             return self._outcome(call, operator)
-        told = failure_reason(pod, operator.last_events) if pod is not None else str(error)
-        if code is None and pod is not None:
-            told = f"{told} ({str(error).splitlines()[0]})" if str(error) else told
+        told = failure_reason(pod, operator.last_events) if pod is not None else api_error(error)
+        if told == UNKNOWN:
+            told = f"{told}: {api_error(error)}"
         raise self.failure(call, told, final=code == NO_RETRY) from error
 
     def _operator(self, call: StepCall, pod: dict[str, Any] | None, gang: int | None) -> MetaflowPodOperator:

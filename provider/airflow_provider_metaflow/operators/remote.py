@@ -158,7 +158,7 @@ class RemoteTask:
         """
         pathspec = f"{self.manifest.graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"
         error = StepFailedError(
-            f"task {pathspec}, attempt {call.attempt}, failed: {reason}.",
+            f"task {pathspec}, attempt {call.attempt}, failed: {reason.strip(' .')}.",
             flow=self.manifest.graph.name,
             step=call.step.name,
         )

@@ -1,0 +1,178 @@
+"""Steps run in pods of a real Kubernetes, with an Airflow outside of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from tests.support.airflow import FlowRun, SharedAirflow
+from tests.support.kubernetes import IMAGE, NAMESPACE, SECRET, Cluster
+from tests.support.object_store import BUCKET, ObjectStore
+from tests.support.results import artifacts, run_locally
+
+pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
+
+
+@dataclass
+class Pods:
+    """Airflow, cluster and object store, and how a flow gets there."""
+
+    airflow: SharedAirflow
+    cluster: Cluster
+    store: ObjectStore
+    environment: dict[str, str]
+
+    def deploy(self, flow_file: Path, *top: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            self.airflow.create(flow_file, top=top)
+
+    def manifest_of(self, flow: str) -> str:
+        return str(self.airflow.server.dags / f"{flow}.metaflow.json")
+
+    def write_dag(self, dag_id: str, flow: str, **options: Any) -> None:
+        """A second DAG of a flow that was deployed, with options for its pods."""
+        self.airflow.write_dag(
+            dag_id,
+            '"""A DAG of airflow."""\nfrom airflow_provider_metaflow import MetaflowDag\n'
+            f"dag = MetaflowDag({self.manifest_of(flow)!r}, {dag_id!r}, kubernetes={options!r})\n",
+        )
+
+    def xcoms(self, run: FlowRun) -> str:
+        """All XComs of a run, as text."""
+        found = []
+        for task_id, index in run.instances():
+            path = f"/dags/{run.dag_id}/dagRuns/{quote(run.dag_run_id)}/taskInstances/{task_id}/xcomEntries"
+            ask = partial(self.airflow.server.client.request, "GET", params={"map_index": index})
+            entries = ask(path)["xcom_entries"]
+            keys = {entry["key"] for entry in entries}
+            found.extend(ask(f"{path}/{key}") for key in keys)
+        assert found
+        return json.dumps(found)
+
+    def _key(self, run: FlowRun, name: str) -> str:
+        return f"metaflow/data/{run.flow}/{run.run_id}/{name}"
+
+    def has(self, run: FlowRun, name: str) -> bool:
+        """Whether the flow has written an object by Metaflow's S3 client."""
+        found = self.store.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=self._key(run, name))
+        return bool(found["KeyCount"])
+
+    def put(self, run: FlowRun, name: str) -> None:
+        self.store.client("s3").put_object(Bucket=BUCKET, Key=self._key(run, name), Body=b"")
+
+    def artifacts(self, run: FlowRun) -> dict[str, Any]:
+        return artifacts(self.store.root, run.flow, run.run_id, environment=self.environment)
+
+
+@pytest.fixture(scope="module")
+def pods(airflow: SharedAirflow, cluster: Cluster, cluster_store: ObjectStore) -> Iterator[Pods]:
+    account = cluster.limited_kubeconfig()
+    environment = {
+        **cluster_store.environment,
+        "METAFLOW_AIRFLOW_KUBERNETES_KUBECONFIG_FILE": str(account),
+        "METAFLOW_KUBERNETES_NAMESPACE": NAMESPACE,
+        "METAFLOW_KUBERNETES_SECRETS": SECRET,
+        "METAFLOW_KUBERNETES_CONTAINER_IMAGE": IMAGE,
+        "METAFLOW_KUBERNETES_IMAGE_PULL_POLICY": "Never",
+        "METAFLOW_KUBERNETES_CPU": "0.05",
+        "METAFLOW_KUBERNETES_MEMORY": "100",
+        "METAFLOW_KUBERNETES_DISK": "20",
+        # A store in one process is not made faster by 64 clients a task.
+        "METAFLOW_S3_WORKER_COUNT": "2",
+    }
+    yield Pods(airflow, cluster, cluster_store, environment)
+    assert cluster.get("pods") == [], "pods were left behind"
+    assert cluster.get("jobs") == [], "jobs were left behind"
+
+
+@pytest.mark.parametrize(
+    ("shape", "flow"),
+    [("switch_in_foreach", "SwitchInForeachFlow"), ("recursion", "RecursionFlow"), ("parallel", "ParallelFlow")],
+)
+def test_a_shape_in_pods_produces_the_artifacts_of_a_local_run(
+    pods: Pods, flows: Path, tmp_path: Path, shape: str, flow: str
+) -> None:
+    pods.deploy(flows / f"{shape}.py", "--with", "kubernetes")
+    run = pods.airflow.start(flow, flow)
+    run.wait(timeout=900)
+    local = run_locally(flows / f"{shape}.py", tmp_path)
+    assert pods.artifacts(run) == artifacts(tmp_path, flow, local)
+
+
+def test_steps_run_where_their_decorators_say_and_pods_honour_them(pods: Pods, flows: Path) -> None:
+    pods.deploy(flows / "containers/mixed.py")
+    override = {"spec": {"containers": [{"name": "base", "env": [{"name": "EXTRA", "value": "1"}]}]}}
+    # Airflow 3.3 fails a task whose trigger fires before its scheduler has seen the deferral: not too fast.
+    pods.write_dag("mixed-deferred", "MixedFlow", deferrable=True, poll_interval=10, pod_override=override)
+    greeting = "$(HOME) {{ ti }} `id`"
+    for dag_id in ("MixedFlow", "mixed-deferred"):
+        run = pods.airflow.start(dag_id, "MixedFlow")
+        run.wait(timeout=600)
+        found = pods.artifacts(run)
+        joined = found["join"][((), ())]
+        assert joined["words"] == [f"a{greeting}", f"b{greeting}"]
+        assert joined["places"] == ["kubernetes", "kubernetes"]
+        assert (joined["colour"], joined["shared_memory"], joined["tempdir"]) == (
+            "$(PATH) blue",
+            True,
+            "/metaflow_temp",
+        )
+        assert found["start"][((), ())]["place"] is None
+        # The output of a pod is in Airflow's log, as it is in Metaflow's.
+        assert "working on a" in run.log("work", map_index=0)
+        for text in (run.log("work", map_index=0), pods.xcoms(run)):
+            assert "test-secret" not in text
+
+
+def test_why_a_pod_failed_is_told(pods: Pods, flows: Path) -> None:
+    pods.deploy(flows / "containers/troubles.py")
+    pods.write_dag("troubles", "TroublesFlow", schedule_timeout_seconds=5)
+    run = pods.airflow.start("troubles", "TroublesFlow")
+    run.wait(timeout=600, expect="failed")
+    told = {step: run.log(step) for step in ("hungry", "homeless", "imageless", "hopeless", "clumsy", "elsewhere")}
+    assert "ran out of memory (OOMKilled); its limit is 160" in told["hungry"]
+    assert "no node can take its pod (Unschedulable): 0/1 nodes are available" in told["homeless"]
+    assert "its image cannot be pulled (ErrImageNeverPull)" in told["imageless"]
+    assert "it exited with 202" in told["hopeless"]
+    assert "it exited with 1: ValueError: too clumsy" in told["clumsy"]
+    assert "forbidden" in told["elsewhere"].lower()
+    # Neither is 202 tried again, though the step may be retried twice.
+    assert {run.instances()[(step, -1)].try_number for step in told} == {1}
+
+
+def test_a_pod_is_found_again_by_the_next_try_and_deleted_with_a_cleared_task(pods: Pods, flows: Path) -> None:
+    pods.deploy(flows / "containers/patient.py")
+    run = pods.airflow.start("PatientFlow", "PatientFlow")
+
+    def running() -> list[str]:
+        found = pods.cluster.get("pods", "-l", "metaflow/flow=PatientFlow")
+        return [
+            one["metadata"]["name"]
+            for one in found
+            if one["status"]["phase"] == "Running" and "deletionTimestamp" not in one["metadata"]
+        ]
+
+    pods.airflow.wait_until(lambda: pods.has(run, "started-0"), timeout=120)
+    (first,) = running()
+    run.clear(task_ids=["start"])
+    # The pod goes with the task; the next try has one of its own.
+    pods.airflow.wait_until(lambda: pods.has(run, "started-1"), timeout=180)
+    (second,) = running()
+    assert first != second
+    # A worker that dies leaves its pod alone; whoever comes next attaches to it.
+    pods.airflow.kill_task(run, "start")
+    pods.airflow.wait_until(lambda: run.instances()[("start", -1)].try_number == 3, timeout=180)
+    assert running() == [second]
+    pods.put(run, "go")
+    run.wait(timeout=300)
+    done = pods.artifacts(run)["start"][((), ())]
+    assert (done["attempt"], done["pod"]) == (1, second)
+    assert not pods.has(run, "started-2")
