@@ -132,7 +132,9 @@ def timed(airflow: EmbeddedAirflow, dag: str, conf: dict[str, object], number: s
     dags.set_paused(airflow.client, dag, paused=False)
     run = runs.trigger(airflow.client, dag, f"bench-{dag}-{number}", conf).dag_run_id
     state = runs.wait_for_run(airflow.client, dag, run, timeout=limit, pause=1)
-    assert state == "success", [one for one in runs.task_instances(airflow.client, dag, run) if one.state == "failed"][:3]
+    assert state == "success", [one for one in runs.task_instances(airflow.client, dag, run) if one.state == "failed"][
+        :3
+    ]
     found = airflow.client.request("GET", f"/dags/{dag}/dagRuns/{run}")
     parse = datetime.fromisoformat
     return (parse(found["end_date"]) - parse(found["start_date"])).total_seconds()

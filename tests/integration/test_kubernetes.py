@@ -95,7 +95,7 @@ def pods(airflow: SharedAirflow, cluster: Cluster, cluster_store: ObjectStore) -
 
 @pytest.mark.parametrize(
     ("shape", "flow"),
-    [("switch_in_foreach", "SwitchInForeachFlow"), ("recursion", "RecursionFlow"), ("parallel", "ParallelFlow")],
+    [("switch_in_foreach", "SwitchInForeachFlow"), ("parallel", "ParallelFlow")],
 )
 def test_a_shape_in_pods_produces_the_artifacts_of_a_local_run(
     pods: Pods, flows: Path, tmp_path: Path, shape: str, flow: str
@@ -126,6 +126,7 @@ def test_steps_run_where_their_decorators_say_and_pods_honour_them(pods: Pods, f
             "/metaflow_temp",
         )
         assert found["start"][((), ())]["place"] is None
+        assert [one["rounds"] for _, one in sorted(found["loop"].items())] == [1, 2]
         # The output of a pod is in Airflow's log, as it is in Metaflow's.
         assert "working on a" in run.log("work", map_index=0)
         for text in (run.log("work", map_index=0), pods.xcoms(run)):

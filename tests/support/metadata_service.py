@@ -84,7 +84,7 @@ def metadata_service(key: str) -> Iterator[MetadataService]:
             self.answer(service.post(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
 
         def answer(self, content: Any) -> None:
-            status = 403 if self.headers.get("x-api-key") != service.key else 404 if content is None else 200
+            status = 403 if self.headers.get("x-api-key", "") != service.key else 404 if content is None else 200
             data = json.dumps(content if status == 200 else {"message": "no"}).encode()
             self.send_response(status)
             self.send_header("METADATA_SERVICE_VERSION", "2.5.0")

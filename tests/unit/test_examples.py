@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.support.object_store import ObjectStore
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "dags_examples"
@@ -50,6 +51,24 @@ def test_a_pool_of_the_translator_and_one_of_an_override_reach_their_steps(
     assert dag.get_task("train").pool == "wide"
     assert dag.get_task("start").pool == "ml"
     assert (dag.get_task("compare").priority_weight, dag.get_task("compare").pool_slots) == (10, 2)
+
+
+def test_the_mixed_example_sends_each_step_where_it_belongs(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    for name, value in store.environment.items():
+        monkeypatch.setenv(name, value)
+    bag = DagBag(str(EXAMPLES / "mixed_compute_dag.py"))
+    assert bag.import_errors == {}
+    tasks = bag.dags["MixedComputeFlow"].task_dict
+    assert {name: task.place.value for name, task in tasks.items()} == {
+        "start": "local", "train": "batch", "evaluate": "kubernetes", "end": "local",
+    }  # fmt: skip
+    assert (tasks["evaluate"].options["namespace"], tasks["evaluate"].options["memory"]) == ("ml", "4096")
+    assert tasks["train"].runs_arrays
+    assert tasks["start"].max_instances == 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])

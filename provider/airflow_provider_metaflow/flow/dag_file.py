@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError, ManifestError, MissingExtraError
+from airflow_provider_metaflow.graph.compute import Compute, compute_of
 
 from .manifest import SUFFIX, Manifest, decode_manifest, encode_manifest, write_atomically
 from .record import record_of
@@ -193,7 +194,7 @@ def warnings(manifest: Manifest) -> Iterator[str]:
     with_resources = [
         step.name
         for step in manifest.graph.steps
-        if any(decorator.name == "resources" for decorator in step.decorators)
+        if compute_of(step) is Compute.LOCAL and any(decorator.name == "resources" for decorator in step.decorators)
     ]
     if with_resources:
         yield (

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_provider_metaflow.graph.compute import Compute, compute_of
+from airflow_provider_metaflow.graph.compute import Compute, attributes_of, compute_of
 from airflow_provider_metaflow.graph.model import FlowGraph
 
-from .manifest import CodePackage, ContainerSetup
+from .manifest import CodePackage, ContainerSetup, Manifest
 
 _CONFIGURED = (
     "ARGO_EVENTS_EVENT",
@@ -66,6 +66,29 @@ def read_remote_command(code: CodePackage, shared: Mapping[str, str]) -> dict[st
         "pod_arguments": _pod_arguments(),
         "batch_emit_tags": bool(BATCH_EMIT_TAGS),
     }
+
+
+def secret_warnings(manifest: Manifest) -> Iterator[str]:
+    """Tell of secrets that tasks in containers will miss, for they go into no manifest.
+
+    :param manifest: the compiled flow.
+    """
+    from metaflow.metaflow_config import SERVICE_HEADERS
+
+    remote = [step for step in manifest.graph.steps if compute_of(step) is not Compute.LOCAL]
+    if manifest.command.metadata != "service" or not SERVICE_HEADERS:
+        return
+    blind = [
+        step.name
+        for step in remote
+        if not manifest.command.pod_secrets and not (attributes_of(step, "kubernetes") or {}).get("secrets")
+    ]
+    if blind:
+        yield (
+            f"flow {manifest.graph.name}: the metadata service wants headers (METAFLOW_SERVICE_HEADERS), which are "
+            f"secret and in no manifest; the containers of {', '.join(blind)} must get them by a Kubernetes secret "
+            "that METAFLOW_KUBERNETES_SECRETS names, or by their image."
+        )
 
 
 def _configured() -> Iterator[tuple[str, str]]:

@@ -32,7 +32,15 @@ class MixedFlow(FlowSpec):
         self.words = [one.word for one in inputs]
         self.places = [one.place for one in inputs]
         self.merge_artifacts(inputs, include=["colour", "shared_memory", "tempdir"])
-        self.next(self.end)
+        self.rounds = 0
+        self.next(self.loop)
+
+    @kubernetes
+    @step
+    def loop(self):
+        self.rounds += 1
+        self.state = "more" if self.rounds < 2 else "done"
+        self.next({"more": self.loop, "done": self.end}, condition="state")
 
     @step
     def end(self):

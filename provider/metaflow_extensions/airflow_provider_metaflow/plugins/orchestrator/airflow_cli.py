@@ -19,6 +19,7 @@ from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.flow import dag_file
 from airflow_provider_metaflow.flow.deploy import DeployOptions, compile_manifest, resolve_name
 from airflow_provider_metaflow.flow.manifest import Manifest, Notifications, encode_manifest, write_atomically
+from airflow_provider_metaflow.flow.remote import secret_warnings
 from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
 
 
@@ -273,7 +274,7 @@ def _compile(obj: Any, tokens: TokenOptions, options: dict[str, Any]) -> Manifes
     )
     token = resolve_token(obj, obj.airflow_name, tokens)
     manifest = compile_manifest(obj, obj.airflow_name, token, deploy_options)
-    for warning in dag_file.warnings(manifest):
+    for warning in (*dag_file.warnings(manifest), *secret_warnings(manifest)):
         print(f"Warning: {warning}", file=sys.stderr)
     return manifest
 

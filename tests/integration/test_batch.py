@@ -1,0 +1,88 @@
+"""Steps run in AWS Batch jobs: moto's Batch API, with jobs as processes of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.airflow import SharedAirflow
+from tests.support.metadata_service import metadata_service
+from tests.support.object_store import ObjectStore, batch_queue
+from tests.support.results import artifacts
+
+pytestmark = pytest.mark.scheduler
+
+CONNECTION = "batch-of-the-tests"
+
+
+@pytest.fixture(scope="module")
+def jobs(airflow: SharedAirflow, store: ObjectStore) -> Iterator[dict[str, str]]:
+    """What makes Metaflow use the store, the queue and a metadata service, by which the nodes of a gang wait."""
+    airflow.server.client.request(
+        "POST",
+        "/connections",
+        json={
+            "connection_id": CONNECTION,
+            "conn_type": "aws",
+            "extra": f'{{"endpoint_url": "{store.url}", "region_name": "us-east-1"}}',
+        },
+    )
+    with metadata_service("") as service:
+        yield {
+            **store.environment,
+            **batch_queue(store, "EC2"),
+            "METAFLOW_SERVICE_URL": service.url,
+            "METAFLOW_SERVICE_INTERNAL_URL": service.url,
+            "METAFLOW_DEFAULT_METADATA": "service",
+            "METAFLOW_S3_WORKER_COUNT": "2",
+        }
+
+
+def deploy(airflow: SharedAirflow, flow_file: Path, flow: str, jobs: dict[str, str], **options: object) -> str:
+    """Deploy a flow, and a DAG of it that knows the connection."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in jobs.items():
+            patch.setenv(name, value)
+        airflow.create(flow_file)
+    manifest = str(airflow.server.dags / f"{flow}.metaflow.json")
+    given = {"aws_conn_id": CONNECTION, "poll_interval": 2, **options}
+    name = f"jobs-{flow}"
+    airflow.write_dag(
+        name,
+        '"""A DAG of airflow."""\nfrom airflow_provider_metaflow import MetaflowDag\n'
+        f"dag = MetaflowDag({manifest!r}, {name!r}, batch={given!r})\n",
+    )
+    return name
+
+
+def test_a_wide_foreach_is_one_array_job_and_a_gang_one_multi_node_job(
+    airflow: SharedAirflow, store: ObjectStore, jobs: dict[str, str], flows: Path
+) -> None:
+    name = deploy(airflow, flows / "containers/jobs.py", "JobsFlow", jobs, array_jobs=True)
+    run = airflow.start(name, "JobsFlow")
+    run.wait(timeout=600)
+    found = artifacts(store.root, "JobsFlow", run.run_id, environment=jobs)
+    assert found["join"][((), ())]["results"] == [n**2 for n in range(11)]
+    # One array for all of them, in one task instance.
+    assert len(found["join"][((), ())]["jobs"]) == 1
+    assert [index for task, index in run.instances() if task == "square"] == [0]
+    assert found["gather"][((), ())]["nodes"] == [(0, 3), (1, 3), (2, 3)]
+    batch = store.client("batch")
+    definitions = batch.describe_job_definitions(status="ACTIVE")["jobDefinitions"]
+    assert sorted(one["type"] for one in definitions) == ["container", "multinode"]
+    assert all("metaflow_" in one["jobDefinitionName"] for one in definitions)
+    # A second run registers nothing new.
+    again = airflow.start(name, "JobsFlow")
+    again.wait(timeout=600)
+    assert len(batch.describe_job_definitions(status="ACTIVE")["jobDefinitions"]) == len(definitions)
+
+
+def test_a_job_that_must_not_be_tried_again_fails_at_once_with_its_reason(
+    airflow: SharedAirflow, jobs: dict[str, str], flows: Path
+) -> None:
+    name = deploy(airflow, flows / "containers/failing_job.py", "FailingJobFlow", jobs)
+    run = airflow.start(name, "FailingJobFlow")
+    run.wait(timeout=300, expect="failed")
+    assert run.instances()[("start", -1)].try_number == 1
+    assert "failed: Essential container in task exited" in run.log("start")
