@@ -2,4 +2,6 @@
 
 from airflow_provider_metaflow import MetaflowDag
 
-dag = MetaflowDag("flows/scheduled.py", compile_options=["--notify-on-error", "--notify-slack-conn-id", "slack_ml"])
+dag = MetaflowDag(
+    "flows/scheduled.py", compile_options=["--notify-on-error", "--notify-slack-conn-id", "slack_ml"]
+)

@@ -23,6 +23,10 @@ class JobsFlow(FlowSpec):
     def join(self, inputs):
         self.results = [one.result for one in inputs]
         self.jobs = sorted({one.job.split(":")[0] for one in inputs})
+        self.next(self.fan)
+
+    @step
+    def fan(self):
         self.next(self.train, num_parallel=3)
 
     @batch
