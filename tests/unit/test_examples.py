@@ -63,7 +63,7 @@ def test_the_mixed_example_sends_each_step_where_it_belongs(
     bag = DagBag(str(EXAMPLES / "mixed_compute_dag.py"))
     assert bag.import_errors == {}
     tasks = bag.dags["MixedComputeFlow"].task_dict
-    assert {name: task.place.value for name, task in tasks.items()} == {
+    assert {name: task.place for name, task in tasks.items()} == {
         "start": "local", "train": "batch", "evaluate": "kubernetes", "end": "local",
     }  # fmt: skip
     assert (tasks["evaluate"].options["namespace"], tasks["evaluate"].options["memory"]) == ("ml", "4096")

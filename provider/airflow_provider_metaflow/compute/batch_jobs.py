@@ -15,6 +15,7 @@ from typing import Any
 from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
 from airflow_provider_metaflow.flow.commands import StepCall
 from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.remote_settings import remote_settings
 
 MAX_OVERRIDES_BYTES = 8192
 """Upper limit of the container overrides of a job (AWS Batch, SubmitJob)."""
@@ -139,7 +140,7 @@ def job_tags(manifest: Manifest, call: StepCall, attributes: Mapping[str, Any]) 
     :param attributes: attributes of ``@batch``.
     """
     tags = {str(key): str(value) for key, value in (attributes.get("aws_batch_tags") or {}).items()}
-    if manifest.command.batch_emit_tags:
+    if remote_settings(manifest).batch_emit_tags:
         own = {name: value for name, value in job_parameters(manifest, call).items() if "task_id" not in name}
         tags = {"app": "metaflow", **own, **tags}
     return tags

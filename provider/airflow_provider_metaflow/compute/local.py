@@ -17,6 +17,7 @@ from typing import Any
 from airflow_provider_metaflow.exceptions import StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall, init_arguments, step_arguments
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
+from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.identity import PARAMETERS_TASK
 
 from .code import unpacked
@@ -224,7 +225,7 @@ class LocalCompute:
 
     def _worker(self) -> dict[str, str]:
         """Return the worker's environment, over what the deploying machine knew of the datastore."""
-        return {**self.manifest.command.remote_environment, **os.environ}
+        return {**remote_settings(self.manifest).environment, **os.environ}
 
     def _environment(self, call: StepCall) -> dict[str, str]:
         """Return the environment of a task: the worker's, the user's, ours, each over the one before."""

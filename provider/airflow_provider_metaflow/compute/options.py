@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError, UnsupportedFeatureError
 from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.compute import Compute, attributes_of, compute_of, merge_resources, parse_compute
 from airflow_provider_metaflow.graph.model import Step
 
@@ -159,7 +160,7 @@ def base_attributes(manifest: Manifest, step: Step, compute: Compute) -> dict[st
     own = attributes_of(step, compute.value)
     if own is not None:
         return dict(own)
-    defaults = manifest.command.compute_defaults.get(compute.value)
+    defaults = remote_settings(manifest).compute_defaults.get(compute.value)
     return merge_resources(step, defaults) if defaults is not None else None
 
 

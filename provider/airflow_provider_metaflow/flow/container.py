@@ -16,6 +16,7 @@ from airflow_provider_metaflow.graph.identity import PARAMETERS_TASK
 
 from .commands import StepCall, init_arguments, join_paths, own_arguments, shared_arguments
 from .manifest import CodePackage, Manifest
+from .remote_settings import remote_settings
 
 TASK_VARIABLE = "METAFLOW_ORCHESTRATOR_TASK"
 MAX_INLINE_BYTES = 3000
@@ -115,13 +116,14 @@ def container_command(manifest: Manifest, code: CodePackage, step: str) -> list[
     :param code: the code package that the run uses.
     :param step: name of the step.
     """
-    setup = manifest.containers.get(step)
+    settings = remote_settings(manifest)
+    setup = settings.containers.get(step)
     if setup is not None and setup.bootstrap:
         # Metaflow's own way into conda, PyPI and uv environments; its texts are made for bash.
         script = setup.bootstrap.replace(_key(manifest.code), _key(code))
         return ["bash", "-c", f'{script} && exec {setup.executable} -c "$0"', _CONTINUE]
     command = [(setup.executable if setup else None) or "python", "-c", BOOTSTRAP]
-    if "METAFLOW_INIT_SCRIPT" in manifest.command.remote_environment:
+    if "METAFLOW_INIT_SCRIPT" in settings.environment:
         return ["bash", "-c", 'eval "${METAFLOW_INIT_SCRIPT}" && exec "$@"', "init", *command]
     return command
 
@@ -199,7 +201,7 @@ def first_environment(manifest: Manifest, code: CodePackage) -> dict[str, str]:
     :param manifest: the compiled flow.
     :param code: the code package that the run uses.
     """
-    known = manifest.command.remote_environment
+    known = remote_settings(manifest).environment
     names = (
         "METAFLOW_S3_ENDPOINT_URL",
         "METAFLOW_AZURE_STORAGE_BLOB_SERVICE_ENDPOINT",

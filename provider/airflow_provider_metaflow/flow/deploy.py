@@ -16,7 +16,7 @@ from airflow_provider_metaflow.graph.validate import validate_graph
 
 from .manifest import CodePackage, Command, Deployment, Manifest, Notifications
 from .reader import read_graph
-from .remote import read_containers, read_remote_command
+from .remote import read_remote_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +96,14 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions) -
         notifications=options.notifications,
     )
     code = _package(obj)
+    command = _command(obj, deployment, code)
     return Manifest(
         graph=graph,
         deployment=deployment,
         code=code,
-        command=_command(obj, deployment, code),
+        command=command,
         inputs=_inputs(obj),
-        containers=read_containers(obj, graph, code),
+        remote=read_remote_settings(obj, graph, code, command.environment),
     )
 
 
@@ -173,13 +174,11 @@ def _command(obj: Any, deployment: Deployment, code: CodePackage) -> Command:
         "--no-pylint",
         "--with=orchestrator_internal",
     )
-    environment = _environment(obj, deployment, code, root)
     return Command(
         top_level=top_level,
-        environment=environment,
+        environment=_environment(obj, deployment, code, root),
         datastore_root=root,
         metadata=obj.metadata.TYPE,
-        **read_remote_command(code, environment),
     )
 
 

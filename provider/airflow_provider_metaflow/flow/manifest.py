@@ -100,34 +100,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param environment: variables of every task, e.g. ``METAFLOW_OWNER``; no secrets.
     :param datastore_root: root of the datastore.
     :param metadata: type of the metadata provider.
-    :param remote_environment: the variables of a task in a container; no secrets.
-    :param compute_defaults: attributes that a bare ``@kubernetes`` or ``@batch`` would have, by its name.
-    :param pod_secrets: names of Kubernetes secrets of every pod, from ``METAFLOW_KUBERNETES_SECRETS``.
-    :param pod_arguments: arguments of the pod operator, from ``METAFLOW_AIRFLOW_KUBERNETES_…``.
-    :param batch_emit_tags: whether jobs get tags that name flow, run and step (``METAFLOW_BATCH_EMIT_TAGS``).
     """
 
     top_level: tuple[str, ...]
     environment: dict[str, str]
     datastore_root: str
     metadata: str
-    remote_environment: dict[str, str] = {}
-    compute_defaults: dict[str, dict[str, Any]] = {}
-    pod_secrets: tuple[str, ...] = ()
-    pod_arguments: dict[str, Any] = {}
-    batch_emit_tags: bool = False
-
-
-class ContainerSetup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the containers of one step come to their interpreter, where that is not the image's ``python``.
-
-    :param executable: the interpreter, as a word or words of bash.
-    :param bootstrap: script of bash before it, by which Metaflow fetches the code package and sets up a conda, PyPI or
-        uv environment.
-    """
-
-    executable: str
-    bootstrap: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -138,7 +116,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param code: the code package.
     :param command: shared part of the commands.
     :param inputs: files beside the code that the compiler read (config files), with the hash of their content.
-    :param containers: set-up of the containers of steps, by step.
+    :param remote: what containers need to know, see :mod:`~.remote_settings`; plain data here, which costs no parse.
     """
 
     graph: FlowGraph
@@ -146,7 +124,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: CodePackage
     command: Command
     inputs: tuple[tuple[str, str], ...] = ()
-    containers: dict[str, ContainerSetup] = {}
+    remote: dict[str, Any] = {}
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True):

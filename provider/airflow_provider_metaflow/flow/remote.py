@@ -6,10 +6,13 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from airflow_provider_metaflow.graph.compute import Compute, attributes_of, compute_of
 from airflow_provider_metaflow.graph.model import FlowGraph
 
-from .manifest import CodePackage, ContainerSetup, Manifest
+from .manifest import CodePackage, Manifest
+from .remote_settings import ContainerSetup, RemoteSettings, remote_settings
 
 _CONFIGURED = (
     "ARGO_EVENTS_EVENT",
@@ -46,12 +49,14 @@ _RENAMED = {
 _HANDED_ON = ("METAFLOW_CONDA_", "METAFLOW_DEBUG_", "METAFLOW_SKIP_INSTALL_DEPENDENCIES")
 
 
-def read_remote_command(code: CodePackage, shared: Mapping[str, str]) -> dict[str, Any]:
-    """Return the part of a manifest's :class:`~.manifest.Command` that is for containers.
+def read_remote_settings(obj: Any, graph: FlowGraph, code: CodePackage, shared: Mapping[str, str]) -> dict[str, Any]:
+    """Return the part of a manifest that is for containers: :class:`RemoteSettings` as plain data.
 
     Headers of Metaflow's service and keys of event webhooks are secrets, and left out: they come to a task by a
     Kubernetes secret that ``METAFLOW_KUBERNETES_SECRETS`` or ``@kubernetes(secrets=…)`` names.
 
+    :param obj: state of Metaflow's command line.
+    :param graph: the flow.
     :param code: the code package; the local datastore serves no container.
     :param shared: the variables of tasks wherever they run.
     """
@@ -59,13 +64,16 @@ def read_remote_command(code: CodePackage, shared: Mapping[str, str]) -> dict[st
         return {}
     from metaflow.metaflow_config import BATCH_EMIT_TAGS
 
-    return {
-        "remote_environment": dict(sorted({**dict(_configured()), **_without_local(shared)}.items())),
-        "compute_defaults": _compute_defaults(code.datastore),
-        "pod_secrets": _pod_secrets(),
-        "pod_arguments": _pod_arguments(),
-        "batch_emit_tags": bool(BATCH_EMIT_TAGS),
-    }
+    settings = RemoteSettings(
+        environment=dict(sorted({**dict(_configured()), **_without_local(shared)}.items())),
+        compute_defaults=_compute_defaults(code.datastore),
+        pod_secrets=_pod_secrets(),
+        pod_arguments=_pod_arguments(),
+        batch_emit_tags=bool(BATCH_EMIT_TAGS),
+        containers=_containers(obj, graph, code),
+    )
+    plain: dict[str, Any] = msgspec.to_builtins(settings)
+    return plain
 
 
 def secret_warnings(manifest: Manifest) -> Iterator[str]:
@@ -81,7 +89,7 @@ def secret_warnings(manifest: Manifest) -> Iterator[str]:
     blind = [
         step.name
         for step in remote
-        if not manifest.command.pod_secrets and not (attributes_of(step, "kubernetes") or {}).get("secrets")
+        if not remote_settings(manifest).pod_secrets and not (attributes_of(step, "kubernetes") or {}).get("secrets")
     ]
     if blind:
         yield (
@@ -115,13 +123,8 @@ def _without_local(shared: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in shared.items() if name != "METAFLOW_DATASTORE_SYSROOT_LOCAL"}
 
 
-def read_containers(obj: Any, graph: FlowGraph, code: CodePackage) -> dict[str, ContainerSetup]:
-    """Return the set-up of the containers of each step that needs another interpreter than the image's own.
-
-    :param obj: state of Metaflow's command line.
-    :param graph: the flow.
-    :param code: the code package.
-    """
+def _containers(obj: Any, graph: FlowGraph, code: CodePackage) -> dict[str, ContainerSetup]:
+    """Return the set-up of the containers of each step that needs another interpreter than the image's own."""
     found = {}
     for step in graph.steps:
         compute = compute_of(step)

@@ -286,7 +286,7 @@ class StepExecution:
     ) -> list[dict[str, Any] | None]:
         """Run tasks where the step's compute is; return their outcome documents."""
         parameters = self._parameters() if self._step.name == self._graph.start else None
-        if self._operator.place is Compute.LOCAL:
+        if self._operator.place == Compute.LOCAL:
             return [self._local().run(call, parameters) for call in calls]
         if self._remote is None:
             self._remote = make_remote(
@@ -311,7 +311,7 @@ class StepExecution:
 
     def _gang_size(self, path: IndexPath) -> int | None:
         """Return how many nodes the step before has asked for."""
-        if not self._step.gang or self._operator.place is Compute.LOCAL:
+        if not self._step.gang or self._operator.place == Compute.LOCAL:
             return None
         parent = self._graph.step(self._step.parents[0])
         outcome = self._view.outcomes(parent).get(path[: len(parent.foreach_path)])

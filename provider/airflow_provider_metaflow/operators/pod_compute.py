@@ -28,6 +28,7 @@ from airflow_provider_metaflow.compute.pods import (
 )
 from airflow_provider_metaflow.flow.commands import StepCall
 from airflow_provider_metaflow.flow.container import TASK_VARIABLE, container_command, first_environment
+from airflow_provider_metaflow.flow.remote_settings import remote_settings
 
 from .remote import RemoteTask
 
@@ -133,7 +134,7 @@ class PodCompute(RemoteTask):
             "termination_message_policy": "FallbackToLogsOnError",
             # Airflow's own default of 5 s would be most of the time that a short step takes.
             "startup_check_interval_seconds": 1,
-            **self.manifest.command.pod_arguments,
+            **remote_settings(self.manifest).pod_arguments,
             **arguments,
         }
         if gang is not None and gang > 1:
@@ -149,7 +150,7 @@ class PodCompute(RemoteTask):
             # A gang of one has nobody to find; Metaflow runs it as on one machine.
             del task["METAFLOW_RUNTIME_ENVIRONMENT"]
             gang = None
-        secrets = [*self.manifest.command.pod_secrets, *names_of(self.attributes.get("secrets"))]
+        secrets = [*remote_settings(self.manifest).pod_secrets, *names_of(self.attributes.get("secrets"))]
         return make_pod(
             {**self.attributes, "secrets": secrets},
             command=container_command(self.manifest, self.code, call.step.name),

@@ -12,6 +12,7 @@ from airflow_provider_metaflow.exceptions import StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall
 from airflow_provider_metaflow.flow.container import encode_document, task_document
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
+from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.compute import Compute
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class RemoteTask:
             calls,
             environment={
                 **dict(call.step.environment),
-                **self.manifest.command.remote_environment,
+                **remote_settings(self.manifest).environment,
                 **environment,
                 **self.variables,
                 **task_variables(self.code, call),
@@ -213,7 +214,7 @@ def make_remote(
     :param local: the worker's own access to the datastore.
     """
     step = manifest.graph.step(operator.step)
-    attributes, arguments = split_options(manifest, step, operator.place, operator.options)
+    attributes, arguments = split_options(manifest, step, Compute(operator.place), operator.options)
     shared: dict[str, Any] = {
         "owner": operator,
         "context": context,
@@ -224,7 +225,7 @@ def make_remote(
         "attributes": attributes,
         "arguments": arguments,
     }
-    if operator.place is Compute.KUBERNETES:
+    if operator.place == Compute.KUBERNETES:
         from .pod_compute import PodCompute
 
         return PodCompute(**shared)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
-from airflow_provider_metaflow.graph.compute import Compute, compute_of
 from airflow_provider_metaflow.links.metaflow import MetaflowCardsLink, MetaflowRunLink
 
 if TYPE_CHECKING:
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
     from airflow_provider_metaflow.flow.manifest import Manifest
 
     from .execution import StepExecution
+
+_REMOTE = ("kubernetes", "batch")
+"""Values of :class:`~airflow_provider_metaflow.graph.compute.Compute`, which need not be imported at a parse."""
 
 MAP_LABEL = "metaflow_split"
 """Context variable that ``map_index_template`` shows: the value of the foreach."""
@@ -65,15 +67,16 @@ class MetaflowStepOperator(BaseOperator):
         self.parameters = parameters
         self.python = python
         self.warm_process = warm_process
-        self.place = compute_of(manifest.graph.step(step))
+        self.place = "local"
         self.options: dict[str, Any] = {}
-        if compute is not None or self.place is not Compute.LOCAL:
+        if compute is not None or any(one.name in _REMOTE for one in manifest.graph.step(step).decorators):
             from airflow_provider_metaflow.compute.options import check_options, resolve_compute
 
-            self.place = resolve_compute(manifest, manifest.graph.step(step), compute)
-            self.options.update({Compute.KUBERNETES: kubernetes, Compute.BATCH: batch}.get(self.place) or {})
-            check_options(manifest, manifest.graph.step(step), self.place, self.options)
-        if self.place is Compute.BATCH:
+            place = resolve_compute(manifest, manifest.graph.step(step), compute)
+            self.place = place.value
+            self.options.update({"kubernetes": kubernetes, "batch": batch}.get(self.place) or {})
+            check_options(manifest, manifest.graph.step(step), place, self.options)
+        if self.place == "batch":
             from airflow.providers.amazon.aws.links.batch import BatchJobDetailsLink
             from airflow.providers.amazon.aws.links.logs import CloudWatchEventsLink
 
@@ -125,7 +128,7 @@ class MetaflowStepOperator(BaseOperator):
     @property
     def runs_arrays(self) -> bool:
         """Whether all tasks of a task instance run as one array of the platform."""
-        return self.place is Compute.BATCH and bool(self.options.get("array_jobs"))
+        return self.place == "batch" and bool(self.options.get("array_jobs"))
 
     def on_kill(self) -> None:
         """Kill the running Metaflow task with all its processes."""

@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from tests.support.object_store import ObjectStore
@@ -26,7 +27,8 @@ from airflow_provider_metaflow.flow.container import (
     first_environment,
     task_document,
 )
-from airflow_provider_metaflow.flow.manifest import ContainerSetup, Manifest
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.remote_settings import ContainerSetup, RemoteSettings, remote_settings
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def test_a_task_runs_in_one_interpreter_and_tells_its_outcome_and_its_log(
 ) -> None:
     call = call_of(manifest, "start")
     document = task_document(
-        manifest, manifest.code, [call], environment=manifest.command.remote_environment, parameters={}
+        manifest, manifest.code, [call], environment=remote_settings(manifest).environment, parameters={}
     )
     result = run_container(manifest, store, tmp_path, encode_document(document, never))
     assert result.returncode == 0, result.stdout + result.stderr
@@ -86,7 +88,7 @@ def test_a_task_runs_in_one_interpreter_and_tells_its_outcome_and_its_log(
     assert ((), ()) in found["start"]
     # The wide body goes on from there; the document of an array says which of its tasks a container runs.
     body = [call_of(manifest, "upper", f"t-{n}", split_index=n) for n in range(3)]
-    array = task_document(manifest, manifest.code, body, environment=manifest.command.remote_environment)
+    array = task_document(manifest, manifest.code, body, environment=remote_settings(manifest).environment)
     (tmp_path / "body").mkdir()
     second = run_container(
         manifest, store, tmp_path / "body", encode_document(array, never), AWS_BATCH_JOB_ARRAY_INDEX="2"
@@ -101,7 +103,7 @@ def test_a_task_that_fails_says_how_with_its_own_exit_code(
     manifest: Manifest, store: ObjectStore, tmp_path: Path
 ) -> None:
     call = replace(call_of(manifest, "upper"), inputs=("r1/none/t",))
-    document = task_document(manifest, manifest.code, [call], environment=manifest.command.remote_environment)
+    document = task_document(manifest, manifest.code, [call], environment=remote_settings(manifest).environment)
     result = run_container(manifest, store, tmp_path, encode_document(document, never))
     assert result.returncode == 1
     told = json.loads((tmp_path / "sink").read_text())
@@ -138,7 +140,7 @@ def test_a_long_document_goes_by_reference(manifest: Manifest) -> None:
 
 def test_a_document_of_a_plain_task_fits_inline_whole(manifest: Manifest) -> None:
     call = call_of(manifest, "start")
-    environment = manifest.command.remote_environment
+    environment = remote_settings(manifest).environment
     document = task_document(
         manifest, manifest.code, [call], environment=environment, parameters={"a": "$(x) `y` {{z}}"}
     )
@@ -148,12 +150,12 @@ def test_a_document_of_a_plain_task_fits_inline_whole(manifest: Manifest) -> Non
 
 
 def test_the_manifest_holds_what_containers_need_and_no_secret(manifest: Manifest, store: ObjectStore) -> None:
-    command = manifest.command
-    assert command.remote_environment["METAFLOW_S3_ENDPOINT_URL"] == store.url
-    assert "METAFLOW_DATASTORE_SYSROOT_LOCAL" not in command.remote_environment
-    assert command.pod_secrets == ("one", "two")
-    assert command.pod_arguments["kubernetes_conn_id"] == "cluster"
-    assert set(command.compute_defaults) == {"kubernetes", "batch"}
+    settings = remote_settings(manifest)
+    assert settings.environment["METAFLOW_S3_ENDPOINT_URL"] == store.url
+    assert "METAFLOW_DATASTORE_SYSROOT_LOCAL" not in settings.environment
+    assert settings.pod_secrets == ("one", "two")
+    assert settings.pod_arguments["kubernetes_conn_id"] == "cluster"
+    assert set(settings.compute_defaults) == {"kubernetes", "batch"}
     from airflow_provider_metaflow.flow.manifest import encode_manifest
 
     assert b"test-secret" not in encode_manifest(manifest)
@@ -162,13 +164,13 @@ def test_the_manifest_holds_what_containers_need_and_no_secret(manifest: Manifes
 def test_metaflows_own_environments_keep_their_bootstrap_and_take_the_code_of_the_run(manifest: Manifest) -> None:
     old, new = manifest.code, replace(manifest.code, sha="f" * 40)
     setup = ContainerSetup(executable="$MF/python", bootstrap=f"fetch {old.sha[:2]}/{old.sha} && unpack")
-    conda = replace(manifest, containers={"start": setup})
+    conda = replace(manifest, remote=msgspec.to_builtins(RemoteSettings(containers={"start": setup})))
     command = container_command(conda, new, "start")
     assert command[:2] == ["bash", "-c"]
     assert command[2] == f'fetch ff/{"f" * 40} && unpack && exec $MF/python -c "$0"'
 
 
 def test_an_init_script_runs_before_everything_else(manifest: Manifest) -> None:
-    command = replace(manifest.command, remote_environment={"METAFLOW_INIT_SCRIPT": "export A=1"})
-    words = container_command(replace(manifest, command=command), manifest.code, "start")
+    remote = {"environment": {"METAFLOW_INIT_SCRIPT": "export A=1"}}
+    words = container_command(replace(manifest, remote=remote), manifest.code, "start")
     assert words[:3] == ["bash", "-c", 'eval "${METAFLOW_INIT_SCRIPT}" && exec "$@"']

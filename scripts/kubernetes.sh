@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The cluster of the tests: binaries and the image of steps, built once into a cache (about 10 minutes on two cores).
+# Says nothing unless something fails.
+set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/kubernetes" && pwd)
+LOG=$(mktemp)
+trap 'rm -f "$LOG"' EXIT
+for step in "cluster.sh build" step_image.sh; do
+  # shellcheck disable=SC2086
+  "$HERE"/$step >"$LOG" 2>&1 || {
+    tail -n 40 "$LOG" >&2
+    echo "$step failed: the tests need a Kubernetes (or PYTEST_ARGS=--without-kubernetes, which skips those tests)." >&2
+    exit 1
+  }
+done
