@@ -149,6 +149,13 @@ def test_why_a_pod_failed_is_told(pods: Pods, flows: Path) -> None:
     assert {run.instances()[(step, -1)].try_number for step in told} == {1}
 
 
+def test_a_gang_fails_as_one_and_names_the_node(pods: Pods, flows: Path) -> None:
+    pods.deploy(flows / "containers/broken_gang.py")
+    run = pods.airflow.start("BrokenGangFlow", "BrokenGangFlow")
+    run.wait(timeout=300, expect="failed")
+    assert "node 1 of its gang failed: it exited with 1: ValueError: node one is broken" in run.log("train")
+
+
 def test_a_pod_is_found_again_by_the_next_try_and_deleted_with_a_cleared_task(pods: Pods, flows: Path) -> None:
     pods.deploy(flows / "containers/patient.py")
     run = pods.airflow.start("PatientFlow", "PatientFlow")

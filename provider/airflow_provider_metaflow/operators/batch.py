@@ -89,9 +89,14 @@ class MetaflowBatchOperator(BatchOperator):
         for page in pages:
             for job in page["jobSummaryList"]:
                 name, _, attempt = job["jobName"].rpartition("-")
-                if f"{name}-" == stem and job["status"] in _ALIVE:
+                if f"{name}-" == stem and job["status"] in _ALIVE and not self._is_leaving(job["jobId"]):
                     return job["jobId"], int(attempt)
         return None
+
+    def _is_leaving(self, job_id: str) -> bool:
+        """Tell whether a job is being ended, which Batch counts as running until its container has stopped."""
+        job = self.hook.get_job_description(job_id)
+        return bool(job.get("isTerminated") or job.get("isCancelled"))
 
     def _register(self, definition: dict[str, Any]) -> None:
         client, name = self._client, definition["jobDefinitionName"]

@@ -64,6 +64,7 @@ class StepExecution:
     ) -> None:
         self._progress, self._event = progress, event
         self._done: dict[str, dict[str, Any]] = dict(progress.done) if progress else {}
+        self._failed: dict[str, str] = dict(progress.failed) if progress else {}
         self._operator, self._context = operator, context
         self._ti: Any = context["ti"]
         self._manifest = operator.manifest
@@ -153,10 +154,12 @@ class StepExecution:
         finished = self._finished_before(list(inputs)) if is_pack and self._progress is None else {}
         if is_pack and self._operator.runs_arrays:
             return self._run_array(inputs, finished)
-        outcomes, failures = [], []
+        outcomes = []
         for path, paths in inputs.items():
+            name = task_id(path, generation=self._attempt.generation)
             if path in finished:
                 outcomes.append(finished[path])
+            if path in finished or name in self._failed:
                 continue
             try:
                 outcomes.append(self._run_one(path, paths))
@@ -164,9 +167,9 @@ class StepExecution:
                 if not is_pack:
                     raise
                 self._operator.log.error("%s", error)  # noqa: TRY400  (its own log has told more)
-                failures.append(error)
-        if failures:
-            raise self._pack_failed(len(failures), len(inputs), failures[0].message)
+                self._failed[name] = error.message
+        if self._failed:
+            raise self._pack_failed(len(self._failed), len(inputs), next(iter(self._failed.values())))
         return outcomes
 
     def _pack_failed(self, failed: int, of: int, first: str) -> StepFailedError:
@@ -302,7 +305,7 @@ class StepExecution:
         except TaskDeferred as deferral:
             # What the triggerer now waits for must not end with this process.
             self._remote = None
-            raise deferred_again(deferral, Progress(current, self._done, iteration)) from None
+            raise deferred_again(deferral, Progress(current, self._done, iteration, self._failed)) from None
         if len(calls) == 1 and documents[0] is not None:
             # Of a recursion the last outcome is enough.
             self._done = {} if self._step.recursive else self._done

@@ -5,6 +5,7 @@ Loaded when a step runs in a pod, never when a DAG file is parsed: the provider 
 
 from __future__ import annotations
 
+import signal
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from kubernetes.client import ApiClient, ApiException, BatchV1Api
 
-from airflow_provider_metaflow.compute.gang import INDEX_LABEL, make_job, make_service
+from airflow_provider_metaflow.compute.gang import INDEX_LABEL, JOB_LABEL, make_job, make_service
+from airflow_provider_metaflow.compute.pod_failure import exit_code
 from airflow_provider_metaflow.exceptions import StepFailedError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 1.0
 _DELETION_SECONDS = 120.0
 _ENDED = ("Succeeded", "Failed")
+_ENDED_BY_OTHERS = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
 
 
 class MetaflowPodOperator(KubernetesPodOperator):
@@ -99,6 +102,8 @@ class MetaflowGangOperator(MetaflowPodOperator):
     def __init__(self, *, nodes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.nodes = nodes
+        self.failed_node: dict[str, Any] | None = None
+        """The pod of the node that failed, in the words of the Kubernetes API."""
 
     @cached_property
     def jobs(self) -> BatchV1Api:
@@ -153,27 +158,45 @@ class MetaflowGangOperator(MetaflowPodOperator):
         :param xcom_result: nothing; an outcome is told by the termination message.
         :param context: Airflow's task context.
         """
-        name, namespace = pod.metadata.labels["batch.kubernetes.io/job-name"], pod.metadata.namespace
+        name, namespace = pod.metadata.labels[JOB_LABEL], pod.metadata.namespace
+        keep = self.on_finish_action.value == "keep_pod"
         try:
-            failed = self._await_job(name, namespace)
+            # Of a control node that has not succeeded no more is to be had.
+            succeeded = remote_pod is not None and remote_pod.status.phase == "Succeeded"
+            complete = succeeded and self._await_job(name, namespace)
+            if not complete:
+                self.failed_node = self._find_failed_node(name, namespace)
             super().cleanup(pod, remote_pod, xcom_result, context)
         finally:
-            self._delete_job(name, namespace)
-        if failed:
-            raise StepFailedError(f"a node of its gang failed: {failed}")
+            if not keep:
+                self._delete_job(name, namespace)
+        if not complete:
+            raise StepFailedError("another node of its gang failed")
 
-    def _await_job(self, name: str, namespace: str) -> str | None:
+    def _await_job(self, name: str, namespace: str) -> bool:
+        """Wait for the other nodes, and tell whether all have succeeded."""
         while True:
             try:
                 conditions = self.jobs.read_namespaced_job(name, namespace).status.conditions or []
             except ApiException as error:
                 if error.status == 404:
-                    return "its job is gone"
+                    return False
                 raise
             for condition in conditions:
                 if condition.status == "True" and condition.type in ("Complete", "Failed"):
-                    return None if condition.type == "Complete" else f"{condition.reason}: {condition.message}"
+                    return bool(condition.type == "Complete")
             time.sleep(_POLL_SECONDS)
+
+    def _find_failed_node(self, name: str, namespace: str) -> dict[str, Any] | None:
+        """Return the pod of the node that failed by itself; Kubernetes has ended the others because of it."""
+        try:
+            pods = self.client.list_namespaced_pod(namespace, label_selector=f"{JOB_LABEL}={name}").items
+        except ApiException:
+            return None
+        plain = [ApiClient().sanitize_for_serialization(pod) for pod in pods if pod.status.phase == "Failed"]
+        own = [pod for pod in plain if exit_code(pod) not in (None, *_ENDED_BY_OTHERS)]
+        found: dict[str, Any] | None = next(iter([*own, *plain]), None)
+        return found
 
     def _delete_job(self, name: str, namespace: str) -> None:
         try:
@@ -186,4 +209,4 @@ class MetaflowGangOperator(MetaflowPodOperator):
         """Delete the whole gang."""
         self._killed = True
         if self.pod is not None:
-            self._delete_job(self.pod.metadata.labels["batch.kubernetes.io/job-name"], self.pod.metadata.namespace)
+            self._delete_job(self.pod.metadata.labels[JOB_LABEL], self.pod.metadata.namespace)

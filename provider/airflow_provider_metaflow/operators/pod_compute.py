@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_metaflow._compat import TaskDeferred
-from airflow_provider_metaflow.compute.gang import gang_environment
+from airflow_provider_metaflow.compute.gang import INDEX_LABEL, gang_environment
 from airflow_provider_metaflow.compute.options import POD_OVERRIDE
 from airflow_provider_metaflow.compute.pod_failure import (
     NO_RETRY,
@@ -26,6 +26,7 @@ from airflow_provider_metaflow.compute.pods import (
     pod_name,
     task_environment,
 )
+from airflow_provider_metaflow.exceptions import StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall
 from airflow_provider_metaflow.flow.container import TASK_VARIABLE, container_command, first_environment
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
@@ -99,15 +100,18 @@ class PodCompute(RemoteTask):
         return document
 
     def _after_failure(self, call: StepCall, operator: MetaflowPodOperator, error: Exception) -> dict[str, Any]:
-        pod = operator.last_seen
+        pod, node = operator.last_seen, getattr(operator, "failed_node", None)
         code = exit_code(pod) if pod is not None else None
+        if node is not None:
+            told = f"node {node['metadata']['labels'][INDEX_LABEL]} of its gang failed: {failure_reason(node)}"
+            raise self.failure(call, told, final=exit_code(node) == NO_RETRY) from error
         if code is None:
             # The pod is gone, or was never seen to end: what counts is whether the task did its work.
             (document,) = self.stored([call], _attempt(operator, call))
             if document is not None:
                 operator.log.warning("The end of the pod was not seen (%s), but its task has a result.", error)
                 return document
-        elif code == 0:
+        elif code == 0 and not isinstance(error, StepFailedError):
             return self._outcome(call, operator)
         told = failure_reason(pod, operator.last_events) if pod is not None else api_error(error)
         if told == UNKNOWN:

@@ -37,15 +37,17 @@ class Progress:
     :param current: the Metaflow task that was waited for.
     :param done: outcome documents of the tasks before it, by task id; in a recursion the last one only.
     :param iteration: number of the iteration of a recursion.
+    :param failed: why tasks before it have failed, by task id.
     """
 
     current: str
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     iteration: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types."""
-        return {"current": self.current, "done": self.done, "iteration": self.iteration}
+        return {"current": self.current, "done": self.done, "iteration": self.iteration, "failed": self.failed}
 
 
 class RemoteCompute(Protocol):
