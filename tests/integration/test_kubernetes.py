@@ -125,6 +125,7 @@ def test_steps_run_where_their_decorators_say_and_pods_honour_them(pods: Pods, f
             True,
             "/metaflow_temp",
         )
+        assert joined["extra"] == ("1" if dag_id == "mixed-deferred" else None)
         assert found["start"][((), ())]["place"] is None
         assert [one["rounds"] for _, one in sorted(found["loop"].items())] == [1, 2]
         # The output of a pod is in Airflow's log, as it is in Metaflow's.

@@ -153,7 +153,7 @@ class SharedAirflow:
 
 
 @contextmanager
-def shared_airflow(home: Path) -> Iterator[SharedAirflow]:
+def shared_airflow(home: Path, **more: str) -> Iterator[SharedAirflow]:
     shutil.rmtree(home, ignore_errors=True)
     sysroot = home / "datastore"
     sysroot.mkdir(parents=True)
@@ -162,6 +162,7 @@ def shared_airflow(home: Path) -> Iterator[SharedAirflow]:
         "METAFLOW__WARM_PROCESS_IDLE_SECONDS": "30",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "2",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",
+        **more,
     }
     with (
         postgres() as url,

@@ -24,6 +24,7 @@ class MixedFlow(FlowSpec):
         self.word = self.input + self.greeting
         self.shared_memory = os.path.ismount("/dev/shm")
         self.tempdir = current.tempdir
+        self.extra = os.environ.get("EXTRA")
         print("working on", self.input)
         self.next(self.join)
 
@@ -31,7 +32,7 @@ class MixedFlow(FlowSpec):
     def join(self, inputs):
         self.words = [one.word for one in inputs]
         self.places = [one.place for one in inputs]
-        self.merge_artifacts(inputs, include=["colour", "shared_memory", "tempdir"])
+        self.merge_artifacts(inputs, include=["colour", "shared_memory", "tempdir", "extra"])
         self.rounds = 0
         self.next(self.loop)
 
