@@ -7,7 +7,7 @@ from pathlib import Path
 
 from airflow_provider_metaflow.flow.configuration import metaflow_value
 from airflow_provider_metaflow.flow.manifest import SUFFIX, read_manifest
-from airflow_provider_metaflow.rest.client import AirflowClient, NotFoundError, path_of
+from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 
 
@@ -25,19 +25,6 @@ def pools_of(folder: Path) -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def is_there(client: AirflowClient, pool: str) -> bool:
-    """Tell whether Airflow has a pool.
-
-    :param client: the Airflow.
-    :param pool: its name.
-    """
-    try:
-        client.request("GET", path_of("pools", pool))
-    except NotFoundError:
-        return False
-    return True
-
-
 def create_missing(pools: list[str], slots: int) -> Iterator[str]:
     """Make the pools that Airflow does not have; yield what was done.
 
@@ -46,7 +33,7 @@ def create_missing(pools: list[str], slots: int) -> Iterator[str]:
     """
     with AirflowClient(configured_endpoint(metaflow_value)) as client:
         for pool in pools:
-            if is_there(client, pool):
+            if client.find("pools", pool) is not None:
                 yield f"{pool} is there"
                 continue
             body = {"name": pool, "slots": slots, "description": "Metaflow steps", "include_deferred": False}

@@ -13,11 +13,10 @@ from airflow_provider_metaflow.flow.configuration import metaflow_value
 from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
 from airflow_provider_metaflow.graph.compute import validate_compute
 from airflow_provider_metaflow.graph.validate import validate_graph
-from airflow_provider_metaflow.rest.client import AirflowClient, NotFoundError, path_of
+from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 
 from .findings import Finding, table_of
-from .pools import is_there
 
 
 def validate_folder(folder: Path) -> list[Finding]:
@@ -86,7 +85,7 @@ def _in_airflow(manifests: dict[Path, Manifest], folder: Path) -> Iterator[Findi
     try:
         with AirflowClient(configured_endpoint(metaflow_value)) as client:
             for subject, kind, name in wanted:
-                there = is_there(client, name) if kind == "pool" else _has_connection(client, name)
+                there = client.find(f"{kind}s", name) is not None
                 mend = "metaflow-airflow pools FOLDER --create" if kind == "pool" else "Make it in Airflow."
                 yield Finding(
                     subject=subject,
@@ -107,14 +106,6 @@ def _named(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for connection in (told.slack, told.pager_duty, told.incident_io) if told else ():
         if connection:
             yield "connection", connection
-
-
-def _has_connection(client: AirflowClient, name: str) -> bool:
-    try:
-        client.request("GET", path_of("connections", name))
-    except NotFoundError:
-        return False
-    return True
 
 
 def _dag_findings(folder: Path) -> Iterator[Finding]:

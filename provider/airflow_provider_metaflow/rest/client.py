@@ -89,6 +89,17 @@ class AirflowClient:
         answer = self._patiently(method, f"/api/v2{path}", arguments)
         return answer.json() if answer.content else None
 
+    def find(self, *parts: str) -> Any | None:
+        """Return an object of Airflow, None if it has none of that name.
+
+        :param parts: see :func:`path_of`, e.g. ``("pools", name)``.
+        :raises AirflowApiError: see :meth:`request`.
+        """
+        try:
+            return self.request("GET", path_of(*parts))
+        except NotFoundError:
+            return None
+
     def _patiently(self, method: str, path: str, arguments: dict[str, Any]) -> httpx.Response:
         backoff = tenacity.wait_exponential(multiplier=0.2, max=10) + tenacity.wait_random(0, 0.5)
 

@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.flow.record import DeploymentRecord, from_markdown
 
-from .client import AirflowClient, NotFoundError, path_of
+from .client import AirflowClient, path_of
 
 TAG = "metaflow"
 _PAGE = 100
@@ -48,11 +48,8 @@ def get_dag(client: AirflowClient, dag_id: str) -> DagInfo | None:
     :param client: the Airflow.
     :param dag_id: the DAG.
     """
-    try:
-        data = client.request("GET", path_of("dags", dag_id, "details"))
-    except NotFoundError:
-        return None
-    return _dag(data)
+    data = client.find("dags", dag_id, "details")
+    return None if data is None else _dag(data)
 
 
 def list_dags(client: AirflowClient) -> Iterator[DagInfo]:
