@@ -83,7 +83,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     folder = Path(tempfile.mkdtemp())
     times: dict[str, list[tuple[float, float]]] = {"ours": [], "stock": []}
-    with cluster(CREDENTIALS) as kube, object_store(HOST, 5613, folder / "log") as store:
+    with cluster(CREDENTIALS) as kube, object_store(HOST, folder / "log") as store:
         os.environ.update(store.environment, METAFLOW_DEFAULT_METADATA="local")
         os.environ.update(METAFLOW_KUBERNETES_CONTAINER_IMAGE=IMAGE)
         (folder / "bench.py").write_text(FLOW)

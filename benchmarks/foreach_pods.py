@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=50)
     width = parser.parse_args().width
-    with cluster(CREDENTIALS) as kube, object_store(HOST, 5616, HOME / "log") as store:
+    with cluster(CREDENTIALS) as kube, object_store(HOST, HOME / "log") as store:
         os.environ.update(store.environment)
         settings = {
             "METAFLOW_AIRFLOW_KUBERNETES_KUBECONFIG_FILE": str(kube.kubeconfig),

@@ -79,7 +79,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     """S3 and AWS Batch on the loopback."""
     from tests.support.object_store import object_store
 
-    with object_store("127.0.0.1", 5611, tmp_path_factory.mktemp("store") / "server.log") as started:
+    with object_store("127.0.0.1", tmp_path_factory.mktemp("store") / "server.log") as started:
         yield started
 
 
@@ -89,7 +89,7 @@ def cluster_store(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
     from tests.support.kubernetes import HOST
     from tests.support.object_store import object_store
 
-    with object_store(HOST, 5612, tmp_path_factory.mktemp("store") / "server.log") as started:
+    with object_store(HOST, tmp_path_factory.mktemp("store") / "server.log") as started:
         yield started
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -155,6 +156,37 @@ def test_a_gang_fails_as_one_and_names_the_node(pods: Pods, flows: Path) -> None
     run = pods.airflow.start("BrokenGangFlow", "BrokenGangFlow")
     run.wait(timeout=300, expect="failed")
     assert "node 1 of its gang failed: it exited with 1: ValueError: node one is broken" in run.log("train")
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+def test_a_run_survives_its_platform(pods: Pods, flows: Path, deferrable: bool) -> None:
+    pods.deploy(flows / "containers/patient.py")
+    name = f"survivor-{deferrable}"
+    pods.write_dag(name, "PatientFlow", deferrable=deferrable, poll_interval=10)
+    run = pods.airflow.start(name, "PatientFlow")
+    pods.airflow.wait_until(lambda: pods.has(run, "started-0"), timeout=180)
+    if deferrable:
+        pods.airflow.wait_until(lambda: run.states()["start"] == {"deferred"}, timeout=60)
+        pods.airflow.kill_and_restart("triggerer")
+    pods.cluster.restart_api_server()
+    pods.store.pause()
+    time.sleep(15)
+    pods.store.go_on()
+    pods.put(run, "go")
+    run.wait(timeout=300)
+    assert pods.artifacts(run)["start"][((), ())]["attempt"] == 0
+    assert run.instances()[("start", -1)].try_number == 1
+
+
+def test_a_pod_that_somebody_deletes_is_a_failed_attempt(pods: Pods, flows: Path) -> None:
+    pods.deploy(flows / "containers/patient.py")
+    run = pods.airflow.start("PatientFlow", "PatientFlow")
+    pods.airflow.wait_until(lambda: pods.has(run, "started-0"), timeout=180)
+    pods.cluster.kubectl("-n", NAMESPACE, "delete", "pod", "-l", "metaflow/flow=PatientFlow", "--force")
+    pods.put(run, "go")
+    run.wait(timeout=300)
+    assert pods.artifacts(run)["start"][((), ())]["attempt"] == 1
+    assert "attempt 0, failed: " in run.log("start", try_number=1)
 
 
 def test_a_pod_is_found_again_by_the_next_try_and_deleted_with_a_cleared_task(pods: Pods, flows: Path) -> None:

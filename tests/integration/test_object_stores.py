@@ -9,6 +9,7 @@ import pytest
 from tests.support import clouds
 from tests.support.airflow import SharedAirflow
 from tests.support.kubernetes import HOST, IMAGE, NAMESPACE, Cluster
+from tests.support.object_store import free_port
 from tests.support.results import artifacts
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
@@ -16,11 +17,11 @@ pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
 FOLDER = "/cloud"
 
 
-@pytest.mark.parametrize(("kind", "port"), [("azure", 5614), ("google", 5615)])
+@pytest.mark.parametrize("kind", ["azure", "google"])
 def test_a_foreach_and_a_switch_run_on_the_store(
-    airflow: SharedAirflow, cluster: Cluster, flows: Path, tmp_path: Path, kind: str, port: int
+    airflow: SharedAirflow, cluster: Cluster, flows: Path, tmp_path: Path, kind: str
 ) -> None:
-    with getattr(clouds, kind)(HOST, port, tmp_path, FOLDER) as cloud:
+    with getattr(clouds, kind)(HOST, free_port(HOST), tmp_path, FOLDER) as cloud:
         secret = f"cloud-{kind}"
         meta = {"namespace": NAMESPACE}
         files = {name: base64.b64encode(path.read_bytes()).decode() for name, path in cloud.files.items()}

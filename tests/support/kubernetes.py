@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,12 @@ class Cluster:
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(config))
         return path
+
+    def restart_api_server(self) -> None:
+        """Kill the API server and start it again."""
+        pid = int((self.kubeconfig.parent / "run/kube-apiserver.pid").read_text())
+        os.kill(pid, signal.SIGKILL)
+        script("cluster.sh", "up")
 
     def apply(self, *objects: dict[str, Any]) -> None:
         for one in objects:

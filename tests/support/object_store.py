@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -65,9 +66,17 @@ class ObjectStore:
         self.process.send_signal(signal.SIGCONT)
 
 
+def free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
-def object_store(host: str, port: int, log: Path) -> Iterator[ObjectStore]:
-    """Start the server and make the bucket."""
+def object_store(host: str, log: Path) -> Iterator[ObjectStore]:
+    """Start the server on a free port and make the bucket."""
+    port = free_port(host)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.engines.aws.server", host, str(port)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -134,13 +134,26 @@ def _containers(obj: Any, graph: FlowGraph, code: CodePackage) -> dict[str, Cont
         executable = obj.environment.executable(step.name, attributes.get("executable"))
         commands = obj.environment.bootstrap_commands(step.name, code.datastore)
         if commands:
-            commands = [*obj.environment.get_package_commands(code.url, code.datastore, code.metadata), *commands]
-            # Metaflow writes them for exactly this round of quoting.
-            script = shlex.split(f'bash -c "{" && ".join(commands)}"')[-1]
-            found[step.name] = ContainerSetup(executable=executable, bootstrap=script)
+            package = obj.environment.get_package_commands(code.url, code.datastore, code.metadata)
+            found[step.name] = ContainerSetup(executable=executable, bootstrap=bootstrap_script(package, commands))
         elif executable != "python":
             found[step.name] = ContainerSetup(executable=executable)
     return found
+
+
+def bootstrap_script(package: Sequence[str], environment: Sequence[str]) -> str:
+    """Return Metaflow's own commands as one script of bash.
+
+    :param package: commands that fetch the code package.
+    :param environment: commands that set up the environment.
+    """
+    from metaflow.mflog import BASH_FLUSH_LOGS
+
+    # The task's log is saved by the task; each of Metaflow's saves before it starts an interpreter.
+    package = ["flush_mflogs(){ true; }" if one == BASH_FLUSH_LOGS else one for one in package]
+    logs = "mkdir -p $PWD/.logs && export MFLOG_STDOUT=$PWD/.logs/mflog_stdout MFLOG_STDERR=$PWD/.logs/mflog_stderr"
+    # Metaflow writes its commands for exactly this round of quoting.
+    return shlex.split(f'bash -c "{" && ".join([logs, *package, *environment])}"')[-1]
 
 
 def _compute_defaults(datastore: str) -> dict[str, dict[str, Any]]:

@@ -28,6 +28,7 @@ from airflow_provider_metaflow.flow.container import (
     task_document,
 )
 from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.remote import bootstrap_script
 from airflow_provider_metaflow.flow.remote_settings import ContainerSetup, RemoteSettings, remote_settings
 
 
@@ -168,6 +169,26 @@ def test_metaflows_own_environments_keep_their_bootstrap_and_take_the_code_of_th
     command = container_command(conda, new, "start")
     assert command[:2] == ["bash", "-c"]
     assert command[2] == f'fetch ff/{"f" * 40} && unpack && exec $MF/python -c "$0"'
+
+
+def test_a_container_that_metaflows_own_commands_set_up_runs_its_task(
+    manifest: Manifest, store: ObjectStore, tmp_path: Path
+) -> None:
+    from metaflow.metaflow_environment import MetaflowEnvironment
+
+    code = manifest.code
+    package = MetaflowEnvironment(None).get_package_commands(code.url, code.datastore, code.metadata)
+    script = bootstrap_script(package, ["echo 'set up'", "flush_mflogs", "export COLOUR=blue"])
+    setup = ContainerSetup(executable="python -s", bootstrap=script)
+    prepared = replace(manifest, remote={**manifest.remote, "containers": {"start": msgspec.to_builtins(setup)}})
+    call = replace(call_of(manifest, "start"), run_id="r2", inputs=("r2/_parameters/t-params",))
+    document = task_document(prepared, code, [call], environment=remote_settings(prepared).environment, parameters={})
+    result = run_container(
+        prepared, store, tmp_path, encode_document(document, never), METAFLOW_SKIP_INSTALL_DEPENDENCIES="1"
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "set up" in result.stdout
+    assert json.loads((tmp_path / "sink").read_text())["num_splits"] == 5
 
 
 def test_an_init_script_runs_before_everything_else(manifest: Manifest) -> None:
