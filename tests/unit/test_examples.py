@@ -68,7 +68,7 @@ def test_the_mixed_example_sends_each_step_where_it_belongs(
     }  # fmt: skip
     assert (tasks["evaluate"].options["namespace"], tasks["evaluate"].options["memory"]) == ("ml", "4096")
     assert tasks["train"].runs_arrays
-    assert tasks["start"].max_instances == 1
+    assert tasks["start"].pack_size == 10_000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])

@@ -48,11 +48,7 @@ class BatchCompute(RemoteTask):
         self, calls: Sequence[StepCall], parameters: Mapping[str, str] | None, gang: int | None
     ) -> list[dict[str, Any] | None]:
         """See :class:`~.remote.RemoteCompute`."""
-        found: list[dict[str, Any] | None] = []
-        for first in range(0, len(calls), ARRAY_SIZES[-1]):
-            some = calls[first : first + ARRAY_SIZES[-1]]
-            found.extend(self._watch(some, self._operator(some, parameters, gang), None))
-        return found
+        return self._watch(calls, self._operator(calls, parameters, gang), None)
 
     def resume(self, calls: Sequence[StepCall], event: dict[str, Any]) -> list[dict[str, Any] | None]:
         """See :class:`~.remote.RemoteCompute`."""

@@ -15,20 +15,21 @@ IndexPath = tuple[int, ...]
 
 
 def split_contexts(
-    splits: Sequence[tuple[IndexPath, int, Sequence[str] | None, int]], max_length: int
+    splits: Sequence[tuple[IndexPath, int, Sequence[str] | None, int]], max_length: int, pack_size: int | None = None
 ) -> list[dict[str, Any]]:
     """Return the contexts of all splits of a foreach, at most ``max_length`` of them.
 
     :param splits: for each finished task of the foreach step: its index path, number of splits, labels of the splits
         if it has any, and the map index of its task instance.
     :param max_length: Airflow's ``[core] max_map_length``.
+    :param pack_size: how many tasks an instance takes, where that is not to be as few as the limit allows.
     """
     flat = [
         ((*path, index), parent, labels[index] if labels and index < len(labels) else str(index))
         for path, count, labels, parent in splits
         for index in range(count)
     ]
-    size = max(1, math.ceil(len(flat) / max_length))
+    size = max(1, math.ceil(len(flat) / max_length), pack_size or 1)
     return [_context(flat[start : start + size]) for start in range(0, len(flat), size)]
 
 

@@ -151,9 +151,9 @@ class StepExecution:
     def _run_all(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> list[TaskOutcome]:
         """Run every task; one that fails does not keep the others of its pack from running."""
         is_pack = len(inputs) > 1
-        finished = self._finished_before(list(inputs)) if is_pack and self._progress is None else {}
         if is_pack and self._operator.runs_arrays:
-            return self._run_array(inputs, finished)
+            return self._run_array(inputs)
+        finished = self._finished_before(list(inputs)) if is_pack and self._progress is None else {}
         outcomes = []
         for path, paths in inputs.items():
             name = task_id(path, generation=self._attempt.generation)
@@ -177,20 +177,26 @@ class StepExecution:
             f"{failed} of {of} packed tasks failed; the first: {first}", flow=self._graph.name, step=self._step.name
         )
 
-    def _run_array(
-        self, inputs: Mapping[IndexPath, tuple[str, ...]], finished: Mapping[IndexPath, TaskOutcome]
-    ) -> list[TaskOutcome]:
+    def _run_array(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> list[TaskOutcome]:
         """Run all tasks of a pack that have no result yet as one array of the platform."""
-        calls = {path: self._call(path, paths) for path, paths in inputs.items() if path not in finished}
-        self.pathspecs.extend(self._pathspec(call) for call in calls.values())
-        documents = dict(zip(calls, self._run_calls(list(calls.values()), None), strict=True))
-        failed = [calls[path] for path, document in documents.items() if document is None]
+        known = self._finished_before(list(inputs))
+        calls = {path: self._call(path, paths) for path, paths in inputs.items() if path not in known}
+        for path, call in list(calls.items()):
+            cloned = self._clone(call, path, 0)
+            if cloned is not None:
+                known[path] = cloned
+                del calls[path]
+        if calls:
+            self._all_cloned = False
+            self.pathspecs.extend(self._pathspec(call) for call in calls.values())
+            self.sources.extend(dict.fromkeys(one for call in calls.values() for one in call.inputs))
+            documents = self._run_calls(list(calls.values()), None)
+            ended = [(path, one) for path, one in zip(calls, documents, strict=True) if one is not None]
+            known.update({path: TaskOutcome.from_document(path, one) for path, one in ended})
+        failed = [self._pathspec(call) for path, call in calls.items() if path not in known]
         if failed:
-            raise self._pack_failed(len(failed), len(inputs), self._pathspec(failed[0]))
-        return [
-            finished[path] if path in finished else TaskOutcome.from_document(path, documents[path] or {})
-            for path in inputs
-        ]
+            raise self._pack_failed(len(failed), len(inputs), failed[0])
+        return [known[path] for path in inputs]
 
     def _finished_before(self, paths: Sequence[IndexPath]) -> dict[IndexPath, TaskOutcome]:
         """Return which tasks of a pack an earlier try since the last clear has finished."""
@@ -297,7 +303,7 @@ class StepExecution:
             )
         current = calls[0].task_id
         try:
-            if self._progress is not None and self._event is not None and self._progress.current == current:
+            if self._is_awaited(current) and self._event is not None:
                 event, self._event = self._event, None
                 documents = self._remote.resume(calls, event)
             else:
@@ -311,6 +317,10 @@ class StepExecution:
             self._done = {} if self._step.recursive else self._done
             self._done[current] = documents[0]
         return documents
+
+    def _is_awaited(self, name: str) -> bool:
+        """Tell whether a task is what was waited for; of an array any may be the first that has no result."""
+        return self._progress is not None and (self._progress.current == name or self._operator.runs_arrays)
 
     def _gang_size(self, path: IndexPath) -> int | None:
         """Return how many nodes the step before has asked for."""
@@ -364,8 +374,8 @@ class StepExecution:
     def _return_value(self, outcomes: Sequence[TaskOutcome]) -> Any:
         if self._step.kind is StepKind.FOREACH and not self._step.foreach_path:
             (only,) = outcomes
-            most = self._operator.max_instances or settings.max_map_length()
-            return split_contexts([((), only.num_splits or 0, only.values, -1)], most)
+            splits = [((), only.num_splits or 0, only.values, -1)]
+            return split_contexts(splits, settings.max_map_length(), self._operator.pack_size)
         return f"{self._graph.name}/{self._run_id}" if self._step.name == self._graph.end else None
 
     def _local(self) -> LocalCompute:

@@ -14,15 +14,15 @@ class MetaflowSplitsOperator(BaseOperator):
     """List the index contexts of a foreach that is itself in a foreach; runs no Metaflow task.
 
     :param foreach_task_id: Airflow task id of the foreach step.
-    :param max_instances: into how many task instances the splits are packed at most; None leaves it to Airflow's limit.
+    :param pack_size: how many Metaflow tasks a task instance takes; None means as few as Airflow's limit allows.
     """
 
     ui_color = "#f4f4f4"
 
-    def __init__(self, *, foreach_task_id: str, max_instances: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, foreach_task_id: str, pack_size: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.foreach_task_id = foreach_task_id
-        self.max_instances = max_instances
+        self.pack_size = pack_size
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the contexts, in split order.
@@ -49,4 +49,4 @@ class MetaflowSplitsOperator(BaseOperator):
         ]
         if not splits:
             raise AirflowSkipException("No foreach was executed: the flow took another branch.")
-        return split_contexts(splits, self.max_instances or settings.max_map_length())
+        return split_contexts(splits, settings.max_map_length(), self.pack_size)

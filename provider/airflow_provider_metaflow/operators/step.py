@@ -81,8 +81,8 @@ class MetaflowStepOperator(BaseOperator):
             from airflow.providers.amazon.aws.links.logs import CloudWatchEventsLink
 
             self.operator_extra_links = (*self.operator_extra_links, BatchJobDetailsLink(), CloudWatchEventsLink())
-        self.max_instances: int | None = None
-        """Into how many task instances the splits of this foreach are packed; None leaves it to Airflow's limit."""
+        self.pack_size: int | None = None
+        """How many tasks of this foreach's body a task instance takes; None means as few as Airflow's limit allows."""
         self._execution: StepExecution | None = None
 
     def execute(self, context: Context) -> Any:

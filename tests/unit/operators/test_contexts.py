@@ -25,6 +25,11 @@ def test_more_splits_than_airflow_maps_are_packed_and_none_is_lost() -> None:
     assert contexts[0]["label"] == "0 … 9"
 
 
+def test_a_pack_size_gives_all_splits_to_as_few_instances_as_it_allows() -> None:
+    assert len(split_contexts([((), 50, None, -1)], 1024, 10_000)) == 1
+    assert len(split_contexts([((), 10_001, None, -1)], 1024, 10_000)) == 2
+
+
 def test_exactly_the_limit_is_not_packed() -> None:
     assert len(split_contexts([((), 1024, None, -1)], 1024)) == 1024
 
