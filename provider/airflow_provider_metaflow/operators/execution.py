@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,16 +11,6 @@ import msgspec
 from airflow_provider_metaflow import settings
 from airflow_provider_metaflow._compat import AirflowSkipException, TaskDeferred
 from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.dag.events import (
-    ReceivedEvent,
-    event_of,
-    make_payload,
-    mapped_values,
-    read_payload,
-    step_payload,
-    trigger_list,
-)
-from airflow_provider_metaflow.dag.parameters import command_line_values
 from airflow_provider_metaflow.dag.plan import contexts_task_id
 from airflow_provider_metaflow.exceptions import StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
@@ -36,6 +25,7 @@ from .origin import Origin
 from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 from .remote import Progress, RemoteCompute, deferred_again, make_remote
 from .step import MAP_LABEL
+from .surroundings import Surroundings
 from .view import AirflowRunView
 
 if TYPE_CHECKING:
@@ -80,6 +70,7 @@ class StepExecution:
         self._code = self._manifest.code
         self._compute: LocalCompute | None = None
         self._remote: RemoteCompute | None = None
+        self._around = Surroundings(self._graph, context, self._run_id)
         self._origin = self._origin_of_run()
         self._all_cloned = True
         self.pathspecs: list[str] = []
@@ -125,17 +116,8 @@ class StepExecution:
             map_index=self._ti.map_index,
         )
         self._ti.xcom_push(key=XCOM_KEY, value=instance.to_json())
-        self._emit_events(outcomes)
+        self._around.emit_events(self._operator.outlets, self._step, [one.task_id for one in outcomes])
         return self._return_value(outcomes)
-
-    def _emit_events(self, outcomes: Sequence[TaskOutcome]) -> None:
-        """Fill in the payloads of the events that Airflow publishes when the task instance has succeeded."""
-        payload = step_payload(self._graph, self._step.name, self._run_id, [one.task_id for one in outcomes])
-        published = self._context["outlet_events"]
-        for outlet in self._operator.outlets:
-            event = event_of(str(getattr(outlet, "name", "")))
-            if event is not None:
-                published[outlet].extra = make_payload(event, payload)
 
     def _inputs(self, items: Sequence[IndexPath]) -> dict[IndexPath, tuple[str, ...]]:
         if self._step.name == self._graph.start:
@@ -294,12 +276,14 @@ class StepExecution:
         self, calls: Sequence[StepCall], gang: int | None, iteration: int = 0
     ) -> list[dict[str, Any] | None]:
         """Run tasks where the step's compute is; return their outcome documents."""
-        parameters = self._parameters() if self._step.name == self._graph.start else None
+        parameters = (
+            self._around.parameters(self._operator.parameters) if self._step.name == self._graph.start else None
+        )
         if self._operator.place == Compute.LOCAL:
             return [self._local().run(call, parameters) for call in calls]
         if self._remote is None:
             self._remote = make_remote(
-                self._operator, self._context, self._manifest, self._code, self._task_variables(), self._local()
+                self._operator, self._context, self._manifest, self._code, self._around.task_variables(), self._local()
             )
         current = calls[0].task_id
         try:
@@ -339,7 +323,9 @@ class StepExecution:
         if found is None:
             return None
         name, document = found
-        parameters = self._parameters() if self._step.name == self._graph.start else None
+        parameters = (
+            self._around.parameters(self._operator.parameters) if self._step.name == self._graph.start else None
+        )
         # The nodes of a gang are named after their control task.
         for origin in (name, *(one for one in document.get("gang") or () if one != name)):
             own = call.task_id + origin.removeprefix(name)
@@ -351,25 +337,6 @@ class StepExecution:
                 first, parameters = outcome, None
         gang = tuple(call.task_id + one.removeprefix(name) for one in document.get("gang") or ())
         return replace(TaskOutcome.from_document(path, first), gang=gang, cloned=True)
-
-    def _parameters(self) -> dict[str, str]:
-        given = self._operator.parameters
-        if given is None:
-            given = {**self._context["params"], **self._mapped_values()}
-        return command_line_values(self._graph, given)
-
-    def _mapped_values(self) -> dict[str, Any]:
-        return mapped_values(self._graph.name, self._graph.triggers, self._received_events())
-
-    def _received_events(self) -> list[ReceivedEvent]:
-        """Return the events that the DAG run was started by."""
-        dag_run: Any = self._context["dag_run"]
-        named = [(event_of(str(one.asset.name)), one) for one in dag_run.consumed_asset_events]
-        return [
-            ReceivedEvent(name=name, payload=read_payload(one.extra), timestamp=one.timestamp.timestamp())
-            for name, one in named
-            if name is not None
-        ]
 
     def _return_value(self, outcomes: Sequence[TaskOutcome]) -> Any:
         if self._step.kind is StepKind.FOREACH and not self._step.foreach_path:
@@ -387,34 +354,11 @@ class StepExecution:
                 python=self._operator.python or settings.python(),
                 warm=settings.warm_process() if self._operator.warm_process is None else self._operator.warm_process,
                 idle_seconds=settings.warm_process_idle_seconds(),
-                links=self._links(),
-                variables=self._variables(),
+                links=self._around.links(),
+                variables=self._around.variables(),
                 on_line=self._log_line,
             )
         return self._compute
 
-    def _task_variables(self) -> dict[str, str]:
-        """Return the variables of the orchestrator for a task in a container."""
-        return {**self._variables(), "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(self._links())}
-
     def _log_line(self, stream: str, text: str) -> None:  # noqa: ARG002  (both streams go to one log)
         self._operator.log.info("%s", text)
-
-    def _links(self) -> dict[str, str]:
-        ti = self._ti
-        return {
-            "airflow-dag-id": ti.dag_id,
-            "airflow-dag-run-id": ti.run_id,
-            "airflow-task-id": ti.task_id,
-            "airflow-map-index": str(ti.map_index),
-            "airflow-try-number": str(ti.try_number),
-        }
-
-    def _variables(self) -> dict[str, str]:
-        from airflow.sdk.execution_time.context import context_to_airflow_vars
-
-        variables = dict(context_to_airflow_vars(self._context, in_env_var_format=True))
-        events = self._received_events()
-        if events:
-            variables["METAFLOW_ORCHESTRATOR_TRIGGERS"] = json.dumps(trigger_list(self._graph, events))
-        return variables
