@@ -119,7 +119,8 @@ def _make_container(endpoint: str, cert: Path) -> None:
     from azure.core.exceptions import ServiceRequestError
     from azure.storage.blob import BlobServiceClient
 
-    client = BlobServiceClient(endpoint, credential=_AZURITE_KEY, connection_verify=str(cert), retry_total=0)
+    account = {"account_name": "devstoreaccount1", "account_key": _AZURITE_KEY}
+    client = BlobServiceClient(endpoint, credential=account, connection_verify=str(cert), retry_total=0)
     end = time.monotonic() + 60
     made = False
     while not made:

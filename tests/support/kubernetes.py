@@ -72,8 +72,10 @@ class Cluster:
 
     def restart_api_server(self) -> None:
         """Kill the API server and start it again."""
-        pid = int((self.kubeconfig.parent / "run/kube-apiserver.pid").read_text())
-        os.kill(pid, signal.SIGKILL)
+        file = self.kubeconfig.parent / "run/kube-apiserver.pid"
+        os.kill(int(file.read_text()), signal.SIGKILL)
+        # Until somebody asks for its status the process is there, as a zombie.
+        file.unlink()
         script("cluster.sh", "up")
 
     def apply(self, *objects: dict[str, Any]) -> None:

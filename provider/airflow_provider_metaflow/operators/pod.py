@@ -5,13 +5,17 @@ Loaded when a step runs in a pod, never when a DAG file is parsed: the provider 
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import tenacity
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.utils.pod_manager import KubernetesApiException
 from kubernetes.client import ApiClient, ApiException, BatchV1Api
+from urllib3.exceptions import HTTPError
 
 from airflow_provider_metaflow.compute.gang import INDEX_LABEL, JOB_LABEL, make_job, make_service
 from airflow_provider_metaflow.compute.pod_failure import exit_code
@@ -23,8 +27,21 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 1.0
 _DELETION_SECONDS = 120.0
+_PATIENCE_TRIES = 12
+"""About a minute and a half without an answer."""
+
 _ENDED = ("Succeeded", "Failed")
 _ENDED_BY_OTHERS = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Tell whether the API may answer later.
+
+    A server that has just started even forbids, until it has read its rules (measured on Kubernetes 1.34).
+    """
+    if isinstance(error, ApiException):
+        return error.status in (401, 403, 429) or not error.status or error.status >= 500
+    return isinstance(error, (KubernetesApiException, HTTPError))
 
 
 class MetaflowPodOperator(KubernetesPodOperator):
@@ -56,6 +73,31 @@ class MetaflowPodOperator(KubernetesPodOperator):
                 return
             self.log.info("Waiting for the deletion of pod %s", leaving[0])
             time.sleep(_POLL_SECONDS)
+
+    def await_pod_start(self, pod: V1Pod) -> None:
+        """Wait until the pod runs, over a restart of the API server.
+
+        :param pod: the pod.
+        """
+        self._patiently()(super().await_pod_start, pod)
+
+    # Airflow has decorated the method that this one replaces.
+    def await_pod_completion(self, pod: V1Pod) -> None:  # type: ignore[override]
+        """Wait until the pod ends, over a restart of the API server.
+
+        :param pod: the pod.
+        """
+        self._patiently()(super().await_pod_completion, pod)
+
+    def _patiently(self) -> tenacity.Retrying:
+        """Wait again if the API gives no answer for a while: Airflow would delete the pod, which is well."""
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_passing),
+            wait=tenacity.wait_exponential(max=10),
+            stop=tenacity.stop_after_attempt(_PATIENCE_TRIES),
+            before_sleep=tenacity.before_sleep_log(logging.getLogger(__name__), logging.WARNING),
+            reraise=True,
+        )
 
     def _get_pod_from_task_state_store(self, context: Context) -> V1Pod | None:
         """Airflow remembers one pod a task instance, but a pack or a recursion has several."""
