@@ -17,6 +17,10 @@ class AnywhereFlow(FlowSpec):
     @step
     def join(self, inputs):
         self.values = [one.value for one in inputs]
+        self.next(self.decide)
+
+    @step
+    def decide(self):
         self.size = "large" if sum(self.values) > 5 else "small"
         self.next({"large": self.large, "small": self.small}, condition="size")
 
