@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import StepFailedError
-from airflow_provider_metaflow.flow.commands import StepCall, init_arguments, step_arguments
+from airflow_provider_metaflow.flow.commands import StepCall, init_arguments, step_arguments, task_variables
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.identity import PARAMETERS_TASK
@@ -231,7 +231,6 @@ class LocalCompute:
         """Return the environment of a task: the worker's, the user's, ours, each over the one before."""
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="metaflow-task-")
-        code = self.code
         path = os.environ.get("PATH", os.defpath)
         if call.step.gang:
             # Metaflow starts the other nodes of a local gang as `python`.
@@ -243,12 +242,8 @@ class LocalCompute:
                 **self.variables,
                 **dict(call.step.environment),
                 **self.manifest.command.environment,
-                "METAFLOW_CODE_URL": code.url,
-                "METAFLOW_CODE_SHA": code.sha,
-                "METAFLOW_RUN_ID": call.run_id,
-                "METAFLOW_STEP_NAME": call.step.name,
+                **task_variables(self.code, call),
                 "METAFLOW_TASK_ID": call.task_id,
-                "METAFLOW_RETRY_COUNT": str(call.attempt),
                 "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(dict(self.links)),
                 "METAFLOW_ORCHESTRATOR_OUTCOME": str(Path(self._scratch.name) / "outcome.json"),
             },

@@ -19,9 +19,6 @@ from .plan import SOME_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
 if TYPE_CHECKING:
     from .translator import FlowTranslator
 
-_MAX_ARRAY = 10_000
-"""How many children an array job may have (AWS Batch, service quotas)."""
-
 
 class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of each parse to be made
     """Makes the tasks of one flow in one DAG or task group.
@@ -83,7 +80,9 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
             around = {segment.group_id for segment in self.plan.segments if segment.source == source}
             body = [self.tasks[task.step] for task in self.plan.tasks if task.segment in around]
             if len(body) == 1 and getattr(body[0], "runs_arrays", False):
-                self.tasks[source].pack_size = _MAX_ARRAY
+                from airflow_provider_metaflow.compute.batch_jobs import ARRAY_SIZES
+
+                self.tasks[source].pack_size = ARRAY_SIZES[-1]
 
     def _make_sensors(self) -> None:
         graph = self.manifest.graph

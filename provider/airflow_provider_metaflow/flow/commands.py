@@ -12,7 +12,7 @@ import msgspec
 from airflow_provider_metaflow.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
 from airflow_provider_metaflow.graph.model import Step
 
-from .manifest import Manifest
+from .manifest import CodePackage, Manifest
 
 
 class StepCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +100,22 @@ def own_arguments(call: StepCall) -> list[str]:
     if call.ubf_context is not None:
         arguments.append(f"--ubf-context={call.ubf_context}")
     return arguments
+
+
+def task_variables(code: CodePackage, call: StepCall) -> dict[str, str]:
+    """Return the variables that name a task, as Metaflow's own compute layers set them.
+
+    :param code: the code package that the run uses.
+    :param call: the task.
+    """
+    return {
+        "METAFLOW_CODE_URL": code.url,
+        "METAFLOW_CODE_SHA": code.sha,
+        "METAFLOW_CODE_METADATA": code.metadata,
+        "METAFLOW_RUN_ID": call.run_id,
+        "METAFLOW_STEP_NAME": call.step.name,
+        "METAFLOW_RETRY_COUNT": str(call.attempt),
+    }
 
 
 def parameters_path(run_id: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_provider_metaflow._compat import AirflowFailException, TaskDeferred
 from airflow_provider_metaflow.compute.options import split_options
 from airflow_provider_metaflow.exceptions import StepFailedError
-from airflow_provider_metaflow.flow.commands import StepCall
+from airflow_provider_metaflow.flow.commands import StepCall, task_variables
 from airflow_provider_metaflow.flow.container import encode_document, task_document
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
@@ -166,22 +166,6 @@ class RemoteTask:
             step=call.step.name,
         )
         return AirflowFailException(str(error)) if final else error
-
-
-def task_variables(code: CodePackage, call: StepCall) -> dict[str, str]:
-    """Return the variables that name a task, as Metaflow's own compute layers set them.
-
-    :param code: the code package that the run uses.
-    :param call: the task.
-    """
-    return {
-        "METAFLOW_CODE_URL": code.url,
-        "METAFLOW_CODE_SHA": code.sha,
-        "METAFLOW_CODE_METADATA": code.metadata,
-        "METAFLOW_RUN_ID": call.run_id,
-        "METAFLOW_STEP_NAME": call.step.name,
-        "METAFLOW_RETRY_COUNT": str(call.attempt),
-    }
 
 
 def deferred_again(deferral: TaskDeferred, progress: Progress) -> TaskDeferred:
