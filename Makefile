@@ -13,7 +13,7 @@ test: $(VENV)/.test $(VENV)-oldest/.demo
 	@scripts/postgres.sh
 	@scripts/browser.sh
 	@scripts/redis.sh
-	@case "$(PYTEST_ARGS)" in *--without-kubernetes*) ;; *) PYTHON=$(BIN)/python scripts/kubernetes.sh && scripts/azurite.sh ;; esac
+	@case "$(PYTEST_ARGS)" in *--without-kubernetes*) ;; *) PYTHON=$(BIN)/python scripts/kubernetes.sh && PYTHON=$(BIN)/python scripts/object_stores.sh ;; esac
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.test

@@ -68,6 +68,10 @@ class StepFailedError(MetaflowProviderError, RuntimeError):
     """A Metaflow task exited with a failure; Airflow may retry it."""
 
 
+class FinalFailureError(StepFailedError):
+    """A Metaflow task exited with a failure that asks for no other attempt (exit code 202)."""
+
+
 class StepNotRunnableError(MetaflowProviderError, RuntimeError):
     """A Metaflow task could not be started, e.g. because its worker lacks Metaflow or its code package."""
 

@@ -170,7 +170,7 @@ def test_a_run_survives_its_platform(pods: Pods, flows: Path, deferrable: bool) 
         pods.airflow.kill_and_restart("triggerer")
     pods.cluster.restart_api_server()
     pods.store.pause()
-    time.sleep(15)
+    time.sleep(30)
     pods.store.go_on()
     pods.put(run, "go")
     run.wait(timeout=300)
@@ -178,15 +178,35 @@ def test_a_run_survives_its_platform(pods: Pods, flows: Path, deferrable: bool) 
     assert run.instances()[("start", -1)].try_number == 1
 
 
-def test_a_pod_that_somebody_deletes_is_a_failed_attempt(pods: Pods, flows: Path) -> None:
+def test_a_worker_that_dies_with_all_its_processes_finds_its_pod_again(pods: Pods, flows: Path) -> None:
     pods.deploy(flows / "containers/patient.py")
     run = pods.airflow.start("PatientFlow", "PatientFlow")
     pods.airflow.wait_until(lambda: pods.has(run, "started-0"), timeout=180)
-    pods.cluster.kubectl("-n", NAMESPACE, "delete", "pod", "-l", "metaflow/flow=PatientFlow", "--force")
+    # The workers of LocalExecutor belong to the scheduler.
+    pods.airflow.kill_task(run, "start")
+    pods.airflow.kill_and_restart("scheduler")
+    pods.airflow.wait_until(lambda: run.instances()[("start", -1)].try_number == 2, timeout=300)
+    pods.put(run, "go")
+    run.wait(timeout=300)
+    assert pods.artifacts(run)["start"][((), ())]["attempt"] == 0
+    assert not pods.has(run, "started-1")
+
+
+@pytest.mark.parametrize("end", ["deleted", "killed"])
+def test_a_pod_that_is_ended_by_somebody_is_a_failed_attempt(pods: Pods, flows: Path, end: str) -> None:
+    pods.deploy(flows / "containers/patient.py")
+    run = pods.airflow.start("PatientFlow", "PatientFlow")
+    pods.airflow.wait_until(lambda: pods.has(run, "started-0"), timeout=180)
+    if end == "deleted":
+        pods.cluster.kubectl("-n", NAMESPACE, "delete", "pod", "-l", "metaflow/flow=PatientFlow", "--force")
+    else:
+        (pod,) = pods.cluster.get("pods", "-l", "metaflow/flow=PatientFlow")
+        pods.cluster.kill_container(pod["metadata"]["name"])
     pods.put(run, "go")
     run.wait(timeout=300)
     assert pods.artifacts(run)["start"][((), ())]["attempt"] == 1
-    assert "attempt 0, failed: " in run.log("start", try_number=1)
+    told = "attempt 0, failed: " + ("it exited with 137" if end == "killed" else "")
+    assert told in run.log("start", try_number=1)
 
 
 def test_a_pod_is_found_again_by_the_next_try_and_deleted_with_a_cleared_task(pods: Pods, flows: Path) -> None:

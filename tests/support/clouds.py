@@ -15,9 +15,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
 CONTAINER = "flows"
 _AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The account key that Azurite's documentation publishes."""
+
+
+def _programs() -> Path:
+    """Where ``scripts/object_stores.sh`` puts the emulators."""
+    return Path(os.environ.get("TEST_OBJECT_STORES_HOME", Path.home() / ".cache/test-object-stores"))
 
 
 @dataclass
@@ -80,7 +89,7 @@ def _azure_token() -> str:
 @contextmanager
 def azure(host: str, port: int, folder: Path, pod_folder: str) -> Iterator[Cloud]:
     """Azurite over TLS, as Azure's client wants it for tokens."""
-    home = Path(os.environ.get("TEST_AZURITE_HOME", Path.home() / ".cache/test-azurite"))
+    home = _programs()
     cert, key = folder / "azure.pem", folder / "azure.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out",
@@ -133,13 +142,17 @@ def _make_container(endpoint: str, cert: Path) -> None:
 
 @contextmanager
 def google(host: str, port: int, folder: Path, pod_folder: str) -> Iterator[Cloud]:
-    """An emulator of Google's storage."""
-    from gcp_storage_emulator.server import create_server
-
+    """fake-gcs-server."""
     key = subprocess.run(["openssl", "genrsa", "2048"], check=True, capture_output=True, text=True).stdout
-    server = create_server(host, port, in_memory=True, default_bucket=CONTAINER)
-    server.start()
+    emulator = {"STORAGE_EMULATOR_HOST": f"http://{host}:{port}"}
+    with (folder / "google.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(_programs() / "fake-gcs-server"), "-scheme", "http", "-host", host, "-port", str(port), "-backend",
+             "memory", "-external-url", emulator["STORAGE_EMULATOR_HOST"], "-public-host", f"{host}:{port}"],
+            stdout=log, stderr=log,
+        )  # fmt: skip
     try:
+        _make_bucket(emulator["STORAGE_EMULATOR_HOST"])
         with token_server(host) as tokens:
             account = folder / "google.json"
             account.write_text(
@@ -155,7 +168,6 @@ def google(host: str, port: int, folder: Path, pod_folder: str) -> Iterator[Clou
                     }
                 )
             )
-            emulator = {"STORAGE_EMULATOR_HOST": f"http://{host}:{port}"}
             yield Cloud(
                 kind="gs",
                 root=f"gs://{CONTAINER}/metaflow",
@@ -169,4 +181,12 @@ def google(host: str, port: int, folder: Path, pod_folder: str) -> Iterator[Clou
                 files={"google.json": account},
             )
     finally:
-        server.stop()
+        process.kill()
+        process.wait()
+
+
+def _make_bucket(endpoint: str) -> None:
+    retry = Retry(total=30, backoff_factor=0.1, backoff_max=1)
+    with requests.Session() as session:
+        session.mount("http://", HTTPAdapter(max_retries=retry))
+        session.post(f"{endpoint}/storage/v1/b?project=tests", json={"name": CONTAINER}, timeout=60).raise_for_status()

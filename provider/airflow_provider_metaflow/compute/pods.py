@@ -20,7 +20,7 @@ TERMINATION_LOG = "/dev/termination-log"
 _GRACE_SECONDS = 15
 """For the step's own clean-up and the last lines of its log when its pod is deleted."""
 
-_DOWNWARD = {
+DOWNWARD = {
     "METAFLOW_KUBERNETES_NAMESPACE": "metadata.namespace",
     "METAFLOW_KUBERNETES_POD_NAMESPACE": "metadata.namespace",
     "METAFLOW_KUBERNETES_POD_NAME": "metadata.name",
@@ -69,7 +69,7 @@ def make_pod(
             "env": [
                 *({"name": name, "value": _literal(value)} for name, value in environment.items()),
                 {"name": "METAFLOW_ORCHESTRATOR_SINK", "value": TERMINATION_LOG},
-                *({"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in _DOWNWARD.items()),
+                *({"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in DOWNWARD.items()),
             ],
             "envFrom": [{"secretRef": {"name": name}} for name in names_of(attributes.get("secrets"))],
             "ports": [{"containerPort": int(attributes["port"])}] if attributes.get("port") else None,

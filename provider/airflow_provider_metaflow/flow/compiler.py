@@ -34,12 +34,16 @@ class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
     :param name: name of the deployment.
     :param create: options of ``create``, e.g. ``("--tag", "nightly")``.
     :param python: interpreter that has the flow's imports.
+    :param group: command group of the orchestrator.
+    :param environment: further variables for Metaflow.
     """
 
     top_level: tuple[str, ...] = ()
     name: str | None = None
     create: tuple[str, ...] = ()
     python: str = "python"
+    group: str = "airflow"
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def load_manifest(path: Path, options: CompileOptions, cache: Path) -> Manifest:
@@ -79,7 +83,7 @@ def _cached(target: Path) -> Manifest | None:
 
 
 def _compile(path: Path, options: CompileOptions, target: Path) -> Manifest:
-    group = ["airflow", *(["--name", options.name] if options.name else [])]
+    group = [options.group, *(["--name", options.name] if options.name else [])]
     command = [
         options.python,
         path.name,
@@ -99,7 +103,7 @@ def _compile(path: Path, options: CompileOptions, target: Path) -> Manifest:
             text=True,
             check=False,
             timeout=_TIMEOUT_SECONDS,
-            env=_child_environment(),
+            env={**_child_environment(), **dict(options.environment)},
         )
     except OSError as error:
         raise FlowCompileError(
@@ -112,7 +116,7 @@ def _compile(path: Path, options: CompileOptions, target: Path) -> Manifest:
             f"it does not compile:\n{_complaint(result.stdout, result.stderr)}",
             flow=path.name,
             step=_step_named(result.stdout + result.stderr),
-            hint=f"\nTry: python {path} airflow create",
+            hint=f"\nTry: python {path} {options.group} create",
         )
     return decode_manifest(target.read_bytes(), str(target))
 

@@ -19,6 +19,9 @@ from .manifest import CodePackage, Manifest
 from .remote_settings import remote_settings
 
 TASK_VARIABLE = "METAFLOW_ORCHESTRATOR_TASK"
+FLOW_VARIABLE = "METAFLOW_ORCHESTRATOR_FLOW"
+"""A second document, with what all steps of a flow share; for orchestrators that can say that once."""
+
 MAX_INLINE_BYTES = 3000
 """Longer documents go by reference, so that all overrides of an AWS Batch job stay below its 8,192 bytes."""
 
@@ -57,11 +60,14 @@ def patiently(url):
 _RUN = f"""
 task = env.pop("{TASK_VARIABLE}")
 data = patiently(task[1:]) if task.startswith("@") else base64.b64decode(task)
+task = json.loads(zlib.decompress(data))
+if "{FLOW_VARIABLE}" in env:
+    task = {{**json.loads(zlib.decompress(base64.b64decode(env.pop("{FLOW_VARIABLE}")))), **task}}
 code = os.path.join(env["METAFLOW_EXTRACTED_ROOT"], ".mf_code")
 sys.path[:1] = [os.path.join(code, "{_RUNNER}"), code]
 import container_task
 del sys.path[0]
-sys.exit(container_task.main(json.loads(zlib.decompress(data)), env["METAFLOW_EXTRACTED_ROOT"]))
+sys.exit(container_task.main(task, env["METAFLOW_EXTRACTED_ROOT"]))
 """.strip()
 
 BOOTSTRAP = f"""

@@ -49,16 +49,38 @@ def resolve_name(flow_name: str, given: str | None) -> Name:
     :param given: ``--name``.
     :raises InvalidOptionError: if the name is not allowed.
     """
+    from metaflow import current
+
+    refuse_name_of_project(flow_name, given)
+    name = current.project_flow_name if current.get("project_name") else given or flow_name
+    check_name(name, flow_name)
+    return named(name)
+
+
+def refuse_name_of_project(flow_name: str, given: str | None) -> None:
+    """Check that no name is given to a ``@project``, whose branch names it.
+
+    :param flow_name: flow to name in an error.
+    :param given: ``--name``.
+    :raises InvalidOptionError: if there is one.
+    """
+    from metaflow import current
+
+    if current.get("project_name") and given:
+        raise InvalidOptionError("--name is not supported for @projects.", flow=flow_name, hint="Use --branch instead.")
+
+
+def named(name: str) -> Name:
+    """Return a name with what its production token starts with; of a ``@project`` all flows share one token.
+
+    :param name: name of the deployment.
+    """
     import base64
     from hashlib import sha1
 
     from metaflow import current
 
     project = current.get("project_name")
-    if project and given:
-        raise InvalidOptionError("--name is not supported for @projects.", flow=flow_name, hint="Use --branch instead.")
-    name = current.project_flow_name if project else given or flow_name
-    check_name(name, flow_name)
     if not project:
         return Name(name=name, token_prefix=name.lower(), is_project=False)
     branch = f"{project}.{current.branch_name}".encode()
@@ -66,13 +88,16 @@ def resolve_name(flow_name: str, given: str | None) -> Name:
     return Name(name=name, token_prefix=f"mfprj-{digest}".lower(), is_project=True)
 
 
-def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions) -> Manifest:
+def compile_manifest(
+    obj: Any, name: Name, token: str, options: DeployOptions, *, runtime: str = "airflow"
+) -> Manifest:
     """Compile the flow of a Metaflow command line.
 
     :param obj: state of Metaflow's command line (``click`` context object).
     :param name: name of the deployment.
     :param token: production token.
     :param options: options of ``create``.
+    :param runtime: Metaflow's name of the orchestrator.
     :raises MetaflowProviderError: if the flow cannot be deployed.
     """
     from metaflow.util import get_username
@@ -96,7 +121,7 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions) -
         notifications=options.notifications,
     )
     code = _package(obj)
-    command = _command(obj, deployment, code)
+    command = _command(obj, deployment, code, runtime)
     return Manifest(
         graph=graph,
         deployment=deployment,
@@ -153,7 +178,7 @@ def _package(obj: Any) -> CodePackage:
     )
 
 
-def _command(obj: Any, deployment: Deployment, code: CodePackage) -> Command:
+def _command(obj: Any, deployment: Deployment, code: CodePackage, runtime: str) -> Command:
     from metaflow.decorators import flow_decorators
 
     root = obj.flow_datastore.datastore_root
@@ -176,7 +201,7 @@ def _command(obj: Any, deployment: Deployment, code: CodePackage) -> Command:
     )
     return Command(
         top_level=top_level,
-        environment=_environment(obj, deployment, code, root),
+        environment=_environment(obj, deployment, code, root, runtime),
         datastore_root=root,
         metadata=obj.metadata.TYPE,
     )
@@ -192,7 +217,9 @@ def _options(values: dict[str, Any]) -> Iterator[str]:
                 yield f"--{name.replace('_', '-')}={item}"
 
 
-def _environment(obj: Any, deployment: Deployment, code: CodePackage, root: str) -> dict[str, str]:
+def _environment(
+    obj: Any, deployment: Deployment, code: CodePackage, root: str, runtime: str
+) -> dict[str, str]:
     from metaflow.flowspec import FlowStateItems
 
     info = dict(obj.environment.get_environment_info())
@@ -211,7 +238,7 @@ def _environment(obj: Any, deployment: Deployment, code: CodePackage, root: str)
         "METAFLOW_VERSION": json.dumps(info, sort_keys=True),
         "METAFLOW_DEFAULT_DATASTORE": code.datastore,
         "METAFLOW_DEFAULT_METADATA": obj.metadata.TYPE,
-        **obj.metadata.get_runtime_environment("airflow"),
+        **obj.metadata.get_runtime_environment(runtime),
     }
     if code.datastore == "local" or obj.metadata.TYPE == "local":
         # The client and local metadata find the runs by the parent of the datastore's folder.

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 
@@ -32,16 +32,54 @@ class TokenOptions:
     generate: bool = False
 
 
-def resolve_token(obj: Any, name: Name, options: TokenOptions) -> str:
+class Store(Protocol):
+    """Where the token of a deployment is kept for all users."""
+
+    target: str
+    """What is deployed to, e.g. ``Airflow``."""
+
+    group: str
+    """Command group, e.g. ``airflow``."""
+
+    def load(self) -> tuple[str | None, str | None]:
+        """Return owner and token, None for both before the first deployment."""
+
+    def save(self, owner: str, token: str) -> None:
+        """Keep them."""
+
+
+class DatastoreStore:
+    """Keeps tokens in the flow's datastore, as Metaflow's own Airflow group does.
+
+    :param storage: Metaflow's storage implementation.
+    :param name: name of the deployment.
+    """
+
+    target, group = "Airflow", "airflow"
+
+    def __init__(self, storage: Any, name: str) -> None:
+        self._storage, self._name = storage, name
+
+    def load(self) -> tuple[str | None, str | None]:
+        """Return owner and token."""
+        return _load(self._storage, self._name)
+
+    def save(self, owner: str, token: str) -> None:
+        """Keep owner and token."""
+        _save(self._storage, self._name, owner, token)
+
+
+def resolve_token(obj: Any, name: Name, options: TokenOptions, store: Store | None = None) -> str:
     """Return the production token of a deployment, and remember it.
 
     :param obj: state of Metaflow's command line.
     :param name: the deployment.
     :param options: what the user asked for.
+    :param store: where tokens are kept; the flow's datastore if left out.
     :raises InvalidOptionError: if somebody else deployed the name and the token does not match.
     """
     with _alone(name):
-        return _resolve(obj, name, options)
+        return _resolve(obj, name, options, store or DatastoreStore(obj.flow_datastore._storage_impl, name.name))
 
 
 @contextmanager
@@ -56,24 +94,23 @@ def _alone(name: Name) -> Iterator[None]:
         yield
 
 
-def _resolve(obj: Any, name: Name, options: TokenOptions) -> str:
+def _resolve(obj: Any, name: Name, options: TokenOptions, store: Store) -> str:
     from metaflow.plugins.aws.step_functions.production_token import load_token, store_token
     from metaflow.util import get_username
 
-    storage = obj.flow_datastore._storage_impl
-    owner, previous = _load(storage, name.name)
+    owner, previous = store.load()
     if previous is not None:
         presented = _bare(options.authorize) or load_token(name.token_prefix)
         if owner != get_username() and presented != previous:
             raise InvalidOptionError(
-                f"{name.name} was deployed to Airflow by the user {owner}; their production token is needed to "
+                f"{name.name} was deployed to {store.target} by the user {owner}; their production token is needed to "
                 "deploy a new version.",
                 flow=obj.flow.name,
-                hint="Ask them for it and call `airflow create --authorize TOKEN`.",
+                hint=f"Ask them for it and call `{store.group} create --authorize TOKEN`.",
             )
     token = _choose(obj, name, options, previous)
     if (owner, previous) != (get_username(), token):
-        _save(storage, name.name, get_username(), token)
+        store.save(get_username(), token)
     store_token(name.token_prefix, token)
     return token
 

@@ -12,7 +12,7 @@ from airflow_provider_metaflow import settings
 from airflow_provider_metaflow._compat import AirflowSkipException, TaskDeferred
 from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.dag.plan import contexts_task_id
-from airflow_provider_metaflow.exceptions import StepFailedError
+from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
 from airflow_provider_metaflow.flow.manifest import CodePackage
 from airflow_provider_metaflow.graph.compute import Compute
@@ -55,6 +55,7 @@ class StepExecution:
         self._progress, self._event = progress, event
         self._done: dict[str, dict[str, Any]] = dict(progress.done) if progress else {}
         self._failed: dict[str, str] = dict(progress.failed) if progress else {}
+        self._final = progress is not None and progress.final
         self._operator, self._context = operator, context
         self._ti: Any = context["ti"]
         self._manifest = operator.manifest
@@ -150,12 +151,14 @@ class StepExecution:
                     raise
                 self._operator.log.error("%s", error)  # noqa: TRY400  (its own log has told more)
                 self._failed[name] = error.message
+                self._final = self._final or isinstance(error, FinalFailureError)
         if self._failed:
             raise self._pack_failed(len(self._failed), len(inputs), next(iter(self._failed.values())))
         return outcomes
 
     def _pack_failed(self, failed: int, of: int, first: str) -> StepFailedError:
-        return StepFailedError(
+        kind = FinalFailureError if self._final else StepFailedError
+        return kind(
             f"{failed} of {of} packed tasks failed; the first: {first}", flow=self._graph.name, step=self._step.name
         )
 
@@ -295,7 +298,7 @@ class StepExecution:
         except TaskDeferred as deferral:
             # What the triggerer now waits for must not end with this process.
             self._remote = None
-            raise deferred_again(deferral, Progress(current, self._done, iteration, self._failed)) from None
+            raise deferred_again(deferral, Progress(current, self._done, iteration, self._failed, self._final)) from None
         if len(calls) == 1 and documents[0] is not None:
             # Of a recursion the last outcome is enough.
             self._done = {} if self._step.recursive else self._done

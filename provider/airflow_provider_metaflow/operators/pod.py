@@ -219,12 +219,12 @@ class MetaflowGangOperator(MetaflowPodOperator):
         """Wait for the other nodes, and tell whether all have succeeded."""
         while True:
             try:
-                conditions = self.jobs.read_namespaced_job(name, namespace).status.conditions or []
+                job = self._patiently()(self.jobs.read_namespaced_job, name, namespace)
             except ApiException as error:
                 if error.status == 404:
                     return False
                 raise
-            for condition in conditions:
+            for condition in job.status.conditions or []:
                 if condition.status == "True" and condition.type in ("Complete", "Failed"):
                     return bool(condition.type == "Complete")
             time.sleep(_POLL_SECONDS)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_metaflow._compat import AirflowFailException, TaskDeferred
+from airflow_provider_metaflow._compat import TaskDeferred
 from airflow_provider_metaflow.compute.options import split_options
-from airflow_provider_metaflow.exceptions import StepFailedError
+from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall, task_variables
 from airflow_provider_metaflow.flow.container import encode_document, task_document
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
@@ -38,16 +38,18 @@ class Progress:
     :param done: outcome documents of the tasks before it, by task id; in a recursion the last one only.
     :param iteration: number of the iteration of a recursion.
     :param failed: why tasks before it have failed, by task id.
+    :param final: whether one of them asks for no other attempt.
     """
 
     current: str
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     iteration: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    final: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types."""
-        return {"current": self.current, "done": self.done, "iteration": self.iteration, "failed": self.failed}
+        return asdict(self)
 
 
 class RemoteCompute(Protocol):
@@ -152,7 +154,7 @@ class RemoteTask:
         ids = [one.task_id for one in calls]
         return self.local.probe(call.step.name, call.run_id, ids, min_attempt=attempt)
 
-    def failure(self, call: StepCall, reason: str, *, final: bool = False) -> Exception:
+    def failure(self, call: StepCall, reason: str, *, final: bool = False) -> StepFailedError:
         """Return the error of a task that failed.
 
         :param call: the task.
@@ -160,12 +162,12 @@ class RemoteTask:
         :param final: whether another attempt is of no use.
         """
         pathspec = f"{self.manifest.graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"
-        error = StepFailedError(
+        kind = FinalFailureError if final else StepFailedError
+        return kind(
             f"task {pathspec}, attempt {call.attempt}, failed: {reason.strip(' .')}.",
             flow=self.manifest.graph.name,
             step=call.step.name,
         )
-        return AirflowFailException(str(error)) if final else error
 
 
 def deferred_again(deferral: TaskDeferred, progress: Progress) -> TaskDeferred:

@@ -106,15 +106,15 @@ class MetaflowStepOperator(BaseOperator):
     def _execute(self, context: Context, **resumed: Any) -> Any:
         # Here and not above, since every parse of a DAG file imports this module.
         from airflow_provider_metaflow._compat import AirflowFailException
-        from airflow_provider_metaflow.exceptions import MissingResultError, ParameterValueError
+        from airflow_provider_metaflow.exceptions import FinalFailureError, MissingResultError, ParameterValueError
 
         from .execution import StepExecution
 
         self._execution = StepExecution(self, context, **resumed)
         try:
             return self._execution.run()
-        except (ParameterValueError, MissingResultError) as error:
-            # Another try would meet the same input.
+        except (ParameterValueError, MissingResultError, FinalFailureError) as error:
+            # Another try would meet the same input, or is not wanted.
             raise AirflowFailException(str(error)) from error
         finally:
             self._execution.close()

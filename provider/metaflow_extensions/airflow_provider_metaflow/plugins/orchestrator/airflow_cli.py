@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
@@ -15,29 +14,20 @@ from metaflow._vendor import click
 from metaflow.exception import MetaflowException
 from metaflow.metaflow_config_funcs import from_conf
 
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.flow import dag_file
 from airflow_provider_metaflow.flow.deploy import DeployOptions, compile_manifest, resolve_name
 from airflow_provider_metaflow.flow.manifest import Manifest, Notifications, encode_manifest, write_atomically
 from airflow_provider_metaflow.flow.remote import secret_warnings
 from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
 
+from .cli_options import add_options, plain_errors_of, token_options
+
 
 class AirflowError(MetaflowException):
     headline = "Airflow"
 
 
-def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Show our errors as Metaflow shows its own: a headline and a message, no traceback."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except MetaflowProviderError as error:
-            raise AirflowError(str(error)) from None
-
-    return wrapped
+plain_errors = plain_errors_of(AirflowError)
 
 
 @click.group()
@@ -98,7 +88,7 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Publish an event after each step, and after the run, that other flows can wait for.",
         ),
     ]
-    return _add(command, [*options, *_NOTIFY_OPTIONS])
+    return add_options([*options, *_NOTIFY_OPTIONS])(command)
 
 
 _NOTIFY_OPTIONS = [
@@ -119,38 +109,6 @@ _NOTIFY_OPTIONS = [
     click.option("--incident-io-metadata", multiple=True, type=str,
                  help="Metadata of incident.io's alerts, in the form KEY=VALUE."),
 ]  # fmt: skip
-
-
-def _add(command: Callable[..., Any], options: list[Any]) -> Callable[..., Any]:
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options about production tokens."""
-    options = [
-        click.option(
-            "--authorize",
-            default=None,
-            help="Authorize using this production token. You need this when you are re-deploying an existing flow "
-            "for the first time. The token is cached in METAFLOW_HOME, so you only need to specify this once.",
-        ),
-        click.option(
-            "--generate-new-token",
-            is_flag=True,
-            help="Generate a new production token for this flow. This will move the production flow to a new "
-            "namespace.",
-        ),
-        click.option(
-            "--new-token",
-            "given_token",
-            default=None,
-            help="Use the given production token for this flow. This will move the production flow to the given "
-            "namespace.",
-        ),
-    ]
-    return _add(command, options)
 
 
 @airflow.command(help="Deploy a new version of this flow to Airflow: write a DAG file and its manifest.")

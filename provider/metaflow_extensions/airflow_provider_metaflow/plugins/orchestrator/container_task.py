@@ -29,26 +29,45 @@ def main(document: dict[str, Any], root: str) -> int:
     :param document: what ``flow/container.py`` of the provider wrote.
     :param root: folder that the code package was unpacked in.
     """
-    os.environ.update(document["env"])
-    task = _own_task(document)
-    if "gang" in document:
-        task = _gang_member(document, task)
     # Before Metaflow is imported, which reads its configuration then.
-    os.environ["METAFLOW_TASK_ID"] = task["task_id"]
+    document["env"] = {**document.pop("step_env", {}), **document["env"]}
+    os.environ.update(document["env"])
+    is_placed = "sources" in document
+    task = {} if is_placed else _prepare(document)
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, here)
+    import placed_task  # type: ignore[import-not-found]
     import task_runner  # type: ignore[import-not-found]
 
     sys.path.remove(here)
     task_runner._import_metaflow()
+    if is_placed:
+        document = placed_task.complete(document, task_runner)
+        if document.get("finished"):
+            print("An earlier try has finished this task; its result stands.", file=sys.stderr)
+            placed_task.write_outputs(document["finished"], document["outputs"])
+            return 0
+        task = _prepare(document)
     # TaskLog saves the logs, without a process of its own.
     from metaflow.plugins import SIDECARS
 
     SIDECARS.pop("save_logs_periodically", None)
-    return _run(task_runner, _request(document, task, root))
+    status, outcome = _run(task_runner, _request(document, task, root))
+    if outcome is not None and is_placed:
+        placed_task.write_outputs(outcome, document["outputs"])
+    return status
 
 
-def _run(task_runner: Any, request: dict[str, Any]) -> int:
+def _prepare(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the task of this container, with the variables that its process needs set."""
+    task = _own_task(document)
+    if "gang" in document:
+        task = _gang_member(document, task)
+    os.environ["METAFLOW_TASK_ID"] = task["task_id"]
+    return task
+
+
+def _run(task_runner: Any, request: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:
     reader, writer = os.pipe()
     channel = _make_channel(task_runner, reader)
     # A closed pipe is how a session learns that its client is gone, and kills the task with all its processes.
@@ -56,17 +75,17 @@ def _run(task_runner: Any, request: dict[str, Any]) -> int:
     try:
         answer = task_runner.Session(channel)._run(request)
     except task_runner.ClientGoneError:
-        return int(_KILLED)
+        return int(_KILLED), None
     status = int(answer["status"])
     if status != 0:
         how = "init" if answer["phase"] == "init" else "step"
         _write_sink({"failed": how, "status": status, "last_lines": list(channel.last_lines)})
-        return status if status > 0 else 128 - status
+        return (status if status > 0 else 128 - status), None
     if answer["outcome"] is None:
         print("The step exited with 0 but has no result in the datastore.", file=sys.stderr)
-        return 1
+        return 1, None
     _write_sink(answer["outcome"])
-    return 0
+    return 0, answer["outcome"]
 
 
 def _make_channel(task_runner: Any, reader: int) -> Any:

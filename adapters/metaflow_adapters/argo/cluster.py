@@ -1,0 +1,191 @@
+"""Argo's objects by the Kubernetes API, for which no Argo server is needed. Uses Metaflow's own way to a cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from airflow_provider_metaflow.exceptions import MetaflowProviderError
+
+_GROUP, _VERSION = "argoproj.io", "v1alpha1"
+_PAGE = 100
+
+TEMPLATES, CRONS, WORKFLOWS, SENSORS = "workflowtemplates", "cronworkflows", "workflows", "sensors"
+_PLURALS = {"WorkflowTemplate": TEMPLATES, "CronWorkflow": CRONS, "Workflow": WORKFLOWS, "Sensor": SENSORS}
+
+
+class ArgoClusterError(MetaflowProviderError, RuntimeError):
+    """The Kubernetes API cannot be reached, or refuses."""
+
+
+class ArgoCluster:
+    """Argo's objects in one namespace.
+
+    :param namespace: the namespace.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+
+    @cached_property
+    def _client(self) -> Any:
+        from metaflow.plugins.kubernetes.kubernetes_client import KubernetesClient
+
+        return KubernetesClient().get()
+
+    @cached_property
+    def has_events(self) -> bool:
+        """Whether Argo Events, which has sensors, is installed."""
+        client = self._client
+        try:
+            client.ApiextensionsV1Api().read_custom_resource_definition(f"{SENSORS}.{_GROUP}")
+        except client.rest.ApiException as error:
+            # Who may not look may still be allowed to delete.
+            return bool(error.status == 403)
+        return True
+
+    def _call(self, method: str, plural: str, *arguments: Any, missing_is_none: bool = False, **more: Any) -> Any:
+        client = self._client
+        try:
+            api = client.CustomObjectsApi()
+            return getattr(api, f"{method}_namespaced_custom_object")(
+                _GROUP, _VERSION, self.namespace, plural, *arguments, **more
+            )
+        except client.rest.ApiException as error:
+            if error.status == 404 and missing_is_none:
+                return None
+            raise ArgoClusterError(
+                f"Kubernetes refuses to {method} {plural} in the namespace {self.namespace!r}: {_told(error)}.",
+                hint="Check METAFLOW_KUBERNETES_NAMESPACE, your rights there, and that Argo is installed.",
+            ) from None
+        except OSError as error:
+            raise _unreachable(error) from None
+        except Exception as error:
+            if type(error).__module__.startswith("urllib3"):
+                raise _unreachable(error) from None
+            raise
+
+    def find(self, plural: str, name: str) -> dict[str, Any] | None:
+        """Return an object, None if there is none of that name.
+
+        :param plural: its kind, e.g. :data:`TEMPLATES`.
+        :param name: its name.
+        """
+        found: dict[str, Any] | None = self._call("get", plural, name, missing_is_none=True)
+        return found
+
+    def list(self, plural: str, selector: str = "") -> Iterator[dict[str, Any]]:
+        """Yield all objects of a kind.
+
+        :param plural: the kind.
+        :param selector: label selector.
+        """
+        following = None
+        while True:
+            more = {"_continue": following} if following else {}
+            page = self._call("list", plural, label_selector=selector, limit=_PAGE, **more)
+            yield from page["items"]
+            following = page["metadata"].get("continue")
+            if not following:
+                return
+
+    def apply(self, document: Mapping[str, Any]) -> None:
+        """Create an object, or replace the one of its name.
+
+        :param document: the object, with ``kind``.
+        """
+        plural, name = _PLURALS[document["kind"]], document["metadata"]["name"]
+        body = {**document, "metadata": {**document["metadata"], "namespace": self.namespace}}
+        there = self.find(plural, name)
+        if there is None:
+            self._call("create", plural, body)
+            return
+        body["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"]
+        self._call("replace", plural, name, body)
+
+    def create(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object and return it as it is in the cluster.
+
+        :param document: the object, with ``kind``.
+        """
+        made: dict[str, Any] = self._call("create", _PLURALS[document["kind"]], dict(document))
+        return made
+
+    def patch(self, plural: str, name: str, change: Mapping[str, Any]) -> None:
+        """Change fields of an object.
+
+        :param plural: its kind.
+        :param name: its name.
+        :param change: a merge patch.
+        """
+        self._call("patch", plural, name, dict(change))
+
+    def delete(self, plural: str, name: str) -> bool:
+        """Delete an object, and tell whether there was one.
+
+        :param plural: its kind.
+        :param name: its name.
+        """
+        return self._call("delete", plural, name, missing_is_none=True) is not None
+
+    def pods(self, selector: str) -> list[Any]:
+        """Return the pods that a selector finds.
+
+        :param selector: label selector.
+        """
+        api = self._client.CoreV1Api()
+        found: list[Any] = api.list_namespaced_pod(self.namespace, label_selector=selector).items
+        return found
+
+    def log(self, pod: str, container: str = "main") -> str:
+        """Return the log of a pod's container.
+
+        :param pod: name of the pod.
+        :param container: name of the container.
+        """
+        api = self._client.CoreV1Api()
+        text: str = api.read_namespaced_pod_log(pod, self.namespace, container=container)
+        return text
+
+    def save_secret(self, name: str, values: Mapping[str, str]) -> None:
+        """Create a secret, or replace the one of its name.
+
+        :param name: its name.
+        :param values: texts by key.
+        """
+        client = self._client
+        api = client.CoreV1Api()
+        body = {"metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "metaflow"}}, "stringData": dict(values)}
+        try:
+            api.create_namespaced_secret(self.namespace, body)
+        except client.rest.ApiException as error:
+            if error.status != 409:
+                raise ArgoClusterError(f"the secret {name!r} cannot be made: {_told(error)}.") from None
+            api.replace_namespaced_secret(name, self.namespace, body)
+
+    def delete_secret(self, name: str) -> None:
+        """Delete a secret, if there is one.
+
+        :param name: its name.
+        """
+        client = self._client
+        try:
+            client.CoreV1Api().delete_namespaced_secret(name, self.namespace)
+        except client.rest.ApiException as error:
+            if error.status not in (403, 404):
+                raise ArgoClusterError(f"the secret {name!r} cannot be deleted: {_told(error)}.") from None
+
+
+def _told(error: Any) -> str:
+    try:
+        return str(json.loads(error.body)["message"]).rstrip(".")
+    except (TypeError, ValueError, KeyError):
+        return str(error.reason)
+
+
+def _unreachable(error: Exception) -> ArgoClusterError:
+    return ArgoClusterError(
+        f"the Kubernetes cluster cannot be reached: {error}.", hint="Check KUBECONFIG, or your network."
+    )

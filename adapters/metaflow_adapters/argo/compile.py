@@ -1,0 +1,147 @@
+"""``compile_flow``: from a flow file, or its manifest, to live Hera objects."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hera.workflows import WorkflowTemplate, models as m
+
+from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
+from airflow_provider_metaflow.flow.remote_settings import remote_settings
+
+from .containers import StepContainer, shared_container, step_container
+from .deployment import ArgoDeployment
+from .emit import emit_templates
+from .metadata import annotations_of, labels_of, run_annotations
+from .parameters import emit_parameters
+from .plan import FlowPlan, plan_flow
+
+PARAMETERS = "{{=sprig.b64enc(workflow.parameters.json)}}"
+"""Encoded by Argo, so that nothing in a value is taken for a reference of Argo's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArgoOptions:
+    """Options of a deployment that are Argo's own.
+
+    :param namespace: Kubernetes namespace of the objects; None leaves it to who applies them.
+    :param image: image of all steps, in place of those of their decorators.
+    :param priority: ``--workflow-priority``.
+    :param title: ``--workflow-title``.
+    :param description: ``--workflow-description``.
+    :param ttl_seconds: after how long a finished workflow is deleted; None for never.
+    :param pod_gc: when pods are deleted, e.g. ``OnPodSuccess``; None leaves it to Argo.
+    """
+
+    namespace: str | None = None
+    image: str | None = None
+    priority: int | None = None
+    title: str | None = None
+    description: str | None = None
+    ttl_seconds: int | None = None
+    pod_gc: str | None = None
+
+
+def compile_flow(
+    flow: str | Path | Manifest,
+    *,
+    name: str | None = None,
+    top_level: Sequence[str] = (),
+    create: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    python: str | None = None,
+    cache: str | Path | None = None,
+    **options: Any,
+) -> ArgoDeployment:
+    """Return a flow as live objects of Argo Workflows.
+
+    :param flow: a flow file, the manifest that ``argo create --manifest-only`` wrote of it, or a manifest.
+    :param name: name of the workflow template.
+    :param top_level: options before the subcommand, e.g. ``["--with", "retry"]``.
+    :param create: options of ``argo create``, e.g. ``["--tag", "nightly"]``.
+    :param environment: variables for Metaflow while it compiles, e.g. ``METAFLOW_DATASTORE_SYSROOT_S3``.
+    :param python: interpreter that has the flow's imports; this one, if left out.
+    :param cache: folder for compiled manifests.
+    :param options: see :class:`ArgoOptions`.
+    :raises MetaflowProviderError: if the flow cannot be compiled, or Argo cannot honour it.
+    """
+    manifest = flow if isinstance(flow, Manifest) else _manifest(
+        Path(flow), CompileOptions(
+            group="argo", top_level=tuple(top_level), name=name, create=tuple(create), python=python or sys.executable,
+            environment=tuple(sorted((environment or {}).items())),
+        ), cache,
+    )  # fmt: skip
+    return deployment_of(manifest, ArgoOptions(**options))
+
+
+def _manifest(path: Path, options: CompileOptions, cache: str | Path | None) -> Manifest:
+    if path.name.endswith(SUFFIX):
+        return read_manifest(path)
+    home = Path(cache or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return load_manifest(path, options, home if cache else home / "airflow-provider-metaflow")
+
+
+def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
+    """Return a compiled flow as live objects.
+
+    :param manifest: the compiled flow.
+    :param options: Argo's own options.
+    """
+    plan = plan_flow(manifest.graph)
+    containers = containers_of(manifest, plan, options, PARAMETERS)
+    shared = shared_container(manifest)
+    deployment = manifest.deployment
+    template = WorkflowTemplate(
+        name=deployment.name,
+        namespace=options.namespace,
+        labels=labels_of("metaflow-flow"),
+        annotations=annotations_of(manifest, options.title, options.description),
+        entrypoint=plan.entrypoint,
+        arguments=list(emit_parameters(manifest.graph)) or None,
+        parallelism=deployment.max_workers,
+        active_deadline_seconds=deployment.workflow_timeout,
+        priority=options.priority,
+        image_pull_secrets=_pull_secrets(containers),
+        ttl_strategy=m.TTLStrategy(seconds_after_completion=options.ttl_seconds) if options.ttl_seconds else None,
+        pod_gc=m.PodGC(strategy=options.pod_gc) if options.pod_gc else None,
+        workflow_metadata=m.WorkflowMetadata(labels=labels_of("metaflow-run"), annotations=run_annotations(manifest)),
+        pod_metadata=m.Metadata(labels=labels_of("metaflow-task"), annotations=run_annotations(manifest)),
+        template_defaults=m.Template(container=_shared_model(shared)),
+        templates=emit_templates(plan, containers, None),
+    )
+    return ArgoDeployment(template=template, cron=None, sensor=None, manifest=manifest)
+
+
+def containers_of(
+    manifest: Manifest, plan: FlowPlan, options: ArgoOptions, parameters: str
+) -> dict[str, StepContainer]:
+    """Return the containers of all steps, by step.
+
+    :param manifest: the compiled flow.
+    :param plan: its plan.
+    :param options: Argo's own options.
+    :param parameters: where the parameters of the run stand.
+    """
+    namespace = options.namespace
+    return {
+        one.step: step_container(manifest, one, image=options.image, namespace=namespace, parameters=parameters)
+        for one in plan.steps
+    }
+
+
+def _shared_model(shared: dict[str, Any]) -> m.Container:
+    # A container has an image; that of each step is its own.
+    model = m.Container.model_validate({"image": "-", **shared})
+    model.image = None
+    return model
+
+
+def _pull_secrets(containers: Mapping[str, StepContainer]) -> list[m.LocalObjectReference] | None:
+    names = dict.fromkeys(name for one in containers.values() for name in one.pull_secrets)
+    return [m.LocalObjectReference(name=name) for name in names] or None

@@ -1,0 +1,175 @@
+"""The containers of steps as plain data: what all of them share, and what tells one from another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_metaflow.compute.options import base_attributes, check_options
+from airflow_provider_metaflow.compute.pods import (
+    DOWNWARD,
+    TERMINATION_LOG,
+    make_pod,
+    names_of,
+    task_environment,
+)
+from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
+from airflow_provider_metaflow.flow.container import (
+    FLOW_VARIABLE,
+    TASK_VARIABLE,
+    container_command,
+    first_environment,
+)
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.remote_settings import remote_settings
+from airflow_provider_metaflow.graph.compute import Compute, compute_of
+from airflow_provider_metaflow.graph.model import Step
+from metaflow_adapters.documents import encode, flow_document, step_document
+
+from .plan import ITERATION, PLACE, StepPlan
+
+LIMIT_SLACK_SECONDS = 600
+"""How much later than Metaflow's own ``@timeout`` Argo ends a pod: its limit counts from the first image pull."""
+
+DEFAULT_LIMIT_SECONDS = 5 * 24 * 60 * 60
+"""Metaflow's ``DEFAULT_RUNTIME_LIMIT``."""
+
+_FOLDER = "/tmp/metaflow-outcome"  # noqa: S108  (in a container of its own)
+_NO_RETRY = 202
+
+Environment = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepContainer:
+    """What the template of a step's container says, in the words of the Kubernetes API.
+
+    :param container: the container, without what it shares with all others.
+    :param pod: fields of its pod that a template takes.
+    :param retries: how often Argo tries it again.
+    :param delay_seconds: pause between two tries.
+    :param deadline_seconds: after how long Argo ends the pod.
+    :param output_path: file of its output.
+    :param pull_secrets: names of secrets for its image.
+    """
+
+    container: dict[str, Any]
+    pod: dict[str, Any]
+    retries: int
+    delay_seconds: float | None
+    deadline_seconds: int
+    output_path: str | None
+    pull_secrets: tuple[str, ...]
+
+
+def shared_container(manifest: Manifest, run_id: str = "argo-{{workflow.name}}") -> dict[str, Any]:
+    """Return command and variables that the containers of all steps share.
+
+    :param manifest: the compiled flow.
+    :param run_id: Metaflow run id.
+    """
+    links = (
+        '{"argo-workflow-name":"{{workflow.name}}","argo-workflow-namespace":"{{workflow.namespace}}",'
+        f'"argo-workflow-template":"{manifest.deployment.name}"}}'
+    )
+    variables = {
+        **first_environment(manifest, manifest.code),
+        FLOW_VARIABLE: encode(flow_document(manifest)),
+        "METAFLOW_ORCHESTRATOR_RUN": run_id,
+        "METAFLOW_ORCHESTRATOR_LINKS": links,
+    }
+    downward = [{"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in DOWNWARD.items()]
+    return {
+        "command": container_command(manifest, manifest.code, manifest.graph.start),
+        "env": [*({"name": name, "value": value} for name, value in variables.items()), *downward],
+        "terminationMessagePath": TERMINATION_LOG,
+    }
+
+
+def step_container(
+    manifest: Manifest, plan: StepPlan, *, image: str | None, namespace: str | None, parameters: str
+) -> StepContainer:
+    """Return the container of a step.
+
+    :param manifest: the compiled flow.
+    :param plan: its template.
+    :param image: image in place of that of its decorator.
+    :param namespace: namespace of the workflows.
+    :param parameters: where the parameters of the run stand, for the start step.
+    :raises UnsupportedFeatureError: naming what Argo cannot honour.
+    """
+    step = manifest.graph.step(plan.step)
+    attributes = _attributes(manifest, step, image, namespace)
+    retries = step.retry.user + step.retry.error
+    output = {plan.output[0]: f"{_FOLDER}/{plan.output[0]}"} if plan.output else {}
+    document = step_document(
+        manifest, step, environment=task_environment(attributes), outputs=output, retries=retries
+    )
+    deadline = step.timeout_seconds + LIMIT_SLACK_SECONDS if step.timeout_seconds else DEFAULT_LIMIT_SECONDS
+    pod = make_pod(
+        attributes, command=[], environment={}, labels={}, annotations={}, deadline_seconds=deadline
+    )
+    (container,) = pod["spec"]["containers"]
+    container["env"] = [{"name": TASK_VARIABLE, "value": encode(document)}, *_placed(plan, retries)]
+    if step.name == manifest.graph.start and manifest.graph.parameters:
+        container["env"].append({"name": "METAFLOW_ORCHESTRATOR_PARAMETERS", "value": parameters})
+    own = container_command(manifest, manifest.code, step.name)
+    if own != container_command(manifest, manifest.code, manifest.graph.start):
+        container["command"] = own
+    return StepContainer(
+        container={key: value for key, value in container.items() if key not in ("name", "terminationMessagePath")},
+        pod={**pod["spec"], "metadata": pod["metadata"]},
+        retries=retries,
+        delay_seconds=step.retry.delay_seconds,
+        deadline_seconds=deadline,
+        output_path=next(iter(output.values()), None),
+        pull_secrets=tuple(names_of(attributes.get("image_pull_secrets"))),
+    )
+
+
+def retry_expression() -> str:
+    """Return Argo's condition for another try: not after an exit that asks for none."""
+    return f"asInt(lastRetry.exitCode) != {_NO_RETRY}"
+
+
+def _placed(plan: StepPlan, retries: int) -> Environment:
+    found = {}
+    if PLACE in plan.inputs:
+        found["METAFLOW_ORCHESTRATOR_PLACE"] = f"{{{{inputs.parameters.{PLACE}}}}}"
+    if ITERATION in plan.inputs:
+        found["METAFLOW_ORCHESTRATOR_ITERATION"] = f"{{{{inputs.parameters.{ITERATION}}}}}"
+    if retries:
+        # Argo knows the variable only where there are retries.
+        found["METAFLOW_ORCHESTRATOR_TRY"] = "{{retries}}"
+    return [{"name": name, "value": value} for name, value in found.items()]
+
+
+def _attributes(manifest: Manifest, step: Step, image: str | None, namespace: str | None) -> dict[str, Any]:
+    flow = manifest.graph.name
+    if compute_of(step) is Compute.BATCH:
+        raise UnsupportedFeatureError(
+            "it is marked for AWS Batch, and Argo Workflows runs pods only.",
+            flow=flow,
+            step=step.name,
+            hint="Use @kubernetes in place of @batch.",
+        )
+    check_options(manifest, step, Compute.KUBERNETES, {})
+    attributes: Mapping[str, Any] = base_attributes(manifest, step, Compute.KUBERNETES) or {}
+    own = attributes.get("namespace")
+    if own and namespace and own != namespace:
+        raise UnsupportedFeatureError(
+            f"it asks for the namespace {own!r}, and all pods of a workflow run in its own, {namespace!r}.",
+            flow=flow,
+            step=step.name,
+            hint="Remove `namespace` from its @kubernetes, or deploy the flow to that namespace.",
+        )
+    secrets = [*remote_settings(manifest).pod_secrets, *names_of(attributes.get("secrets"))]
+    found = {**attributes, "secrets": list(dict.fromkeys(secrets))}
+    if image is not None:
+        found["image"] = image
+    if not found.get("image"):
+        raise UnsupportedFeatureError(
+            "it has no image.", flow=flow, step=step.name, hint="Set METAFLOW_KUBERNETES_CONTAINER_IMAGE or @kubernetes(image=…)."
+        )
+    return found

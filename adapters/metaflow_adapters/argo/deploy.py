@@ -1,0 +1,130 @@
+"""Deploys a flow from Metaflow's own command line: what ``argo create`` does. Imports Metaflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.flow.deploy import DeployOptions, Name, compile_manifest, named, refuse_name_of_project
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
+
+from .cluster import CRONS, SENSORS, TEMPLATES, ArgoCluster
+from .compile import ArgoOptions, deployment_of
+from .deployment import ArgoDeployment
+from .metadata import FLOW, OWNER, TOKEN
+from .names import check_name, deployed_name
+
+PLACEHOLDER_TOKEN = "__PLACEHOLDER_PRODUCTION_TOKEN__"  # noqa: S105  (what it says)
+
+
+def argo_name(flow: str, given: str | None) -> Name:
+    """Return under which name a flow is deployed.
+
+    :param flow: name of the flow.
+    :param given: ``--name``.
+    :raises InvalidOptionError: if the name is not allowed.
+    """
+    from metaflow import current
+
+    refuse_name_of_project(flow, given)
+    if given:
+        check_name(given, flow)
+        return named(given)
+    project = current.get("project_name")
+    return named(deployed_name(flow, (project, current.branch_name) if project else None))
+
+
+class TemplateStore:
+    """Keeps the production token of a deployment in its workflow template, as Metaflow's own deployer does.
+
+    :param cluster: where it is deployed.
+    :param name: name of the template.
+    :param flow: name of the flow.
+    """
+
+    target, group = "Argo Workflows", "argo"
+
+    def __init__(self, cluster: ArgoCluster, name: str, flow: str) -> None:
+        self._cluster, self._name, self._flow = cluster, name, flow
+
+    def load(self) -> tuple[str | None, str | None]:
+        """Return owner and token of the deployed template."""
+        found = self._cluster.find(TEMPLATES, self._name)
+        if found is None:
+            return None, None
+        notes = found["metadata"].get("annotations") or {}
+        if TOKEN not in notes:
+            raise InvalidOptionError(
+                f"there is a workflow template {self._name!r} that was not made from a Metaflow flow.",
+                flow=self._flow,
+                hint="Choose another --name, or delete it first.",
+            )
+        if notes.get(FLOW) not in (None, self._flow):
+            raise InvalidOptionError(
+                f"the workflow template {self._name!r} holds another flow, {notes[FLOW]!r}.",
+                flow=self._flow,
+                hint="Choose another --name, or delete it first.",
+            )
+        return notes.get(OWNER), notes[TOKEN]
+
+    def save(self, owner: str, token: str) -> None:
+        """Do nothing: the template that is applied next holds both."""
+
+
+def compile_for_argo(obj: Any, name: Name, token: str, options: DeployOptions) -> Manifest:
+    """Compile the flow of a Metaflow command line, with a pod for each step.
+
+    :param obj: state of Metaflow's command line.
+    :param name: name of the deployment.
+    :param token: production token.
+    :param options: options of ``create``.
+    """
+    from metaflow import decorators
+
+    # What Metaflow's own deployer attaches, and as late.
+    names = ["kubernetes", "environment"]
+    decorators._attach_decorators(obj.flow, names)
+    decorators._process_late_attached_decorator(
+        names, obj.flow, obj.graph, obj.environment, obj.flow_datastore, obj.logger
+    )
+    obj.graph = obj.flow._graph
+    return compile_manifest(obj, name, token, options, runtime="argo-workflows")
+
+
+def token_for(obj: Any, name: Name, options: TokenOptions, cluster: ArgoCluster | None) -> str:
+    """Return the production token of a deployment.
+
+    :param obj: state of Metaflow's command line.
+    :param name: name of the deployment.
+    :param options: what the user asked for.
+    :param cluster: where it is deployed; None where nothing is deployed, which needs no token.
+    """
+    if cluster is not None:
+        return resolve_token(obj, name, options, TemplateStore(cluster, name.name, obj.flow.name))
+    return (options.given or "").removeprefix("production:") or PLACEHOLDER_TOKEN
+
+
+def apply(deployment: ArgoDeployment, cluster: ArgoCluster) -> None:
+    """Bring a deployment to a cluster, and take away what an earlier one had and this one has not.
+
+    :param deployment: the deployment.
+    :param cluster: the cluster.
+    """
+    name = str(deployment.template.name)
+    for document in deployment.to_dicts():
+        cluster.apply(document)
+    if deployment.cron is None:
+        cluster.delete(CRONS, name)
+    if deployment.sensor is None and cluster.has_events:
+        cluster.delete(SENSORS, name)
+
+
+def make(manifest: Manifest, namespace: str, **options: Any) -> ArgoDeployment:
+    """Return the objects of a compiled flow.
+
+    :param manifest: the compiled flow.
+    :param namespace: namespace of the objects.
+    :param options: see :class:`~.compile.ArgoOptions`.
+    """
+    return deployment_of(manifest, ArgoOptions(namespace=namespace, **options))

@@ -1,0 +1,152 @@
+"""Live Hera objects from a plan. Decides nothing: what a template holds stands in the plan and in the containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hera.workflows import DAG, Container, Parameter, RetryStrategy, Step, Steps, Suspend, Task, models as m
+
+from .containers import StepContainer, retry_expression
+from .plan import ITERATION, NEXT, PLACE, DagPlan, FlowPlan, LoopPlan, StepPlan, TaskPlan
+
+Template = Any
+"""A template of Hera: ``Container``, ``DAG``, ``Steps`` or ``Suspend``."""
+
+
+def emit_dag(plan: DagPlan, place: str | None = None) -> DAG:
+    """Return the DAG template of the steps that share a foreach path.
+
+    :param plan: its plan.
+    :param place: default of the index path, for the entry of a flow that is a part of a user's workflow.
+    """
+    return DAG(
+        name=plan.name,
+        inputs=[_input(PLACE, place)] if plan.has_place else None,
+        tasks=[_task(task) for task in plan.tasks],
+    )
+
+
+def _input(name: str, value: str | None = None) -> Parameter:
+    return Parameter(name=name) if value is None else Parameter(name=name, value=value)
+
+
+def _task(plan: TaskPlan) -> Task:
+    return Task(
+        name=plan.name,
+        template=plan.template,
+        depends=plan.depends or None,
+        when=plan.when or None,
+        with_sequence=m.Sequence(count=plan.count) if plan.count is not None else None,  # type: ignore[arg-type]
+        arguments=[Parameter(name=name, value=value) for name, value in plan.arguments] or None,
+    )
+
+
+def emit_loop(plan: LoopPlan) -> Steps:
+    """Return the template of a recursive switch.
+
+    :param plan: its plan.
+    """
+    place = [Parameter(name=PLACE, value=f"{{{{inputs.parameters.{PLACE}}}}}")] if plan.has_place else []
+    here = f"{{{{inputs.parameters.{ITERATION}}}}}"
+    following = f"{{{{=asInt(inputs.parameters.{ITERATION}) + 1}}}}"
+    last = f"steps.again.status == 'Succeeded' ? steps.again.outputs.parameters.{NEXT} : steps.once.outputs.parameters.{NEXT}"
+    return Steps(
+        name=plan.name,
+        inputs=[*([_input(PLACE)] if plan.has_place else []), _input(ITERATION, "0")],
+        outputs=[Parameter(name=NEXT, value_from=m.ValueFrom(expression=last, default=""))],
+        sub_steps=[
+            Step(name="once", template=plan.template, arguments=[*place, Parameter(name=ITERATION, value=here)]),
+            Step(
+                name="again",
+                template=plan.name,
+                when=f"'{{{{steps.once.outputs.parameters.{NEXT}}}}}' == '{plan.step}'",
+                arguments=[*place, Parameter(name=ITERATION, value=following)],
+            ),
+        ],
+    )
+
+
+def emit_gate(name: str) -> Suspend:
+    """Return a template that does nothing, without a pod.
+
+    :param name: its name.
+    """
+    return Suspend(name=name, duration="0")
+
+
+def emit_step(plan: StepPlan, made: StepContainer, shared: dict[str, Any] | None) -> Container:
+    """Return the template of a step's container.
+
+    :param plan: its plan.
+    :param made: what it holds.
+    :param shared: command and variables of all steps, where the workflow does not hold them for all.
+    """
+    own, pod = made.container, made.pod
+    base = shared or {}
+    metadata = pod["metadata"]
+    return Container(
+        name=plan.name,
+        inputs=[_input(name, "0" if name == ITERATION else None) for name in plan.inputs] or None,
+        outputs=_output(plan, made),
+        image=own["image"],
+        image_pull_policy=own.get("imagePullPolicy"),
+        command=own.get("command") or base.get("command"),
+        termination_message_path=base.get("terminationMessagePath"),
+        env=_models(m.EnvVar, [*base.get("env", ()), *own["env"]]),
+        env_from=_models(m.EnvFromSource, own.get("envFrom")),
+        ports=_models(m.ContainerPort, own.get("ports")),
+        resources=m.ResourceRequirements.model_validate(own["resources"]) if "resources" in own else None,
+        volumes=_models(m.Volume, pod.get("volumes")),
+        volume_mounts=_models(m.VolumeMount, own.get("volumeMounts")),
+        security_context=_model(m.SecurityContext, own.get("securityContext")),
+        service_account_name=pod.get("serviceAccountName"),
+        node_selector=pod.get("nodeSelector"),
+        tolerations=_models(m.Toleration, pod.get("tolerations")),
+        labels={**metadata.get("labels", {}), "metaflow/step": plan.step},
+        annotations=metadata.get("annotations"),
+        active_deadline_seconds=made.deadline_seconds,
+        retry_strategy=_retry(made),
+    )
+
+
+def _output(plan: StepPlan, made: StepContainer) -> list[Parameter] | None:
+    if plan.output is None:
+        return None
+    name, default = plan.output
+    return [Parameter(name=name, value_from=m.ValueFrom(path=made.output_path, default=default))]
+
+
+def _retry(made: StepContainer) -> RetryStrategy | None:
+    if not made.retries:
+        return None
+    backoff = m.Backoff(duration=f"{made.delay_seconds:g}s") if made.delay_seconds else None
+    return RetryStrategy(limit=made.retries, retry_policy="Always", backoff=backoff, expression=retry_expression())
+
+
+def _models(kind: Any, given: Iterable[Any] | None) -> list[Any] | None:
+    return [kind.model_validate(one) for one in given or ()] or None
+
+
+def _model(kind: Any, given: Any) -> Any:
+    return kind.model_validate(given) if given else None
+
+
+def emit_templates(
+    plan: FlowPlan, containers: dict[str, StepContainer], shared: dict[str, Any] | None, place: str | None = None
+) -> list[Template]:
+    """Return all templates of a flow.
+
+    :param plan: the plan of the flow.
+    :param containers: the containers, by step.
+    :param shared: see :func:`emit_step`.
+    :param place: see :func:`emit_dag`.
+    """
+    entry, *bodies = plan.dags
+    return [
+        emit_dag(entry, place),
+        *(emit_dag(one) for one in bodies),
+        *(emit_loop(one) for one in plan.loops),
+        *([emit_gate(plan.gate)] if plan.gate else []),
+        *(emit_step(one, containers[one.step], shared) for one in plan.steps),
+    ]

@@ -1,0 +1,104 @@
+"""Names on Argo Workflows: templates, tasks, and the workflow template itself."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+
+MAX_NAME = 45
+"""Longest name of a workflow template: CronWorkflow names have at most 52 characters, sensors and services less
+(``metaflow.plugins.argo.argo_workflows_cli``)."""
+
+_VALID = re.compile(r"[a-z]([a-z0-9.-]*[a-z0-9])?")
+_PARTS = (("project", 12), ("branch", 14), ("flow", 12))
+
+
+class Names:
+    """Names of templates: alphanumeric characters and dashes only (Argo's ``validateWorkflowFieldNames``).
+
+    :param prefix: what all names start with, for a flow that is a part of a user's workflow.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = f"{prefix}-" if prefix else ""
+        self._taken: set[str] = set()
+
+    def take(self, text: str) -> str:
+        """Return a name that no other template has.
+
+        :param text: what it is to be like, e.g. a step's name.
+        """
+        stem = self._prefix + dashed(text)
+        name, number = stem, 2
+        while name in self._taken:
+            name, number = f"{stem}-{number}", number + 1
+        self._taken.add(name)
+        return name
+
+
+def dashed(name: str) -> str:
+    """Return a Python name as a name of Argo, which knows no underscores.
+
+    :param name: name of a flow or step.
+    """
+    return name.replace("_", "-")
+
+
+def check_name(name: str, flow: str) -> None:
+    """Check the name that a user gave to a deployment.
+
+    :param name: ``--name``.
+    :param flow: flow to name in an error.
+    :raises InvalidOptionError: naming the rule.
+    """
+    if not _VALID.fullmatch(name):
+        raise InvalidOptionError(
+            f"{name!r} cannot be the name of a workflow template.",
+            flow=flow,
+            hint="Use lowercase letters, digits, dots and dashes; start with a letter, end with a letter or digit.",
+        )
+    if len(name) > MAX_NAME:
+        raise InvalidOptionError(
+            f"the name {name!r} has {len(name)} characters; a workflow template may have {MAX_NAME}.",
+            flow=flow,
+            hint="Choose a shorter --name.",
+        )
+
+
+def deployed_name(flow: str, project: tuple[str, str] | None = None) -> str:
+    """Return the name of a deployment that the user gave none.
+
+    :param flow: name of the flow.
+    :param project: project and branch of a ``@project``.
+    """
+    full = ".".join([*project, flow]) if project else flow
+    name = _sanitized(full)
+    if not _VALID.fullmatch(name):
+        name = f"f{name}".rstrip(".-")
+    if len(name) <= MAX_NAME:
+        return name
+    if project is None:
+        raise InvalidOptionError(
+            f"the name {name!r} has {len(name)} characters; a workflow template may have {MAX_NAME}.",
+            flow=flow,
+            hint="Choose a shorter one with `argo --name`.",
+        )
+    return _cut([*project, flow], full)
+
+
+def _cut(parts: Iterable[str], full: str) -> str:
+    """Return a readable cut of project, branch and flow with a hash that tells it from others."""
+    digest = hashlib.sha256(full.encode()).hexdigest()[:5]
+    return ".".join([*_shortened(parts), digest])
+
+
+def _shortened(parts: Iterable[str]) -> Iterator[str]:
+    for part, (_, length) in zip(parts, _PARTS, strict=True):
+        yield _sanitized(part)[:length].strip(".-") or "x"
+
+
+def _sanitized(text: str) -> str:
+    return re.sub(r"[_@+]", "", text.lower())

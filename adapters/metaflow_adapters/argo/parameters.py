@@ -1,0 +1,44 @@
+"""The parameters of a flow as arguments of a workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hera.workflows import Parameter
+
+from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
+from airflow_provider_metaflow.graph.model import FlowGraph, ParameterType
+from airflow_provider_metaflow.graph.model import Parameter as FlowParameter
+
+NULL = "null"
+"""Text of a parameter that the flow sees as ``None``, where that is its default."""
+
+_RESERVED = "json"
+
+
+def emit_parameters(graph: FlowGraph) -> Iterator[Parameter]:
+    """Yield the parameters of a flow, typed and described for Argo's user interface.
+
+    :param graph: the flow.
+    :raises UnsupportedFeatureError: if Argo keeps a name for itself.
+    """
+    for one in graph.parameters:
+        if one.name == _RESERVED:
+            raise UnsupportedFeatureError(
+                f"the parameter {one.name!r} has a name that Argo keeps for `workflow.parameters.json`.",
+                flow=graph.name,
+                hint="Rename it.",
+            )
+        described = " ".join(filter(None, [one.help, f"({_type(one)})"]))
+        choices = ["True", "False"] if one.type is ParameterType.BOOL else None
+        if one.required and one.default is None:
+            yield Parameter(name=one.name, description=described, enum=choices)
+        else:
+            value = NULL if one.default is None else one.default
+            if choices is not None and value not in choices:
+                choices = [*choices, value]
+            yield Parameter(name=one.name, value=value, description=described, enum=choices)
+
+
+def _type(parameter: FlowParameter) -> str:
+    return f"{parameter.type.value}, required" if parameter.required else parameter.type.value

@@ -1,0 +1,82 @@
+"""The documents that tell a container what to run, for orchestrators that fill in only its place in the graph."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.remote_settings import remote_settings
+from airflow_provider_metaflow.graph.model import Step
+
+from .sources import sources_of, walked_steps
+
+
+def flow_document(manifest: Manifest) -> dict[str, Any]:
+    """Return what all steps of a flow share.
+
+    :param manifest: the compiled flow.
+    """
+    code, tags = manifest.code, [f"--tag={tag}" for tag in manifest.deployment.tags]
+    namespace = manifest.deployment.namespace
+    return {
+        "flow_name": manifest.graph.name,
+        "flow_file": code.flow_file,
+        "datastore": code.datastore,
+        "datastore_root": manifest.command.datastore_root,
+        "top_level": list(manifest.command.top_level),
+        "step_options": [*tags, *([f"--namespace={namespace}"] if namespace is not None else [])],
+        "env": {
+            **remote_settings(manifest).environment,
+            "METAFLOW_CODE_URL": code.url,
+            "METAFLOW_CODE_SHA": code.sha,
+            "METAFLOW_CODE_METADATA": code.metadata,
+        },
+    }
+
+
+def step_document(
+    manifest: Manifest, step: Step, *, environment: Mapping[str, str], outputs: Mapping[str, str], retries: int
+) -> dict[str, Any]:
+    """Return what a container needs to know of its step.
+
+    :param manifest: the compiled flow.
+    :param step: the step.
+    :param environment: variables of the platform.
+    :param outputs: file for each fact that the orchestrator must learn.
+    :param retries: how often the orchestrator tries a task again.
+    """
+    document: dict[str, Any] = {
+        "step": step.name,
+        "with": [f"--with={spec}" for spec in step.with_specs],
+        "step_env": {**dict(step.environment), **environment},
+        "retries": retries,
+        "error_retries": step.retry.error,
+        "sources": sources_of(manifest.graph, step),
+        "outputs": dict(outputs),
+    }
+    walked = walked_steps(manifest.graph, step)
+    if walked:
+        document["steps"] = walked
+    if step.gang:
+        document["is_gang"] = True
+    if step.timeout_seconds is not None:
+        # Later than Metaflow's own limit, so that its decorators see it first.
+        document["time_limit"] = step.timeout_seconds + 60
+    if step.name == manifest.graph.start:
+        parameters = manifest.graph.parameters
+        document["init_options"] = [f"--tag={tag}" for tag in manifest.deployment.tags]
+        document["parameters"] = [one.name for one in parameters]
+        document["nullable"] = [one.name for one in parameters if one.default is None]
+    return document
+
+
+def encode(document: Mapping[str, Any]) -> str:
+    """Return a document as text without any character that a template engine or a shell would look at.
+
+    :param document: JSON types.
+    """
+    return base64.b64encode(zlib.compress(json.dumps(document, sort_keys=True).encode(), 9)).decode()

@@ -1,0 +1,94 @@
+"""Where the inputs of a step come from, for containers that find them in the datastore.
+
+An orchestrator that hands on no lists of task ids stays small: a foreach of 10,000 costs it one number. What a
+container needs instead is known here, when the flow is compiled; ``placed_task.py`` of the extension does the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
+
+
+def sources_of(graph: FlowGraph, step: Step) -> dict[str, Any] | None:
+    """Return where the inputs of a step come from; None for the start step, whose input are the parameters.
+
+    ``branches`` holds one entry per open branch: the ``parent`` where only one can be, else the ``first`` step, from
+    which the choices of switches lead on. ``foreach`` names the step whose splits a join closes, ``gang`` the
+    ``@parallel`` step.
+
+    :param graph: the flow.
+    :param step: the step.
+    """
+    if step.name == graph.start:
+        return None
+    if step.closes is None:
+        return {"branches": [_branch(graph, step, _region_start(graph, step))]}
+    opener = graph.step(step.closes)
+    if opener.kind is StepKind.PARALLEL:
+        return {"gang": opener.next_steps[0]}
+    branches = [_branch(graph, step, first) for first in opener.next_steps]
+    return {"foreach": opener.name, "branches": branches} if opener.kind is StepKind.FOREACH else {"branches": branches}
+
+
+def walked_steps(graph: FlowGraph, step: Step) -> dict[str, dict[str, Any]]:
+    """Return the facts of the steps through which the inputs of a step must be looked for.
+
+    :param graph: the flow.
+    :param step: the step.
+    """
+    branches = (sources_of(graph, step) or {}).get("branches", [])
+    names = {name for one in branches if "first" in one for name in reachable(graph, one["first"], step.name)}
+    return {name: _facts(graph.step(name)) for name in sorted(names)}
+
+
+def _facts(step: Step) -> dict[str, Any]:
+    following = _following(step)
+    known = {"next": following[0]} if step.kind is not StepKind.SWITCH else {}
+    return {"depth": len(step.foreach_path), **known}
+
+
+def _branch(graph: FlowGraph, step: Step, first: str) -> dict[str, Any]:
+    inside = reachable(graph, first, step.name)
+    parents = [graph.step(name) for name in step.parents if name in inside]
+    if len(parents) == 1 and not parents[0].recursive:
+        return {"parent": parents[0].name, "depth": len(parents[0].foreach_path)}
+    return {"first": first}
+
+
+def _region_start(graph: FlowGraph, step: Step) -> str:
+    """Return the first step of the innermost branch that a step stands in."""
+    if not step.splits:
+        return graph.start
+    opener = graph.step(step.splits[-1])
+    return next(first for first in opener.next_steps if first == step.name or _leads_to(graph, first, step))
+
+
+def _leads_to(graph: FlowGraph, first: str, step: Step) -> bool:
+    inside = reachable(graph, first, step.name)
+    return any(name in inside for name in step.parents)
+
+
+def reachable(graph: FlowGraph, first: str, end: str) -> set[str]:
+    """Return the steps between two, those inside of splits left out: their join comes next.
+
+    :param graph: the flow.
+    :param first: where to begin.
+    :param end: where to end; not among them.
+    """
+    found: set[str] = set()
+    waiting = [first]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name == end:
+            continue
+        found.add(name)
+        step = graph.step(name)
+        # The split that the end stands in is not passed over.
+        waiting.extend(_following(step) if step.closed_by != end else step.next_steps)
+    return found
+
+
+def _following(step: Step) -> tuple[str, ...]:
+    return (step.closed_by,) if step.closed_by is not None else step.next_steps

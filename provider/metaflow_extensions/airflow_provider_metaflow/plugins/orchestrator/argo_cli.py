@@ -1,0 +1,120 @@
+"""``python flow.py argo …``: deploy a flow to Argo Workflows. Loaded only when the group is used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from metaflow._vendor import click
+from metaflow.exception import MetaflowException
+from metaflow.metaflow_config import KUBERNETES_NAMESPACE
+
+from airflow_provider_metaflow.flow.deploy import DeployOptions
+from airflow_provider_metaflow.flow.manifest import encode_manifest, write_atomically
+from airflow_provider_metaflow.flow.tokens import TokenOptions
+from metaflow_adapters.argo import deploy as argo_deploy
+from metaflow_adapters.argo.cluster import ArgoCluster
+
+from .cli_options import add_options, plain_errors_of, token_options
+
+
+class ArgoError(MetaflowException):
+    headline = "Argo Workflows"
+
+
+plain_errors = plain_errors_of(ArgoError)
+
+
+@click.group()
+def cli() -> None:
+    pass
+
+
+@cli.group(help="Commands related to Argo Workflows.")
+@click.option("--name", default=None, type=str, help="Name of the workflow template; by default that of the flow.")
+@click.pass_obj
+@plain_errors
+def argo(obj: Any, name: str | None = None) -> None:
+    obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
+    obj.argo_name = argo_deploy.argo_name(obj.flow.name, name)
+    obj.argo_cluster = ArgoCluster(KUBERNETES_NAMESPACE or "default")
+
+
+_CREATE_OPTIONS = [
+    click.option("--tag", "tags", multiple=True,
+                 help="Annotate all objects produced by the runs with the given tag. May be given several times."),
+    click.option("--namespace", "user_namespace", default=None,
+                 help="Change the namespace from the default (the production token) to the given tag."),
+    click.option("--only-json", is_flag=True, default=False, help="Print JSON, and deploy nothing."),
+    click.option("--only-yaml", is_flag=True, default=False, help="Print YAML for kubectl, and deploy nothing."),
+    click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE, and no more."),
+    click.option("--max-workers", default=100, show_default=True, type=int,
+                 help="Maximum number of tasks of a run that run in parallel."),
+    click.option("--workflow-timeout", default=None, type=int, help="Timeout of a run in seconds."),
+    click.option("--workflow-priority", default=None, type=int,
+                 help="Priority of the workflow, where Argo's controller runs a limited number of workflows."),
+    click.option("--workflow-title", default=None, help="Title in Argo's user interface; Markdown."),
+    click.option("--workflow-description", default=None, help="Description in Argo's user interface; Markdown."),
+    click.option("--auto-emit-argo-events/--no-auto-emit-argo-events", "emit_events", default=True, show_default=True,
+                 help="Publish an event after each step, and after the run, that other flows can wait for."),
+    click.option("--ttl-seconds", default=None, type=int, help="Delete a workflow so long after its end."),
+    click.option("--pod-gc", default=None,
+                 type=click.Choice(["OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess"]),
+                 help="When pods are deleted."),
+]  # fmt: skip
+
+
+@argo.command(help="Deploy a new version of this flow to Argo Workflows.")
+@click.argument("file", required=False)
+@token_options
+@add_options(_CREATE_OPTIONS)
+@click.option("--deployer-attribute-file", default=None, hidden=True,
+              help="Write the name of the deployment to this file. Used by Metaflow's Deployer API.")  # fmt: skip
+@click.pass_obj
+@plain_errors
+def create(
+    obj: Any,
+    file: str | None,
+    authorize: str | None,
+    generate_new_token: bool,
+    given_token: str | None,
+    only_json: bool,
+    only_yaml: bool,
+    deployer_attribute_file: str | None,
+    **options: Any,
+) -> None:
+    tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
+    prints = bool(only_json or only_yaml or options["manifest_only"])
+    token = argo_deploy.token_for(obj, obj.argo_name, tokens, None if prints else obj.argo_cluster)
+    manifest = argo_deploy.compile_for_argo(
+        obj,
+        obj.argo_name,
+        token,
+        DeployOptions(
+            tags=tuple(options["tags"]),
+            namespace=options["user_namespace"],
+            max_workers=options["max_workers"],
+            workflow_timeout=options["workflow_timeout"],
+            emit_events=options["emit_events"],
+        ),
+    )
+    if options["manifest_only"]:
+        write_atomically(Path(file or ""), encode_manifest(manifest))
+        return
+    deployment = argo_deploy.make(
+        manifest,
+        obj.argo_cluster.namespace,
+        priority=options["workflow_priority"],
+        title=options["workflow_title"],
+        description=options["workflow_description"],
+        ttl_seconds=options["ttl_seconds"],
+        pod_gc=options["pod_gc"],
+    )
+    if prints:
+        text = deployment.to_yaml() if only_yaml else json.dumps(deployment.to_dicts(), indent=2)
+        obj.echo_always(text, err=False, no_bold=True)
+        return
+    obj.echo("Deploying *%s* to Argo Workflows..." % obj.argo_name.name, bold=True)
+    argo_deploy.apply(deployment, obj.argo_cluster)
+    obj.echo("Workflow *%s* for flow *%s* deployed to Argo Workflows." % (obj.argo_name.name, obj.flow.name), bold=True)

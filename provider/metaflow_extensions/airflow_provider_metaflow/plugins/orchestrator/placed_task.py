@@ -1,0 +1,226 @@
+"""Completes the document of a container that was told only its place in the graph: the index path.
+
+Orchestrators that hand on no lists of task ids (Argo Workflows, Step Functions) leave the rest to this module: which
+attempt it is, and which tasks the inputs come from. Both stand in the datastore.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from typing import Any
+
+PLACE_VARIABLE = "METAFLOW_ORCHESTRATOR_PLACE"
+"""Environment variable with the index path, e.g. ``3-0``; before an ``@``, what tells runs of one workflow apart."""
+
+RUN_VARIABLE = "METAFLOW_ORCHESTRATOR_RUN"
+"""Environment variable with the run id."""
+
+ITERATION_VARIABLE = "METAFLOW_ORCHESTRATOR_ITERATION"
+TRY_VARIABLE = "METAFLOW_ORCHESTRATOR_TRY"
+"""Environment variable with the 0-based number of the orchestrator's try."""
+
+PARAMETERS_VARIABLE = "METAFLOW_ORCHESTRATOR_PARAMETERS"
+"""Environment variable with the parameters of the run: base64 of a JSON list of ``{"name": …, "value": …}``."""
+
+PARAMETERS = ("_parameters", "t-params")
+"""Step and task of the parameters."""
+
+MAX_ATTEMPTS = 6
+"""Attempts that Metaflow allows for one task (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
+
+
+class Place:
+    """Where in the run a task stands.
+
+    :param run_id: Metaflow run id.
+    :param path: index in every enclosing foreach, outermost first.
+    :param iteration: iteration of a recursive switch.
+    """
+
+    def __init__(self, run_id: str, path: tuple[int, ...], iteration: int = 0) -> None:
+        self.run_id, self.path, self.iteration = run_id, path, iteration
+
+    @classmethod
+    def read(cls, environment: Any) -> Place:
+        """Read it from the variables that the orchestrator has set."""
+        prefix, _, indexes = environment.get(PLACE_VARIABLE, "").rpartition("@")
+        run_id = environment[RUN_VARIABLE] + ("-%s" % prefix if prefix else "")
+        path = tuple(int(index) for index in indexes.split("-") if index)
+        return cls(run_id, path, int(environment.get(ITERATION_VARIABLE) or 0))
+
+
+def task_id(path: tuple[int, ...], iteration: int = 0) -> str:
+    """Return the id of a task, as ``graph/identity.py`` of the provider makes it.
+
+    :param path: index in every enclosing foreach.
+    :param iteration: iteration of a recursive switch.
+    """
+    text = "-".join(["t", *map(str, path)])
+    return "%s-r%d" % (text, iteration) if iteration else text
+
+
+class Finder:
+    """Finds the executed tasks that lead to a step, by what the tasks before it have chosen.
+
+    :param outcome: function from step and task id to the outcome document of a finished task, None without one.
+    :param steps: facts of the steps that may have to be walked through, by name; see ``adapters``' ``sources.py``.
+    """
+
+    def __init__(self, outcome: Any, steps: dict[str, Any]) -> None:
+        self._outcome, self._steps = outcome, steps
+
+    def inputs(self, step: str, sources: dict[str, Any], path: tuple[int, ...]) -> list[str]:
+        """Return ``step/task`` of each input, in the order in which a join sees them.
+
+        :param step: the step.
+        :param sources: where its inputs come from.
+        :param path: its own index path.
+        """
+        gang = sources.get("gang")
+        if gang:
+            return ["%s/%s" % (gang, one) for one in self._of(gang, task_id(path))["gang"]]
+        places = [path]
+        if "foreach" in sources:
+            outer = self._of(sources["foreach"], task_id(path))
+            places = [(*path, index) for index in range(outer["num_splits"])]
+        return [self._branch(step, branch, place) for place in places for branch in sources["branches"]]
+
+    def _branch(self, step: str, branch: dict[str, Any], path: tuple[int, ...]) -> str:
+        if "parent" in branch:
+            return "%s/%s" % (branch["parent"], task_id(path[: branch["depth"]]))
+        current = branch["first"]
+        while True:
+            facts = self._steps[current]
+            own = task_id(path[: facts["depth"]])
+            following = facts.get("next")
+            if following is None:
+                own, chosen = self._last_iteration(current, path[: facts["depth"]])
+                (following,) = chosen
+            if following == step:
+                return "%s/%s" % (current, own)
+            current = following
+
+    def _last_iteration(self, step: str, path: tuple[int, ...]) -> tuple[str, list[str]]:
+        iteration = 0
+        while True:
+            own = task_id(path, iteration)
+            chosen = self._of(step, own)["next"]
+            if step not in chosen:
+                return own, chosen
+            iteration += 1
+
+    def _of(self, step: str, task: str) -> dict[str, Any]:
+        found: dict[str, Any] | None = self._outcome(step, task)
+        if found is None:
+            raise LookupError("The task %s/%s, which must come before, has no result in the datastore." % (step, task))
+        return found
+
+
+def complete(document: dict[str, Any], task_runner: Any) -> dict[str, Any]:
+    """Return a document as ``container_task`` takes it; with ``finished``, if an earlier try has done the work.
+
+    :param document: what ``adapters`` have written for the step.
+    :param task_runner: the module of that name, with Metaflow imported.
+    """
+    place = Place.read(os.environ)
+    step, own = document["step"], task_id(place.path, place.iteration)
+    datastore = task_runner._flow_datastore(document)
+
+    def outcome(name: str, task: str) -> Any:
+        return task_runner._stored_outcome(datastore, place.run_id, name, task, 0)
+
+    tries = int(os.environ.get(TRY_VARIABLE) or 0)
+    if tries:
+        # What a pod has finished that was lost afterwards is not done again.
+        document["finished"] = outcome(step, own)
+    attempt = next_attempt(datastore, place.run_id, step, own)
+    if attempt >= MAX_ATTEMPTS and not document.get("finished"):
+        sys.exit("Metaflow allows %d attempts of a task, and %s/%s has had them." % (MAX_ATTEMPTS, step, own))
+    if document.get("finished"):
+        inputs = []
+    elif document["sources"] is None:
+        inputs = ["/".join(PARAMETERS)]
+    elif place.iteration:
+        inputs = ["%s/%s" % (step, task_id(place.path, place.iteration - 1))]
+    else:
+        inputs = Finder(outcome, document.get("steps") or {}).inputs(step, document["sources"], place.path)
+    left = max(document["retries"] - tries, 0)
+    arguments = [
+        *document["top_level"],
+        *document["with"],
+        "step",
+        step,
+        "--run-id=%s" % place.run_id,
+        "--retry-count=%d" % attempt,
+        "--max-user-code-retries=%d" % max(attempt + left - document["error_retries"], -1),
+        *document["step_options"],
+        "--input-paths=%s" % ",".join("%s/%s" % (place.run_id, one) for one in inputs),
+    ]
+    if document["sources"] is None:
+        document["init"] = _init(document, place.run_id)
+    document.update(run_id=place.run_id, attempt=attempt, arguments=arguments)
+    document["tasks"] = [{"task_id": own, "arguments": ["--task-id=%s" % own, *_own_options(document, place.path)]}]
+    document["env"].update(
+        METAFLOW_RUN_ID=place.run_id, METAFLOW_STEP_NAME=step, METAFLOW_RETRY_COUNT=str(attempt), METAFLOW_TASK_ID=own
+    )
+    os.environ.update(document["env"])
+    return document
+
+
+def _own_options(document: dict[str, Any], path: tuple[int, ...]) -> list[str]:
+    if document.get("is_gang"):
+        return ["--split-index=0", "--ubf-context=ubf_control"]
+    return ["--split-index=%d" % path[-1]] if path else []
+
+
+def _init(document: dict[str, Any], run_id: str) -> dict[str, Any]:
+    given = json.loads(base64.b64decode(os.environ.get(PARAMETERS_VARIABLE) or "") or "[]")
+    nullable = document.get("nullable") or []
+    known = document["parameters"]
+    values = {one["name"]: one.get("value") for one in given if one["name"] in known}
+    arguments = [
+        *document["top_level"],
+        "init",
+        "--run-id=%s" % run_id,
+        "--task-id=%s" % PARAMETERS[1],
+        *document["init_options"],
+        *(
+            "--%s=%s" % (name, value)
+            for name, value in values.items()
+            if value is not None and not (value == "null" and name in nullable)
+        ),
+    ]
+    return {"task_id": PARAMETERS[1], "arguments": arguments}
+
+
+def next_attempt(datastore: Any, run_id: str, step: str, task: str) -> int:
+    """Return the number of the attempt to make: that after the last one that was started.
+
+    The orchestrator's own count starts anew when a user retries a workflow, and counts pods that never came to
+    Metaflow; readers of a task want attempts without gaps, and the highest wins.
+    """
+    for attempt in range(MAX_ATTEMPTS):
+        found = datastore.get_task_datastore(run_id, step, task, attempt=attempt, mode="w")
+        if not found.has_metadata("attempt", add_attempt=True):
+            return attempt
+    return MAX_ATTEMPTS
+
+
+def write_outputs(outcome: dict[str, Any], files: dict[str, str]) -> None:
+    """Write what the orchestrator must learn of a finished task.
+
+    :param outcome: the outcome document.
+    :param files: path of the file for each fact: ``splits``, ``next``, ``nodes``.
+    """
+    facts = {
+        "splits": outcome.get("num_splits"),
+        "nodes": outcome.get("num_parallel"),
+        "next": next(iter(outcome.get("next") or ()), None),
+    }
+    for name, path in files.items():
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(str(facts[name]))
