@@ -39,7 +39,13 @@ def flow_document(manifest: Manifest) -> dict[str, Any]:
 
 
 def step_document(
-    manifest: Manifest, step: Step, *, environment: Mapping[str, str], outputs: Mapping[str, str], retries: int
+    manifest: Manifest,
+    step: Step,
+    *,
+    environment: Mapping[str, str],
+    outputs: Mapping[str, str],
+    retries: int,
+    triggers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return what a container needs to know of its step.
 
@@ -48,6 +54,7 @@ def step_document(
     :param environment: variables of the platform.
     :param outputs: file for each fact that the orchestrator must learn.
     :param retries: how often the orchestrator tries a task again.
+    :param triggers: type of each event that may have started the run, by the parameter that takes its payload.
     """
     document: dict[str, Any] = {
         "step": step.name,
@@ -61,6 +68,8 @@ def step_document(
     walked = walked_steps(manifest.graph, step)
     if walked:
         document["steps"] = walked
+    if triggers:
+        document["triggers"] = dict(triggers)
     if step.gang:
         document["is_gang"] = True
     if step.timeout_seconds is not None:

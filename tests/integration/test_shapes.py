@@ -7,30 +7,9 @@ from pathlib import Path
 import pytest
 from tests.support.airflow import FlowRun, SharedAirflow
 from tests.support.results import artifacts, run_locally
+from tests.support.shapes import IDS, SHAPES
 
 pytestmark = pytest.mark.scheduler
-
-# Shape, flow, parameters.
-SHAPES: list[tuple[str, str, dict[str, object]]] = [
-    ("linear", "LinearFlow", {}),
-    ("single_step", "SingleStepFlow", {}),
-    ("custom_names", "CustomNamesFlow", {}),
-    ("static_split", "StaticSplitFlow", {}),
-    ("foreach", "ForeachFlow", {}),
-    ("nested_foreach", "NestedForeachFlow", {}),
-    ("split_in_foreach", "SplitInForeachFlow", {}),
-    ("foreach_in_split", "ForeachInSplitFlow", {}),
-    ("switch", "SwitchFlow", {"route": "long"}),
-    ("switch", "SwitchFlow", {"route": "short"}),
-    ("switch", "SwitchFlow", {"route": "leave"}),
-    ("switch_in_foreach", "SwitchInForeachFlow", {}),
-    ("switch_in_split", "SwitchInSplitFlow", {"wide": True}),
-    ("switch_in_split", "SwitchInSplitFlow", {"wide": False}),
-    ("recursion", "RecursionFlow", {}),
-    ("parallel", "ParallelFlow", {}),
-]
-IDS = ["-".join([shape, *map(str, conf.values())]) for shape, _, conf in SHAPES]
-
 
 @pytest.fixture(scope="module")
 def shape_runs(airflow: SharedAirflow, flows: Path) -> dict[str, FlowRun]:

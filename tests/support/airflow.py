@@ -169,9 +169,9 @@ def shared_airflow(home: Path, **more: str) -> Iterator[SharedAirflow]:
         "METAFLOW__WARM_PROCESS_IDLE_SECONDS": "30",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "2",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",
-        # How fast a dead worker is noticed; five minutes by default.
+        # How fast the tasks of a dead scheduler are taken over, and a dead worker is noticed; five minutes by default.
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
-        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         **more,
     }
     with (

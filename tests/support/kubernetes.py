@@ -125,4 +125,6 @@ def cluster(secret: dict[str, str]) -> Iterator[Cluster]:
         )
         yield started
     finally:
-        script("cluster.sh", "down")
+        # Whoever works on these tests may keep it from one run to the next.
+        if not os.environ.get("TEST_KUBE_KEEP"):
+            script("cluster.sh", "down")

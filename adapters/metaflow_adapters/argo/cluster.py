@@ -76,7 +76,7 @@ class ArgoCluster:
         found: dict[str, Any] | None = self._call("get", plural, name, missing_is_none=True)
         return found
 
-    def list(self, plural: str, selector: str = "") -> Iterator[dict[str, Any]]:
+    def every(self, plural: str, selector: str = "") -> Iterator[dict[str, Any]]:
         """Yield all objects of a kind.
 
         :param plural: the kind.
@@ -84,7 +84,7 @@ class ArgoCluster:
         """
         following = None
         while True:
-            more = {"_continue": following} if following else {}
+            more: dict[str, Any] = {"_continue": following} if following else {}
             page = self._call("list", plural, label_selector=selector, limit=_PAGE, **more)
             yield from page["items"]
             following = page["metadata"].get("continue")
@@ -157,7 +157,10 @@ class ArgoCluster:
         """
         client = self._client
         api = client.CoreV1Api()
-        body = {"metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "metaflow"}}, "stringData": dict(values)}
+        body = {
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "metaflow"}},
+            "stringData": dict(values),
+        }
         try:
             api.create_namespaced_secret(self.namespace, body)
         except client.rest.ApiException as error:

@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hera.workflows import WorkflowTemplate, models as m
+from hera.workflows import WorkflowTemplate
+from hera.workflows import models as m
 
 from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
-from airflow_provider_metaflow.flow.remote_settings import remote_settings
 
 from .containers import StepContainer, shared_container, step_container
 from .deployment import ArgoDeployment
 from .emit import emit_templates
+from .events import EventSettings, emit_sensor, event_parameters, event_settings
+from .hooks import EXIT, emit_hooks
 from .metadata import annotations_of, labels_of, run_annotations
 from .parameters import emit_parameters
 from .plan import FlowPlan, plan_flow
+from .schedule import emit_cron
 
 PARAMETERS = "{{=sprig.b64enc(workflow.parameters.json)}}"
 """Encoded by Argo, so that nothing in a value is taken for a reference of Argo's."""
@@ -37,6 +40,10 @@ class ArgoOptions:
     :param description: ``--workflow-description``.
     :param ttl_seconds: after how long a finished workflow is deleted; None for never.
     :param pod_gc: when pods are deleted, e.g. ``OnPodSuccess``; None leaves it to Argo.
+    :param concurrency_policy: of a scheduled flow, while an earlier run still runs: ``Allow``, ``Forbid``, ``Replace``.
+    :param successful_runs_kept: of a scheduled flow.
+    :param failed_runs_kept: of a scheduled flow.
+    :param events: how events come to this installation; Metaflow's configuration, if left out.
     """
 
     namespace: str | None = None
@@ -46,6 +53,10 @@ class ArgoOptions:
     description: str | None = None
     ttl_seconds: int | None = None
     pod_gc: str | None = None
+    concurrency_policy: str | None = None
+    successful_runs_kept: int | None = None
+    failed_runs_kept: int | None = None
+    events: EventSettings | None = None
 
 
 def compile_flow(
@@ -97,13 +108,16 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
     containers = containers_of(manifest, plan, options, PARAMETERS)
     shared = shared_container(manifest)
     deployment = manifest.deployment
+    first = containers[manifest.graph.start]
+    hooks = emit_hooks(manifest, first.container["image"], first.pod.get("serviceAccountName"))
     template = WorkflowTemplate(
         name=deployment.name,
         namespace=options.namespace,
         labels=labels_of("metaflow-flow"),
         annotations=annotations_of(manifest, options.title, options.description),
         entrypoint=plan.entrypoint,
-        arguments=list(emit_parameters(manifest.graph)) or None,
+        on_exit=EXIT if hooks else None,
+        arguments=[*emit_parameters(manifest.graph), *event_parameters(manifest.graph)] or None,
         parallelism=deployment.max_workers,
         active_deadline_seconds=deployment.workflow_timeout,
         priority=options.priority,
@@ -113,9 +127,17 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
         workflow_metadata=m.WorkflowMetadata(labels=labels_of("metaflow-run"), annotations=run_annotations(manifest)),
         pod_metadata=m.Metadata(labels=labels_of("metaflow-task"), annotations=run_annotations(manifest)),
         template_defaults=m.Template(container=_shared_model(shared)),
-        templates=emit_templates(plan, containers, None),
+        templates=[*emit_templates(plan, containers, None), *hooks],
     )
-    return ArgoDeployment(template=template, cron=None, sensor=None, manifest=manifest)
+    cron = emit_cron(
+        manifest,
+        options.namespace,
+        policy=options.concurrency_policy,
+        successful=options.successful_runs_kept,
+        failed=options.failed_runs_kept,
+    )
+    sensor = emit_sensor(manifest, options.namespace, options.events or event_settings())
+    return ArgoDeployment(template=template, cron=cron, sensor=sensor, manifest=manifest)
 
 
 def containers_of(

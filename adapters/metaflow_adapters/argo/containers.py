@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from airflow_provider_metaflow.compute.pods import (
     names_of,
     task_environment,
 )
+from airflow_provider_metaflow.dag.events import emitted_events
 from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
 from airflow_provider_metaflow.flow.container import (
     FLOW_VARIABLE,
@@ -27,6 +29,8 @@ from airflow_provider_metaflow.graph.compute import Compute, compute_of
 from airflow_provider_metaflow.graph.model import Step
 from metaflow_adapters.documents import encode, flow_document, step_document
 
+from .events import event_name
+from .parameters import ORIGIN
 from .plan import ITERATION, PLACE, StepPlan
 
 LIMIT_SLACK_SECONDS = 600
@@ -78,6 +82,7 @@ def shared_container(manifest: Manifest, run_id: str = "argo-{{workflow.name}}")
         FLOW_VARIABLE: encode(flow_document(manifest)),
         "METAFLOW_ORCHESTRATOR_RUN": run_id,
         "METAFLOW_ORCHESTRATOR_LINKS": links,
+        "METAFLOW_ORCHESTRATOR_ORIGIN": f"{{{{workflow.parameters.{ORIGIN}}}}}",
     }
     downward = [{"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in DOWNWARD.items()]
     return {
@@ -103,16 +108,20 @@ def step_container(
     attributes = _attributes(manifest, step, image, namespace)
     retries = step.retry.user + step.retry.error
     output = {plan.output[0]: f"{_FOLDER}/{plan.output[0]}"} if plan.output else {}
+    triggers = {event_name(one.event): "run" if one.of_run else "event" for one in manifest.graph.triggers}
     document = step_document(
-        manifest, step, environment=task_environment(attributes), outputs=output, retries=retries
+        manifest,
+        step,
+        environment={**task_environment(attributes), **_events(manifest, step)},
+        outputs=output,
+        retries=retries,
+        triggers=triggers,
     )
     deadline = step.timeout_seconds + LIMIT_SLACK_SECONDS if step.timeout_seconds else DEFAULT_LIMIT_SECONDS
-    pod = make_pod(
-        attributes, command=[], environment={}, labels={}, annotations={}, deadline_seconds=deadline
-    )
+    pod = make_pod(attributes, command=[], environment={}, labels={}, annotations={}, deadline_seconds=deadline)
     (container,) = pod["spec"]["containers"]
     container["env"] = [{"name": TASK_VARIABLE, "value": encode(document)}, *_placed(plan, retries)]
-    if step.name == manifest.graph.start and manifest.graph.parameters:
+    if triggers or (step.name == manifest.graph.start and manifest.graph.parameters):
         container["env"].append({"name": "METAFLOW_ORCHESTRATOR_PARAMETERS", "value": parameters})
     own = container_command(manifest, manifest.code, step.name)
     if own != container_command(manifest, manifest.code, manifest.graph.start):
@@ -131,6 +140,15 @@ def step_container(
 def retry_expression() -> str:
     """Return Argo's condition for another try: not after an exit that asks for none."""
     return f"asInt(lastRetry.exitCode) != {_NO_RETRY}"
+
+
+def _events(manifest: Manifest, step: Step) -> dict[str, str]:
+    """Return the variables by which the end of a task is told to whom waits for it."""
+    if not manifest.deployment.emit_events:
+        return {}
+    names = emitted_events(manifest.graph, step)
+    # Without the second Metaflow takes itself to be somewhere else, and publishes nothing.
+    return {"METAFLOW_ORCHESTRATOR_EVENTS": json.dumps(names), "ARGO_WORKFLOW_TEMPLATE": manifest.deployment.name}
 
 
 def _placed(plan: StepPlan, retries: int) -> Environment:
@@ -170,6 +188,9 @@ def _attributes(manifest: Manifest, step: Step, image: str | None, namespace: st
         found["image"] = image
     if not found.get("image"):
         raise UnsupportedFeatureError(
-            "it has no image.", flow=flow, step=step.name, hint="Set METAFLOW_KUBERNETES_CONTAINER_IMAGE or @kubernetes(image=…)."
+            "it has no image.",
+            flow=flow,
+            step=step.name,
+            hint="Set METAFLOW_KUBERNETES_CONTAINER_IMAGE or @kubernetes(image=…).",
         )
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from airflow_provider_metaflow.flow.manifest import Manifest
 
 if TYPE_CHECKING:
+    from hera.events.models import Sensor
     from hera.workflows import CronWorkflow, WorkflowsService, WorkflowTemplate
 
 
@@ -28,7 +30,7 @@ class ArgoDeployment:
 
     template: WorkflowTemplate
     cron: CronWorkflow | None
-    sensor: dict[str, Any] | None
+    sensor: Sensor | None
     manifest: Manifest
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -40,7 +42,9 @@ class ArgoDeployment:
         if self.cron is not None:
             yield self.cron.to_dict()
         if self.sensor is not None:
-            yield self.sensor
+            # Hera's model holds neither.
+            head = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Sensor"}
+            yield head | json.loads(self.sensor.json(by_alias=True, exclude_none=True))
 
     def to_yaml(self) -> str:
         """Return all objects as one YAML text, for ``kubectl apply -f -`` or a GitOps repository.
@@ -71,9 +75,11 @@ class ArgoDeployment:
                 f"{self.template.name} has a sensor, which the server of Argo Workflows does not take. "
                 "Apply `to_yaml()` with kubectl, or deploy by `python flow.py argo create`."
             )
-        for one in filter(None, (self.template, self.cron)):
-            one.workflows_service = service
-            one.update()  # type: ignore[no-untyped-call]
+        self.template.workflows_service = service
+        self.template.update()
+        if self.cron is not None:
+            self.cron.workflows_service = service
+            self.cron.update()
 
     def diff(self, service: WorkflowsService) -> str:
         """Return how the template on an Argo server differs, as a unified diff; empty if it does not.

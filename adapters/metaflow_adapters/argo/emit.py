@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hera.workflows import DAG, Container, Parameter, RetryStrategy, Step, Steps, Suspend, Task, models as m
+from hera.workflows import DAG, Container, Parameter, RetryStrategy, Step, Steps, Suspend, Task
+from hera.workflows import models as m
 
 from .containers import StepContainer, retry_expression
 from .plan import ITERATION, NEXT, PLACE, DagPlan, FlowPlan, LoopPlan, StepPlan, TaskPlan
@@ -50,7 +51,8 @@ def emit_loop(plan: LoopPlan) -> Steps:
     place = [Parameter(name=PLACE, value=f"{{{{inputs.parameters.{PLACE}}}}}")] if plan.has_place else []
     here = f"{{{{inputs.parameters.{ITERATION}}}}}"
     following = f"{{{{=asInt(inputs.parameters.{ITERATION}) + 1}}}}"
-    last = f"steps.again.status == 'Succeeded' ? steps.again.outputs.parameters.{NEXT} : steps.once.outputs.parameters.{NEXT}"
+    own, deeper = f"steps.once.outputs.parameters.{NEXT}", f"steps.again.outputs.parameters.{NEXT}"
+    last = f"steps.again.status == 'Succeeded' ? {deeper} : {own}"
     return Steps(
         name=plan.name,
         inputs=[*([_input(PLACE)] if plan.has_place else []), _input(ITERATION, "0")],

@@ -13,7 +13,11 @@ from airflow_provider_metaflow.graph.model import Parameter as FlowParameter
 NULL = "null"
 """Text of a parameter that the flow sees as ``None``, where that is its default."""
 
-_RESERVED = "json"
+ORIGIN = "metaflow-origin"
+"""Parameter of a resumed run: the run that it takes over results from, and steps to run anew, with colons between."""
+
+AUTOMATIC = "auto-set by metaflow. safe to ignore."
+_RESERVED = ("json", ORIGIN)
 
 
 def emit_parameters(graph: FlowGraph) -> Iterator[Parameter]:
@@ -23,9 +27,9 @@ def emit_parameters(graph: FlowGraph) -> Iterator[Parameter]:
     :raises UnsupportedFeatureError: if Argo keeps a name for itself.
     """
     for one in graph.parameters:
-        if one.name == _RESERVED:
+        if one.name in _RESERVED:
             raise UnsupportedFeatureError(
-                f"the parameter {one.name!r} has a name that Argo keeps for `workflow.parameters.json`.",
+                f"the parameter {one.name!r} has a name that is reserved on Argo Workflows.",
                 flow=graph.name,
                 hint="Rename it.",
             )
@@ -38,6 +42,7 @@ def emit_parameters(graph: FlowGraph) -> Iterator[Parameter]:
             if choices is not None and value not in choices:
                 choices = [*choices, value]
             yield Parameter(name=one.name, value=value, description=described, enum=choices)
+    yield Parameter(name=ORIGIN, value="", description=AUTOMATIC)
 
 
 def _type(parameter: FlowParameter) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
-
 from metaflow_adapters.sources import reachable
 
 from .names import Names, dashed
@@ -139,7 +138,9 @@ class _Planner:
 
     def plan(self) -> FlowPlan:
         dags = [self._dag((), self._entrypoint)]
-        dags += [self._dag((*self._path(name), name), body) for name, body in self._bodies.items() if self._is_dag(name)]
+        dags += [
+            self._dag((*self._path(name), name), body) for name, body in self._bodies.items() if self._is_dag(name)
+        ]
         return FlowPlan(
             entrypoint=self._entrypoint,
             dags=tuple(dags),

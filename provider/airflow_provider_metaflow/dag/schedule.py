@@ -20,16 +20,17 @@ _CRON_FIELDS = 5
 _DAYS = 7
 
 
-def airflow_cron(schedule: Schedule, flow: str) -> str:
+def airflow_cron(schedule: Schedule, flow: str, target: str = "Airflow") -> str:
     """Return a five-field cron expression.
 
     :param schedule: ``@schedule`` of the flow.
     :param flow: flow to name in an error.
+    :param target: orchestrator to name in an error.
     :raises InvalidOptionError: if the expression is wrong, or says what five fields cannot.
     """
     fields = schedule.cron.split()
     if len(fields) == _AWS_FIELDS:
-        fields = _from_aws(fields, schedule.cron, flow)
+        fields = _from_aws(fields, schedule.cron, flow, target)
     elif len(fields) == _CRON_FIELDS:
         fields = [field.replace("?", "*") for field in fields]
     cron = " ".join(fields)
@@ -66,17 +67,18 @@ def airflow_timezone(schedule: Schedule, flow: str) -> str:
     return name
 
 
-def _from_aws(fields: list[str], text: str, flow: str) -> list[str]:
+def _from_aws(fields: list[str], text: str, flow: str, target: str) -> list[str]:
     minute, hour, day, month, weekday, year = fields
     if year not in ("*", "?"):
         raise InvalidOptionError(
-            f"@schedule(cron={text!r}) is bound to the year {year}, which Airflow's cron has no field for.",
+            f"@schedule(cron={text!r}) is bound to the year {year}, which the cron of {target} has no field for.",
             flow=flow,
-            hint="Use * for the year, and start_date and end_date of MetaflowDag for its limits.",
+            hint="Use * for the year."
+            + (" Limits are start_date and end_date of MetaflowDag." if target == "Airflow" else ""),
         )
     if "W" in day.upper():
         raise InvalidOptionError(
-            f"@schedule(cron={text!r}) uses W (nearest weekday), which Airflow's cron does not know.",
+            f"@schedule(cron={text!r}) uses W (nearest weekday), which the cron of {target} does not know.",
             flow=flow,
             hint="Name the days of the month or of the week.",
         )

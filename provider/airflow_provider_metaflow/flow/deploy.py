@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import FlowCompileError, InvalidOptionError
+from airflow_provider_metaflow.exceptions import FlowCompileError, InvalidOptionError, UnsupportedFeatureError
 from airflow_provider_metaflow.graph.compute import validate_compute
 from airflow_provider_metaflow.graph.naming import check_name
 from airflow_provider_metaflow.graph.validate import validate_graph
@@ -88,9 +88,7 @@ def named(name: str) -> Name:
     return Name(name=name, token_prefix=f"mfprj-{digest}".lower(), is_project=True)
 
 
-def compile_manifest(
-    obj: Any, name: Name, token: str, options: DeployOptions, *, runtime: str = "airflow"
-) -> Manifest:
+def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions, *, runtime: str = "airflow") -> Manifest:
     """Compile the flow of a Metaflow command line.
 
     :param obj: state of Metaflow's command line (``click`` context object).
@@ -107,6 +105,12 @@ def compile_manifest(
     graph = read_graph(obj.flow, obj.graph)
     validate_graph(graph)
     validate_compute(graph, obj.environment.TYPE)
+    if runtime == "airflow" and graph.trigger_reset is not None:
+        raise UnsupportedFeatureError(
+            "its trigger has the option 'reset_at', for which Airflow's assets have no counterpart.",
+            flow=graph.name,
+            hint="Remove the option; events are kept until all that the flow waits for have come.",
+        )
     deployment = Deployment(
         name=name.name,
         owner=get_username(),
@@ -217,9 +221,7 @@ def _options(values: dict[str, Any]) -> Iterator[str]:
                 yield f"--{name.replace('_', '-')}={item}"
 
 
-def _environment(
-    obj: Any, deployment: Deployment, code: CodePackage, root: str, runtime: str
-) -> dict[str, str]:
+def _environment(obj: Any, deployment: Deployment, code: CodePackage, root: str, runtime: str) -> dict[str, str]:
     from metaflow.flowspec import FlowStateItems
 
     info = dict(obj.environment.get_environment_info())

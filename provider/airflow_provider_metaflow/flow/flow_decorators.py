@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import FlowCompileError, UnsupportedFeatureError
-from airflow_provider_metaflow.graph.model import EventTrigger, ExitHook, Parameter, Sensor, SensorKind
+from airflow_provider_metaflow.graph.model import EventTrigger, ExitHook, Parameter, Schedule, Sensor, SensorKind
 
 _EVENT_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _PAYLOAD_FIELD = re.compile(r"[A-Za-z0-9_]+")
@@ -27,7 +27,7 @@ def read_triggers(flow: Any, parameters: Sequence[Parameter]) -> tuple[EventTrig
     :param flow: the flow, as Metaflow's command line holds it.
     :param parameters: its parameters.
     :raises FlowCompileError: if an event or a mapping is wrong.
-    :raises UnsupportedFeatureError: if an option of the trigger cannot be honoured.
+    :raises UnsupportedFeatureError: if both kinds of triggers are there.
     """
     on_event, on_finish = _decorator(flow, "trigger"), _decorator(flow, "trigger_on_finish")
     if on_event is not None and on_finish is not None:
@@ -36,17 +36,36 @@ def read_triggers(flow: Any, parameters: Sequence[Parameter]) -> tuple[EventTrig
             flow=flow.name,
             hint="Use one of them; the event of a run's end can be named in @trigger: metaflow.OtherFlow.end.",
         )
-    for decorator in (on_event, on_finish):
-        if decorator is not None and decorator.options:
-            raise UnsupportedFeatureError(
-                f"@{decorator.name}(options=…) has {', '.join(map(repr, sorted(decorator.options)))}, for which "
-                "Airflow's assets have no counterpart.",
-                flow=flow.name,
-                hint="Remove the options; events are kept until all that the flow waits for have come.",
-            )
     if on_event is not None:
         return _on_event(flow.name, on_event, parameters)
     return tuple(_on_finish(flow.name, on_finish)) if on_finish is not None else ()
+
+
+def read_trigger_reset(flow: Any) -> Schedule | None:
+    """Return when events that have come are forgotten: ``reset_at`` of a trigger's options.
+
+    :param flow: the flow, as Metaflow's command line holds it.
+    :raises FlowCompileError: if there are other options, or it has no cron expression.
+    """
+    for name in ("trigger", "trigger_on_finish"):
+        decorator = _decorator(flow, name)
+        options = dict(decorator.options or {}) if decorator is not None else {}
+        reset = options.pop("reset_at", None)
+        if options:
+            raise FlowCompileError(
+                f"@{name}(options=…) has {', '.join(map(repr, sorted(options)))}, which Metaflow does not know.",
+                flow=flow.name,
+                hint="Use {'reset_at': {'cron': …, 'timezone': …}}.",
+            )
+        if reset is not None:
+            if not isinstance(reset, dict) or not reset.get("cron"):
+                raise FlowCompileError(
+                    f"@{name}(options=…) has a `reset_at` without `cron`.",
+                    flow=flow.name,
+                    hint="Use {'reset_at': {'cron': …, 'timezone': …}}.",
+                )
+            return Schedule(cron=reset["cron"], timezone=reset.get("timezone"))
+    return None
 
 
 def _decorator(flow: Any, name: str) -> Any:

@@ -24,7 +24,7 @@ from airflow_provider_metaflow.graph.model import (
     SwitchCase,
 )
 
-from .flow_decorators import read_exit_hooks, read_sensors, read_triggers
+from .flow_decorators import read_exit_hooks, read_sensors, read_trigger_reset, read_triggers
 
 _KINDS = {
     "start": StepKind.LINEAR,
@@ -54,6 +54,7 @@ def read_graph(flow: Any, graph: Any) -> FlowGraph:
         schedule=_read_schedule(flow),
         project=_read_project(),
         triggers=read_triggers(flow, parameters),
+        trigger_reset=read_trigger_reset(flow),
         exit_hooks=read_exit_hooks(flow),
         sensors=read_sensors(flow),
         decorators=tuple(_read_decorator(deco) for decos in flow._flow_decorators.values() for deco in decos),

@@ -216,6 +216,8 @@ class FlowGraph(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     schedule: Schedule | None = None
     project: Project | None = None
     triggers: tuple[EventTrigger, ...] = ()
+    trigger_reset: Schedule | None = None
+    """When events that have come are forgotten, although others are still waited for."""
     exit_hooks: tuple[ExitHook, ...] = ()
     sensors: tuple[Sensor, ...] = ()
     decorators: tuple[Decorator, ...] = ()

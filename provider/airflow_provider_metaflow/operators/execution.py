@@ -298,7 +298,9 @@ class StepExecution:
         except TaskDeferred as deferral:
             # What the triggerer now waits for must not end with this process.
             self._remote = None
-            raise deferred_again(deferral, Progress(current, self._done, iteration, self._failed, self._final)) from None
+            raise deferred_again(
+                deferral, Progress(current, self._done, iteration, self._failed, self._final)
+            ) from None
         if len(calls) == 1 and documents[0] is not None:
             # Of a recursion the last outcome is enough.
             self._done = {} if self._step.recursive else self._done

@@ -119,7 +119,7 @@ def test_sensors_keep_all_their_options(tmp_path: Path) -> None:
             "maps parameter 'beta' twice",
         ),
         ('@trigger(event="a")\n@trigger_on_finish(flow="B")', "has both @trigger and @trigger_on_finish"),
-        ('@trigger(event="a", options={"reset_at": {"cron": "0 0 * * *"}})', "@trigger(options=…) has 'reset_at'"),
+        ('@trigger(event="a", options={"reset_at": {"cron": "0 0 * * *"}})', "its trigger has the option 'reset_at'"),
         (
             '@trigger_on_finish(flow={"name": "B", "project": "p"})',
             "names a project or a branch only. Give both 'project' and 'project_branch'",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from airflow_provider_metaflow.flow.manifest import Manifest, Notifications, enc
 from airflow_provider_metaflow.flow.remote import secret_warnings
 from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
 
-from .cli_options import add_options, plain_errors_of, token_options
+from .cli_options import GivenOptions, add_options, plain_errors_of, token_options, write_attributes
 
 
 class AirflowError(MetaflowException):
@@ -161,23 +160,6 @@ def create(
 
 def target_of(obj: Any, file: str | None) -> Any:
     return dag_file.target_file(obj.airflow_name.name, file, from_conf("AIRFLOW_DAGS_FOLDER"), os.environ, sys.argv[0])
-
-
-def write_attributes(path: str | None, **attributes: Any) -> None:
-    """Tell Metaflow's Deployer, which waits at the other end of a pipe, what it must know."""
-    if path:
-        Path(path).write_text(json.dumps(attributes), encoding="utf-8")
-
-
-class GivenOptions(click.Command):
-    """A command that knows which options were given, and which hold defaults only."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        options, _, _ = self.make_parser(ctx).parse_args(args=list(args))
-        given = {name for name, value in options.items() if value is not None}
-        given.update(option.name for option in self.params if option.resolve_envvar_value(ctx) is not None)
-        ctx.meta["given"] = given
-        return super().parse_args(ctx, args)
 
 
 class OptionalParameters(GivenOptions):

@@ -15,14 +15,13 @@ from airflow_provider_metaflow.flow.configuration import metaflow_value
 
 from .airflow_cli import (
     AirflowError,
-    GivenOptions,
     OptionalParameters,
     airflow,
     given_parameters,
     plain_errors,
     target_of,
-    write_attributes,
 )
+from .cli_options import GivenOptions, write_attributes
 
 if TYPE_CHECKING:
     # `create` loads this module, too, and must not wait 0.1 s for an HTTP client that it does not use.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from metaflow.exception import MetaflowException
 from metaflow.metaflow_config import KUBERNETES_NAMESPACE
 
 from airflow_provider_metaflow.flow.deploy import DeployOptions
-from airflow_provider_metaflow.flow.manifest import encode_manifest, write_atomically
+from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, write_atomically
 from airflow_provider_metaflow.flow.tokens import TokenOptions
 from metaflow_adapters.argo import deploy as argo_deploy
 from metaflow_adapters.argo.cluster import ArgoCluster
 
-from .cli_options import add_options, plain_errors_of, token_options
+from .cli_options import add_options, plain_errors_of, token_options, write_attributes
 
 
 class ArgoError(MetaflowException):
@@ -84,6 +85,8 @@ def create(
     deployer_attribute_file: str | None,
     **options: Any,
 ) -> None:
+    if not (only_json or only_yaml or options["manifest_only"]):
+        _tell_deployer(obj, deployer_attribute_file)
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
     prints = bool(only_json or only_yaml or options["manifest_only"])
     token = argo_deploy.token_for(obj, obj.argo_name, tokens, None if prints else obj.argo_cluster)
@@ -111,6 +114,9 @@ def create(
         ttl_seconds=options["ttl_seconds"],
         pod_gc=options["pod_gc"],
     )
+    if only_json:
+        documents = deployment.to_dicts()
+        _tell_deployer(obj, deployer_attribute_file, workflow_template=json.dumps(documents[0]))
     if prints:
         text = deployment.to_yaml() if only_yaml else json.dumps(deployment.to_dicts(), indent=2)
         obj.echo_always(text, err=False, no_bold=True)
@@ -118,3 +124,32 @@ def create(
     obj.echo("Deploying *%s* to Argo Workflows..." % obj.argo_name.name, bold=True)
     argo_deploy.apply(deployment, obj.argo_cluster)
     obj.echo("Workflow *%s* for flow *%s* deployed to Argo Workflows." % (obj.argo_name.name, obj.flow.name), bold=True)
+    obj.echo("The namespace of this production flow is")
+    obj.echo("    production:%s" % token, fg="green")
+    for line in explain(manifest):
+        obj.echo(line)
+
+
+def _tell_deployer(obj: Any, path: str | None, **additional: str) -> None:
+    write_attributes(
+        path,
+        name=obj.argo_name.name,
+        flow_name=obj.flow.name,
+        metadata=obj.metadata.metadata_str(),
+        **({"additional_info": additional} if additional else {}),
+    )
+
+
+def explain(manifest: Manifest) -> Iterator[str]:
+    """Tell what starts runs of a deployed flow."""
+    graph = manifest.graph
+    if graph.schedule is not None:
+        yield "It runs by the schedule %s (%s)." % (graph.schedule.cron, graph.schedule.timezone or "UTC")
+    if graph.triggers:
+        yield "It runs when all of these events have come: %s." % ", ".join(one.event for one in graph.triggers)
+    if graph.schedule is None and not graph.triggers:
+        yield "Nothing starts it by itself; `argo trigger` does."
+
+
+# Below the group that they add their commands to.
+from . import argo_verbs  # noqa: E402, F401

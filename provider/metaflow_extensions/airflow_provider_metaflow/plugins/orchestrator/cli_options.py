@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from metaflow._vendor import click
@@ -71,3 +73,45 @@ def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
     ]
     return add_options(options)(command)
+
+
+def write_attributes(path: str | None, **attributes: Any) -> None:
+    """Tell Metaflow's Deployer, which waits at the other end of a pipe, what it must know."""
+    if path:
+        Path(path).write_text(json.dumps(attributes), encoding="utf-8")
+
+
+class GivenOptions(click.Command):
+    """A command that knows which options were given, and which hold defaults only."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        options, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        given = {name for name, value in options.items() if value is not None}
+        given.update(option.name for option in self.params if option.resolve_envvar_value(ctx) is not None)
+        ctx.meta["given"] = given
+        return super().parse_args(ctx, args)
+
+
+def given_texts(obj: Any, options: dict[str, Any]) -> dict[str, str]:
+    """Return the values of the parameters that were given, in the text form of Metaflow's command line.
+
+    :param obj: state of Metaflow's command line.
+    :param options: values of click, by its own names of options.
+    """
+    from airflow_provider_metaflow.flow.reader import read_parameters
+
+    given = click.get_current_context().meta["given"]
+    values = {}
+    for parameter in read_parameters(obj.flow):
+        name = parameter.name.replace("-", "_").lower()
+        value = options.get(name)
+        if name not in given or value is None:
+            continue
+        if callable(value):
+            value = value(return_str=True)
+        values[parameter.name] = value if isinstance(value, str) else _text(value)
+    return values
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)

@@ -29,6 +29,10 @@ def main(document: dict[str, Any], root: str) -> int:
     :param document: what ``flow/container.py`` of the provider wrote.
     :param root: folder that the code package was unpacked in.
     """
+    if "after_run" in document:
+        import end_task  # type: ignore[import-not-found]
+
+        return int(end_task.main({**document, **document["after_run"]}, root))
     # Before Metaflow is imported, which reads its configuration then.
     document["env"] = {**document.pop("step_env", {}), **document["env"]}
     os.environ.update(document["env"])

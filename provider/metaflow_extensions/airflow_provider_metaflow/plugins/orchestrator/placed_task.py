@@ -25,6 +25,9 @@ TRY_VARIABLE = "METAFLOW_ORCHESTRATOR_TRY"
 PARAMETERS_VARIABLE = "METAFLOW_ORCHESTRATOR_PARAMETERS"
 """Environment variable with the parameters of the run: base64 of a JSON list of ``{"name": …, "value": …}``."""
 
+ORIGIN_VARIABLE = "METAFLOW_ORCHESTRATOR_ORIGIN"
+"""Environment variable of a resumed run: the origin's run id, and names of steps to run anew, with colons between."""
+
 PARAMETERS = ("_parameters", "t-params")
 """Step and task of the parameters."""
 
@@ -159,15 +162,33 @@ def complete(document: dict[str, Any], task_runner: Any) -> dict[str, Any]:
         *document["step_options"],
         "--input-paths=%s" % ",".join("%s/%s" % (place.run_id, one) for one in inputs),
     ]
+    given = json.loads(base64.b64decode(os.environ.get(PARAMETERS_VARIABLE) or "") or "[]")
     if document["sources"] is None:
-        document["init"] = _init(document, place.run_id)
+        document["init"] = _init(document, place.run_id, given)
+    if document.get("triggers"):
+        document["env"]["METAFLOW_ORCHESTRATOR_TRIGGERS"] = json.dumps(received_events(document["triggers"], given))
     document.update(run_id=place.run_id, attempt=attempt, arguments=arguments)
     document["tasks"] = [{"task_id": own, "arguments": ["--task-id=%s" % own, *_own_options(document, place.path)]}]
+    origin = _origin(step, own, lambda run: task_runner._stored_outcome(datastore, run, step, own, 0))
+    if origin is not None:
+        print("The result of %s is taken over." % origin, file=sys.stderr)
+        document["tasks"] = [{"task_id": own, "arguments": ["--task-id=%s" % own, "--clone-only=%s" % origin]}]
     document["env"].update(
         METAFLOW_RUN_ID=place.run_id, METAFLOW_STEP_NAME=step, METAFLOW_RETRY_COUNT=str(attempt), METAFLOW_TASK_ID=own
     )
     os.environ.update(document["env"])
     return document
+
+
+def _origin(step: str, own: str, outcome_in: Any) -> str | None:
+    """Return ``run/step/task`` of the result that a resumed run takes over, None where the task must run.
+
+    What follows a step that is run anew is run anew, too; whoever resumes a run names all of it.
+    """
+    run_id, *anew = os.environ.get(ORIGIN_VARIABLE, "").split(":")
+    if not run_id or step in anew or outcome_in(run_id) is None:
+        return None
+    return "%s/%s/%s" % (run_id, step, own)
 
 
 def _own_options(document: dict[str, Any], path: tuple[int, ...]) -> list[str]:
@@ -176,8 +197,26 @@ def _own_options(document: dict[str, Any], path: tuple[int, ...]) -> list[str]:
     return ["--split-index=%d" % path[-1]] if path else []
 
 
-def _init(document: dict[str, Any], run_id: str) -> dict[str, Any]:
-    given = json.loads(base64.b64decode(os.environ.get(PARAMETERS_VARIABLE) or "") or "[]")
+def received_events(triggers: dict[str, str], given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what ``current.trigger`` is made of (``metaflow.events.Trigger``).
+
+    :param triggers: type of each event, ``event`` or ``run``, by the parameter that takes its payload.
+    :param given: parameters of the workflow.
+    """
+    found = []
+    for one in given:
+        kind, text = triggers.get(one["name"]), one.get("value")
+        if kind is None or text in (None, "null"):
+            continue
+        try:
+            payload = json.loads(text)
+        except ValueError:
+            payload = {}
+        found.append({**{name: payload.get(name) for name in ("timestamp", "id", "name")}, "type": kind})
+    return found
+
+
+def _init(document: dict[str, Any], run_id: str, given: list[dict[str, Any]]) -> dict[str, Any]:
     nullable = document.get("nullable") or []
     known = document["parameters"]
     values = {one["name"]: one.get("value") for one in given if one["name"] in known}

@@ -18,8 +18,13 @@ OUTCOME_VARIABLE = "METAFLOW_ORCHESTRATOR_OUTCOME"
 LINKS_VARIABLE = "METAFLOW_ORCHESTRATOR_LINKS"
 """Environment variable with a JSON object of metadata that link the task to the orchestrator's run."""
 
+EVENTS_VARIABLE = "METAFLOW_ORCHESTRATOR_EVENTS"
+"""Environment variable with a JSON list of the names of Argo events that the end of the task is told by."""
+
 TRIGGERS_VARIABLE = "METAFLOW_ORCHESTRATOR_TRIGGERS"
 """Environment variable with a JSON list of the events that the run was started by."""
+
+_PROJECT_FIELDS = ("project_name", "branch_name", "is_user_branch", "is_production", "project_flow_name")
 
 
 class OrchestratorInternalDecorator(StepDecorator):
@@ -87,6 +92,8 @@ class OrchestratorInternalDecorator(StepDecorator):
         max_user_code_retries: int,
     ) -> None:
         """Write the outcome document of a task that succeeded; its result is durable by now."""
+        if is_task_ok:
+            self._publish_events(flow.name, step_name)
         path = os.environ.get(OUTCOME_VARIABLE)
         if not path or not is_task_ok or not self._writes_outcome:
             return
@@ -95,6 +102,32 @@ class OrchestratorInternalDecorator(StepDecorator):
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump(outcome, file)
         os.replace(temporary, path)
+
+    def _publish_events(self, flow_name: str, step_name: str) -> None:
+        """Tell of the end of a task by Argo events, with the fields of Metaflow's own deployer."""
+        names = json.loads(os.environ.get(EVENTS_VARIABLE) or "[]")
+        if not names:
+            return
+        from metaflow.plugins.argo.argo_events import ArgoEvent
+
+        fields = {
+            "id": current.pathspec,
+            "pathspec": current.pathspec,
+            "flow_name": flow_name,
+            "run_id": self._run_id,
+            "step_name": step_name,
+            "task_id": self._task_id,
+            "auto-generated-by-metaflow": True,
+        }
+        for key in _PROJECT_FIELDS:
+            if current.get(key):
+                fields[key] = current.get(key)
+        for name in names:
+            event = ArgoEvent(name=name)
+            for key, value in fields.items():
+                event.add_to_payload(key, value)
+            # An event that cannot be sent must not fail the task, whose result is durable by now.
+            event.safe_publish(ignore_errors=True)
 
 
 def describe_outcome(artifact: Callable[[str], Any], task_id: str, attempt: int) -> dict[str, Any]:

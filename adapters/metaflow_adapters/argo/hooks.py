@@ -1,0 +1,98 @@
+"""What runs after a run: functions of ``@exit_hook``, and telling somebody of its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hera.workflows import Container, Step, Steps
+from hera.workflows import models as m
+
+from airflow_provider_metaflow.flow.container import TASK_VARIABLE
+from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
+from metaflow_adapters.documents import encode
+
+EXIT = "exit"
+"""Name of the template that Argo starts at the end of a workflow, however it ended."""
+
+_RESOURCES = {"requests": {"cpu": "50m", "memory": "100Mi"}}
+_FAILED = ("Failed", "Error")
+_SECRET_PREFIX = "METAFLOW_NOTIFY_"  # noqa: S105  (of names of variables)
+_KEYS = {"slack": "SLACK", "pager_duty": "PAGER_DUTY", "incident_io": "INCIDENT_IO"}
+
+
+def notify_secret(name: str) -> str:
+    """Return the name of the Kubernetes secret with the addresses and keys of a deployment's endpoints.
+
+    :param name: name of the deployment.
+    """
+    return f"{name}-notify"
+
+
+def emit_hooks(manifest: Manifest, image: str, service_account: str | None) -> list[Any]:
+    """Return the templates that run after a run, the first of which is to be the workflow's ``onExit``.
+
+    :param manifest: the compiled flow.
+    :param image: image of the containers.
+    :param service_account: service account of the pods.
+    """
+    steps, containers = [], []
+    for name, succeeded, document, env in _hooks(manifest):
+        containers.append(_container(name, image, service_account, document, env))
+        steps.append(
+            Step(
+                name=name,
+                template=name,
+                when=_when(succeeded),
+                # What comes after a run makes no failure of it.
+                continue_on=m.ContinueOn(failed=True, error=True),
+            )
+        )
+    return [Steps(name=EXIT, sub_steps=[steps]), *containers] if steps else []
+
+
+def _when(succeeded: bool) -> str:
+    if succeeded:
+        return "{{workflow.status}} == Succeeded"
+    return " || ".join(f"{{{{workflow.status}}}} == {status}" for status in _FAILED)
+
+
+def _hooks(manifest: Manifest) -> Iterator[tuple[str, bool, dict[str, Any], list[m.EnvVar]]]:
+    for number, hook in enumerate(manifest.graph.exit_hooks):
+        kind = "success" if hook.on_success else "error"
+        yield f"exit-hook-{kind}-{number}", hook.on_success, {"function": hook.function}, []
+    told = manifest.deployment.notifications
+    if told is None:
+        return
+    for wanted, succeeded in ((told.on_error, False), (told.on_success, True)):
+        if wanted:
+            document = {
+                "succeeded": succeeded,
+                "deployment": manifest.deployment.name,
+                "alert_source": told.incident_io_source,
+                "metadata": dict(told.incident_io_metadata),
+            }
+            yield f"notify-on-{'success' if succeeded else 'error'}", succeeded, document, _secrets(told)
+
+
+def _secrets(told: Notifications) -> list[m.EnvVar]:
+    return [
+        m.EnvVar(
+            name=_SECRET_PREFIX + key,
+            value_from=m.EnvVarSource(secret_key_ref=m.SecretKeySelector(name=getattr(told, field), key=key)),
+        )
+        for field, key in _KEYS.items()
+        if getattr(told, field)
+    ]
+
+
+def _container(
+    name: str, image: str, service_account: str | None, document: dict[str, Any], env: list[m.EnvVar]
+) -> Container:
+    return Container(
+        name=name,
+        image=image,
+        service_account_name=service_account,
+        env=[m.EnvVar(name=TASK_VARIABLE, value=encode({"after_run": document})), *env],
+        resources=m.ResourceRequirements.model_validate(_RESOURCES),
+    )

@@ -1,0 +1,268 @@
+"""Runs of deployed flows: started, looked at, ended. Each is a workflow of Argo's, and found by its run id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+
+from .cluster import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
+from .hooks import notify_secret
+from .metadata import BRANCH, FLOW, OWNER, PROJECT, TOKEN
+from .parameters import ORIGIN
+
+PREFIX = "argo-"
+_ACTIVE = (None, "", "Pending", "Running")
+_LABEL_TEMPLATE = "workflows.argoproj.io/workflow-template"
+_LABEL_WORKFLOW = "workflows.argoproj.io/workflow"
+_NODE_ID = "workflows.argoproj.io/node-id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks for a run, by which it is checked whether it is theirs.
+
+    :param flow: name of the flow.
+    :param user: user.
+    :param project: name of the ``@project``.
+    :param branch: its branch.
+    :param token: production token that the user has.
+    """
+
+    flow: str
+    user: str
+    project: str | None = None
+    branch: str | None = None
+    token: str | None = None
+
+
+class ArgoRuns:
+    """The runs of one deployment.
+
+    :param cluster: where it is deployed.
+    :param name: name of its workflow template.
+    :param flow: name of the flow, for errors.
+    """
+
+    def __init__(self, cluster: ArgoCluster, name: str, flow: str) -> None:
+        self._cluster, self._name, self._flow = cluster, name, flow
+
+    def template(self) -> dict[str, Any]:
+        """Return the deployed template.
+
+        :raises InvalidOptionError: if there is none, or it holds no flow.
+        """
+        found = self._cluster.find(TEMPLATES, self._name)
+        if found is None:
+            raise InvalidOptionError(
+                f"there is no workflow template {self._name!r} in the namespace {self._cluster.namespace!r}.",
+                flow=self._flow,
+                hint="Deploy the flow first: argo create.",
+            )
+        if OWNER not in (found["metadata"].get("annotations") or {}):
+            raise InvalidOptionError(
+                f"the workflow template {self._name!r} was not made from a Metaflow flow.", flow=self._flow
+            )
+        return found
+
+    def start(self, parameters: Mapping[str, str]) -> str:
+        """Start a run and return its run id.
+
+        :param parameters: values by name.
+        :raises InvalidOptionError: if a parameter is not the flow's, or a required one is missing.
+        """
+        template = self.template()
+        known = {one["name"]: one for one in template["spec"].get("arguments", {}).get("parameters", [])}
+        for name in parameters:
+            if name not in known:
+                raise InvalidOptionError(f"there is no parameter {name!r}.", flow=self._flow, hint=_listed(known))
+        missing = [name for name, one in known.items() if "value" not in one and name not in parameters]
+        if missing:
+            raise InvalidOptionError(
+                f"the parameter {missing[0]!r} is required.", flow=self._flow, hint=f"Give it by --{missing[0]}."
+            )
+        given = [{"name": name, "value": value} for name, value in parameters.items()]
+        made = self._cluster.create(
+            {
+                "apiVersion": "argoproj.io/v1alpha1",
+                "kind": "Workflow",
+                "metadata": {"generateName": f"{self._name}-", "namespace": self._cluster.namespace},
+                "spec": {
+                    "workflowTemplateRef": {"name": self._name},
+                    **({"arguments": {"parameters": given}} if given else {}),
+                },
+            }
+        )
+        return f"{PREFIX}{made['metadata']['name']}"
+
+    def find(self, run_id: str) -> dict[str, Any]:
+        """Return the workflow of a run.
+
+        :param run_id: its run id.
+        :raises InvalidOptionError: if there is none of this flow.
+        """
+        if not run_id.startswith(PREFIX):
+            raise InvalidOptionError(
+                f"run ids of Argo Workflows start with {PREFIX!r}; got {run_id!r}.", flow=self._flow
+            )
+        found = self._cluster.find(WORKFLOWS, run_id.removeprefix(PREFIX))
+        if found is None:
+            raise InvalidOptionError(
+                f"there is no run {run_id!r} in the namespace {self._cluster.namespace!r}.",
+                flow=self._flow,
+                hint="See `argo list-runs`; Argo deletes old workflows.",
+            )
+        return found
+
+    def owned(self, run_id: str, caller: Caller) -> dict[str, Any]:
+        """Return the workflow of a run that the caller may change.
+
+        :param run_id: its run id.
+        :param caller: who asks.
+        :raises InvalidOptionError: if it is of another flow, project or branch, or of somebody else.
+        """
+        found = self.find(run_id)
+        notes = {**(self._notes_of_template(found)), **(found["metadata"].get("annotations") or {})}
+        for key, own, what in (
+            (FLOW, caller.flow, "flow"),
+            (PROJECT, caller.project, "project"),
+            (BRANCH, caller.branch, "branch"),
+        ):
+            if notes.get(key) != own:
+                raise InvalidOptionError(
+                    f"the run {run_id} belongs to the {what} {notes.get(key)!r}, not to {own!r}.", flow=self._flow
+                )
+        if caller.user != notes.get(OWNER) and caller.token != notes.get(TOKEN):
+            raise InvalidOptionError(
+                f"the run {run_id} belongs to a deployment of the user {notes.get(OWNER)}.",
+                flow=self._flow,
+                hint="Ask them for its production token, and give it by --authorize TOKEN.",
+            )
+        return found
+
+    def _notes_of_template(self, workflow: Mapping[str, Any]) -> dict[str, str]:
+        """Return the annotations of a workflow that its controller has not yet looked at."""
+        stored = workflow.get("status", {}).get("storedWorkflowTemplateSpec", {}).get("workflowMetadata", {})
+        spec = workflow["spec"].get("workflowMetadata", {})
+        found: dict[str, str] = {**(spec.get("annotations") or {}), **(stored.get("annotations") or {})}
+        if not found:
+            template = self._cluster.find(TEMPLATES, workflow["spec"].get("workflowTemplateRef", {}).get("name", ""))
+            found = (template or {}).get("metadata", {}).get("annotations") or {}
+        return found
+
+    def terminate(self, run_id: str, caller: Caller) -> None:
+        """End a run.
+
+        :param run_id: its run id.
+        :param caller: who asks.
+        """
+        self._change(run_id, caller, "terminated", {"spec": {"shutdown": "Terminate"}})
+
+    def suspend(self, run_id: str, caller: Caller) -> None:
+        """Start no further tasks of a run.
+
+        :param run_id: its run id.
+        :param caller: who asks.
+        """
+        self._change(run_id, caller, "suspended", {"spec": {"suspend": True}})
+
+    def unsuspend(self, run_id: str, caller: Caller) -> None:
+        """Go on with a suspended run.
+
+        :param run_id: its run id.
+        :param caller: who asks.
+        """
+        self._change(run_id, caller, "unsuspended", {"spec": {"suspend": None}})
+
+    def _change(self, run_id: str, caller: Caller, what: str, change: Mapping[str, Any]) -> None:
+        found = self.owned(run_id, caller)
+        phase = found.get("status", {}).get("phase")
+        if phase not in _ACTIVE:
+            raise InvalidOptionError(f"the run {run_id} has {phase.lower()} and cannot be {what}.", flow=self._flow)
+        self._cluster.patch(WORKFLOWS, found["metadata"]["name"], change)
+
+    def every(self) -> Iterator[tuple[str, str, str]]:
+        """Yield run id, status and start of all runs of the deployment, the newest first."""
+        found = list(self._cluster.every(WORKFLOWS, f"{_LABEL_TEMPLATE}={self._name}"))
+        for one in sorted(found, key=lambda one: one["metadata"]["creationTimestamp"], reverse=True):
+            metadata = one["metadata"]
+            yield f"{PREFIX}{metadata['name']}", status_of(one), metadata["creationTimestamp"]
+
+    def logs(self, run_id: str, step: str | None = None) -> Iterator[tuple[str, str]]:
+        """Yield node and log of the pods of a run.
+
+        :param run_id: its run id.
+        :param step: name of a step, for its pods only.
+        """
+        name = self.find(run_id)["metadata"]["name"]
+        selector = f"{_LABEL_WORKFLOW}={name}" + (f",metaflow/step={step}" if step else "")
+        for pod in self._cluster.pods(selector):
+            node = (pod.metadata.annotations or {}).get("workflows.argoproj.io/node-name", pod.metadata.name)
+            yield node, self._cluster.log(pod.metadata.name)
+
+    def resume(self, run_id: str, caller: Caller, rerun: tuple[str, ...]) -> str:
+        """Start a run that takes over what another has finished, and return its run id.
+
+        :param run_id: the run to resume.
+        :param caller: who asks.
+        :param rerun: steps that are run anew in any case.
+        """
+        found = self.owned(run_id, caller)
+        if found.get("status", {}).get("phase") in _ACTIVE:
+            raise InvalidOptionError(
+                f"the run {run_id} has not ended.", flow=self._flow, hint="Terminate it first, or wait."
+            )
+        given = found["spec"].get("arguments", {}).get("parameters", [])
+        known = {one["name"] for one in self.template()["spec"].get("arguments", {}).get("parameters", [])}
+        values = {one["name"]: one["value"] for one in given if one["name"] in known and "value" in one}
+        return self.start({**values, ORIGIN: ":".join([run_id, *rerun])})
+
+    def delete(self, caller: Caller) -> None:
+        """Delete all that ``create`` has made.
+
+        :param caller: who asks.
+        :raises InvalidOptionError: if the deployment is somebody else's.
+        """
+        notes = self.template()["metadata"]["annotations"]
+        if caller.user != notes.get(OWNER) and caller.token != notes.get(TOKEN):
+            raise InvalidOptionError(
+                f"{self._name} was deployed by the user {notes.get(OWNER)}.",
+                flow=self._flow,
+                hint="Ask them for its production token, and give it by --authorize TOKEN.",
+            )
+        # The template last: without it nobody could tell whose the others are.
+        self._cluster.delete(CRONS, self._name)
+        if self._cluster.has_events:
+            self._cluster.delete(SENSORS, self._name.replace(".", "-"))
+        self._cluster.delete_secret(notify_secret(self._name))
+        self._cluster.delete(TEMPLATES, self._name)
+
+
+def status_of(workflow: Mapping[str, Any]) -> str:
+    """Return the status of a run in Metaflow's words; of those of Argo, an error is a failure.
+
+    :param workflow: the workflow.
+    """
+    phase = workflow.get("status", {}).get("phase") or "Pending"
+    if phase == "Running" and workflow["spec"].get("suspend"):
+        return "Suspended"
+    return "Failed" if phase == "Error" else str(phase)
+
+
+def deployed_templates(cluster: ArgoCluster, flow: str | None) -> Iterator[str]:
+    """Yield the names of the templates that hold a flow.
+
+    :param cluster: where to look.
+    :param flow: name of the flow; None for all flows.
+    """
+    for one in cluster.every(TEMPLATES):
+        found = (one["metadata"].get("annotations") or {}).get(FLOW)
+        if found is not None and flow in (None, found):
+            yield one["metadata"]["name"]
+
+
+def _listed(known: Mapping[str, Any]) -> str:
+    own = [name for name, one in known.items() if not one.get("description", "").startswith("auto-set")]
+    return f"Parameters are: {', '.join(own) or 'none'}."

@@ -1,0 +1,174 @@
+"""What can be done with a deployed flow: ``python flow.py argo trigger``, ``status``, ``terminate`` and so on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metaflow import current, parameters
+from metaflow._vendor import click
+from metaflow.metaflow_config import ARGO_WORKFLOWS_UI_URL, UI_URL
+from metaflow.plugins.aws.step_functions.production_token import load_token
+from metaflow.util import get_username
+
+from metaflow_adapters.argo.runs import ArgoRuns, Caller, deployed_templates, status_of
+
+from .argo_cli import argo, plain_errors
+from .cli_options import GivenOptions, add_options, given_texts, write_attributes
+
+_AUTHORIZE = click.option(
+    "--authorize", default=None, help="Authorize using the production token of the deployment, if it is not yours."
+)
+_RUN_ID = click.argument("run-id", required=True, type=str)
+
+
+def _runs(obj: Any) -> ArgoRuns:
+    return ArgoRuns(obj.argo_cluster, obj.argo_name.name, obj.flow.name)
+
+
+def _caller(obj: Any, authorize: str | None) -> Caller:
+    token = (authorize or load_token(obj.argo_name.token_prefix) or "").removeprefix("production:")
+    return Caller(
+        flow=obj.flow.name,
+        user=get_username(),
+        project=current.get("project_name"),
+        branch=current.get("branch_name"),
+        token=token or None,
+    )
+
+
+_STARTED = [
+    click.option("--run-id-file", default=None, type=str, help="Write the id of this run to the file specified."),
+    click.option("--deployer-attribute-file", default=None, hidden=True,
+                 help="Write metadata and pathspec of this run to this file. Used by Metaflow's Deployer API."),
+]  # fmt: skip
+
+
+@parameters.add_custom_parameters(deploy_mode=False)
+@argo.command(cls=GivenOptions, help="Start a run of the deployed flow.")
+@add_options(_STARTED)
+@click.pass_obj
+@plain_errors
+def trigger(obj: Any, **options: Any) -> None:
+    _tell_started(obj, options, _runs(obj).start(given_texts(obj, options)))
+
+
+@argo.command(help="Start a run that takes over what another has finished; what had failed runs again.")
+@_RUN_ID
+@click.option("--step-to-rerun", default=None, help="Run this step and all that follow it anew.")
+@_AUTHORIZE
+@add_options(_STARTED)
+@click.pass_obj
+@plain_errors
+def resume(obj: Any, run_id: str, step_to_rerun: str | None, authorize: str | None, **options: Any) -> None:
+    anew = _following(obj, step_to_rerun) if step_to_rerun else ()
+    _tell_started(obj, options, _runs(obj).resume(run_id, _caller(obj, authorize), anew))
+
+
+def _following(obj: Any, step: str) -> tuple[str, ...]:
+    """Return a step and all that follow it."""
+    from airflow_provider_metaflow.exceptions import InvalidOptionError
+
+    if step not in obj.graph.nodes:
+        raise InvalidOptionError(
+            "there is no step %r." % step, flow=obj.flow.name, hint="Steps are: %s." % ", ".join(obj.graph.sorted_nodes)
+        )
+    found, waiting = set(), [step]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(obj.graph[name].out_funcs)
+    return tuple(sorted(found))
+
+
+def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
+    if options["run_id_file"]:
+        with open(options["run_id_file"], "w", encoding="utf-8") as file:
+            file.write(run_id)
+    write_attributes(
+        options["deployer_attribute_file"],
+        name=obj.argo_name.name,
+        metadata=obj.metadata.metadata_str(),
+        pathspec="%s/%s" % (obj.flow.name, run_id),
+    )
+    obj.echo("Workflow *%s* triggered on Argo Workflows (run-id *%s*)." % (obj.argo_name.name, run_id), bold=True)
+    if UI_URL:
+        obj.echo("See the run in the UI at %s/%s/%s" % (UI_URL.rstrip("/"), obj.flow.name, run_id))
+    if ARGO_WORKFLOWS_UI_URL:
+        where = (ARGO_WORKFLOWS_UI_URL.rstrip("/"), obj.argo_cluster.namespace, run_id.removeprefix("argo-"))
+        obj.echo("See the run in the Argo Workflows UI at %s/workflows/%s/%s" % where)
+
+
+@argo.command(help="Show the status of a run.")
+@_RUN_ID
+@click.pass_obj
+@plain_errors
+def status(obj: Any, run_id: str) -> None:
+    obj.echo_always(status_of(_runs(obj).find(run_id)), err=False)
+
+
+@argo.command(help="Show the runs of the deployed flow, the newest first.")
+@click.pass_obj
+@plain_errors
+def list_runs(obj: Any) -> None:
+    for run_id, state, created in _runs(obj).every():
+        obj.echo_always("%s  %-10s %s" % (created, state, run_id), err=False)
+
+
+@argo.command(help="Show the logs of a run's pods.")
+@_RUN_ID
+@click.option("--step", default=None, help="Of this step only.")
+@click.pass_obj
+@plain_errors
+def logs(obj: Any, run_id: str, step: str | None) -> None:
+    for node, text in _runs(obj).logs(run_id, step):
+        for line in text.splitlines():
+            obj.echo_always("%s: %s" % (node, line), err=False)
+
+
+@argo.command(help="End a run.")
+@_RUN_ID
+@_AUTHORIZE
+@click.pass_obj
+@plain_errors
+def terminate(obj: Any, run_id: str, authorize: str | None) -> None:
+    _runs(obj).terminate(run_id, _caller(obj, authorize))
+    obj.echo("Run %s is terminated." % run_id, bold=True)
+
+
+@argo.command(help="Start no further tasks of a run.")
+@_RUN_ID
+@_AUTHORIZE
+@click.pass_obj
+@plain_errors
+def suspend(obj: Any, run_id: str, authorize: str | None) -> None:
+    _runs(obj).suspend(run_id, _caller(obj, authorize))
+    obj.echo("Run %s is suspended." % run_id, bold=True)
+
+
+@argo.command(help="Go on with a suspended run.")
+@_RUN_ID
+@_AUTHORIZE
+@click.pass_obj
+@plain_errors
+def unsuspend(obj: Any, run_id: str, authorize: str | None) -> None:
+    _runs(obj).unsuspend(run_id, _caller(obj, authorize))
+    obj.echo("Run %s goes on." % run_id, bold=True)
+
+
+@argo.command(help="Delete the flow on Argo Workflows: template, schedule and sensor.")
+@_AUTHORIZE
+@click.pass_obj
+@plain_errors
+def delete(obj: Any, authorize: str | None) -> None:
+    _runs(obj).delete(_caller(obj, authorize))
+    obj.echo("Workflow *%s* is deleted." % obj.argo_name.name, bold=True)
+
+
+@argo.command(help="Show the workflow templates that hold this flow.")
+@click.option("--all", "all_flows", is_flag=True, help="Or any other flow.")
+@click.pass_obj
+@plain_errors
+def list_workflow_templates(obj: Any, all_flows: bool) -> None:
+    for name in deployed_templates(obj.argo_cluster, None if all_flows else obj.flow.name):
+        obj.echo_always(name, err=False)

@@ -1,0 +1,102 @@
+"""What a container does after a run: a function of ``@exit_hook``, or telling somebody. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+SECRETS_PREFIX = "METAFLOW_NOTIFY_"
+"""Environment variables with the secrets of endpoints; they come from a Kubernetes secret."""
+
+_SCRIPT = "metaflow.plugins.exit_hook.exit_hook_script"
+_SECONDS = 30
+_PAUSES = (1, 5, None)
+
+
+def main(document: dict[str, Any], root: str) -> int:
+    """Do what the document says; return the exit status.
+
+    :param document: what ``adapters`` have written.
+    :param root: folder that the code package was unpacked in.
+    """
+    os.environ.update(document["env"])
+    run = "%s/%s" % (document["flow_name"], os.environ["METAFLOW_ORCHESTRATOR_RUN"])
+    if "function" in document:
+        command = [sys.executable, "-m", _SCRIPT, document["flow_file"], document["function"], run]
+        return subprocess.call(command, cwd=root)
+    failed = [name for name, request in _requests(document, run) if not _send(name, request)]
+    return 1 if failed else 0
+
+
+def _requests(document: dict[str, Any], run: str) -> Iterator[tuple[str, urllib.request.Request]]:
+    succeeded = document["succeeded"]
+    status = "succeeded" if succeeded else "failed"
+    ui = os.environ.get("METAFLOW_UI_URL", "").rstrip("/")
+    links = [{"href": "%s/%s" % (ui, run), "text": "Metaflow UI"}] if ui else []
+    text = "Metaflow run %s %s!" % (run, status) + (" See %s." % links[0]["href"] if links else "")
+    secret = {key: os.environ.get(SECRETS_PREFIX + key) for key in ("SLACK", "PAGER_DUTY", "INCIDENT_IO")}
+    if secret["SLACK"]:
+        yield "Slack", _post(secret["SLACK"], {"text": text})
+    if secret["PAGER_DUTY"]:
+        yield "PagerDuty", _pager_duty(secret["PAGER_DUTY"], document, run, text, links)
+    if secret["INCIDENT_IO"]:
+        alert = {
+            "idempotency_key": run,
+            "status": "firing",
+            "title": "Flow %s has %s." % (document["flow_name"], status),
+            "description": text,
+            "source_url": links[0]["href"] if links else None,
+            "metadata": {
+                **document.get("metadata", {}),
+                "run_status": status,
+                "flow_name": document["flow_name"],
+                "run_id": run.rpartition("/")[2],
+            },
+        }
+        base = os.environ.get("METAFLOW_INCIDENT_IO_URL", "https://api.incident.io")
+        url = "%s/v2/alert_events/http/%s" % (base, document["alert_source"])
+        yield "incident.io", _post(url, alert, Authorization="Bearer %s" % secret["INCIDENT_IO"])
+
+
+def _pager_duty(
+    key: str, document: dict[str, Any], run: str, text: str, links: list[dict[str, str]]
+) -> urllib.request.Request:
+    base = os.environ.get("METAFLOW_PAGER_DUTY_URL", "https://events.pagerduty.com")
+    payload = {
+        "summary": text,
+        "source": "argo-workflows/%s" % document["deployment"],
+        "custom_details": {"Flow": document["flow_name"], "Run": run},
+    }
+    if document["succeeded"]:
+        # A success is a change, not an incident.
+        return _post(base + "/v2/change/enqueue", {"routing_key": key, "payload": payload, "links": links})
+    payload["severity"] = "critical"
+    event = {"routing_key": key, "event_action": "trigger", "dedup_key": run, "payload": payload, "links": links}
+    return _post(base + "/v2/enqueue", event)
+
+
+def _post(url: str, body: dict[str, Any], **headers: str) -> urllib.request.Request:
+    data = json.dumps(body).encode()
+    return urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **headers})  # noqa: S310
+
+
+def _send(name: str, request: urllib.request.Request) -> bool:
+    for pause in _PAUSES:
+        try:
+            with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310  (a configured endpoint)
+                print("%s was told." % name)
+                return True
+        except (urllib.error.URLError, OSError, ValueError) as error:  # noqa: PERF203  (three at most)
+            # The type only: the message may hold the address, which is a secret of Slack's.
+            print("%s could not be told: %s" % (name, type(error).__name__), file=sys.stderr)
+            if pause is None or (isinstance(error, urllib.error.HTTPError) and error.code < 500):
+                return False
+            time.sleep(pause)
+    return False

@@ -1,0 +1,53 @@
+"""Flows on a real Argo Workflows, its controller in a real Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.support.argo import Argo, Workflow
+from tests.support.argo import argo as started_argo
+from tests.support.kubernetes import Cluster
+from tests.support.object_store import ObjectStore
+from tests.support.results import artifacts, run_locally
+from tests.support.shapes import IDS, SHAPES
+
+pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
+
+
+@pytest.fixture(scope="module")
+def argo(cluster: Cluster, cluster_store: ObjectStore) -> Iterator[Argo]:
+    with started_argo(cluster, cluster_store) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def runs(argo: Argo, flows: Path) -> dict[str, Workflow]:
+    """A run of each shape, all at once."""
+
+    def create(shape: str) -> None:
+        argo.create(flows / f"{shape}.py", name=shape.replace("_", "-"))
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(create, dict.fromkeys(shape for shape, _, _ in SHAPES)))
+    return {
+        name: argo.start(shape.replace("_", "-"), flow, {key: str(value) for key, value in conf.items()})
+        for name, (shape, flow, conf) in zip(IDS, SHAPES, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "conf"), [(i, s, c) for i, (s, _, c) in zip(IDS, SHAPES, strict=True)], ids=IDS
+)
+def test_a_shape_on_argo_produces_the_artifacts_of_a_local_run(
+    runs: dict[str, Workflow], flows: Path, tmp_path: Path, name: str, shape: str, conf: dict[str, object]
+) -> None:
+    run = runs[name]
+    found = run.wait(timeout=900)
+    local = run_locally(flows / f"{shape}.py", tmp_path, *(f"--{key}={value}" for key, value in conf.items()))
+    assert run.artifacts() == artifacts(tmp_path, run.flow, local)
+    # One pod for each Metaflow task, and none beside them.
+    pods = [node for node in found["status"]["nodes"].values() if node["type"] == "Pod"]
+    assert len(pods) == sum(len(step) for step in run.artifacts().values())

@@ -1,0 +1,209 @@
+"""The real Argo Workflows that the tests run flows on, in the cluster of `tests/kubernetes/`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .kubernetes import IMAGE, NAMESPACE, SECRET, Cluster, script
+from .object_store import ObjectStore
+from .results import artifacts
+
+VERSION = os.environ.get("TEST_ARGO_VERSION", "4.0.5")
+_SYSTEM = "argo"
+_ENDED = ("Succeeded", "Failed", "Error")
+
+
+@dataclass
+class Workflow:
+    """One run of a flow on Argo."""
+
+    argo: Argo
+    flow: str
+    name: str
+
+    @property
+    def run_id(self) -> str:
+        return f"argo-{self.name}"
+
+    def get(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            self.argo.cluster.kubectl("-n", NAMESPACE, "get", "workflow", self.name, "-o", "json")
+        )
+        return found
+
+    def wait(self, timeout: float = 300, expect: str = "Succeeded") -> dict[str, Any]:
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            found = self.get()
+            if found.get("status", {}).get("phase") in _ENDED:
+                assert found["status"]["phase"] == expect, self.story(found)
+                return found
+            time.sleep(1)
+        raise AssertionError(f"{self.name} did not end in {timeout} s:\n{self.story(self.get())}")
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """The nodes by display name."""
+        return {one["displayName"]: one for one in self.get()["status"].get("nodes", {}).values()}
+
+    def story(self, found: dict[str, Any]) -> str:
+        status = found.get("status", {})
+        lines = [f"{self.name}: {status.get('phase')} {status.get('message', '')}"]
+        for node in status.get("nodes", {}).values():
+            lines.append(f"  {node['type']:10} {node['phase']:10} {node['name']} {node.get('message', '')}")
+            if node["type"] == "Pod" and node["phase"] in ("Failed", "Error"):
+                lines.append(self.log(node))
+        return "\n".join(lines)
+
+    def log(self, node: dict[str, Any]) -> str:
+        selector = f"workflows.argoproj.io/workflow={self.name}"
+        pods = self.argo.cluster.get("pods", "-l", selector)
+        names = [
+            pod["metadata"]["name"]
+            for pod in pods
+            if pod["metadata"]["annotations"].get("workflows.argoproj.io/node-id") == node["id"]
+        ]
+        return "".join(
+            self.argo.cluster.kubectl("-n", NAMESPACE, "logs", name, "-c", "main", check=False) for name in names
+        )
+
+    def artifacts(self) -> dict[str, Any]:
+        return artifacts(self.argo.store.root, self.flow, self.run_id, environment=self.argo.environment)
+
+
+@dataclass
+class Argo:
+    """Argo in the cluster, and Metaflow's settings for it."""
+
+    cluster: Cluster
+    store: ObjectStore
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def flow(
+        self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `python FLOW argo …`."""
+        result = subprocess.run(
+            [sys.executable, flow_file.name, "--no-pylint", *top, "argo", *arguments],
+            cwd=flow_file.parent,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **self.environment, **environment},
+        )
+        assert not check or result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    def create(self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), name: str | None = None) -> None:
+        self.flow(flow_file, *(["--name", name] if name else []), "create", *arguments, top=top)
+
+    def start(self, template: str, flow: str, parameters: Mapping[str, str] | None = None) -> Workflow:
+        """Submit a workflow template, as `kubectl` users do."""
+        given = [{"name": name, "value": value} for name, value in (parameters or {}).items()]
+        made = self.cluster.kubectl(
+            "-n", NAMESPACE, "create", "-o", "json", "-f", "-",
+            text=json.dumps(
+                {
+                    "apiVersion": "argoproj.io/v1alpha1",
+                    "kind": "Workflow",
+                    "metadata": {"generateName": f"{template}-"},
+                    "spec": {"workflowTemplateRef": {"name": template}, "arguments": {"parameters": given}},
+                }
+            ),
+        )  # fmt: skip
+        return Workflow(self, flow, json.loads(made)["metadata"]["name"])
+
+
+@contextmanager
+def argo(cluster: Cluster, store: ObjectStore, version: str = VERSION) -> Iterator[Argo]:
+    """Install Argo in the cluster and wait until its controller runs."""
+    built = Path(script("argo.sh", "build", version))
+    script("cluster.sh", "load", str(built / "image.tar"))
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(built / "crds"))
+    image = f"local/argo:{version}"
+    for document in yaml.safe_load_all(_INSTALL.replace("IMAGE", image)):
+        cluster.apply(document)
+    cluster.kubectl("-n", _SYSTEM, "rollout", "status", "deployment/workflow-controller", "--timeout=120s")
+    environment = {
+        **store.environment,
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "METAFLOW_KUBERNETES_NAMESPACE": NAMESPACE,
+        "METAFLOW_KUBERNETES_SECRETS": SECRET,
+        "METAFLOW_KUBERNETES_CONTAINER_IMAGE": IMAGE,
+        "METAFLOW_KUBERNETES_IMAGE_PULL_POLICY": "Never",
+        "METAFLOW_KUBERNETES_CPU": "0.05",
+        "METAFLOW_KUBERNETES_MEMORY": "100",
+        "METAFLOW_KUBERNETES_DISK": "20",
+        "METAFLOW_S3_WORKER_COUNT": "2",
+    }
+    try:
+        yield Argo(cluster, store, environment)
+    finally:
+        cluster.kubectl("-n", NAMESPACE, "delete", "workflows", "--all", "--wait=false", check=False)
+        cluster.kubectl("delete", "namespace", _SYSTEM, "--wait=false", check=False)
+
+
+_INSTALL = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: argo}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: argo, namespace: argo}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: argo}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
+subjects: [{kind: ServiceAccount, name: argo, namespace: argo}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: workflow-controller-configmap, namespace: argo}
+data:
+  metricsConfig: "enabled: false"
+  telemetryConfig: "enabled: false"
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: workflow-pod, namespace: flows}
+rules:
+- {apiGroups: [argoproj.io], resources: [workflowtaskresults], verbs: [create, patch]}
+- {apiGroups: [batch], resources: [jobs], verbs: [create, get, watch, list, delete, patch]}
+- {apiGroups: [jobset.x-k8s.io], resources: [jobsets], verbs: [create, get, watch, list, delete, patch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: workflow-pod, namespace: flows}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: workflow-pod}
+subjects: [{kind: ServiceAccount, name: default, namespace: flows}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: workflow-controller, namespace: argo}
+spec:
+  selector: {matchLabels: {app: workflow-controller}}
+  template:
+    metadata: {labels: {app: workflow-controller}}
+    spec:
+      serviceAccountName: argo
+      containers:
+      - name: controller
+        image: IMAGE
+        imagePullPolicy: Never
+        command: [/bin/workflow-controller, --executor-image, IMAGE, --executor-image-pull-policy, Never, --qps, "100", --burst, "200"]
+        env:
+        - {name: LEADER_ELECTION_DISABLE, value: "true"}
+        - {name: LEADER_ELECTION_IDENTITY, value: workflow-controller}
+        - {name: DEFAULT_REQUEUE_TIME, value: 1s}
+"""
