@@ -24,6 +24,10 @@ def sources_of(graph: FlowGraph, step: Step) -> dict[str, Any] | None:
     if step.name == graph.start:
         return None
     if step.closes is None:
+        opener = graph.step(step.splits[-1]) if step.splits else None
+        if opener is not None and opener.name in step.parents:
+            # The first of its branch.
+            return {"branches": [_only(opener)]}
         return {"branches": [_branch(graph, step, _region_start(graph, step))]}
     opener = graph.step(step.closes)
     if opener.kind is StepKind.PARALLEL:
@@ -40,7 +44,7 @@ def walked_steps(graph: FlowGraph, step: Step) -> dict[str, dict[str, Any]]:
     """
     branches = (sources_of(graph, step) or {}).get("branches", [])
     names = {name for one in branches if "first" in one for name in reachable(graph, one["first"], step.name)}
-    return {name: _facts(graph.step(name)) for name in sorted(names)}
+    return {name: _facts(graph.step(name)) for name in sorted(names) if _leads_to(graph, name, step)}
 
 
 def _facts(step: Step) -> dict[str, Any]:
@@ -53,8 +57,12 @@ def _branch(graph: FlowGraph, step: Step, first: str) -> dict[str, Any]:
     inside = reachable(graph, first, step.name)
     parents = [graph.step(name) for name in step.parents if name in inside]
     if len(parents) == 1 and not parents[0].recursive:
-        return {"parent": parents[0].name, "depth": len(parents[0].foreach_path)}
+        return _only(parents[0])
     return {"first": first}
+
+
+def _only(parent: Step) -> dict[str, Any]:
+    return {"parent": parent.name, "depth": len(parent.foreach_path)}
 
 
 def _region_start(graph: FlowGraph, step: Step) -> str:
@@ -66,8 +74,7 @@ def _region_start(graph: FlowGraph, step: Step) -> str:
 
 
 def _leads_to(graph: FlowGraph, first: str, step: Step) -> bool:
-    inside = reachable(graph, first, step.name)
-    return any(name in inside for name in step.parents)
+    return any(step.name in _following(graph.step(name)) for name in reachable(graph, first, step.name))
 
 
 def reachable(graph: FlowGraph, first: str, end: str) -> set[str]:

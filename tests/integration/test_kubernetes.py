@@ -205,7 +205,7 @@ def test_a_pod_that_is_ended_by_somebody_is_a_failed_attempt(pods: Pods, flows: 
     pods.put(run, "go")
     run.wait(timeout=300)
     assert pods.artifacts(run)["start"][((), ())]["attempt"] == 1
-    told = "attempt 0, failed: " + ("it was ended by SIGKILL" if end == "killed" else "")
+    told = "attempt 0, failed: " + ("it was killed by SIGKILL" if end == "killed" else "")
     assert told in run.log("start", try_number=1)
 
 

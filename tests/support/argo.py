@@ -148,8 +148,9 @@ def argo(cluster: Cluster, store: ObjectStore, version: str = VERSION) -> Iterat
     try:
         yield Argo(cluster, store, environment)
     finally:
-        cluster.kubectl("-n", NAMESPACE, "delete", "workflows", "--all", "--wait=false", check=False)
-        cluster.kubectl("delete", "namespace", _SYSTEM, "--wait=false", check=False)
+        cluster.kubectl("-n", NAMESPACE, "delete", "workflows,cronworkflows", "--all", check=False)
+        cluster.kubectl("-n", NAMESPACE, "wait", "--for=delete", "pods", "--all", "--timeout=60s", check=False)
+        cluster.kubectl("-n", _SYSTEM, "scale", "deployment/workflow-controller", "--replicas=0", check=False)
 
 
 _INSTALL = """
@@ -171,8 +172,8 @@ apiVersion: v1
 kind: ConfigMap
 metadata: {name: workflow-controller-configmap, namespace: argo}
 data:
-  metricsConfig: "enabled: false"
-  telemetryConfig: "enabled: false"
+  metricsConfig: "{enabled: false}"
+  telemetryConfig: "{enabled: false}"
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
@@ -192,6 +193,7 @@ apiVersion: apps/v1
 kind: Deployment
 metadata: {name: workflow-controller, namespace: argo}
 spec:
+  replicas: 1
   selector: {matchLabels: {app: workflow-controller}}
   template:
     metadata: {labels: {app: workflow-controller}}

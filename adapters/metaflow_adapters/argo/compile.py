@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from hera.workflows import WorkflowTemplate
 from hera.workflows import models as m
 
+from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
 
@@ -19,10 +21,11 @@ from .containers import StepContainer, shared_container, step_container
 from .deployment import ArgoDeployment
 from .emit import emit_templates
 from .events import EventSettings, emit_sensor, event_parameters, event_settings
+from .gangs import GANGS, JOBSET, emit_gang
 from .hooks import EXIT, emit_hooks
 from .metadata import annotations_of, labels_of, run_annotations
 from .parameters import emit_parameters
-from .plan import FlowPlan, plan_flow
+from .plan import FlowPlan, StepPlan, plan_flow
 from .schedule import emit_cron
 
 PARAMETERS = "{{=sprig.b64enc(workflow.parameters.json)}}"
@@ -40,6 +43,7 @@ class ArgoOptions:
     :param description: ``--workflow-description``.
     :param ttl_seconds: after how long a finished workflow is deleted; None for never.
     :param pod_gc: when pods are deleted, e.g. ``OnPodSuccess``; None leaves it to Argo.
+    :param gang: what a ``@parallel`` step is: ``jobset``, or ``job`` (an Indexed Job) where JobSet is not installed.
     :param concurrency_policy: of a scheduled flow, while an earlier run still runs: ``Allow``, ``Forbid``, ``Replace``.
     :param successful_runs_kept: of a scheduled flow.
     :param failed_runs_kept: of a scheduled flow.
@@ -53,6 +57,7 @@ class ArgoOptions:
     description: str | None = None
     ttl_seconds: int | None = None
     pod_gc: str | None = None
+    gang: str = JOBSET
     concurrency_policy: str | None = None
     successful_runs_kept: int | None = None
     failed_runs_kept: int | None = None
@@ -82,13 +87,35 @@ def compile_flow(
     :param options: see :class:`ArgoOptions`.
     :raises MetaflowProviderError: if the flow cannot be compiled, or Argo cannot honour it.
     """
-    manifest = flow if isinstance(flow, Manifest) else _manifest(
-        Path(flow), CompileOptions(
-            group="argo", top_level=tuple(top_level), name=name, create=tuple(create), python=python or sys.executable,
-            environment=tuple(sorted((environment or {}).items())),
-        ), cache,
-    )  # fmt: skip
-    return deployment_of(manifest, ArgoOptions(**options))
+    manifest = compile_manifest_of(
+        flow, name=name, top_level=top_level, create=create, environment=environment, python=python, cache=cache
+    )
+    # Hera adds whatever is made to a workflow that is open.
+    return contextvars.Context().run(deployment_of, manifest, ArgoOptions(**options))
+
+
+def compile_manifest_of(
+    flow: str | Path | Manifest,
+    *,
+    name: str | None = None,
+    top_level: Sequence[str] = (),
+    create: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    python: str | None = None,
+    cache: str | Path | None = None,
+) -> Manifest:
+    """Return the compiled form of a flow; see :func:`compile_flow`."""
+    if isinstance(flow, Manifest):
+        return flow
+    options = CompileOptions(
+        group="argo",
+        top_level=tuple(top_level),
+        name=name,
+        create=tuple(create),
+        python=python or sys.executable,
+        environment=tuple(sorted((environment or {}).items())),
+    )
+    return _manifest(Path(flow), options, cache)
 
 
 def _manifest(path: Path, options: CompileOptions, cache: str | Path | None) -> Manifest:
@@ -127,7 +154,7 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
         workflow_metadata=m.WorkflowMetadata(labels=labels_of("metaflow-run"), annotations=run_annotations(manifest)),
         pod_metadata=m.Metadata(labels=labels_of("metaflow-task"), annotations=run_annotations(manifest)),
         template_defaults=m.Template(container=_shared_model(shared)),
-        templates=[*emit_templates(plan, containers, None), *hooks],
+        templates=[*emit_templates(plan, containers, None, gangs_of(shared, options.gang)), *hooks],
     )
     cron = emit_cron(
         manifest,
@@ -155,6 +182,18 @@ def containers_of(
         one.step: step_container(manifest, one, image=options.image, namespace=namespace, parameters=parameters)
         for one in plan.steps
     }
+
+
+def gangs_of(shared: dict[str, Any], kind: str) -> Callable[[StepPlan, StepContainer], Any]:
+    """Return what makes the templates of ``@parallel`` steps.
+
+    :param shared: command and variables of all steps.
+    :param kind: ``jobset`` or ``job``.
+    :raises InvalidOptionError: if it is neither.
+    """
+    if kind not in GANGS:
+        raise InvalidOptionError(f"`gang` is {kind!r}.", hint=f"It must be one of {', '.join(map(repr, GANGS))}.")
+    return lambda plan, made: emit_gang(plan, made, shared, kind)
 
 
 def _shared_model(shared: dict[str, Any]) -> m.Container:

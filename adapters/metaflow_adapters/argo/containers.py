@@ -67,11 +67,11 @@ class StepContainer:
     pull_secrets: tuple[str, ...]
 
 
-def shared_container(manifest: Manifest, run_id: str = "argo-{{workflow.name}}") -> dict[str, Any]:
+def shared_container(manifest: Manifest, *, resumable: bool = True) -> dict[str, Any]:
     """Return command and variables that the containers of all steps share.
 
     :param manifest: the compiled flow.
-    :param run_id: Metaflow run id.
+    :param resumable: whether the workflow has the parameter that says which run it resumes.
     """
     links = (
         '{"argo-workflow-name":"{{workflow.name}}","argo-workflow-namespace":"{{workflow.namespace}}",'
@@ -80,10 +80,11 @@ def shared_container(manifest: Manifest, run_id: str = "argo-{{workflow.name}}")
     variables = {
         **first_environment(manifest, manifest.code),
         FLOW_VARIABLE: encode(flow_document(manifest)),
-        "METAFLOW_ORCHESTRATOR_RUN": run_id,
+        "METAFLOW_ORCHESTRATOR_RUN": "argo-{{workflow.name}}",
         "METAFLOW_ORCHESTRATOR_LINKS": links,
-        "METAFLOW_ORCHESTRATOR_ORIGIN": f"{{{{workflow.parameters.{ORIGIN}}}}}",
     }
+    if resumable:
+        variables["METAFLOW_ORCHESTRATOR_ORIGIN"] = f"{{{{workflow.parameters.{ORIGIN}}}}}"
     downward = [{"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in DOWNWARD.items()]
     return {
         "command": container_command(manifest, manifest.code, manifest.graph.start),
@@ -112,7 +113,7 @@ def step_container(
     document = step_document(
         manifest,
         step,
-        environment={**task_environment(attributes), **_events(manifest, step)},
+        environment={**task_environment(attributes), **_events(manifest, step), **_port(step, attributes)},
         outputs=output,
         retries=retries,
         triggers=triggers,
@@ -140,6 +141,11 @@ def step_container(
 def retry_expression() -> str:
     """Return Argo's condition for another try: not after an exit that asks for none."""
     return f"asInt(lastRetry.exitCode) != {_NO_RETRY}"
+
+
+def _port(step: Step, attributes: Mapping[str, Any]) -> dict[str, str]:
+    port = attributes.get("port")
+    return {"MF_MASTER_PORT": str(port)} if step.gang and port else {}
 
 
 def _events(manifest: Manifest, step: Step) -> dict[str, str]:

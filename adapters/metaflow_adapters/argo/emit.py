@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hera.workflows import DAG, Container, Parameter, RetryStrategy, Step, Steps, Suspend, Task
 from hera.workflows import models as m
 
 from .containers import StepContainer, retry_expression
-from .plan import ITERATION, NEXT, PLACE, DagPlan, FlowPlan, LoopPlan, StepPlan, TaskPlan
+from .plan import ITERATION, NEXT, NODES, PLACE, DagPlan, FlowPlan, LoopPlan, StepPlan, TaskPlan
 
 Template = Any
 """A template of Hera: ``Container``, ``DAG``, ``Steps`` or ``Suspend``."""
@@ -108,7 +108,7 @@ def emit_step(plan: StepPlan, made: StepContainer, shared: dict[str, Any] | None
         labels={**metadata.get("labels", {}), "metaflow/step": plan.step},
         annotations=metadata.get("annotations"),
         active_deadline_seconds=made.deadline_seconds,
-        retry_strategy=_retry(made),
+        retry_strategy=retry_of(made),
     )
 
 
@@ -119,7 +119,11 @@ def _output(plan: StepPlan, made: StepContainer) -> list[Parameter] | None:
     return [Parameter(name=name, value_from=m.ValueFrom(path=made.output_path, default=default))]
 
 
-def _retry(made: StepContainer) -> RetryStrategy | None:
+def retry_of(made: StepContainer) -> RetryStrategy | None:
+    """Return how a step is tried again, None if it is not.
+
+    :param made: its container.
+    """
     if not made.retries:
         return None
     backoff = m.Backoff(duration=f"{made.delay_seconds:g}s") if made.delay_seconds else None
@@ -135,13 +139,18 @@ def _model(kind: Any, given: Any) -> Any:
 
 
 def emit_templates(
-    plan: FlowPlan, containers: dict[str, StepContainer], shared: dict[str, Any] | None, place: str | None = None
+    plan: FlowPlan,
+    containers: dict[str, StepContainer],
+    shared: dict[str, Any] | None,
+    emit_gang: Callable[[StepPlan, StepContainer], Template],
+    place: str | None = None,
 ) -> list[Template]:
     """Return all templates of a flow.
 
     :param plan: the plan of the flow.
     :param containers: the containers, by step.
     :param shared: see :func:`emit_step`.
+    :param emit_gang: makes the template of a ``@parallel`` step.
     :param place: see :func:`emit_dag`.
     """
     entry, *bodies = plan.dags
@@ -150,5 +159,10 @@ def emit_templates(
         *(emit_dag(one) for one in bodies),
         *(emit_loop(one) for one in plan.loops),
         *([emit_gate(plan.gate)] if plan.gate else []),
-        *(emit_step(one, containers[one.step], shared) for one in plan.steps),
+        *(
+            emit_gang(one, containers[one.step])
+            if NODES in one.inputs
+            else emit_step(one, containers[one.step], shared)
+            for one in plan.steps
+        ),
     ]

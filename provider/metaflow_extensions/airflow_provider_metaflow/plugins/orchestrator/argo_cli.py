@@ -59,6 +59,8 @@ _CREATE_OPTIONS = [
     click.option("--workflow-description", default=None, help="Description in Argo's user interface; Markdown."),
     click.option("--auto-emit-argo-events/--no-auto-emit-argo-events", "emit_events", default=True, show_default=True,
                  help="Publish an event after each step, and after the run, that other flows can wait for."),
+    click.option("--gang", default="jobset", show_default=True, type=click.Choice(["jobset", "job"]),
+                 help="What a @parallel step is: a JobSet, or an Indexed Job where JobSet is not installed."),
     click.option("--ttl-seconds", default=None, type=int, help="Delete a workflow so long after its end."),
     click.option("--pod-gc", default=None,
                  type=click.Choice(["OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess"]),
@@ -113,6 +115,7 @@ def create(
         description=options["workflow_description"],
         ttl_seconds=options["ttl_seconds"],
         pod_gc=options["pod_gc"],
+        gang=options["gang"],
     )
     if only_json:
         documents = deployment.to_dicts()

@@ -7,9 +7,11 @@ attempt it is, and which tasks the inputs come from. Both stand in the datastore
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import sys
+import time
 from typing import Any
 
 PLACE_VARIABLE = "METAFLOW_ORCHESTRATOR_PLACE"
@@ -22,8 +24,17 @@ ITERATION_VARIABLE = "METAFLOW_ORCHESTRATOR_ITERATION"
 TRY_VARIABLE = "METAFLOW_ORCHESTRATOR_TRY"
 """Environment variable with the 0-based number of the orchestrator's try."""
 
+NODES_VARIABLE = "METAFLOW_ORCHESTRATOR_NODES"
+"""Environment variable with the number of nodes of a gang."""
+
+GANG_VARIABLE = "METAFLOW_ORCHESTRATOR_GANG"
+"""Environment variable with what no other attempt of a gang has: the name of its job."""
+
+ADDRESS_VARIABLE = "METAFLOW_ORCHESTRATOR_ADDRESS"
+
 PARAMETERS_VARIABLE = "METAFLOW_ORCHESTRATOR_PARAMETERS"
-"""Environment variable with the parameters of the run: base64 of a JSON list of ``{"name": …, "value": …}``."""
+"""Environment variable with the parameters of the run: base64 of a JSON list of ``{"name": …, "value": …}``,
+or of an object with names and values."""
 
 ORIGIN_VARIABLE = "METAFLOW_ORCHESTRATOR_ORIGIN"
 """Environment variable of a resumed run: the origin's run id, and names of steps to run anew, with colons between."""
@@ -132,26 +143,24 @@ def complete(document: dict[str, Any], task_runner: Any) -> dict[str, Any]:
     step, own = document["step"], task_id(place.path, place.iteration)
     datastore = task_runner._flow_datastore(document)
 
-    def outcome(name: str, task: str) -> Any:
-        return task_runner._stored_outcome(datastore, place.run_id, name, task, 0)
+    def outcome(name: str, task: str, run: str = place.run_id) -> Any:
+        return task_runner._stored_outcome(datastore, run, name, task, 0)
 
-    tries = int(os.environ.get(TRY_VARIABLE) or 0)
-    if tries:
+    tries, nodes = (int(os.environ.get(name) or 0) for name in (TRY_VARIABLE, NODES_VARIABLE))
+    if tries and nodes < 2:
         # What a pod has finished that was lost afterwards is not done again.
         document["finished"] = outcome(step, own)
-    attempt = next_attempt(datastore, place.run_id, step, own)
-    if attempt >= MAX_ATTEMPTS and not document.get("finished"):
-        sys.exit("Metaflow allows %d attempts of a task, and %s/%s has had them." % (MAX_ATTEMPTS, step, own))
-    if document.get("finished"):
-        inputs = []
-    elif document["sources"] is None:
-        inputs = ["/".join(PARAMETERS)]
-    elif place.iteration:
-        inputs = ["%s/%s" % (step, task_id(place.path, place.iteration - 1))]
-    else:
-        inputs = Finder(outcome, document.get("steps") or {}).inputs(step, document["sources"], place.path)
+        if document["finished"]:
+            return document
+    attempt = _attempt(document, datastore, place, own, nodes)
+    given = _given()
+    if document["sources"] is None:
+        document["init"] = _init(document, place.run_id, given)
+    if document.get("triggers"):
+        document["env"]["METAFLOW_ORCHESTRATOR_TRIGGERS"] = json.dumps(received_events(document["triggers"], given))
     left = max(document["retries"] - tries, 0)
-    arguments = [
+    inputs = _inputs(document, place, outcome)
+    document["arguments"] = [
         *document["top_level"],
         *document["with"],
         "step",
@@ -162,17 +171,11 @@ def complete(document: dict[str, Any], task_runner: Any) -> dict[str, Any]:
         *document["step_options"],
         "--input-paths=%s" % ",".join("%s/%s" % (place.run_id, one) for one in inputs),
     ]
-    given = json.loads(base64.b64decode(os.environ.get(PARAMETERS_VARIABLE) or "") or "[]")
-    if document["sources"] is None:
-        document["init"] = _init(document, place.run_id, given)
-    if document.get("triggers"):
-        document["env"]["METAFLOW_ORCHESTRATOR_TRIGGERS"] = json.dumps(received_events(document["triggers"], given))
-    document.update(run_id=place.run_id, attempt=attempt, arguments=arguments)
-    document["tasks"] = [{"task_id": own, "arguments": ["--task-id=%s" % own, *_own_options(document, place.path)]}]
-    origin = _origin(step, own, lambda run: task_runner._stored_outcome(datastore, run, step, own, 0))
-    if origin is not None:
-        print("The result of %s is taken over." % origin, file=sys.stderr)
-        document["tasks"] = [{"task_id": own, "arguments": ["--task-id=%s" % own, "--clone-only=%s" % origin]}]
+    origin = _origin(step, own, outcome)
+    options = ["--clone-only=%s" % origin] if origin else _own_options(document, place.path)
+    document.update(
+        run_id=place.run_id, attempt=attempt, tasks=[{"task_id": own, "arguments": ["--task-id=%s" % own, *options]}]
+    )
     document["env"].update(
         METAFLOW_RUN_ID=place.run_id, METAFLOW_STEP_NAME=step, METAFLOW_RETRY_COUNT=str(attempt), METAFLOW_TASK_ID=own
     )
@@ -180,14 +183,76 @@ def complete(document: dict[str, Any], task_runner: Any) -> dict[str, Any]:
     return document
 
 
-def _origin(step: str, own: str, outcome_in: Any) -> str | None:
+def _inputs(document: dict[str, Any], place: Place, outcome: Any) -> list[str]:
+    if document["sources"] is None:
+        return ["/".join(PARAMETERS)]
+    step = document["step"]
+    if place.iteration:
+        return ["%s/%s" % (step, task_id(place.path, place.iteration - 1))]
+    return Finder(outcome, document.get("steps") or {}).inputs(step, document["sources"], place.path)
+
+
+def _attempt(document: dict[str, Any], datastore: Any, place: Place, own: str, nodes: int) -> int:
+    """Return the number of the attempt to make."""
+
+    def count() -> int:
+        return next_attempt(datastore, place.run_id, document["step"], own)
+
+    if nodes > 1:
+        attempt = _meet(document, datastore, count, nodes)
+    else:
+        attempt = count()
+        if nodes:
+            # A gang of one has nobody to find; Metaflow runs it as on one machine.
+            document["env"].pop("METAFLOW_RUNTIME_ENVIRONMENT", None)
+            os.environ.pop("METAFLOW_RUNTIME_ENVIRONMENT", None)
+    if attempt >= MAX_ATTEMPTS:
+        sys.exit(
+            "Metaflow allows %d attempts of a task, and %s/%s has had them; resume the run in a new one."
+            % (MAX_ATTEMPTS, document["step"], own)
+        )
+    return attempt
+
+
+def _meet(document: dict[str, Any], datastore: Any, count: Any, nodes: int) -> int:
+    """Bring the nodes of a gang together: the control node leaves its address and attempt where the others look.
+
+    Only it counts the attempts: the others would count the one that it has just started.
+    """
+    document["gang"] = nodes
+    storage = datastore._storage_impl
+    path = storage.path_join("mf.gangs", os.environ[RUN_VARIABLE], os.environ[GANG_VARIABLE])
+    if int(os.environ["JOB_COMPLETION_INDEX"]) == 0:
+        record = {"attempt": count(), "address": os.environ[ADDRESS_VARIABLE]}
+        storage.save_bytes([(path, io.BytesIO(json.dumps(record).encode()))], overwrite=True)
+    else:
+        record = _await_record(storage, path)
+    os.environ["MF_MASTER_ADDR"] = document["env"]["MF_MASTER_ADDR"] = record["address"]
+    return int(record["attempt"])
+
+
+def _await_record(storage: Any, path: str, seconds: float = 600) -> dict[str, Any]:
+    end = time.monotonic() + seconds
+    while not storage.is_file([path])[0]:
+        if time.monotonic() > end:
+            sys.exit("The control node of the gang has not started in %d s." % seconds)
+        time.sleep(1)
+    with storage.load_bytes([path]) as found:
+        for _, local, _ in found:
+            with open(local, encoding="utf-8") as file:
+                record: dict[str, Any] = json.load(file)
+    return record
+
+
+def _origin(step: str, own: str, outcome: Any) -> str | None:
     """Return ``run/step/task`` of the result that a resumed run takes over, None where the task must run.
 
     What follows a step that is run anew is run anew, too; whoever resumes a run names all of it.
     """
     run_id, *anew = os.environ.get(ORIGIN_VARIABLE, "").split(":")
-    if not run_id or step in anew or outcome_in(run_id) is None:
+    if not run_id or step in anew or outcome(step, own, run_id) is None:
         return None
+    print("The result of %s/%s/%s is taken over." % (run_id, step, own), file=sys.stderr)
     return "%s/%s/%s" % (run_id, step, own)
 
 
@@ -195,6 +260,11 @@ def _own_options(document: dict[str, Any], path: tuple[int, ...]) -> list[str]:
     if document.get("is_gang"):
         return ["--split-index=0", "--ubf-context=ubf_control"]
     return ["--split-index=%d" % path[-1]] if path else []
+
+
+def _given() -> list[dict[str, Any]]:
+    given = json.loads(base64.b64decode(os.environ.get(PARAMETERS_VARIABLE) or "") or "[]")
+    return given if isinstance(given, list) else [{"name": name, "value": value} for name, value in given.items()]
 
 
 def received_events(triggers: dict[str, str], given: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -108,7 +108,11 @@ class OrchestratorInternalDecorator(StepDecorator):
         names = json.loads(os.environ.get(EVENTS_VARIABLE) or "[]")
         if not names:
             return
+        from metaflow.metaflow_config import ARGO_EVENTS_WEBHOOK_URL
         from metaflow.plugins.argo.argo_events import ArgoEvent
+
+        if not ARGO_EVENTS_WEBHOOK_URL:
+            return
 
         fields = {
             "id": current.pathspec,

@@ -1,0 +1,106 @@
+"""A ``@parallel`` step: a resource template that makes a JobSet or an Indexed Job, whose pods are the nodes.
+
+The nodes find each other through the datastore, where the control node leaves its address (``placed_task.py``): no
+service is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hera.workflows import Parameter, Resource
+
+from airflow_provider_metaflow.compute.gang import JOB_LABEL
+
+from .containers import StepContainer
+from .emit import retry_of
+from .plan import NODES, StepPlan
+
+JOBSET = "jobset"
+JOB = "job"
+GANGS = (JOBSET, JOB)
+
+_NODES = f"{{{{inputs.parameters.{NODES}}}}}"
+_KEEP_SECONDS = 7 * 24 * 60 * 60
+"""Metaflow's ``KUBERNETES_JOB_TTL_SECONDS_AFTER_FINISHED``."""
+
+_OWN = (
+    ("METAFLOW_ORCHESTRATOR_GANG", f"metadata.labels['{JOB_LABEL}']"),
+    ("METAFLOW_ORCHESTRATOR_ADDRESS", "status.podIP"),
+)
+
+
+def emit_gang(plan: StepPlan, made: StepContainer, shared: dict[str, Any], kind: str) -> Resource:
+    """Return the template of a gang.
+
+    :param plan: its plan.
+    :param made: the container of each node.
+    :param shared: command and variables of all steps, which stand in the manifest of its own.
+    :param kind: :data:`JOBSET` or :data:`JOB`.
+    """
+    from .deployment import to_yaml
+
+    job = _job(made, shared, plan.step)
+    manifest = _jobset(job) if kind == JOBSET else {"apiVersion": "batch/v1", "kind": "Job", **job}
+    manifest["metadata"] = {"generateName": "{{workflow.name}}-", **manifest.get("metadata", {})}
+    succeeded, failed = (
+        ("status.terminalState == Completed", "status.terminalState == Failed")
+        if kind == JOBSET
+        else (f"status.succeeded == {_NODES}", "status.failed > 0")
+    )
+    return Resource(
+        name=plan.name,
+        inputs=[Parameter(name=name) for name in plan.inputs],
+        action="create",
+        set_owner_reference=True,
+        # A number in YAML, which a reference is not before Argo has filled it in.
+        manifest=to_yaml(manifest).replace(f"'{_NODES}'", _NODES),
+        success_condition=succeeded,
+        failure_condition=failed,
+        service_account_name=made.pod.get("serviceAccountName"),
+        labels={"metaflow/step": plan.step},
+        retry_strategy=retry_of(made),
+    )
+
+
+def _job(made: StepContainer, shared: dict[str, Any], step: str) -> dict[str, Any]:
+    fields = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _OWN]
+    nodes = {"name": "METAFLOW_ORCHESTRATOR_NODES", "value": _NODES}
+    container = {
+        "name": "main",
+        **shared,
+        **made.container,
+        "env": [*shared["env"], *made.container["env"], *fields, nodes],
+    }
+    spec = {key: value for key, value in made.pod.items() if key not in ("metadata", "containers")}
+    own = made.pod["metadata"]
+    labels = {**own.get("labels", {}), "app.kubernetes.io/part-of": "metaflow", "metaflow/step": step}
+    notes = {**own.get("annotations", {}), "metaflow/run_id": "argo-{{workflow.name}}"}
+    return {
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": _NODES,
+            "parallelism": _NODES,
+            # Argo retries the gang as a whole.
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": _KEEP_SECONDS,
+            "template": {
+                "metadata": {"labels": labels, "annotations": notes},
+                "spec": {**spec, "containers": [container]},
+            },
+        }
+    }
+
+
+def _jobset(job: dict[str, Any]) -> dict[str, Any]:
+    spec = dict(job["spec"])
+    keep = spec.pop("ttlSecondsAfterFinished")
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "spec": {
+            "ttlSecondsAfterFinished": keep,
+            "failurePolicy": {"maxRestarts": 0},
+            "replicatedJobs": [{"name": "node", "replicas": 1, "template": {"spec": spec}}],
+        },
+    }
