@@ -99,12 +99,21 @@ def _pass_parameters(graph: FlowGraph, templates: list[Any]) -> None:
     entry: DAG = templates[0]
     if not graph.parameters:
         return
-    entry.inputs = [*(entry.inputs or []), *_inputs(graph)]
+    _add_inputs(entry, _inputs(graph))
     start = next(task for task in entry.tasks if isinstance(task, Task) and not task.depends)
     encoded = Parameter(name=GIVEN, value="{{=sprig.b64enc(toJson(inputs.parameters))}}")
-    start.arguments = [*(start.arguments or []), encoded]
+    start.arguments = [*_listed(start.arguments), encoded]
     container = next(one for one in templates if one.name == start.template)
-    container.inputs = [*(container.inputs or []), Parameter(name=GIVEN)]
+    _add_inputs(container, [Parameter(name=GIVEN)])
+
+
+def _listed(given: Any) -> list[Any]:
+    """Return what our templates hold: a list or nothing, of all that Hera would take."""
+    return list(given or [])
+
+
+def _add_inputs(template: Any, inputs: list[Parameter]) -> None:
+    template.inputs = [*_listed(template.inputs), *inputs]
 
 
 def _inputs(graph: FlowGraph) -> list[Parameter]:

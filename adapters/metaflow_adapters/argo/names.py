@@ -13,7 +13,7 @@ MAX_NAME = 45
 (``metaflow.plugins.argo.argo_workflows_cli``)."""
 
 _VALID = re.compile(r"[a-z]([a-z0-9.-]*[a-z0-9])?")
-_PARTS = (("project", 12), ("branch", 14), ("flow", 12))
+_PARTS = (("project", 12), ("branch", 14), ("flow", 11))
 
 
 class Names:

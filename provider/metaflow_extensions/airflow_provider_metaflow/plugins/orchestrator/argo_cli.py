@@ -42,6 +42,13 @@ def argo(obj: Any, name: str | None = None) -> None:
     obj.argo_cluster = ArgoCluster(KUBERNETES_NAMESPACE or "default")
 
 
+@click.group()
+def stock_cli() -> None:
+    pass
+
+
+stock_cli.add_command(argo, "argo-workflows")
+
 _CREATE_OPTIONS = [
     click.option("--tag", "tags", multiple=True,
                  help="Annotate all objects produced by the runs with the given tag. May be given several times."),

@@ -1,0 +1,122 @@
+"""What ``Deployer(…).argo().create()`` returns: Metaflow's own objects for Argo, over our command group."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any, ClassVar
+
+from metaflow.plugins.argo.argo_workflows_deployer_objects import ArgoWorkflowsDeployedFlow, ArgoWorkflowsTriggeredRun
+
+from .argo_deployer import ArgoDeployer
+
+
+class ArgoTriggeredRun(ArgoWorkflowsTriggeredRun):
+    """A run of a flow on Argo Workflows."""
+
+    def resume(self, step_to_rerun: str | None = None) -> ArgoTriggeredRun:
+        """
+        Start a run that takes over what this one has finished.
+
+        Parameters
+        ----------
+        step_to_rerun : str, optional, default None
+            Run this step and all that follow it anew.
+
+        Returns
+        -------
+        ArgoTriggeredRun
+            The new run.
+        """
+        options = {"step_to_rerun": step_to_rerun} if step_to_rerun else {}
+        return _started(self.deployer, "resume", run_id=self.pathspec.split("/")[1], **options)
+
+
+class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
+    """A flow that is deployed to Argo Workflows."""
+
+    TYPE: ClassVar[str | None] = "argo"
+
+    @classmethod
+    def from_deployment(cls, identifier: str, metadata: str | None = None) -> ArgoDeployedFlow:
+        """
+        Return a deployed flow by the name of its workflow template.
+
+        Parameters
+        ----------
+        identifier : str
+            Name of the workflow template.
+        metadata : str, optional, default None
+            Metadata provider of the flow.
+
+        Returns
+        -------
+        ArgoDeployedFlow
+            The deployed flow.
+        """
+        stock = super().from_deployment(identifier, metadata).deployer
+        own = ArgoDeployer(
+            deployer_kwargs=stock.deployer_kwargs,
+            flow_file=stock.flow_file,
+            env={key: value for key, value in stock.env_vars.items() if os.environ.get(key) != value},
+            **stock.top_level_kwargs,
+        )
+        own.name, own.flow_name, own.metadata = stock.name, stock.flow_name, stock.metadata
+        return cls(deployer=own)
+
+    @classmethod
+    def get_triggered_run(cls, identifier: str, run_id: str, metadata: str | None = None) -> ArgoTriggeredRun:
+        """
+        Return a run by its id.
+
+        Parameters
+        ----------
+        identifier : str
+            Name of the workflow template.
+        run_id : str
+            Id of the run.
+        metadata : str, optional, default None
+            Metadata provider of the flow.
+
+        Returns
+        -------
+        ArgoTriggeredRun
+            The run.
+        """
+        stock = super().get_triggered_run(identifier, run_id, metadata)
+        return ArgoTriggeredRun(deployer=stock.deployer, content=_content(stock))
+
+    def trigger(self, **kwargs: Any) -> ArgoTriggeredRun:
+        """
+        Start a run; takes the flow's parameters.
+
+        Returns
+        -------
+        ArgoTriggeredRun
+            The run.
+        """
+        return _started(self.deployer, "trigger", **kwargs)
+
+
+def _content(run: Any) -> str:
+    import json
+
+    return json.dumps({"name": run.name, "metadata": run.metadata, "pathspec": run.pathspec})
+
+
+def _started(deployer: Any, verb: str, **kwargs: Any) -> ArgoTriggeredRun:
+    from metaflow.runner.utils import get_lower_level_group, handle_timeout, temporary_fifo
+
+    with temporary_fifo() as (path, descriptor):
+        group = get_lower_level_group(deployer.api, deployer.top_level_kwargs, deployer.TYPE, deployer.deployer_kwargs)
+        command = getattr(group, verb)(deployer_attribute_file=path, **kwargs)
+        pid = deployer.spm.run_command(
+            [sys.executable, *command], env=deployer.env_vars, cwd=deployer.cwd, show_output=deployer.show_output
+        )
+        process = deployer.spm.get(pid)
+        content = handle_timeout(descriptor, process, deployer.file_read_timeout)
+        process.sync_wait()
+        if process.process.returncode != 0:
+            raise subprocess.SubprocessError("%s of %s on %s failed." % (verb, deployer.name, deployer.TYPE))
+        return ArgoTriggeredRun(deployer=deployer, content=content)

@@ -1,0 +1,110 @@
+"""The objects of each shape (golden files; renew with --update-golden)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from metaflow_adapters.argo import ArgoDeployment, compile_flow
+from metaflow_adapters.argo.events import EventSettings
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError, UnsupportedFeatureError
+from airflow_provider_metaflow.flow.manifest import Manifest
+
+GOLDEN = Path(__file__).parents[3] / "golden"
+SHAPES = [
+    "linear", "single_step", "custom_names", "static_split", "foreach", "nested_foreach", "split_in_foreach",
+    "foreach_in_split", "switch", "switch_in_foreach", "switch_in_split", "recursion", "parallel",
+]  # fmt: skip
+EVENTS = EventSettings(event="event", source="source", account="account")
+
+
+def readable(document: Any) -> Any:
+    """Decode the documents of containers, whose bytes depend on the version of zlib."""
+    if isinstance(document, dict):
+        return {key: readable(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [readable(one) for one in document]
+    if isinstance(document, str) and document.startswith("eN"):
+        return json.loads(zlib.decompress(base64.b64decode(document)))
+    if isinstance(document, str) and document.startswith("import base64"):
+        return "<the program of flow/container.py>"
+    return document
+
+
+def templates_of(deployment: ArgoDeployment) -> dict[str, Any]:
+    (template, *_) = deployment.to_dicts()
+    return {one["name"]: one for one in template["spec"]["templates"]}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_objects_are_those_of_the_last_release(
+    shape: str, on_s3: Callable[..., Manifest], request: pytest.FixtureRequest
+) -> None:
+    deployment = compile_flow(on_s3(shape), namespace="flows", gang="job")
+    made = [readable(one) for one in deployment.to_dicts()]
+    file = GOLDEN / shape / "argo.yaml"
+    if request.config.getoption("--update-golden"):
+        file.write_text(yaml.safe_dump_all(made, sort_keys=False, width=120))
+    assert made == list(yaml.safe_load_all(file.read_text()))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_output_is_referred_to_only_after_its_task_has_succeeded(shape: str, on_s3: Callable[..., Manifest]) -> None:
+    """What Argo 3.7.11 and later wait for without end is a reference to the output of a skipped task."""
+    for template in templates_of(compile_flow(on_s3(shape), gang="job")).values():
+        for task in template.get("dag", {}).get("tasks", []):
+            text = json.dumps(task)
+            for other in template["dag"]["tasks"]:
+                if f"{{{{tasks.{other['name']}.outputs" in text:
+                    assert f"{other['name']}.Succeeded" in task["depends"].split(" && ")
+                    assert "||" not in task["depends"]
+
+
+def test_two_compilations_give_the_same_bytes(on_s3: Callable[..., Manifest]) -> None:
+    texts = {compile_flow(on_s3("switch_in_foreach"), namespace="flows").to_yaml() for _ in range(2)}
+    assert len(texts) == 1
+    assert next(iter(texts)).startswith("apiVersion: argoproj.io/v1alpha1\nkind: WorkflowTemplate\n")
+
+
+def test_the_command_stands_once(on_s3: Callable[..., Manifest]) -> None:
+    assert compile_flow(on_s3("static_split")).to_yaml().count("import base64, importlib.util") == 1
+
+
+def test_the_objects_can_be_changed_before_they_are_applied(on_s3: Callable[..., Manifest], tmp_path: Path) -> None:
+    deployment = compile_flow(on_s3("linear"))
+    deployment.template.labels["team"] = "ml"
+    next(one for one in deployment.template.templates if one.name == "start").image = "other:2"
+    text = deployment.to_file(tmp_path / "deep").read_text()
+    assert "team: ml" in text
+    assert "image: other:2" in text
+
+
+@pytest.mark.parametrize(
+    ("attributes", "namespace", "told"),
+    [
+        ({"image": None}, None, "step start: it has no image"),
+        ({"namespace": "other"}, "flows", "step start: it asks for the namespace 'other'"),
+        ({"colour": "red"}, None, "step start: @kubernetes has the attribute 'colour'"),
+    ],
+)
+def test_what_argo_cannot_honour_is_refused_with_the_step(
+    on_s3: Callable[..., Manifest], attributes: dict[str, Any], namespace: str | None, told: str
+) -> None:
+    manifest = on_s3("linear")
+    manifest.remote["compute_defaults"] = {
+        "kubernetes": {**manifest.remote["compute_defaults"]["kubernetes"], **attributes}
+    }
+    with pytest.raises(UnsupportedFeatureError, match=told.replace("(", r"\(")):
+        compile_flow(manifest, namespace=namespace)
+
+
+def test_an_unknown_kind_of_gang_is_refused(on_s3: Callable[..., Manifest]) -> None:
+    with pytest.raises(InvalidOptionError, match="`gang` is 'mpi'"):
+        compile_flow(on_s3("parallel"), gang="mpi")
