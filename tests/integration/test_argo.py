@@ -24,17 +24,19 @@ def argo(cluster: Cluster, cluster_store: ObjectStore) -> Iterator[Argo]:
 
 
 @pytest.fixture(scope="module")
-def runs(argo: Argo, flows: Path) -> dict[str, Workflow]:
-    """A run of each shape, all at once."""
+def runs(argo: Argo, flows: Path, request: pytest.FixtureRequest) -> dict[str, Workflow]:
+    """A run of each shape that is asked for, all at once."""
+    asked = {one.callspec.params.get("name") for one in request.session.items if hasattr(one, "callspec")}
+    wanted = [(name, shape) for name, shape in zip(IDS, SHAPES, strict=True) if name in asked]
 
     def create(shape: str) -> None:
         argo.create(flows / f"{shape}.py", name=shape.replace("_", "-"))
 
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(create, dict.fromkeys(shape for shape, _, _ in SHAPES)))
+        list(pool.map(create, dict.fromkeys(shape for _, (shape, _, _) in wanted)))
     return {
         name: argo.start(shape.replace("_", "-"), flow, {key: str(value) for key, value in conf.items()})
-        for name, (shape, flow, conf) in zip(IDS, SHAPES, strict=True)
+        for name, (shape, flow, conf) in wanted
     }
 
 

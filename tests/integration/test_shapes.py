@@ -11,6 +11,7 @@ from tests.support.shapes import IDS, SHAPES
 
 pytestmark = pytest.mark.scheduler
 
+
 @pytest.fixture(scope="module")
 def shape_runs(airflow: SharedAirflow, flows: Path) -> dict[str, FlowRun]:
     """All shapes, started at once."""

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,8 +103,14 @@ class Argo:
         assert not check or result.returncode == 0, result.stdout + result.stderr
         return result
 
+    def wait_until(self, condition: Callable[[], Any], timeout: float = 60) -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, "the condition did not come true in time"
+            time.sleep(1)
+
     def create(self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), name: str | None = None) -> None:
-        self.flow(flow_file, *(["--name", name] if name else []), "create", *arguments, top=top)
+        self.flow(flow_file, *(["--name", name] if name else []), "create", "--gang", "job", *arguments, top=top)
 
     def start(self, template: str, flow: str, parameters: Mapping[str, str] | None = None) -> Workflow:
         """Submit a workflow template, as `kubectl` users do."""
@@ -140,7 +146,7 @@ def argo(cluster: Cluster, store: ObjectStore, version: str = VERSION) -> Iterat
         "METAFLOW_KUBERNETES_SECRETS": SECRET,
         "METAFLOW_KUBERNETES_CONTAINER_IMAGE": IMAGE,
         "METAFLOW_KUBERNETES_IMAGE_PULL_POLICY": "Never",
-        "METAFLOW_KUBERNETES_CPU": "0.05",
+        "METAFLOW_KUBERNETES_CPU": "0.2",
         "METAFLOW_KUBERNETES_MEMORY": "100",
         "METAFLOW_KUBERNETES_DISK": "20",
         "METAFLOW_S3_WORKER_COUNT": "2",

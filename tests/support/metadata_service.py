@@ -72,7 +72,7 @@ class MetadataService:
 
 
 @contextmanager
-def metadata_service(key: str) -> Iterator[MetadataService]:
+def metadata_service(key: str, host: str = "127.0.0.1") -> Iterator[MetadataService]:
     """Start it on a free port of the loopback; requests must carry the API key."""
     service = MetadataService(key)
 
@@ -95,8 +95,8 @@ def metadata_service(key: str) -> Iterator[MetadataService]:
         def log_message(self, *_: object) -> None:
             """Be silent."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    service.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server = ThreadingHTTPServer((host, 0), Handler)
+    service.url = f"http://{host}:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield service

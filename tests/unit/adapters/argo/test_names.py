@@ -14,7 +14,9 @@ def test_a_flow_is_deployed_under_its_name_in_lower_case() -> None:
 
 
 def test_a_long_name_of_a_project_is_cut_readably_and_stays_its_own() -> None:
-    names = {deployed_name("ForecastTrainingFlow", ("marketing_analytics", f"test.feature-{n}-of-many")) for n in (1, 2)}
+    names = {
+        deployed_name("ForecastTrainingFlow", ("marketing_analytics", f"test.feature-{n}-of-many")) for n in (1, 2)
+    }
     assert len(names) == 2
     for name in names:
         assert len(name) <= MAX_NAME
@@ -24,7 +26,12 @@ def test_a_long_name_of_a_project_is_cut_readably_and_stays_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("Upper", "lowercase letters"), ("-a", "start with a letter"), ("a-", "end with a letter"), ("a" * 46, "may have 45")],
+    [
+        ("Upper", "lowercase letters"),
+        ("-a", "start with a letter"),
+        ("a-", "end with a letter"),
+        ("a" * 46, "may have 45"),
+    ],
 )
 def test_a_bad_name_is_refused_with_the_rule(name: str, told: str) -> None:
     with pytest.raises(InvalidOptionError, match=told):
