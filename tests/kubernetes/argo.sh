@@ -16,7 +16,7 @@ build() {
   rm -rf "$tree" && cp -r "$source" "$tree" && chmod -R u+w "$tree"
   [ -f "$tree/workflow/executor/osspecific/signal_linux.go" ] || [ ! -d "$tree/workflow/executor/osspecific" ] ||
     sed "s#MODULE#$MODULE#" "$HERE/argo/signal_linux.go" > "$tree/workflow/executor/osspecific/signal_linux.go"
-  mkdir -p "$OUT/image/bin" "$OUT/image/tmp" "$OUT/crds"
+  mkdir -p "$OUT/image/bin" "$OUT/image/tmp" "$OUT/crds" && chmod 1777 "$OUT/image/tmp"
   (cd "$tree" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X $MODULE.version=v$VERSION" -o "$OUT/image/bin/" ./cmd/workflow-controller ./cmd/argoexec)
   cp "$tree"/manifests/base/crds/full/argoproj.io_*.yaml "$OUT/crds/"
   python3 "$HERE/image.py" --name "local/argo:$VERSION" --root "$OUT/image" --entrypoint /bin/argoexec --output "$OUT/image.tar.part"

@@ -209,7 +209,7 @@ spec:
       - name: controller
         image: IMAGE
         imagePullPolicy: Never
-        command: [/bin/workflow-controller, --executor-image, IMAGE, --executor-image-pull-policy, Never, --qps, "100", --burst, "200"]
+        command: [/bin/workflow-controller, --executor-image, IMAGE, --executor-image-pull-policy, Never]
         env:
         - {name: LEADER_ELECTION_DISABLE, value: "true"}
         - {name: LEADER_ELECTION_IDENTITY, value: workflow-controller}

@@ -79,7 +79,7 @@ class Cluster:
         script("cluster.sh", "up")
 
     def kill_container(self, pod: str) -> None:
-        """Kill the first process of a pod's container from outside, as the kernel does when the node's memory is short."""
+        """Kill the first process of a pod's container, as the kernel does when the node's memory is short."""
         mark = f"HOSTNAME={pod[:63]}".encode()
         own = []
         for folder in Path("/proc").glob("[0-9]*"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ import yaml
 from airflow_provider_metaflow.flow.manifest import Manifest
 
 if TYPE_CHECKING:
-    from hera.events.models import Sensor
     from hera.workflows import CronWorkflow, WorkflowsService, WorkflowTemplate
 
 
@@ -30,7 +28,7 @@ class ArgoDeployment:
 
     template: WorkflowTemplate
     cron: CronWorkflow | None
-    sensor: Sensor | None
+    sensor: dict[str, Any] | None
     manifest: Manifest
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -42,9 +40,7 @@ class ArgoDeployment:
         if self.cron is not None:
             yield self.cron.to_dict()
         if self.sensor is not None:
-            # Hera's model holds neither.
-            head = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Sensor"}
-            yield head | json.loads(self.sensor.json(by_alias=True, exclude_none=True))
+            yield self.sensor
 
     def to_yaml(self) -> str:
         """Return all objects as one YAML text, for ``kubectl apply -f -`` or a GitOps repository.

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import hera.events.models as ev
 from hera.workflows import Parameter
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
@@ -73,8 +72,10 @@ def event_parameters(graph: FlowGraph) -> Iterator[Parameter]:
         yield Parameter(name=event_name(trigger.event), value=NULL, description=AUTOMATIC)
 
 
-def emit_sensor(manifest: Manifest, namespace: str | None, settings: EventSettings) -> ev.Sensor | None:
+def emit_sensor(manifest: Manifest, namespace: str | None, settings: EventSettings) -> dict[str, Any] | None:
     """Return the sensor that starts a flow, None if it waits for no events.
+
+    As plain data: Hera's model of a sensor has no ``kind``, and loses the workflow that the sensor makes (Hera 7.1).
 
     :param manifest: the compiled flow.
     :param namespace: Kubernetes namespace of the workflows.
@@ -85,7 +86,9 @@ def emit_sensor(manifest: Manifest, namespace: str | None, settings: EventSettin
     if not graph.triggers:
         return None
     _check(graph, settings)
-    sensor = {
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Sensor",
         "metadata": {
             "name": manifest.deployment.name.replace(".", "-"),
             "namespace": settings.namespace or namespace,
@@ -107,7 +110,6 @@ def emit_sensor(manifest: Manifest, namespace: str | None, settings: EventSettin
             "triggers": [_trigger(manifest, namespace)],
         },
     }
-    return ev.Sensor.model_validate(sensor)
 
 
 def _check(graph: FlowGraph, settings: EventSettings) -> None:

@@ -6,6 +6,7 @@ service is needed.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from hera.workflows import Parameter, Resource
@@ -53,8 +54,8 @@ def emit_gang(plan: StepPlan, made: StepContainer, shared: dict[str, Any], kind:
         inputs=[Parameter(name=name) for name in plan.inputs],
         action="create",
         set_owner_reference=True,
-        # A number in YAML, which a reference is not before Argo has filled it in.
-        manifest=to_yaml(manifest).replace(f"'{_NODES}'", _NODES),
+        # Numbers in YAML, which a reference is not before Argo has filled it in.
+        manifest=re.sub(rf"(completions|parallelism): '{re.escape(_NODES)}'", rf"\1: {_NODES}", to_yaml(manifest)),
         success_condition=succeeded,
         failure_condition=failed,
         service_account_name=made.pod.get("serviceAccountName"),

@@ -15,9 +15,7 @@ from .parameters import ORIGIN
 
 PREFIX = "argo-"
 _ACTIVE = (None, "", "Pending", "Running")
-_LABEL_TEMPLATE = "workflows.argoproj.io/workflow-template"
 _LABEL_WORKFLOW = "workflows.argoproj.io/workflow"
-_NODE_ID = "workflows.argoproj.io/node-id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +183,12 @@ class ArgoRuns:
 
     def every(self) -> Iterator[tuple[str, str, str]]:
         """Yield run id, status and start of all runs of the deployment, the newest first."""
-        found = list(self._cluster.every(WORKFLOWS, f"{_LABEL_TEMPLATE}={self._name}"))
+        # Not by a label: a workflow that the controller has not looked at has none.
+        found = [
+            one
+            for one in self._cluster.every(WORKFLOWS)
+            if (one["spec"].get("workflowTemplateRef") or {}).get("name") == self._name
+        ]
         for one in sorted(found, key=lambda one: one["metadata"]["creationTimestamp"], reverse=True):
             metadata = one["metadata"]
             yield f"{PREFIX}{metadata['name']}", status_of(one), metadata["creationTimestamp"]

@@ -1,4 +1,4 @@
-"""Containers find their inputs: every shape is played through, and what each task finds is compared with what led to it."""
+"""Containers find their inputs: each shape is played, and what a task finds is compared with what led to it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from metaflow_adapters.sources import sources_of, walked_steps
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.placed_task import Finder, task_id
 
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
+from metaflow_adapters.sources import sources_of, walked_steps
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.placed_task import Finder, task_id
 
 SHAPES = [
     "linear", "single_step", "custom_names", "static_split", "foreach", "nested_foreach", "split_in_foreach",

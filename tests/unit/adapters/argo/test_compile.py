@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from metaflow_adapters.argo import ArgoDeployment, compile_flow
-from metaflow_adapters.argo.events import EventSettings
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError, UnsupportedFeatureError
 from airflow_provider_metaflow.flow.manifest import Manifest
+from metaflow_adapters.argo import ArgoDeployment, compile_flow
+from metaflow_adapters.argo.events import EventSettings
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 SHAPES = [

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from metaflow_adapters.argo.names import MAX_NAME, Names, check_name, deployed_name
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
+from metaflow_adapters.argo.names import MAX_NAME, Names, check_name, deployed_name
 
 
 def test_a_flow_is_deployed_under_its_name_in_lower_case() -> None:

@@ -1,0 +1,79 @@
+"""Size of a flow on Argo and time to compile it, against Metaflow's own generator in the same run.
+
+    python benchmarks/argo_size.py               # flows of 5 and 100 steps, on an S3 by moto
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+HOME = Path(tempfile.mkdtemp(prefix="metaflow-bench-"))
+os.environ.update(
+    AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s", AWS_DEFAULT_REGION="us-east-1", METAFLOW_USER="bench",
+    METAFLOW_HOME=str(HOME / "config"),
+)  # fmt: skip
+
+from tests.support.object_store import object_store  # noqa: E402
+
+SIDES = {"stock": "argo-workflows", "ours": "argo"}
+
+
+def flow_of(steps: int) -> str:
+    """A flow with a foreach at its start, and then steps in a row."""
+    names = ["start", "body", "join", *(f"step{number}" for number in range(steps - 4)), "end"]
+    lines = ["from metaflow import FlowSpec, Parameter, retry, step", "", "class BenchFlow(FlowSpec):"]
+    lines += ['    alpha = Parameter("alpha", default=1)', ""]
+    for name, following in zip(names, [*names[1:], None], strict=True):
+        lines += ["    @retry(times=2)", "    @step", f"    def {name}(self{', inputs' if name == 'join' else ''}):"]
+        if name == "start":
+            lines += ["        self.items = [1, 2, 3]", '        self.next(self.body, foreach="items")', ""]
+        else:
+            lines += [f"        self.next(self.{following})" if following else "        pass", ""]
+    return "\n".join([*lines, 'if __name__ == "__main__":', "    BenchFlow()", ""])
+
+
+def create(flow: Path, group: str) -> tuple[int, float]:
+    """Return the size of the flow's YAML in bytes, and the seconds that `create` took."""
+    command = [sys.executable, flow.name, "--quiet", "--no-pylint", group, "create", "--only-json"]
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=flow.parent, capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - started
+    text = done.stdout[re.search(r"^[\[{]", done.stdout, re.MULTILINE).start() :]  # type: ignore[union-attr]
+    found = json.loads(text)
+    documents = found if isinstance(found, list) else [found]
+    return sum(len(yaml.safe_dump(one, sort_keys=False, width=10**6)) for one in documents), seconds
+
+
+def main() -> None:
+    with object_store("127.0.0.1", HOME / "log") as store:
+        os.environ.update(store.environment)
+        os.environ.update(METAFLOW_KUBERNETES_CONTAINER_IMAGE="image:1", METAFLOW_KUBERNETES_NAMESPACE="flows")
+        for steps in (5, 100):
+            flow = HOME / f"bench{steps}.py"
+            flow.write_text(flow_of(steps))
+            found: dict[str, list[tuple[int, float]]] = {side: [] for side in SIDES}
+            for _ in range(3):
+                for side, group in SIDES.items():
+                    found[side].append(create(flow, group))
+            size = {side: rounds[0][0] for side, rounds in found.items()}
+            seconds = {side: sorted(one for _, one in rounds)[1] for side, rounds in found.items()}
+            print(
+                f"{steps} steps: YAML {size['ours']} bytes against {size['stock']}, "
+                f"ratio {size['ours'] / size['stock']:.2f}; compile {seconds['ours']:.1f} s against "
+                f"{seconds['stock']:.1f} s, ratio {seconds['ours'] / seconds['stock']:.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
