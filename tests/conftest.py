@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from airflow_provider_metaflow.flow.manifest import Manifest
     from tests.support.airflow import SharedAirflow
+    from tests.support.argo import Argo
     from tests.support.kubernetes import Cluster
     from tests.support.object_store import ObjectStore
 
@@ -90,6 +91,15 @@ def cluster_store(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
     from tests.support.object_store import object_store
 
     with object_store(HOST, tmp_path_factory.mktemp("store") / "server.log") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def argo(cluster: Cluster, cluster_store: ObjectStore) -> Iterator[Argo]:
+    """A real Argo Workflows in the cluster."""
+    from tests.support.argo import argo as started_argo
+
+    with started_argo(cluster, cluster_store) as started:
         yield started
 
 

@@ -8,19 +8,10 @@ from pathlib import Path
 
 import pytest
 from tests.support.argo import Argo, Workflow
-from tests.support.argo import argo as started_argo
-from tests.support.kubernetes import Cluster
-from tests.support.object_store import ObjectStore
 from tests.support.results import artifacts, run_locally
 from tests.support.shapes import IDS, SHAPES
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
-
-
-@pytest.fixture(scope="module")
-def argo(cluster: Cluster, cluster_store: ObjectStore) -> Iterator[Argo]:
-    with started_argo(cluster, cluster_store) as started:
-        yield started
 
 
 CONTAINED = (
@@ -38,7 +29,7 @@ ON_ARGO = [(name, *shape) for name, shape in zip(IDS, SHAPES, strict=True) if na
 
 
 @pytest.fixture(scope="module")
-def runs(argo: Argo, flows: Path, request: pytest.FixtureRequest) -> dict[str, Workflow]:
+def runs(argo: Argo, flows: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Workflow]]:
     """A run of each shape that is asked for, all at once."""
     asked = {one.callspec.params.get("name") for one in request.session.items if hasattr(one, "callspec")}
     wanted = [one for one in ON_ARGO if one[0] in asked]
@@ -48,10 +39,11 @@ def runs(argo: Argo, flows: Path, request: pytest.FixtureRequest) -> dict[str, W
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(create, dict.fromkeys(shape for _, shape, _, _ in wanted)))
-    return {
+    yield {
         name: argo.start(shape.replace("_", "-"), flow, {key: str(value) for key, value in conf.items()})
         for name, shape, flow, conf in wanted
     }
+    argo.clean()
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.support.argo import Argo, Workflow
-from tests.support.argo import argo as started_argo
-from tests.support.kubernetes import HOST, IMAGE, NAMESPACE, Cluster
+from tests.support.kubernetes import HOST, IMAGE, NAMESPACE
 from tests.support.metadata_service import metadata_service
-from tests.support.object_store import BUCKET, ObjectStore
+from tests.support.object_store import BUCKET
 from tests.support.results import artifacts
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
@@ -24,16 +24,20 @@ second line, grün 🎉"""
 
 
 @pytest.fixture(scope="module")
-def argo(cluster: Cluster, cluster_store: ObjectStore) -> Iterator[Argo]:
-    with started_argo(cluster, cluster_store) as started, metadata_service("", HOST) as service:
-        started.environment.update(METAFLOW_DEFAULT_METADATA="service", METAFLOW_SERVICE_URL=service.url)
-        yield started
+def serviced(argo: Argo) -> Iterator[Argo]:
+    """The same Argo, with a metadata service."""
+    with metadata_service("", HOST) as service:
+        settings = {"METAFLOW_DEFAULT_METADATA": "service", "METAFLOW_SERVICE_URL": service.url}
+        yield replace(argo, environment={**argo.environment, **settings})
+        argo.clean()
 
 
 @pytest.fixture(scope="module")
-def runs(argo: Argo, flows: Path) -> dict[str, Workflow]:
-    argo.create(flows / "argo/decorated.py", "--tag", "nightly", "--tag", "team:ml", name="decorated")
-    argo.create(flows / "files" / "parameters.py", "--new-token", "custom-token", name="parameters")
+def runs(serviced: Argo, flows: Path) -> dict[str, Workflow]:
+    serviced.create(flows / "argo/decorated.py", "--tag", "nightly", "--tag", "team:ml", name="decorated")
+    # A file beside the flow comes to a container only in the package.
+    suffixes = ("--package-suffixes", ".py,.json")
+    serviced.create(flows / "files/parameters.py", "--new-token", "custom-token", top=suffixes, name="parameters")
     given = {
         "number": "12",
         "ratio": "2.5",
@@ -45,8 +49,8 @@ def runs(argo: Argo, flows: Path) -> dict[str, Workflow]:
         "with-dash": "=",
     }
     return {
-        "decorated": argo.start("decorated", "DecoratedFlow"),
-        "parameters": argo.start("parameters", "ParametersFlow", given),
+        "decorated": serviced.start("decorated", "DecoratedFlow"),
+        "parameters": serviced.start("parameters", "ParametersFlow", given),
     }
 
 
@@ -81,35 +85,35 @@ def test_parameters_arrive_byte_for_byte(runs: dict[str, Workflow]) -> None:
     }
 
 
-def test_a_schedule_starts_runs(argo: Argo, flows: Path) -> None:
-    argo.create(flows / "argo/nightly.py", name="nightly")
-    cron = json.loads(argo.cluster.kubectl("-n", NAMESPACE, "get", "cronworkflow", "nightly", "-o", "json"))
+def test_a_schedule_starts_runs(serviced: Argo, flows: Path) -> None:
+    serviced.create(flows / "argo/nightly.py", name="nightly")
+    cron = json.loads(serviced.cluster.kubectl("-n", NAMESPACE, "get", "cronworkflow", "nightly", "-o", "json"))
     assert (cron["spec"]["schedules"], cron["spec"]["timezone"]) == (["* * * * *"], "Europe/Berlin")
 
     def started() -> list[str]:
-        listed = argo.flow(flows / "argo/nightly.py", "--name", "nightly", "list-runs").stdout
+        listed = serviced.flow(flows / "argo/nightly.py", "--name", "nightly", "list-runs").stdout
         return [line.split()[-1] for line in listed.splitlines() if " argo-nightly-" in line]
 
-    argo.wait_until(started, timeout=90)
-    run = Workflow(argo, "NightlyFlow", started()[-1].removeprefix("argo-"))
+    serviced.wait_until(started, timeout=90)
+    run = Workflow(serviced, "NightlyFlow", started()[-1].removeprefix("argo-"))
     run.wait(timeout=120)
     assert run.artifacts()["start"][((), ())]["double"] == 4
-    argo.flow(flows / "argo/nightly.py", "--name", "nightly", "delete")
+    serviced.flow(flows / "argo/nightly.py", "--name", "nightly", "delete")
     for kind in ("cronworkflow", "workflowtemplate"):
-        assert "nightly" not in argo.cluster.kubectl("-n", NAMESPACE, "get", kind, "-o", "name")
+        assert "nightly" not in serviced.cluster.kubectl("-n", NAMESPACE, "get", kind, "-o", "name")
 
 
-def test_a_run_is_suspended_terminated_and_shown_by_its_owner_only(argo: Argo, flows: Path) -> None:
+def test_a_run_is_suspended_terminated_and_shown_by_its_owner_only(serviced: Argo, flows: Path) -> None:
     flow = flows / "linear.py"
 
     def verb(*arguments: str, check: bool = True, **environment: str) -> str:
-        done = argo.flow(flow, "--name", "steered", *arguments, check=check, **environment)
+        done = serviced.flow(flow, "--name", "steered", *arguments, check=check, **environment)
         return done.stdout + done.stderr
 
-    argo.create(flow, name="steered")
+    serviced.create(flow, name="steered")
     verb("trigger", "--run-id-file", "/tmp/steered-run")
     run_id = Path("/tmp/steered-run").read_text()
-    run = Workflow(argo, "LinearFlow", run_id.removeprefix("argo-"))
+    run = Workflow(serviced, "LinearFlow", run_id.removeprefix("argo-"))
     verb("suspend", run_id)
     assert "Suspended" in verb("status", run_id)
     stranger = {"METAFLOW_USER": "mallory", "METAFLOW_HOME": "/tmp/steered-home"}
@@ -123,35 +127,37 @@ def test_a_run_is_suspended_terminated_and_shown_by_its_owner_only(argo: Argo, f
     assert "steered" in verb("list-workflow-templates")
 
 
-def test_a_failed_run_is_resumed_and_takes_over_what_had_finished(argo: Argo, flows: Path) -> None:
+def test_a_failed_run_is_resumed_and_takes_over_what_had_finished(serviced: Argo, flows: Path) -> None:
     flow = flows / "argo/unlucky.py"
-    argo.create(flow, name="unlucky")
-    first = argo.start("unlucky", "UnluckyFlow")
+    serviced.create(flow, name="unlucky")
+    first = serviced.start("unlucky", "UnluckyFlow")
     first.wait(expect="Failed")
-    assert "ValueError: no luck" in argo.flow(flow, "--name", "unlucky", "logs", first.run_id, "--step", "join").stdout
-    argo.store.client("s3").put_object(Bucket=BUCKET, Key="unlucky/luck", Body=b"")
-    argo.flow(flow, "--name", "unlucky", "resume", first.run_id, "--run-id-file", "/tmp/unlucky-run")
-    second = Workflow(argo, "UnluckyFlow", Path("/tmp/unlucky-run").read_text().removeprefix("argo-"))
+    assert (
+        "ValueError: no luck" in serviced.flow(flow, "--name", "unlucky", "logs", first.run_id, "--step", "join").stdout
+    )
+    serviced.store.client("s3").put_object(Bucket=BUCKET, Key="unlucky/luck", Body=b"")
+    serviced.flow(flow, "--name", "unlucky", "resume", first.run_id, "--run-id-file", "/tmp/unlucky-run")
+    second = Workflow(serviced, "UnluckyFlow", Path("/tmp/unlucky-run").read_text().removeprefix("argo-"))
     second.wait()
     # Both splits are the origin's.
     assert second.artifacts()["join"][((), ())]["made_by"] == [first.run_id] * 2
 
 
-def test_a_flow_runs_twice_inside_a_users_own_workflow(argo: Argo, flows: Path) -> None:
+def test_a_flow_runs_twice_inside_a_users_own_workflow(serviced: Argo, flows: Path) -> None:
     arguments = [sys.executable, str(flows / "argo/embedding.py"), str(flows / "switch.py"), IMAGE, NAMESPACE]
-    made = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, **argo.environment})
+    made = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, **serviced.environment})
     assert made.returncode == 0, made.stderr
-    submitted = argo.cluster.kubectl("-n", NAMESPACE, "create", "-o", "json", "-f", "-", text=made.stdout)
-    workflow = Workflow(argo, "SwitchFlow", json.loads(submitted)["metadata"]["name"])
+    submitted = serviced.cluster.kubectl("-n", NAMESPACE, "create", "-o", "json", "-f", "-", text=made.stdout)
+    workflow = Workflow(serviced, "SwitchFlow", json.loads(submitted)["metadata"]["name"])
     workflow.wait(timeout=400)
     for name, route in (("one", "short"), ("two", "long")):
         run_id = f"{workflow.run_id}-{name}"
-        found = artifacts(argo.store.root, "SwitchFlow", run_id, environment=argo.environment)
+        found = artifacts(serviced.store.root, "SwitchFlow", run_id, environment=serviced.environment)
         assert found["start"][((), ())]["choice"] == route
 
 
 def test_exit_hooks_and_notifications_come_after_the_run_and_change_nothing_about_it(
-    argo: Argo, flows: Path, tmp_path: Path
+    serviced: Argo, flows: Path, tmp_path: Path
 ) -> None:
     source = (flows / "events" / "hooked.py").read_text()
     flow = tmp_path / "hooked.py"
@@ -160,9 +166,9 @@ def test_exit_hooks_and_notifications_come_after_the_run_and_change_nothing_abou
             'with open(os.environ["HOOK_NOTES"], "a") as file:\n        file.write(text + "\\n")', 'print("NOTE", text)'
         )
     )
-    argo.create(flow, name="hooked")
-    bad = argo.start("hooked", "HookedFlow", {"fails": "True"})
-    good = argo.start("hooked", "HookedFlow")
+    serviced.create(flow, name="hooked")
+    bad = serviced.start("hooked", "HookedFlow", {"fails": "True"})
+    good = serviced.start("hooked", "HookedFlow")
     bad.wait(expect="Failed")
     good.wait()
     told = good.log(good.nodes()["exit-hook-success-0"])

@@ -103,6 +103,11 @@ class Argo:
         assert not check or result.returncode == 0, result.stdout + result.stderr
         return result
 
+    def clean(self) -> None:
+        """Delete what has run, with its pods."""
+        self.cluster.kubectl("-n", NAMESPACE, "delete", "cronworkflows,workflows", "--all", check=False)
+        self.cluster.kubectl("-n", NAMESPACE, "wait", "--for=delete", "pods", "--all", "--timeout=90s", check=False)
+
     def wait_until(self, condition: Callable[[], Any], timeout: float = 60) -> None:
         end = time.monotonic() + timeout
         while not condition():
@@ -151,12 +156,7 @@ def argo(cluster: Cluster, store: ObjectStore, version: str = VERSION) -> Iterat
         "METAFLOW_KUBERNETES_DISK": "20",
         "METAFLOW_S3_WORKER_COUNT": "2",
     }
-    try:
-        yield Argo(cluster, store, environment)
-    finally:
-        cluster.kubectl("-n", NAMESPACE, "delete", "workflows,cronworkflows", "--all", check=False)
-        cluster.kubectl("-n", NAMESPACE, "wait", "--for=delete", "pods", "--all", "--timeout=60s", check=False)
-        cluster.kubectl("-n", _SYSTEM, "scale", "deployment/workflow-controller", "--replicas=0", check=False)
+    yield Argo(cluster, store, environment)
 
 
 _INSTALL = """
@@ -199,7 +199,8 @@ apiVersion: apps/v1
 kind: Deployment
 metadata: {name: workflow-controller, namespace: argo}
 spec:
-  replicas: 1
+  # Never two of them at a time: they would undo each other's work.
+  strategy: {type: Recreate}
   selector: {matchLabels: {app: workflow-controller}}
   template:
     metadata: {labels: {app: workflow-controller}}

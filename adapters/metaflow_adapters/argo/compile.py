@@ -135,8 +135,7 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
     containers = containers_of(manifest, plan, options, PARAMETERS)
     shared = shared_container(manifest)
     deployment = manifest.deployment
-    first = containers[manifest.graph.start]
-    hooks = emit_hooks(manifest, first.container["image"], first.pod.get("serviceAccountName"))
+    hooks = emit_hooks(manifest, containers[manifest.graph.start])
     template = WorkflowTemplate(
         name=deployment.name,
         namespace=options.namespace,

@@ -12,6 +12,8 @@ from airflow_provider_metaflow.flow.container import TASK_VARIABLE
 from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
 from metaflow_adapters.documents import encode
 
+from .containers import StepContainer
+
 EXIT = "exit"
 """Name of the template that Argo starts at the end of a workflow, however it ended."""
 
@@ -29,16 +31,15 @@ def notify_secret(name: str) -> str:
     return f"{name}-notify"
 
 
-def emit_hooks(manifest: Manifest, image: str, service_account: str | None) -> list[Any]:
+def emit_hooks(manifest: Manifest, like: StepContainer) -> list[Any]:
     """Return the templates that run after a run, the first of which is to be the workflow's ``onExit``.
 
     :param manifest: the compiled flow.
-    :param image: image of the containers.
-    :param service_account: service account of the pods.
+    :param like: the container of a step, whose image, secrets and service account are used.
     """
     steps, containers = [], []
     for name, succeeded, document, env in _hooks(manifest):
-        containers.append(_container(name, image, service_account, document, env))
+        containers.append(_container(name, like, document, env))
         steps.append(
             Step(
                 name=name,
@@ -86,13 +87,13 @@ def _secrets(told: Notifications) -> list[m.EnvVar]:
     ]
 
 
-def _container(
-    name: str, image: str, service_account: str | None, document: dict[str, Any], env: list[m.EnvVar]
-) -> Container:
+def _container(name: str, like: StepContainer, document: dict[str, Any], env: list[m.EnvVar]) -> Container:
     return Container(
         name=name,
-        image=image,
-        service_account_name=service_account,
+        image=like.container["image"],
+        image_pull_policy=like.container.get("imagePullPolicy"),
+        env_from=[m.EnvFromSource.model_validate(one) for one in like.container.get("envFrom", ())] or None,
+        service_account_name=like.pod.get("serviceAccountName"),
         env=[m.EnvVar(name=TASK_VARIABLE, value=encode({"after_run": document})), *env],
         resources=m.ResourceRequirements.model_validate(_RESOURCES),
     )

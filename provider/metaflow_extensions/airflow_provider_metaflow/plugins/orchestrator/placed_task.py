@@ -313,7 +313,7 @@ def next_attempt(datastore: Any, run_id: str, step: str, task: str) -> int:
     """
     for attempt in range(MAX_ATTEMPTS):
         found = datastore.get_task_datastore(run_id, step, task, attempt=attempt, mode="w")
-        if not found.has_metadata("attempt", add_attempt=True):
+        if not found.has_metadata(found.METADATA_ATTEMPT_SUFFIX):
             return attempt
     return MAX_ATTEMPTS
 

@@ -169,5 +169,5 @@ def fill_attempt_gaps(flow_datastore: Any, run_id: str, step_name: str, task_id:
     """
     for number in range(attempt):
         earlier = flow_datastore.get_task_datastore(run_id, step_name, task_id, attempt=number, mode="w")
-        if not earlier.has_metadata("attempt", add_attempt=True):
+        if not earlier.has_metadata(earlier.METADATA_ATTEMPT_SUFFIX):
             earlier.init_task()
