@@ -29,21 +29,20 @@ def main(document: dict[str, Any], root: str) -> int:
     :param document: what ``flow/container.py`` of the provider wrote.
     :param root: folder that the code package was unpacked in.
     """
-    if "after_run" in document:
-        import end_task  # type: ignore[import-not-found]
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, here)
+    import end_task  # type: ignore[import-not-found]
+    import placed_task  # type: ignore[import-not-found]
+    import task_runner  # type: ignore[import-not-found]
 
+    sys.path.remove(here)
+    if "after_run" in document:
         return int(end_task.main({**document, **document["after_run"]}, root))
     # Before Metaflow is imported, which reads its configuration then.
     document["env"] = {**document.pop("step_env", {}), **document["env"]}
     os.environ.update(document["env"])
     is_placed = "sources" in document
     task = {} if is_placed else _prepare(document)
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path.insert(0, here)
-    import placed_task  # type: ignore[import-not-found]
-    import task_runner  # type: ignore[import-not-found]
-
-    sys.path.remove(here)
     task_runner._import_metaflow()
     if is_placed:
         document = placed_task.complete(document, task_runner)
