@@ -20,7 +20,8 @@ EXIT = "exit"
 _RESOURCES = {"requests": {"cpu": "50m", "memory": "100Mi"}}
 _FAILED = ("Failed", "Error")
 _SECRET_PREFIX = "METAFLOW_NOTIFY_"  # noqa: S105  (of names of variables)
-_KEYS = {"slack": "SLACK", "pager_duty": "PAGER_DUTY", "incident_io": "INCIDENT_IO"}
+KEYS = {"slack": "SLACK", "pager_duty": "PAGER_DUTY", "incident_io": "INCIDENT_IO"}
+"""Keys of the Kubernetes secret, by endpoint."""
 
 
 def notify_secret(name: str) -> str:
@@ -80,9 +81,11 @@ def _secrets(told: Notifications) -> list[m.EnvVar]:
     return [
         m.EnvVar(
             name=_SECRET_PREFIX + key,
-            value_from=m.EnvVarSource(secret_key_ref=m.SecretKeySelector(name=getattr(told, field), key=key)),
+            value_from=m.EnvVarSource(
+                secret_key_ref=m.SecretKeySelector(name=getattr(told, field), key=key, optional=True)
+            ),
         )
-        for field, key in _KEYS.items()
+        for field, key in KEYS.items()
         if getattr(told, field)
     ]
 

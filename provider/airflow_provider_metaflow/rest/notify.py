@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import Notifications
+from airflow_provider_metaflow.flow.notify_options import alert_metadata, check_alert_source
 
 from .client import AirflowClient
 from .connections import delete_connection, save_connection
@@ -51,11 +52,9 @@ def resolve_notifications(
             hint="Give --notify-slack-conn-id, --notify-pager-duty-conn-id or --notify-incident-io-conn-id, or the "
             "secret itself (--notify-slack-webhook-url …), which becomes a connection of Airflow.",
         )
-    if (ids["incident_io"] or secrets["incident_io"]) and not options["incident_io_alert_source_config_id"]:
-        raise InvalidOptionError(
-            "alerts of incident.io need an alert source.", flow=flow, hint="Set --incident-io-alert-source-config-id."
-        )
-    metadata = tuple(_pairs(flow, options["incident_io_metadata"]))
+    if ids["incident_io"] or secrets["incident_io"]:
+        check_alert_source(flow, options["incident_io_alert_source_config_id"])
+    metadata = alert_metadata(flow, options["incident_io_metadata"])
     for endpoint, secret in secrets.items():
         if secret:
             ids[endpoint] = own_connection(deployment, endpoint)
@@ -93,15 +92,3 @@ def forget_secrets(client: AirflowClient, deployment: str, notifications: Notifi
     for one in own_connections(deployment, notifications):
         if delete_connection(client, one):
             yield f"Removed the connection {one}"
-
-
-def _pairs(flow: str, texts: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    seen = set()
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key or key in seen:
-            raise InvalidOptionError(
-                f"--incident-io-metadata {text!r} is not of the form KEY=VALUE, or its key was given before.", flow=flow
-            )
-        seen.add(key)
-        yield key, value

@@ -86,4 +86,4 @@ def test_hooks_and_notifications_run_at_the_exit_and_keep_their_secrets_out(on_s
         "{{workflow.status}} == Failed || {{workflow.status}} == Error",
     ]
     secret = templates["notify-on-error"]["container"]["env"][1]
-    assert secret["valueFrom"] == {"secretKeyRef": {"name": "linear-notify", "key": "SLACK"}}
+    assert secret["valueFrom"] == {"secretKeyRef": {"name": "linear-notify", "key": "SLACK", "optional": True}}

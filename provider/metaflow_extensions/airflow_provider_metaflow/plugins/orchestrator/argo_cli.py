@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, w
 from airflow_provider_metaflow.flow.tokens import TokenOptions
 from metaflow_adapters.argo import deploy as argo_deploy
 from metaflow_adapters.argo.cluster import ArgoCluster
+from metaflow_adapters.argo.hooks import notify_secret
+from metaflow_adapters.argo.notify import read_notifications
 
 from .cli_options import add_options, plain_errors_of, token_options, write_attributes
 
@@ -75,10 +78,30 @@ _CREATE_OPTIONS = [
 ]  # fmt: skip
 
 
+_NOTIFY_OPTIONS = [
+    click.option("--notify-on-error/--no-notify-on-error", default=False, show_default=True,
+                 help="Notify if a run fails."),
+    click.option("--notify-on-success/--no-notify-on-success", default=False, show_default=True,
+                 help="Notify if a run succeeds."),
+    click.option("--notify-slack-webhook-url", default=None,
+                 help="Slack incoming webhook; it is kept in a Kubernetes secret, nowhere else."),
+    click.option("--notify-pager-duty-integration-key", default=None,
+                 help="PagerDuty Events API V2 key; kept in a Kubernetes secret."),
+    click.option("--notify-incident-io-api-key", default=None,
+                 help="incident.io API V2 key; kept in a Kubernetes secret."),
+    click.option("--notify-secret", default=None,
+                 help="Kubernetes secret that holds them already, under the keys SLACK, PAGER_DUTY, INCIDENT_IO."),
+    click.option("--incident-io-alert-source-config-id", default=None, help="Alert source of incident.io."),
+    click.option("--incident-io-metadata", multiple=True, type=str,
+                 help="Metadata of incident.io's alerts, in the form KEY=VALUE."),
+]  # fmt: skip
+
+
 @argo.command(help="Deploy a new version of this flow to Argo Workflows.")
 @click.argument("file", required=False)
 @token_options
 @add_options(_CREATE_OPTIONS)
+@add_options(_NOTIFY_OPTIONS)
 @click.option("--deployer-attribute-file", default=None, hidden=True,
               help="Write the name of the deployment to this file. Used by Metaflow's Deployer API.")  # fmt: skip
 @click.pass_obj
@@ -98,6 +121,7 @@ def create(
         _tell_deployer(obj, deployer_attribute_file)
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
     prints = bool(only_json or only_yaml or options["manifest_only"])
+    told, secret = read_notifications(obj.flow.name, obj.argo_name.name, options)
     token = argo_deploy.token_for(obj, obj.argo_name, tokens, None if prints else obj.argo_cluster)
     manifest = argo_deploy.compile_for_argo(
         obj,
@@ -109,6 +133,7 @@ def create(
             max_workers=options["max_workers"],
             workflow_timeout=options["workflow_timeout"],
             emit_events=options["emit_events"],
+            notifications=told,
         ),
     )
     if options["manifest_only"]:
@@ -130,8 +155,16 @@ def create(
     if prints:
         text = deployment.to_yaml() if only_yaml else json.dumps(deployment.to_dicts(), indent=2)
         obj.echo_always(text, err=False, no_bold=True)
+        if secret:
+            print(
+                "Warning: the Kubernetes secret %s is not in here; make it with the keys %s."
+                % (notify_secret(obj.argo_name.name), ", ".join(secret)),
+                file=sys.stderr,
+            )
         return
     obj.echo("Deploying *%s* to Argo Workflows..." % obj.argo_name.name, bold=True)
+    if secret:
+        obj.argo_cluster.save_secret(notify_secret(obj.argo_name.name), secret)
     argo_deploy.apply(deployment, obj.argo_cluster)
     obj.echo("Workflow *%s* for flow *%s* deployed to Argo Workflows." % (obj.argo_name.name, obj.flow.name), bold=True)
     obj.echo("The namespace of this production flow is")
