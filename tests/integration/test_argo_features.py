@@ -143,6 +143,27 @@ def test_a_failed_run_is_resumed_and_takes_over_what_had_finished(serviced: Argo
     assert second.artifacts()["join"][((), ())]["made_by"] == [first.run_id] * 2
 
 
+DEPLOYER = """
+import sys
+from metaflow import DeployedFlow, Deployer
+flow = Deployer(sys.argv[1], pylint=False).argo(name="deployed").create(tags=["by-deployer"])
+run = flow.trigger()
+run.wait_for_completion(check_interval=2, timeout=240)
+again = DeployedFlow.from_argo("deployed")
+found = type(again).get_triggered_run("deployed", run.pathspec.split("/")[1])
+print(run.status, found.status, again.production_token == flow.production_token, "by-deployer" in run.run.user_tags)
+names = [one.deployer.name for one in type(again).list_deployed_flows("LinearFlow")]
+print("deployed" in names, again.delete())
+"""
+
+
+def test_the_deployer_api_deploys_triggers_and_finds_flows_again(serviced: Argo, flows: Path) -> None:
+    arguments = [sys.executable, "-c", DEPLOYER, str(flows / "linear.py")]
+    done = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, **serviced.environment})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-2:] == ["Succeeded Succeeded True True", "True True"]
+
+
 def test_a_flow_runs_twice_inside_a_users_own_workflow(serviced: Argo, flows: Path) -> None:
     arguments = [sys.executable, str(flows / "argo/embedding.py"), str(flows / "switch.py"), IMAGE, NAMESPACE]
     made = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, **serviced.environment})

@@ -35,29 +35,26 @@ class ArgoCluster:
 
         return KubernetesClient().get()
 
-    @cached_property
-    def has_events(self) -> bool:
-        """Whether Argo Events, which has sensors, is installed."""
-        client = self._client
-        try:
-            client.ApiextensionsV1Api().read_custom_resource_definition(f"{SENSORS}.{_GROUP}")
-        except client.rest.ApiException as error:
-            # Who may not look may still be allowed to delete.
-            return bool(error.status == 403)
-        return True
-
-    def _call(self, method: str, plural: str, *arguments: Any, missing_is_none: bool = False, **more: Any) -> Any:
-        client = self._client
+    def _call(
+        self,
+        method: str,
+        plural: str,
+        *arguments: Any,
+        namespace: str | None = None,
+        missing_is_none: bool = False,
+        **more: Any,
+    ) -> Any:
+        client, namespace = self._client, namespace or self.namespace
         try:
             api = client.CustomObjectsApi()
             return getattr(api, f"{method}_namespaced_custom_object")(
-                _GROUP, _VERSION, self.namespace, plural, *arguments, **more
+                _GROUP, _VERSION, namespace, plural, *arguments, **more
             )
         except client.rest.ApiException as error:
             if error.status == 404 and missing_is_none:
                 return None
             raise ArgoClusterError(
-                f"Kubernetes refuses to {method} {plural} in the namespace {self.namespace!r}: {_told(error)}.",
+                f"Kubernetes refuses to {method} {plural} in the namespace {namespace!r}: {_told(error)}.",
                 hint="Check METAFLOW_KUBERNETES_NAMESPACE, your rights there, and that Argo is installed.",
             ) from None
         except OSError as error:
@@ -67,13 +64,14 @@ class ArgoCluster:
                 raise _unreachable(error) from None
             raise
 
-    def find(self, plural: str, name: str) -> dict[str, Any] | None:
+    def find(self, plural: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
         """Return an object, None if there is none of that name.
 
         :param plural: its kind, e.g. :data:`TEMPLATES`.
         :param name: its name.
+        :param namespace: its namespace, where that is another one.
         """
-        found: dict[str, Any] | None = self._call("get", plural, name, missing_is_none=True)
+        found: dict[str, Any] | None = self._call("get", plural, name, namespace=namespace, missing_is_none=True)
         return found
 
     def every(self, plural: str, selector: str = "") -> Iterator[dict[str, Any]]:
@@ -97,13 +95,14 @@ class ArgoCluster:
         :param document: the object, with ``kind``.
         """
         plural, name = _PLURALS[document["kind"]], document["metadata"]["name"]
-        body = {**document, "metadata": {**document["metadata"], "namespace": self.namespace}}
-        there = self.find(plural, name)
+        namespace = document["metadata"].get("namespace") or self.namespace
+        body = {**document, "metadata": {**document["metadata"], "namespace": namespace}}
+        there = self.find(plural, name, namespace)
         if there is None:
-            self._call("create", plural, body)
+            self._call("create", plural, body, namespace=namespace)
             return
         body["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"]
-        self._call("replace", plural, name, body)
+        self._call("replace", plural, name, body, namespace=namespace)
 
     def create(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object and return it as it is in the cluster.
@@ -122,13 +121,14 @@ class ArgoCluster:
         """
         self._call("patch", plural, name, dict(change))
 
-    def delete(self, plural: str, name: str) -> bool:
+    def delete(self, plural: str, name: str, namespace: str | None = None) -> bool:
         """Delete an object, and tell whether there was one.
 
         :param plural: its kind.
         :param name: its name.
+        :param namespace: its namespace, where that is another one.
         """
-        return self._call("delete", plural, name, missing_is_none=True) is not None
+        return self._call("delete", plural, name, namespace=namespace, missing_is_none=True) is not None
 
     def pods(self, selector: str) -> list[Any]:
         """Return the pods that a selector finds.

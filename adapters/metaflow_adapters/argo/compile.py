@@ -23,7 +23,7 @@ from .emit import emit_templates
 from .events import EventSettings, emit_sensor, event_parameters, event_settings
 from .gangs import GANGS, JOBSET, emit_gang
 from .hooks import EXIT, emit_hooks
-from .metadata import annotations_of, labels_of, run_annotations
+from .metadata import SENSOR, SENSOR_NAMESPACE, annotations_of, labels_of, run_annotations
 from .parameters import emit_parameters
 from .plan import FlowPlan, StepPlan, plan_flow
 from .schedule import emit_cron
@@ -163,6 +163,9 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
         failed=options.failed_runs_kept,
     )
     sensor = emit_sensor(manifest, options.namespace, options.events or event_settings())
+    if sensor is not None:
+        where = {SENSOR: sensor["metadata"]["name"], SENSOR_NAMESPACE: sensor["metadata"]["namespace"]}
+        template.annotations = {**(template.annotations or {}), **{key: one for key, one in where.items() if one}}
     return ArgoDeployment(template=template, cron=cron, sensor=sensor, manifest=manifest)
 
 

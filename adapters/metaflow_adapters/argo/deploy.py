@@ -9,11 +9,12 @@ from airflow_provider_metaflow.flow.deploy import DeployOptions, Name, compile_m
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
 
-from .cluster import CRONS, SENSORS, TEMPLATES, ArgoCluster
+from .cluster import CRONS, TEMPLATES, ArgoCluster
 from .compile import ArgoOptions, deployment_of
 from .deployment import ArgoDeployment
 from .metadata import FLOW, OWNER, TOKEN
 from .names import check_name, deployed_name
+from .runs import delete_sensor
 
 PLACEHOLDER_TOKEN = "__PLACEHOLDER_PRODUCTION_TOKEN__"  # noqa: S105  (what it says)
 
@@ -112,12 +113,13 @@ def apply(deployment: ArgoDeployment, cluster: ArgoCluster) -> None:
     :param cluster: the cluster.
     """
     name = str(deployment.template.name)
+    before = cluster.find(TEMPLATES, name)
     for document in deployment.to_dicts():
         cluster.apply(document)
     if deployment.cron is None:
         cluster.delete(CRONS, name)
-    if deployment.sensor is None and cluster.has_events:
-        cluster.delete(SENSORS, name)
+    if deployment.sensor is None and before is not None:
+        delete_sensor(cluster, before)
 
 
 def make(manifest: Manifest, namespace: str, **options: Any) -> ArgoDeployment:

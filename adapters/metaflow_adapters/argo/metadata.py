@@ -15,6 +15,8 @@ PROJECT = "metaflow/project_name"
 BRANCH = "metaflow/branch_name"
 PARAMETERS = "metaflow/parameters"
 MAKER = "metaflow/user"
+SENSOR = "metaflow/sensor_name"
+SENSOR_NAMESPACE = "metaflow/sensor_namespace"
 _CLICK_TYPES = {ParameterType.JSON: "JSON", ParameterType.FILE: "FilePath"}
 
 

@@ -10,7 +10,7 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 
 from .cluster import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
 from .hooks import notify_secret
-from .metadata import BRANCH, FLOW, OWNER, PROJECT, TOKEN
+from .metadata import BRANCH, FLOW, OWNER, PROJECT, SENSOR, SENSOR_NAMESPACE, TOKEN
 from .parameters import ORIGIN
 
 PREFIX = "argo-"
@@ -228,7 +228,8 @@ class ArgoRuns:
         :param caller: who asks.
         :raises InvalidOptionError: if the deployment is somebody else's.
         """
-        notes = self.template()["metadata"]["annotations"]
+        template = self.template()
+        notes = template["metadata"]["annotations"]
         if caller.user != notes.get(OWNER) and caller.token != notes.get(TOKEN):
             raise InvalidOptionError(
                 f"{self._name} was deployed by the user {notes.get(OWNER)}.",
@@ -237,10 +238,20 @@ class ArgoRuns:
             )
         # The template last: without it nobody could tell whose the others are.
         self._cluster.delete(CRONS, self._name)
-        if self._cluster.has_events:
-            self._cluster.delete(SENSORS, self._name.replace(".", "-"))
+        delete_sensor(self._cluster, template)
         self._cluster.delete_secret(notify_secret(self._name))
         self._cluster.delete(TEMPLATES, self._name)
+
+
+def delete_sensor(cluster: ArgoCluster, template: Mapping[str, Any]) -> None:
+    """Delete the sensor of a deployment, if it has one.
+
+    :param cluster: where it is deployed.
+    :param template: its workflow template, which names the sensor.
+    """
+    notes = template["metadata"].get("annotations") or {}
+    if notes.get(SENSOR):
+        cluster.delete(SENSORS, notes[SENSOR], notes.get(SENSOR_NAMESPACE))
 
 
 def status_of(workflow: Mapping[str, Any]) -> str:

@@ -37,7 +37,8 @@ def triggered(manifest: Manifest) -> Manifest:
 
 
 def test_a_sensor_waits_for_all_events_maps_payloads_and_forgets_by_time(on_s3: Callable[..., Manifest]) -> None:
-    sensor = compile_flow(triggered(on_s3("linear")), namespace="flows", events=EVENTS).to_dicts()[-1]
+    template, sensor = compile_flow(triggered(on_s3("linear")), namespace="flows", events=EVENTS).to_dicts()
+    assert template["metadata"]["annotations"]["metaflow/sensor_name"] == sensor["metadata"]["name"] == "linear"
     assert (sensor["apiVersion"], sensor["kind"]) == ("argoproj.io/v1alpha1", "Sensor")
     first, second = sensor["spec"]["dependencies"]
     assert first["name"] == event_name("data.ready")
