@@ -59,6 +59,7 @@ def main() -> None:
     with object_store("127.0.0.1", HOME / "log") as store:
         os.environ.update(store.environment)
         os.environ.update(METAFLOW_KUBERNETES_CONTAINER_IMAGE="image:1", METAFLOW_KUBERNETES_NAMESPACE="flows")
+        results: dict[str, dict[str, float]] = {}
         for steps in (5, 100):
             flow = HOME / f"bench{steps}.py"
             flow.write_text(flow_of(steps))
@@ -68,11 +69,21 @@ def main() -> None:
                     found[side].append(create(flow, group))
             size = {side: rounds[0][0] for side, rounds in found.items()}
             seconds = {side: sorted(one for _, one in rounds)[1] for side, rounds in found.items()}
+            results[f"{steps} steps"] = {
+                "yaml_bytes": size["ours"],
+                "yaml_bytes_stock": size["stock"],
+                "yaml_ratio": round(size["ours"] / size["stock"], 3),
+                "compile_seconds": round(seconds["ours"], 2),
+                "compile_seconds_stock": round(seconds["stock"], 2),
+                "compile_ratio": round(seconds["ours"] / seconds["stock"], 2),
+            }
             print(
                 f"{steps} steps: YAML {size['ours']} bytes against {size['stock']}, "
                 f"ratio {size['ours'] / size['stock']:.2f}; compile {seconds['ours']:.1f} s against "
                 f"{seconds['stock']:.1f} s, ratio {seconds['ours'] / seconds['stock']:.2f}"
             )
+        file = ROOT / "benchmarks/results/argo_size.json"
+        file.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

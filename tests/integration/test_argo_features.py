@@ -129,9 +129,11 @@ def test_a_run_is_suspended_terminated_and_shown_by_its_owner_only(serviced: Arg
 
 def test_a_failed_run_is_resumed_and_takes_over_what_had_finished(serviced: Argo, flows: Path) -> None:
     flow = flows / "argo/unlucky.py"
-    serviced.create(flow, name="unlucky")
+    serviced.create(flow, "--enable-heartbeat-daemon", name="unlucky")
     first = serviced.start("unlucky", "UnluckyFlow")
     first.wait(expect="Failed")
+    # Where a user of Argo looks first.
+    assert "ValueError: no luck" in first.nodes()["join"]["message"]
     assert (
         "ValueError: no luck" in serviced.flow(flow, "--name", "unlucky", "logs", first.run_id, "--step", "join").stdout
     )

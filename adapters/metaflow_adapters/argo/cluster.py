@@ -33,7 +33,10 @@ class ArgoCluster:
     def _client(self) -> Any:
         from metaflow.plugins.kubernetes.kubernetes_client import KubernetesClient
 
-        return KubernetesClient().get()
+        try:
+            return KubernetesClient().get()
+        except Exception as error:  # the client's own, of several kinds
+            raise _unreachable(error) from None
 
     def _call(
         self,

@@ -82,6 +82,7 @@ def shared_container(manifest: Manifest, *, resumable: bool = True) -> dict[str,
         FLOW_VARIABLE: encode(flow_document(manifest)),
         "METAFLOW_ORCHESTRATOR_RUN": "argo-{{workflow.name}}",
         "METAFLOW_ORCHESTRATOR_LINKS": links,
+        "METAFLOW_ORCHESTRATOR_REASON": TERMINATION_LOG,
     }
     if resumable:
         variables["METAFLOW_ORCHESTRATOR_ORIGIN"] = f"{{{{workflow.parameters.{ORIGIN}}}}}"
@@ -169,15 +170,24 @@ def _placed(plan: StepPlan, retries: int) -> Environment:
     return [{"name": name, "value": value} for name, value in found.items()]
 
 
+def on_batch(flow: str, step: str) -> UnsupportedFeatureError:
+    """Return the error of a step that is marked for AWS Batch.
+
+    :param flow: name of the flow.
+    :param step: name of the step.
+    """
+    return UnsupportedFeatureError(
+        "it is marked for AWS Batch, and Argo Workflows runs pods only.",
+        flow=flow,
+        step=step,
+        hint="Use @kubernetes in place of @batch.",
+    )
+
+
 def _attributes(manifest: Manifest, step: Step, image: str | None, namespace: str | None) -> dict[str, Any]:
     flow = manifest.graph.name
     if compute_of(step) is Compute.BATCH:
-        raise UnsupportedFeatureError(
-            "it is marked for AWS Batch, and Argo Workflows runs pods only.",
-            flow=flow,
-            step=step.name,
-            hint="Use @kubernetes in place of @batch.",
-        )
+        raise on_batch(flow, step.name)
     check_options(manifest, step, Compute.KUBERNETES, {})
     attributes: Mapping[str, Any] = base_attributes(manifest, step, Compute.KUBERNETES) or {}
     own = attributes.get("namespace")

@@ -8,9 +8,11 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.deploy import DeployOptions, Name, compile_manifest, named, refuse_name_of_project
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
+from airflow_provider_metaflow.graph.compute import Compute
 
 from .cluster import CRONS, TEMPLATES, ArgoCluster
 from .compile import ArgoOptions, deployment_of
+from .containers import on_batch
 from .deployment import ArgoDeployment
 from .metadata import FLOW, OWNER, TOKEN
 from .names import check_name, deployed_name
@@ -83,6 +85,9 @@ def compile_for_argo(obj: Any, name: Name, token: str, options: DeployOptions) -
     """
     from metaflow import decorators
 
+    for node in obj.graph:
+        if any(one.name == Compute.BATCH.value for one in node.decorators):
+            raise on_batch(obj.flow.name, node.name)
     # What Metaflow's own deployer attaches, and as late.
     names = ["kubernetes", "environment"]
     decorators._attach_decorators(obj.flow, names)

@@ -1,4 +1,4 @@
-"""What runs after a run: functions of ``@exit_hook``, and telling somebody of its end."""
+"""What runs beside the tasks of a run: functions of ``@exit_hook``, telling somebody of its end, a heartbeat."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ from .containers import StepContainer
 EXIT = "exit"
 """Name of the template that Argo starts at the end of a workflow, however it ended."""
 
+HEARTBEAT = "run-heartbeat"
+
+_FAILURES = m.EnvVar(name="METAFLOW_ORCHESTRATOR_FAILURES", value="{{=sprig.b64enc(workflow.failures)}}")
+"""Encoded by Argo: a message may hold anything."""
+
 _RESOURCES = {"requests": {"cpu": "50m", "memory": "100Mi"}}
 _FAILED = ("Failed", "Error")
 _SECRET_PREFIX = "METAFLOW_NOTIFY_"  # noqa: S105  (of names of variables)
@@ -32,15 +37,17 @@ def notify_secret(name: str) -> str:
     return f"{name}-notify"
 
 
-def emit_hooks(manifest: Manifest, like: StepContainer) -> list[Any]:
+def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool = True) -> list[Any]:
     """Return the templates that run after a run, the first of which is to be the workflow's ``onExit``.
 
     :param manifest: the compiled flow.
     :param like: the container of a step, whose image, secrets and service account are used.
+    :param tell_failures: whether a notification of a failure tells what failed first.
     """
     steps, containers = [], []
     for name, succeeded, document, env in _hooks(manifest):
-        containers.append(_container(name, like, document, env))
+        tells = tell_failures and not succeeded and "function" not in document
+        containers.append(_container(name, like, document, [*env, *([_FAILURES] if tells else [])]))
         steps.append(
             Step(
                 name=name,
@@ -51,6 +58,19 @@ def emit_hooks(manifest: Manifest, like: StepContainer) -> list[Any]:
             )
         )
     return [Steps(name=EXIT, sub_steps=[steps]), *containers] if steps else []
+
+
+def emit_heartbeat(manifest: Manifest, like: StepContainer) -> Container:
+    """Return a template that tells Metaflow's metadata service, as long as the run lasts, that it lives.
+
+    :param manifest: the compiled flow.
+    :param like: see :func:`emit_hooks`.
+    """
+    tags = [f"--tag={tag}" for tag in manifest.deployment.tags]
+    document = {"heartbeat": True, "heartbeat_options": tags}
+    container = _container(HEARTBEAT, like, document, [])
+    container.daemon = True
+    return container
 
 
 def _when(succeeded: bool) -> str:
@@ -97,6 +117,6 @@ def _container(name: str, like: StepContainer, document: dict[str, Any], env: li
         image_pull_policy=like.container.get("imagePullPolicy"),
         env_from=[m.EnvFromSource.model_validate(one) for one in like.container.get("envFrom", ())] or None,
         service_account_name=like.pod.get("serviceAccountName"),
-        env=[m.EnvVar(name=TASK_VARIABLE, value=encode({"after_run": document})), *env],
+        env=[m.EnvVar(name=TASK_VARIABLE, value=encode({"aside": document})), *env],
         resources=m.ResourceRequirements.model_validate(_RESOURCES),
     )

@@ -14,6 +14,7 @@ from metaflow.metaflow_config import KUBERNETES_NAMESPACE
 
 from airflow_provider_metaflow.flow.deploy import DeployOptions
 from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, write_atomically
+from airflow_provider_metaflow.flow.remote import secret_warnings
 from airflow_provider_metaflow.flow.tokens import TokenOptions
 from metaflow_adapters.argo import deploy as argo_deploy
 from metaflow_adapters.argo.cluster import ArgoCluster
@@ -71,6 +72,10 @@ _CREATE_OPTIONS = [
                  help="Publish an event after each step, and after the run, that other flows can wait for."),
     click.option("--gang", default="jobset", show_default=True, type=click.Choice(["jobset", "job"]),
                  help="What a @parallel step is: a JobSet, or an Indexed Job where JobSet is not installed."),
+    click.option("--enable-heartbeat-daemon/--no-enable-heartbeat-daemon", default=False, show_default=True,
+                 help="Use a daemon container to broadcast heartbeats."),
+    click.option("--enable-error-msg-capture/--no-enable-error-msg-capture", default=True, show_default=True,
+                 help="Tell in notifications what failed first."),
     click.option("--ttl-seconds", default=None, type=int, help="Delete a workflow so long after its end."),
     click.option("--pod-gc", default=None,
                  type=click.Choice(["OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess"]),
@@ -139,6 +144,8 @@ def create(
     if options["manifest_only"]:
         write_atomically(Path(file or ""), encode_manifest(manifest))
         return
+    for warning in secret_warnings(manifest):
+        print("Warning: %s" % warning, file=sys.stderr)
     deployment = argo_deploy.make(
         manifest,
         obj.argo_cluster.namespace,
@@ -148,6 +155,8 @@ def create(
         ttl_seconds=options["ttl_seconds"],
         pod_gc=options["pod_gc"],
         gang=options["gang"],
+        heartbeat=options["enable_heartbeat_daemon"],
+        tell_failures=options["enable_error_msg_capture"],
     )
     if only_json:
         documents = deployment.to_dicts()

@@ -7,6 +7,7 @@ streams and to Metaflow's log store, the outcome document to the sink that the o
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,9 @@ from typing import Any
 
 SINK_VARIABLE = "METAFLOW_ORCHESTRATOR_SINK"
 """Environment variable with the file that the outcome goes to, e.g. the container's termination log."""
+
+REASON_VARIABLE = "METAFLOW_ORCHESTRATOR_REASON"
+"""Environment variable with the file that the last line of a failed task goes to, as plain text."""
 
 MAX_SINK_BYTES = 4096
 """Size of a termination message (Kubernetes: ``terminationMessagePath``); the kubelet cuts longer ones."""
@@ -31,13 +35,13 @@ def main(document: dict[str, Any], root: str) -> int:
     """
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, here)
-    import end_task  # type: ignore[import-not-found]
     import placed_task  # type: ignore[import-not-found]
+    import side_task  # type: ignore[import-not-found]
     import task_runner  # type: ignore[import-not-found]
 
     sys.path.remove(here)
-    if "after_run" in document:
-        return int(end_task.main({**document, **document["after_run"]}, root))
+    if "aside" in document:
+        return int(side_task.main({**document, **document["aside"]}, root))
     # Before Metaflow is imported, which reads its configuration then.
     document["env"] = {**document.pop("step_env", {}), **document["env"]}
     os.environ.update(document["env"])
@@ -83,6 +87,7 @@ def _run(task_runner: Any, request: dict[str, Any]) -> tuple[int, dict[str, Any]
     if status != 0:
         how = "init" if answer["phase"] == "init" else "step"
         _write_sink({"failed": how, "status": status, "last_lines": list(channel.last_lines)})
+        _write_reason(list(channel.last_lines))
         return (status if status > 0 else 128 - status), None
     if answer["outcome"] is None:
         print("The step exited with 0 but has no result in the datastore.", file=sys.stderr)
@@ -176,6 +181,14 @@ def _resolves(socket: Any, host: str) -> bool:
     except socket.gaierror:
         return False
     return True
+
+
+def _write_reason(lines: list[str]) -> None:
+    """Write the last line of a failed task where the orchestrator shows it, if it named a file for that."""
+    path = os.environ.get(REASON_VARIABLE)
+    if path and lines:
+        with contextlib.suppress(OSError), open(path, "w", encoding="utf-8") as file:
+            file.write(lines[-1])
 
 
 def _write_sink(outcome: dict[str, Any]) -> None:

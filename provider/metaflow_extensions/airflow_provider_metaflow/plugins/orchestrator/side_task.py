@@ -1,7 +1,8 @@
-"""What a container does after a run: a function of ``@exit_hook``, or telling somebody. Standard library only."""
+"""What a container does beside the tasks of a run: a heartbeat, a function of ``@exit_hook``, or telling somebody."""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -14,6 +15,9 @@ from typing import Any
 
 SECRETS_PREFIX = "METAFLOW_NOTIFY_"
 """Environment variables with the secrets of endpoints; they come from a Kubernetes secret."""
+
+FAILURES_VARIABLE = "METAFLOW_ORCHESTRATOR_FAILURES"
+"""Environment variable with what Argo knows of failed nodes (``workflow.failures``), as base64."""
 
 _SCRIPT = "metaflow.plugins.exit_hook.exit_hook_script"
 _SECONDS = 30
@@ -28,6 +32,11 @@ def main(document: dict[str, Any], root: str) -> int:
     """
     os.environ.update(document["env"])
     run = "%s/%s" % (document["flow_name"], os.environ["METAFLOW_ORCHESTRATOR_RUN"])
+    if document.get("heartbeat"):
+        # Metaflow's own command for this, which ends with its container.
+        command = [sys.executable, document["flow_file"], *document["top_level"], "argo-workflows", "heartbeat"]
+        command += ["--run_id", os.environ["METAFLOW_ORCHESTRATOR_RUN"], *document["heartbeat_options"]]
+        return subprocess.call(command, cwd=root)
     if "function" in document:
         command = [sys.executable, "-m", _SCRIPT, document["flow_file"], document["function"], run]
         return subprocess.call(command, cwd=root)
@@ -41,6 +50,7 @@ def _requests(document: dict[str, Any], run: str) -> Iterator[tuple[str, urllib.
     ui = os.environ.get("METAFLOW_UI_URL", "").rstrip("/")
     links = [{"href": "%s/%s" % (ui, run), "text": "Metaflow UI"}] if ui else []
     text = "Metaflow run %s %s!" % (run, status) + (" See %s." % links[0]["href"] if links else "")
+    text += _first_failure()
     secret = {key: os.environ.get(SECRETS_PREFIX + key) for key in ("SLACK", "PAGER_DUTY", "INCIDENT_IO")}
     if secret["SLACK"]:
         yield "Slack", _post(secret["SLACK"], {"text": text})
@@ -63,6 +73,14 @@ def _requests(document: dict[str, Any], run: str) -> Iterator[tuple[str, urllib.
         base = os.environ.get("METAFLOW_INCIDENT_IO_URL", "https://api.incident.io")
         url = "%s/v2/alert_events/http/%s" % (base, document["alert_source"])
         yield "incident.io", _post(url, alert, Authorization="Bearer %s" % secret["INCIDENT_IO"])
+
+
+def _first_failure() -> str:
+    """Return what failed first, as the orchestrator tells it."""
+    told = json.loads(base64.b64decode(os.environ.get(FAILURES_VARIABLE) or "") or "[]")
+    told = [one for one in (json.loads(told) if isinstance(told, str) else told) if one.get("message")]
+    first = min(told, key=lambda one: str(one.get("finishedAt")), default=None)
+    return " %s: %s" % (first.get("templateName") or first.get("displayName"), first["message"]) if first else ""
 
 
 def _pager_duty(

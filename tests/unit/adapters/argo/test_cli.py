@@ -1,0 +1,116 @@
+"""The command group ``argo``, as far as it needs no cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+FLOW = """
+from metaflow import FlowSpec, Parameter, batch, kubernetes, project, schedule, step, trigger
+
+{flow_decorators}
+class ToolFlow(FlowSpec):
+{parameters}
+    {decorator}
+    @step
+    def start(self):
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+if __name__ == "__main__":
+    ToolFlow()
+"""
+
+
+class Tool:
+    """A user without a cluster."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.flow = folder / "tool.py"
+        self.environment = {
+            **os.environ,
+            "METAFLOW_USER": "ann",
+            "METAFLOW_HOME": str(folder / "home"),
+            "METAFLOW_DEFAULT_DATASTORE": "s3",
+            "METAFLOW_DATASTORE_SYSROOT_S3": "s3://flows/metaflow",
+            "METAFLOW_S3_ENDPOINT_URL": url,
+            "METAFLOW_KUBERNETES_CONTAINER_IMAGE": "image:1",
+            "KUBECONFIG": str(folder / "none"),
+        }
+
+    def write(self, decorator: str = "", flow_decorators: str = "", parameters: str = "") -> None:
+        text = FLOW.format(decorator=decorator, flow_decorators=flow_decorators, parameters=parameters)
+        self.flow.write_text(text)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, self.flow.name, "--no-pylint", *arguments]
+        env = {**self.environment, **environment}
+        return subprocess.run(command, cwd=self.flow.parent, env=env, capture_output=True, text=True)
+
+
+@pytest.fixture
+def tool(tmp_path: Path, store: object) -> Tool:
+    return Tool(tmp_path, store.url)  # type: ignore[attr-defined]
+
+
+def test_yaml_is_printed_without_a_cluster_and_secrets_are_not_in_it(tool: Tool) -> None:
+    tool.write()
+    done = tool.run(
+        "argo", "create", "--only-yaml", "--notify-on-error", "--notify-slack-webhook-url", "https://hush",
+        "--workflow-priority", "3", "--workflow-timeout", "60", "--max-workers", "7", "--tag", "nightly",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (template,) = yaml.safe_load_all(done.stdout[done.stdout.index("apiVersion:") :])
+    spec = template["spec"]
+    assert (spec["priority"], spec["activeDeadlineSeconds"], spec["parallelism"]) == (3, 60, 7)
+    assert "hush" not in done.stdout
+    assert "the Kubernetes secret toolflow-notify is not in here" in done.stderr
+
+
+def test_the_group_stands_in_the_place_of_metaflows_own_if_asked(tool: Tool) -> None:
+    tool.write()
+    assert "list-runs" in tool.run("argo-workflows", "--help", METAFLOW_ADAPTERS_REPLACE_STOCK="1").stdout
+    assert "list-runs" not in tool.run("argo-workflows", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "told"),
+    [
+        ({"decorator": "@batch"}, (), "step start: it is marked for AWS Batch"),
+        ({"decorator": "@kubernetes(namespace='other')"}, (), "step start: it asks for the namespace 'other'"),
+        ({"flow_decorators": "@trigger(event='a')"}, (), "METAFLOW_ARGO_EVENTS_EVENT is not set"),
+        ({"flow_decorators": "@schedule(cron='0 0 L * ? *')"}, (), "uses L or #"),
+        (
+            {"flow_decorators": "@schedule(daily=True)", "parameters": "    a = Parameter('a', required=True)"},
+            (),
+            "A scheduled run has nobody to ask",
+        ),
+        ({"parameters": "    json = Parameter('json')"}, (), "has a name that is reserved"),
+        ({"flow_decorators": "@project(name='p')"}, ("--name", "x"), "--name is not supported for @projects"),
+        ({}, ("--name", "Bad_Name"), "cannot be the name of a workflow template"),
+        ({}, ("--name", "a" * 46), "a workflow template may have 45"),
+    ],
+)
+def test_what_argo_cannot_honour_is_told_before_anything_is_made(
+    tool: Tool, source: dict[str, str], arguments: tuple[str, ...], told: str
+) -> None:
+    tool.write(**source)
+    done = tool.run("argo", *arguments, "create", "--only-yaml")
+    assert done.returncode != 0
+    assert told in done.stdout + done.stderr
+
+
+def test_a_cluster_that_cannot_be_reached_is_told(tool: Tool) -> None:
+    tool.write()
+    done = tool.run("argo", "status", "argo-x")
+    assert done.returncode != 0
+    assert "the Kubernetes cluster cannot be reached" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,93 @@
+"""Telling Slack, PagerDuty and incident.io of the end of a run, from a container."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import side_task
+
+DOCUMENT = {
+    "env": {},
+    "flow_name": "F",
+    "flow_file": "f.py",
+    "deployment": "f",
+    "alert_source": "source-1",
+    "metadata": {"team": "ml"},
+    "succeeded": False,
+}
+FAILURES = [
+    {
+        "displayName": "train(1)",
+        "templateName": "train",
+        "message": "main: Error: late",
+        "finishedAt": "2026-01-01T00:02Z",
+    },
+    {"displayName": "fit", "templateName": "fit", "message": "main: Error: no luck", "finishedAt": "2026-01-01T00:01Z"},
+]
+
+
+@contextmanager
+def listener(status: int = 200) -> Iterator[tuple[str, list[tuple[str, dict[str, str], Any]]]]:
+    """An HTTP server in the place of those that no test can reach; keeps what it is sent."""
+    got: list[tuple[str, dict[str, str], Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Be silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", got
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_all_endpoints_are_told_what_failed_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listener() as (url, got):
+        for name, value in {
+            "METAFLOW_ORCHESTRATOR_RUN": "argo-f-x1",
+            "METAFLOW_ORCHESTRATOR_FAILURES": base64.b64encode(json.dumps(FAILURES).encode()).decode(),
+            "METAFLOW_NOTIFY_SLACK": f"{url}/hook",
+            "METAFLOW_NOTIFY_PAGER_DUTY": "key",
+            "METAFLOW_PAGER_DUTY_URL": url,
+            "METAFLOW_NOTIFY_INCIDENT_IO": "api-key",
+            "METAFLOW_INCIDENT_IO_URL": url,
+        }.items():
+            monkeypatch.setenv(name, value)
+        assert side_task.main(dict(DOCUMENT), ".") == 0
+    slack, pager_duty, incident_io = got
+    text = "Metaflow run F/argo-f-x1 failed! fit: main: Error: no luck"
+    assert slack[0::2] == ("/hook", {"text": text})
+    assert pager_duty[0] == "/v2/enqueue"
+    assert (pager_duty[2]["dedup_key"], pager_duty[2]["payload"]["severity"]) == ("F/argo-f-x1", "critical")
+    assert incident_io[0] == "/v2/alert_events/http/source-1"
+    assert incident_io[1]["authorization"] == "Bearer api-key"
+    assert incident_io[2]["metadata"]["team"] == "ml"
+
+
+def test_an_endpoint_that_refuses_is_told_without_its_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with listener(status=403) as (url, _):
+        monkeypatch.setenv("METAFLOW_ORCHESTRATOR_RUN", "argo-f-x1")
+        monkeypatch.setenv("METAFLOW_NOTIFY_SLACK", f"{url}/secret-hook")
+        assert side_task.main(dict(DOCUMENT), ".") == 1
+    told = capsys.readouterr().err
+    assert "Slack could not be told: HTTPError" in told
+    assert "secret-hook" not in told
