@@ -58,6 +58,9 @@ def test_a_shape_on_argo_produces_the_artifacts_of_a_local_run(
     found = run.wait(timeout=900)
     local = run_locally(flows / f"{shape}.py", tmp_path, *(f"--{key}={value}" for key, value in conf.items()))
     assert run.artifacts() == artifacts(tmp_path, run.flow, local)
-    # One pod for each Metaflow task, and none beside them.
+    # One pod for each Metaflow task, and none beside them; the nodes of a gang are pods of a job.
     pods = [node for node in found["status"]["nodes"].values() if node["type"] == "Pod"]
-    assert len(pods) == sum(len(step) for step in run.artifacts().values())
+    gangs = len([node for node in pods if node["templateName"] in ("train", "gang")])
+    tasks = run.artifacts()
+    workers = sum(len(step) for name, step in tasks.items() if name in ("train", "gang")) - gangs
+    assert len(pods) == sum(len(step) for step in tasks.values()) - workers
