@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import metaflow
 import pytest
 from tests.support.airflow import FlowRun, SharedAirflow
+from tests.support.listener import listener
 
 from airflow_provider_metaflow.events import publish_event
 from airflow_provider_metaflow.exceptions import InvalidOptionError
@@ -162,31 +158,6 @@ def test_exit_hooks_run_after_the_run_and_change_nothing_about_it(
         f"failed HookedFlow/{bad.run_id} False ['quick', 'slow', 'start']",
     ]
     assert bad.states()["on-success-succeeded"] == {"skipped"}
-
-
-@contextmanager
-def listener() -> Iterator[tuple[str, list[tuple[str, dict[str, str], Any]]]]:
-    """An HTTP server in the place of Slack and incident.io, which no test can reach; keeps what it is sent."""
-    got: list[tuple[str, dict[str, str], Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, json.loads(body)))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"ok")
-
-        def log_message(self, *_: object) -> None:
-            """Be silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", got
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_slack_and_incident_io_are_told_and_their_secrets_stay_in_connections(

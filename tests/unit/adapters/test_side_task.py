@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
+from tests.support.listener import listener
 
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import side_task
 
@@ -32,30 +28,6 @@ FAILURES = [
     },
     {"displayName": "fit", "templateName": "fit", "message": "main: Error: no luck", "finishedAt": "2026-01-01T00:01Z"},
 ]
-
-
-@contextmanager
-def listener(status: int = 200) -> Iterator[tuple[str, list[tuple[str, dict[str, str], Any]]]]:
-    """An HTTP server in the place of those that no test can reach; keeps what it is sent."""
-    got: list[tuple[str, dict[str, str], Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Be silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", got
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_all_endpoints_are_told_what_failed_first(monkeypatch: pytest.MonkeyPatch) -> None:

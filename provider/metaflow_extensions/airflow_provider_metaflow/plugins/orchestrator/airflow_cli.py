@@ -19,7 +19,15 @@ from airflow_provider_metaflow.flow.manifest import Manifest, Notifications, enc
 from airflow_provider_metaflow.flow.remote import secret_warnings
 from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
 
-from .cli_options import GivenOptions, add_options, plain_errors_of, token_options, write_attributes
+from .cli_options import (
+    ALERTS,
+    NOTIFY_WHEN,
+    GivenOptions,
+    add_options,
+    plain_errors_of,
+    token_options,
+    write_attributes,
+)
 
 
 class AirflowError(MetaflowException):
@@ -91,10 +99,7 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _NOTIFY_OPTIONS = [
-    click.option("--notify-on-error/--no-notify-on-error", default=False, show_default=True,
-                 help="Notify if a run fails."),
-    click.option("--notify-on-success/--no-notify-on-success", default=False, show_default=True,
-                 help="Notify if a run succeeds."),
+    *NOTIFY_WHEN,
     click.option("--notify-slack-conn-id", default=None, help="Airflow connection with a Slack incoming webhook."),
     click.option("--notify-slack-webhook-url", default=None,
                  help="The webhook itself; it is kept in a connection of Airflow, nowhere else."),
@@ -104,9 +109,7 @@ _NOTIFY_OPTIONS = [
     click.option("--notify-incident-io-conn-id", default=None, help="Airflow connection with an incident.io key."),
     click.option("--notify-incident-io-api-key", default=None,
                  help="The incident.io API V2 key itself; kept in a connection of Airflow."),
-    click.option("--incident-io-alert-source-config-id", default=None, help="Alert source of incident.io."),
-    click.option("--incident-io-metadata", multiple=True, type=str,
-                 help="Metadata of incident.io's alerts, in the form KEY=VALUE."),
+    *ALERTS,
 ]  # fmt: skip
 
 

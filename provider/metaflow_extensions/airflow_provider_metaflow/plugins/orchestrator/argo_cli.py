@@ -21,7 +21,7 @@ from metaflow_adapters.argo.cluster import ArgoCluster
 from metaflow_adapters.argo.hooks import notify_secret
 from metaflow_adapters.argo.notify import read_notifications
 
-from .cli_options import add_options, plain_errors_of, token_options, write_attributes
+from .cli_options import ALERTS, NOTIFY_WHEN, add_options, plain_errors_of, token_options, write_attributes
 
 
 class ArgoError(MetaflowException):
@@ -84,10 +84,7 @@ _CREATE_OPTIONS = [
 
 
 _NOTIFY_OPTIONS = [
-    click.option("--notify-on-error/--no-notify-on-error", default=False, show_default=True,
-                 help="Notify if a run fails."),
-    click.option("--notify-on-success/--no-notify-on-success", default=False, show_default=True,
-                 help="Notify if a run succeeds."),
+    *NOTIFY_WHEN,
     click.option("--notify-slack-webhook-url", default=None,
                  help="Slack incoming webhook; it is kept in a Kubernetes secret, nowhere else."),
     click.option("--notify-pager-duty-integration-key", default=None,
@@ -96,9 +93,7 @@ _NOTIFY_OPTIONS = [
                  help="incident.io API V2 key; kept in a Kubernetes secret."),
     click.option("--notify-secret", default=None,
                  help="Kubernetes secret that holds them already, under the keys SLACK, PAGER_DUTY, INCIDENT_IO."),
-    click.option("--incident-io-alert-source-config-id", default=None, help="Alert source of incident.io."),
-    click.option("--incident-io-metadata", multiple=True, type=str,
-                 help="Metadata of incident.io's alerts, in the form KEY=VALUE."),
+    *ALERTS,
 ]  # fmt: skip
 
 

@@ -126,34 +126,22 @@ def logs(obj: Any, run_id: str, step: str | None) -> None:
             obj.echo_always("%s: %s" % (node, line), err=False)
 
 
-@argo.command(help="End a run.")
-@_RUN_ID
-@_AUTHORIZE
-@click.pass_obj
-@plain_errors
-def terminate(obj: Any, run_id: str, authorize: str | None) -> None:
-    _runs(obj).terminate(run_id, _caller(obj, authorize))
-    obj.echo("Run %s is terminated." % run_id, bold=True)
+def _add_change(verb: str, text: str, done: str) -> None:
+    """Add a verb that changes a run."""
+
+    @argo.command(verb, help=text)
+    @_RUN_ID
+    @_AUTHORIZE
+    @click.pass_obj
+    @plain_errors
+    def change(obj: Any, run_id: str, authorize: str | None) -> None:
+        getattr(_runs(obj), verb)(run_id, _caller(obj, authorize))
+        obj.echo("Run %s %s." % (run_id, done), bold=True)
 
 
-@argo.command(help="Start no further tasks of a run.")
-@_RUN_ID
-@_AUTHORIZE
-@click.pass_obj
-@plain_errors
-def suspend(obj: Any, run_id: str, authorize: str | None) -> None:
-    _runs(obj).suspend(run_id, _caller(obj, authorize))
-    obj.echo("Run %s is suspended." % run_id, bold=True)
-
-
-@argo.command(help="Go on with a suspended run.")
-@_RUN_ID
-@_AUTHORIZE
-@click.pass_obj
-@plain_errors
-def unsuspend(obj: Any, run_id: str, authorize: str | None) -> None:
-    _runs(obj).unsuspend(run_id, _caller(obj, authorize))
-    obj.echo("Run %s goes on." % run_id, bold=True)
+_add_change("terminate", "End a run.", "is terminated")
+_add_change("suspend", "Start no further tasks of a run.", "is suspended")
+_add_change("unsuspend", "Go on with a suspended run.", "goes on")
 
 
 @argo.command(help="Delete the flow on Argo Workflows: template, schedule and sensor.")

@@ -49,6 +49,20 @@ def add_options(options: Sequence[Any]) -> Callable[[Command], Command]:
     return decorate
 
 
+NOTIFY_WHEN = [
+    click.option("--notify-on-error/--no-notify-on-error", default=False, show_default=True,
+                 help="Notify if a run fails."),
+    click.option("--notify-on-success/--no-notify-on-success", default=False, show_default=True,
+                 help="Notify if a run succeeds."),
+]  # fmt: skip
+
+ALERTS = [
+    click.option("--incident-io-alert-source-config-id", default=None, help="Alert source of incident.io."),
+    click.option("--incident-io-metadata", multiple=True, type=str,
+                 help="Metadata of incident.io's alerts, in the form KEY=VALUE."),
+]  # fmt: skip
+
+
 def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options about production tokens."""
     options = [
