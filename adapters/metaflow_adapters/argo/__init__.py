@@ -1,7 +1,28 @@
 """A Metaflow flow on Argo Workflows, as live Hera objects."""
 
-from .compile import ArgoOptions, compile_flow
-from .deployment import ArgoDeployment
-from .embedding import EmbeddedFlow, embed_flow, flow_task
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .compile import ArgoOptions, compile_flow
+    from .deployment import ArgoDeployment
+    from .embedding import EmbeddedFlow, embed_flow, flow_task
+
+_PLACES = {
+    "ArgoDeployment": "deployment",
+    "ArgoOptions": "compile",
+    "EmbeddedFlow": "embedding",
+    "compile_flow": "compile",
+    "embed_flow": "embedding",
+    "flow_task": "embedding",
+}
 
 __all__ = ["ArgoDeployment", "ArgoOptions", "EmbeddedFlow", "compile_flow", "embed_flow", "flow_task"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for: Hera takes most of a second, and names need none of it."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_PLACES[name]}", __name__), name)

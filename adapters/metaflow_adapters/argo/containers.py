@@ -30,7 +30,7 @@ from airflow_provider_metaflow.graph.model import Step
 from metaflow_adapters.documents import encode, flow_document, step_document
 
 from .events import event_name
-from .parameters import ORIGIN
+from .metadata import ORIGIN
 from .plan import ITERATION, PLACE, StepPlan
 
 LIMIT_SLACK_SECONDS = 600

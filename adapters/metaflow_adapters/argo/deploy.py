@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.deploy import DeployOptions, Name, compile_manifest, named, refuse_name_of_project
+from airflow_provider_metaflow.flow.deploy import DeployOptions, Name, compile_manifest
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
 from airflow_provider_metaflow.graph.compute import Compute
@@ -15,27 +15,9 @@ from .compile import ArgoOptions, deployment_of
 from .containers import on_batch
 from .deployment import ArgoDeployment
 from .metadata import FLOW, OWNER, TOKEN
-from .names import check_name, deployed_name
 from .runs import delete_sensor
 
 PLACEHOLDER_TOKEN = "__PLACEHOLDER_PRODUCTION_TOKEN__"  # noqa: S105  (what it says)
-
-
-def argo_name(flow: str, given: str | None) -> Name:
-    """Return under which name a flow is deployed.
-
-    :param flow: name of the flow.
-    :param given: ``--name``.
-    :raises InvalidOptionError: if the name is not allowed.
-    """
-    from metaflow import current
-
-    refuse_name_of_project(flow, given)
-    if given:
-        check_name(given, flow)
-        return named(given)
-    project = current.get("project_name")
-    return named(deployed_name(flow, (project, current.branch_name) if project else None))
 
 
 class TemplateStore:

@@ -16,8 +16,8 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import EventTrigger, FlowGraph, ParameterType
 
-from .metadata import base_annotations, labels_of
-from .parameters import AUTOMATIC, NULL
+from .metadata import AUTOMATIC, base_annotations, labels_of
+from .parameters import NULL
 
 _MADE_BY_METAFLOW = "auto-generated-by-metaflow"
 _SENSOR_RESOURCES = {"cpu": "100m", "memory": "250Mi"}

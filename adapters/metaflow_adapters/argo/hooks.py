@@ -29,14 +29,6 @@ KEYS = {"slack": "SLACK", "pager_duty": "PAGER_DUTY", "incident_io": "INCIDENT_I
 """Keys of the Kubernetes secret, by endpoint."""
 
 
-def notify_secret(name: str) -> str:
-    """Return the name of the Kubernetes secret with the addresses and keys of a deployment's endpoints.
-
-    :param name: name of the deployment.
-    """
-    return f"{name}-notify"
-
-
 def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool = True) -> list[Any]:
     """Return the templates that run after a run, the first of which is to be the workflow's ``onExit``.
 

@@ -17,6 +17,11 @@ PARAMETERS = "metaflow/parameters"
 MAKER = "metaflow/user"
 SENSOR = "metaflow/sensor_name"
 SENSOR_NAMESPACE = "metaflow/sensor_namespace"
+ORIGIN = "metaflow-origin"
+"""Parameter of a resumed run: the run that it takes over results from, and steps to run anew, with colons between."""
+
+AUTOMATIC = "auto-set by metaflow. safe to ignore."
+
 _CLICK_TYPES = {ParameterType.JSON: "JSON", ParameterType.FILE: "FilePath"}
 
 
@@ -90,3 +95,11 @@ def _described(parameter: Any) -> dict[str, Any]:
         **({"is_text": parameter.is_text, "encoding": parameter.encoding or "utf-8"}
            if parameter.type is ParameterType.FILE else {}),
     }  # fmt: skip
+
+
+def notify_secret(name: str) -> str:
+    """Return the name of the Kubernetes secret with the addresses and keys of a deployment's endpoints.
+
+    :param name: name of the deployment.
+    """
+    return f"{name}-notify"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.flow.deploy import Name, named, refuse_name_of_project
 
 MAX_NAME = 45
 """Longest name of a workflow template: CronWorkflow names have at most 52 characters, sensors and services less
@@ -102,3 +103,20 @@ def _shortened(parts: Iterable[str]) -> Iterator[str]:
 
 def _sanitized(text: str) -> str:
     return re.sub(r"[_@+]", "", text.lower())
+
+
+def argo_name(flow: str, given: str | None) -> Name:
+    """Return under which name the flow of a Metaflow command line is deployed.
+
+    :param flow: name of the flow.
+    :param given: ``--name``.
+    :raises InvalidOptionError: if the name is not allowed.
+    """
+    from metaflow import current
+
+    refuse_name_of_project(flow, given)
+    if given:
+        check_name(given, flow)
+        return named(given)
+    project = current.get("project_name")
+    return named(deployed_name(flow, (project, current.branch_name) if project else None))

@@ -9,7 +9,8 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import Notifications
 from airflow_provider_metaflow.flow.notify_options import alert_metadata, check_alert_source
 
-from .hooks import KEYS, notify_secret
+from .hooks import KEYS
+from .metadata import notify_secret
 
 _OPTIONS = {
     "slack": "notify_slack_webhook_url",

@@ -10,13 +10,11 @@ from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
 from airflow_provider_metaflow.graph.model import FlowGraph, ParameterType
 from airflow_provider_metaflow.graph.model import Parameter as FlowParameter
 
+from .metadata import AUTOMATIC, ORIGIN
+
 NULL = "null"
 """Text of a parameter that the flow sees as ``None``, where that is its default."""
 
-ORIGIN = "metaflow-origin"
-"""Parameter of a resumed run: the run that it takes over results from, and steps to run anew, with colons between."""
-
-AUTOMATIC = "auto-set by metaflow. safe to ignore."
 _RESERVED = ("json", ORIGIN)
 
 

@@ -9,9 +9,7 @@ from typing import Any
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 
 from .cluster import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
-from .hooks import notify_secret
-from .metadata import BRANCH, FLOW, OWNER, PROJECT, SENSOR, SENSOR_NAMESPACE, TOKEN
-from .parameters import ORIGIN
+from .metadata import BRANCH, FLOW, ORIGIN, OWNER, PROJECT, SENSOR, SENSOR_NAMESPACE, TOKEN, notify_secret
 
 PREFIX = "argo-"
 _ACTIVE = (None, "", "Pending", "Running")

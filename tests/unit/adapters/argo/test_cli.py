@@ -114,3 +114,16 @@ def test_a_cluster_that_cannot_be_reached_is_told(tool: Tool) -> None:
     assert done.returncode != 0
     assert "the Kubernetes cluster cannot be reached" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_where_hera_is_not_installed_only_the_group_itself_fails_and_says_how_to_get_it(
+    tool: Tool, tmp_path: Path
+) -> None:
+    tool.write()
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked/sitecustomize.py").write_text("import sys; sys.modules['hera'] = None")
+    without = {"PYTHONPATH": str(tmp_path / "blocked")}
+    assert "airflow" in tool.run("--help", **without).stdout
+    done = tool.run("argo", "create", "--only-yaml", **without)
+    assert done.returncode != 0
+    assert 'pip install "airflow-provider-metaflow[argo]"' in done.stdout + done.stderr

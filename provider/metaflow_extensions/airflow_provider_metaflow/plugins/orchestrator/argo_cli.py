@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,11 @@ from metaflow._vendor import click
 from metaflow.exception import MetaflowException
 from metaflow.metaflow_config import KUBERNETES_NAMESPACE
 
+from airflow_provider_metaflow.exceptions import MissingExtraError
 from airflow_provider_metaflow.flow.deploy import DeployOptions
 from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, write_atomically
 from airflow_provider_metaflow.flow.remote import secret_warnings
 from airflow_provider_metaflow.flow.tokens import TokenOptions
-from metaflow_adapters.argo import deploy as argo_deploy
-from metaflow_adapters.argo.cluster import ArgoCluster
-from metaflow_adapters.argo.hooks import notify_secret
-from metaflow_adapters.argo.notify import read_notifications
 
 from .cli_options import ALERTS, NOTIFY_WHEN, add_options, plain_errors_of, token_options, write_attributes
 
@@ -29,6 +27,22 @@ class ArgoError(MetaflowException):
 
 
 plain_errors = plain_errors_of(ArgoError)
+
+
+def adapter(module: str) -> Any:
+    """Import a module of the adapter; not above, for ``flow.py --help`` imports this file where no Hera is.
+
+    :param module: its name.
+    """
+    try:
+        return import_module(f"metaflow_adapters.argo.{module}")
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] not in ("hera", "yaml"):
+            raise
+        raise MissingExtraError(
+            "Hera is not installed, which makes the objects of Argo Workflows.",
+            hint='pip install "airflow-provider-metaflow[argo]"',
+        ) from None
 
 
 @click.group()
@@ -42,8 +56,8 @@ def cli() -> None:
 @plain_errors
 def argo(obj: Any, name: str | None = None) -> None:
     obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
-    obj.argo_name = argo_deploy.argo_name(obj.flow.name, name)
-    obj.argo_cluster = ArgoCluster(KUBERNETES_NAMESPACE or "default")
+    obj.argo_name = adapter("names").argo_name(obj.flow.name, name)
+    obj.argo_cluster = adapter("cluster").ArgoCluster(KUBERNETES_NAMESPACE or "default")
 
 
 @click.group()
@@ -121,7 +135,8 @@ def create(
         _tell_deployer(obj, deployer_attribute_file)
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
     prints = bool(only_json or only_yaml or options["manifest_only"])
-    told, secret = read_notifications(obj.flow.name, obj.argo_name.name, options)
+    argo_deploy, secret_name = adapter("deploy"), adapter("metadata").notify_secret(obj.argo_name.name)
+    told, secret = adapter("notify").read_notifications(obj.flow.name, obj.argo_name.name, options)
     token = argo_deploy.token_for(obj, obj.argo_name, tokens, None if prints else obj.argo_cluster)
     manifest = argo_deploy.compile_for_argo(
         obj,
@@ -162,13 +177,13 @@ def create(
         if secret:
             print(
                 "Warning: the Kubernetes secret %s is not in here; make it with the keys %s."
-                % (notify_secret(obj.argo_name.name), ", ".join(secret)),
+                % (secret_name, ", ".join(secret)),
                 file=sys.stderr,
             )
         return
     obj.echo("Deploying *%s* to Argo Workflows..." % obj.argo_name.name, bold=True)
     if secret:
-        obj.argo_cluster.save_secret(notify_secret(obj.argo_name.name), secret)
+        obj.argo_cluster.save_secret(secret_name, secret)
     argo_deploy.apply(deployment, obj.argo_cluster)
     obj.echo("Workflow *%s* for flow *%s* deployed to Argo Workflows." % (obj.argo_name.name, obj.flow.name), bold=True)
     obj.echo("The namespace of this production flow is")

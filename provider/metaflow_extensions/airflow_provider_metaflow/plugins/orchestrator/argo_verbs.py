@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaflow import current, parameters
 from metaflow._vendor import click
@@ -10,10 +10,11 @@ from metaflow.metaflow_config import ARGO_WORKFLOWS_UI_URL, UI_URL
 from metaflow.plugins.aws.step_functions.production_token import load_token
 from metaflow.util import get_username
 
-from metaflow_adapters.argo.runs import ArgoRuns, Caller, deployed_templates, status_of
-
-from .argo_cli import argo, plain_errors
+from .argo_cli import adapter, argo, plain_errors
 from .cli_options import GivenOptions, add_options, given_texts, write_attributes
+
+if TYPE_CHECKING:
+    from metaflow_adapters.argo.runs import ArgoRuns, Caller
 
 _AUTHORIZE = click.option(
     "--authorize", default=None, help="Authorize using the production token of the deployment, if it is not yours."
@@ -22,18 +23,20 @@ _RUN_ID = click.argument("run-id", required=True, type=str)
 
 
 def _runs(obj: Any) -> ArgoRuns:
-    return ArgoRuns(obj.argo_cluster, obj.argo_name.name, obj.flow.name)
+    made: ArgoRuns = adapter("runs").ArgoRuns(obj.argo_cluster, obj.argo_name.name, obj.flow.name)
+    return made
 
 
 def _caller(obj: Any, authorize: str | None) -> Caller:
     token = (authorize or load_token(obj.argo_name.token_prefix) or "").removeprefix("production:")
-    return Caller(
+    caller: Caller = adapter("runs").Caller(
         flow=obj.flow.name,
         user=get_username(),
         project=current.get("project_name"),
         branch=current.get("branch_name"),
         token=token or None,
     )
+    return caller
 
 
 _STARTED = [
@@ -104,7 +107,7 @@ def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
 @click.pass_obj
 @plain_errors
 def status(obj: Any, run_id: str) -> None:
-    obj.echo_always(status_of(_runs(obj).find(run_id)), err=False)
+    obj.echo_always(adapter("runs").status_of(_runs(obj).find(run_id)), err=False)
 
 
 @argo.command(help="Show the runs of the deployed flow, the newest first.")
@@ -158,5 +161,5 @@ def delete(obj: Any, authorize: str | None) -> None:
 @click.pass_obj
 @plain_errors
 def list_workflow_templates(obj: Any, all_flows: bool) -> None:
-    for name in deployed_templates(obj.argo_cluster, None if all_flows else obj.flow.name):
+    for name in adapter("runs").deployed_templates(obj.argo_cluster, None if all_flows else obj.flow.name):
         obj.echo_always(name, err=False)
