@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -76,6 +78,11 @@ class Cluster:
         os.kill(int(file.read_text()), signal.SIGKILL)
         # Until somebody asks for its status the process is there, as a zombie.
         file.unlink()
+        # It holds its port for as long as the kernel takes to clear its memory away.
+        with suppress(ConnectionError):
+            while True:
+                socket.create_connection((HOST, 6443), timeout=5).close()
+                time.sleep(0.1)
         script("cluster.sh", "up")
 
     def kill_container(self, pod: str) -> None:
