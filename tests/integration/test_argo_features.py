@@ -129,7 +129,7 @@ def test_a_run_is_suspended_terminated_and_shown_by_its_owner_only(serviced: Arg
 
 def test_a_failed_run_is_resumed_and_takes_over_what_had_finished(serviced: Argo, flows: Path) -> None:
     flow = flows / "argo/unlucky.py"
-    serviced.create(flow, "--enable-heartbeat-daemon", name="unlucky")
+    serviced.create(flow, name="unlucky")
     first = serviced.start("unlucky", "UnluckyFlow")
     first.wait(expect="Failed")
     # Where a user of Argo looks first.

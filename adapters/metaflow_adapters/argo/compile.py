@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hera.workflows import Task, WorkflowTemplate
+from hera.workflows import WorkflowTemplate
 from hera.workflows import models as m
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
@@ -22,7 +22,7 @@ from .deployment import ArgoDeployment
 from .emit import emit_templates
 from .events import EventSettings, emit_sensor, event_parameters, event_settings
 from .gangs import GANGS, JOBSET, emit_gang
-from .hooks import EXIT, HEARTBEAT, emit_heartbeat, emit_hooks
+from .hooks import EXIT, emit_hooks
 from .metadata import SENSOR, SENSOR_NAMESPACE, annotations_of, labels_of, run_annotations
 from .parameters import emit_parameters
 from .plan import FlowPlan, StepPlan, plan_flow
@@ -47,7 +47,6 @@ class ArgoOptions:
     :param concurrency_policy: of a scheduled flow, while an earlier run still runs: ``Allow``, ``Forbid``, ``Replace``.
     :param successful_runs_kept: of a scheduled flow.
     :param failed_runs_kept: of a scheduled flow.
-    :param heartbeat: whether a container tells Metaflow's metadata service that the run lives.
     :param tell_failures: whether a notification of a failure tells what failed first.
     :param events: how events come to this installation; Metaflow's configuration, if left out.
     """
@@ -63,7 +62,6 @@ class ArgoOptions:
     concurrency_policy: str | None = None
     successful_runs_kept: int | None = None
     failed_runs_kept: int | None = None
-    heartbeat: bool = False
     tell_failures: bool = True
     events: EventSettings | None = None
 
@@ -142,9 +140,6 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
     first = containers[manifest.graph.start]
     hooks = emit_hooks(manifest, first, tell_failures=options.tell_failures)
     templates = [*emit_templates(plan, containers, None, gangs_of(shared, options.gang)), *hooks]
-    if options.heartbeat:
-        templates.append(emit_heartbeat(manifest, first))
-        templates[0].tasks.append(Task(name=HEARTBEAT, template=HEARTBEAT))
     template = WorkflowTemplate(
         name=deployment.name,
         namespace=options.namespace,

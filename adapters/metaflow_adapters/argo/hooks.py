@@ -1,4 +1,4 @@
-"""What runs beside the tasks of a run: functions of ``@exit_hook``, telling somebody of its end, a heartbeat."""
+"""What runs after a run: functions of ``@exit_hook``, and telling somebody of its end."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from .containers import StepContainer
 
 EXIT = "exit"
 """Name of the template that Argo starts at the end of a workflow, however it ended."""
-
-HEARTBEAT = "run-heartbeat"
 
 _FAILURES = m.EnvVar(name="METAFLOW_ORCHESTRATOR_FAILURES", value="{{=sprig.b64enc(workflow.failures)}}")
 """Encoded by Argo: a message may hold anything."""
@@ -50,19 +48,6 @@ def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool =
             )
         )
     return [Steps(name=EXIT, sub_steps=[steps]), *containers] if steps else []
-
-
-def emit_heartbeat(manifest: Manifest, like: StepContainer) -> Container:
-    """Return a template that tells Metaflow's metadata service, as long as the run lasts, that it lives.
-
-    :param manifest: the compiled flow.
-    :param like: see :func:`emit_hooks`.
-    """
-    tags = [f"--tag={tag}" for tag in manifest.deployment.tags]
-    document = {"heartbeat": True, "heartbeat_options": tags}
-    container = _container(HEARTBEAT, like, document, [])
-    container.daemon = True
-    return container
 
 
 def _when(succeeded: bool) -> str:

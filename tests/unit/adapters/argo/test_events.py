@@ -88,12 +88,3 @@ def test_hooks_and_notifications_run_at_the_exit_and_keep_their_secrets_out(on_s
     ]
     secret = templates["notify-on-error"]["container"]["env"][1]
     assert secret["valueFrom"] == {"secretKeyRef": {"name": "linear-notify", "key": "SLACK", "optional": True}}
-
-
-def test_a_heartbeat_is_a_daemon_beside_the_steps(on_s3: Callable[..., Manifest]) -> None:
-    spec = compile_flow(on_s3("linear"), heartbeat=True).to_dicts()[0]["spec"]
-    templates = {one["name"]: one for one in spec["templates"]}
-    assert templates["run-heartbeat"]["daemon"] is True
-    assert {"name": "run-heartbeat", "template": "run-heartbeat"} in templates["LinearFlow"]["dag"]["tasks"]
-    plain = compile_flow(on_s3("linear")).to_dicts()[0]["spec"]["templates"]
-    assert "run-heartbeat" not in {one["name"] for one in plain}

@@ -86,8 +86,6 @@ _CREATE_OPTIONS = [
                  help="Publish an event after each step, and after the run, that other flows can wait for."),
     click.option("--gang", default="jobset", show_default=True, type=click.Choice(["jobset", "job"]),
                  help="What a @parallel step is: a JobSet, or an Indexed Job where JobSet is not installed."),
-    click.option("--enable-heartbeat-daemon/--no-enable-heartbeat-daemon", default=False, show_default=True,
-                 help="Use a daemon container to broadcast heartbeats."),
     click.option("--enable-error-msg-capture/--no-enable-error-msg-capture", default=True, show_default=True,
                  help="Tell in notifications what failed first."),
     click.option("--ttl-seconds", default=None, type=int, help="Delete a workflow so long after its end."),
@@ -165,7 +163,6 @@ def create(
         ttl_seconds=options["ttl_seconds"],
         pod_gc=options["pod_gc"],
         gang=options["gang"],
-        heartbeat=options["enable_heartbeat_daemon"],
         tell_failures=options["enable_error_msg_capture"],
     )
     if only_json:

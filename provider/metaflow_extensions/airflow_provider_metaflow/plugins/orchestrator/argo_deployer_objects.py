@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -84,8 +85,10 @@ class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
         ArgoTriggeredRun
             The run.
         """
-        stock = super().get_triggered_run(identifier, run_id, metadata)
-        return ArgoTriggeredRun(deployer=stock.deployer, content=_content(stock))
+        deployer = cls.from_deployment(identifier, metadata).deployer
+        pathspec = "%s/%s" % (deployer.flow_name, run_id)
+        content = {"name": identifier, "metadata": deployer.metadata, "pathspec": pathspec}
+        return ArgoTriggeredRun(deployer=deployer, content=json.dumps(content))
 
     def trigger(self, **kwargs: Any) -> ArgoTriggeredRun:
         """
@@ -97,12 +100,6 @@ class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
             The run.
         """
         return _started(self.deployer, "trigger", **kwargs)
-
-
-def _content(run: Any) -> str:
-    import json
-
-    return json.dumps({"name": run.name, "metadata": run.metadata, "pathspec": run.pathspec})
 
 
 def _started(deployer: Any, verb: str, **kwargs: Any) -> ArgoTriggeredRun:

@@ -1,4 +1,4 @@
-"""What a container does beside the tasks of a run: a heartbeat, a function of ``@exit_hook``, or telling somebody."""
+"""What a container does after the tasks of a run: a function of ``@exit_hook``, or telling somebody."""
 
 from __future__ import annotations
 
@@ -32,11 +32,6 @@ def main(document: dict[str, Any], root: str) -> int:
     """
     os.environ.update(document["env"])
     run = "%s/%s" % (document["flow_name"], os.environ["METAFLOW_ORCHESTRATOR_RUN"])
-    if document.get("heartbeat"):
-        # Metaflow's own command for this, which ends with its container.
-        command = [sys.executable, document["flow_file"], *document["top_level"], "argo-workflows", "heartbeat"]
-        command += ["--run_id", os.environ["METAFLOW_ORCHESTRATOR_RUN"], *document["heartbeat_options"]]
-        return subprocess.call(command, cwd=root)
     if "function" in document:
         command = [sys.executable, "-m", _SCRIPT, document["flow_file"], document["function"], run]
         return subprocess.call(command, cwd=root)
