@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,11 +78,3 @@ def step_document(
         document["parameters"] = [one.name for one in parameters]
         document["nullable"] = [one.name for one in parameters if one.default is None]
     return document
-
-
-def encode(document: Mapping[str, Any]) -> str:
-    """Return a document as text without any character that a template engine or a shell would look at.
-
-    :param document: JSON types.
-    """
-    return base64.b64encode(zlib.compress(json.dumps(document, sort_keys=True).encode(), 9)).decode()

@@ -21,13 +21,14 @@ from airflow_provider_metaflow.flow.container import (
     FLOW_VARIABLE,
     TASK_VARIABLE,
     container_command,
+    encode_inline,
     first_environment,
 )
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.compute import Compute, compute_of
 from airflow_provider_metaflow.graph.model import Step
-from metaflow_adapters.documents import encode, flow_document, step_document
+from metaflow_adapters.documents import flow_document, step_document
 
 from .events import event_name
 from .metadata import ORIGIN
@@ -79,7 +80,7 @@ def shared_container(manifest: Manifest, *, resumable: bool = True) -> dict[str,
     )
     variables = {
         **first_environment(manifest, manifest.code),
-        FLOW_VARIABLE: encode(flow_document(manifest)),
+        FLOW_VARIABLE: encode_inline(flow_document(manifest)),
         "METAFLOW_ORCHESTRATOR_RUN": "argo-{{workflow.name}}",
         "METAFLOW_ORCHESTRATOR_LINKS": links,
         "METAFLOW_ORCHESTRATOR_REASON": TERMINATION_LOG,
@@ -122,7 +123,7 @@ def step_container(
     deadline = step.timeout_seconds + LIMIT_SLACK_SECONDS if step.timeout_seconds else DEFAULT_LIMIT_SECONDS
     pod = make_pod(attributes, command=[], environment={}, labels={}, annotations={}, deadline_seconds=deadline)
     (container,) = pod["spec"]["containers"]
-    container["env"] = [{"name": TASK_VARIABLE, "value": encode(document)}, *_placed(plan, retries)]
+    container["env"] = [{"name": TASK_VARIABLE, "value": encode_inline(document)}, *_placed(plan, retries)]
     if triggers or (step.name == manifest.graph.start and manifest.graph.parameters):
         container["env"].append({"name": "METAFLOW_ORCHESTRATOR_PARAMETERS", "value": parameters})
     own = container_command(manifest, manifest.code, step.name)

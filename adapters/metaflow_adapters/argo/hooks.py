@@ -8,9 +8,8 @@ from typing import Any
 from hera.workflows import Container, Step, Steps
 from hera.workflows import models as m
 
-from airflow_provider_metaflow.flow.container import TASK_VARIABLE
+from airflow_provider_metaflow.flow.container import TASK_VARIABLE, encode_inline
 from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
-from metaflow_adapters.documents import encode
 
 from .containers import StepContainer
 
@@ -94,6 +93,6 @@ def _container(name: str, like: StepContainer, document: dict[str, Any], env: li
         image_pull_policy=like.container.get("imagePullPolicy"),
         env_from=[m.EnvFromSource.model_validate(one) for one in like.container.get("envFrom", ())] or None,
         service_account_name=like.pod.get("serviceAccountName"),
-        env=[m.EnvVar(name=TASK_VARIABLE, value=encode({"aside": document})), *env],
+        env=[m.EnvVar(name=TASK_VARIABLE, value=encode_inline({"aside": document})), *env],
         resources=m.ResourceRequirements.model_validate(_RESOURCES),
     )

@@ -130,13 +130,16 @@ class ArgoRuns:
                 raise InvalidOptionError(
                     f"the run {run_id} belongs to the {what} {notes.get(key)!r}, not to {own!r}.", flow=self._flow
                 )
+        self._check_owner(notes, caller, f"the run {run_id} belongs to a deployment of")
+        return found
+
+    def _check_owner(self, notes: Mapping[str, str], caller: Caller, whose: str) -> None:
         if caller.user != notes.get(OWNER) and caller.token != notes.get(TOKEN):
             raise InvalidOptionError(
-                f"the run {run_id} belongs to a deployment of the user {notes.get(OWNER)}.",
+                f"{whose} the user {notes.get(OWNER)}.",
                 flow=self._flow,
                 hint="Ask them for its production token, and give it by --authorize TOKEN.",
             )
-        return found
 
     def _notes_of_template(self, workflow: Mapping[str, Any]) -> dict[str, str]:
         """Return the annotations of a workflow that its controller has not yet looked at."""
@@ -227,13 +230,7 @@ class ArgoRuns:
         :raises InvalidOptionError: if the deployment is somebody else's.
         """
         template = self.template()
-        notes = template["metadata"]["annotations"]
-        if caller.user != notes.get(OWNER) and caller.token != notes.get(TOKEN):
-            raise InvalidOptionError(
-                f"{self._name} was deployed by the user {notes.get(OWNER)}.",
-                flow=self._flow,
-                hint="Ask them for its production token, and give it by --authorize TOKEN.",
-            )
+        self._check_owner(template["metadata"]["annotations"], caller, f"{self._name} was deployed by")
         # The template last: without it nobody could tell whose the others are.
         self._cluster.delete(CRONS, self._name)
         delete_sensor(self._cluster, template)

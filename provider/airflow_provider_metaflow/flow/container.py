@@ -196,9 +196,16 @@ def encode_document(document: Mapping[str, Any], save: Save, limit: int = MAX_IN
     :param save: puts bytes into the flow's datastore.
     :param limit: longer values go by reference.
     """
-    data = zlib.compress(json.dumps(document, sort_keys=True).encode(), 9)
-    text = base64.b64encode(data).decode()
-    return text if len(text) <= limit else f"@{save(data)}"
+    text = encode_inline(document)
+    return text if len(text) <= limit else f"@{save(base64.b64decode(text))}"
+
+
+def encode_inline(document: Mapping[str, Any]) -> str:
+    """Return a document as text without any character that a template engine or a shell would look at.
+
+    :param document: JSON types.
+    """
+    return base64.b64encode(zlib.compress(json.dumps(document, sort_keys=True).encode(), 9)).decode()
 
 
 def first_environment(manifest: Manifest, code: CodePackage) -> dict[str, str]:

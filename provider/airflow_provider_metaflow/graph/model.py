@@ -238,3 +238,15 @@ class FlowGraph(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             if step.name == name:
                 return step
         raise KeyError(name)
+
+    def with_descendants(self, name: str) -> frozenset[str]:
+        """Return the names of a step and of all that may follow it.
+
+        :param name: a step's name.
+        :raises KeyError: if there is none.
+        """
+        chosen = {self.step(name).name}
+        for step in self.steps:  # in topological order
+            if step.name in chosen:
+                chosen.update(step.next_steps)
+        return frozenset(chosen)

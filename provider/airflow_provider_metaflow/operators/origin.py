@@ -42,7 +42,10 @@ class Origin:
                 f"{RESUME_KEY} must be an object with the key 'origin', the run to take tasks from.", flow=graph.name
             )
         step = asked.get("step")
-        return cls(asked["origin"], _with_descendants(graph, step) if step else frozenset())
+        try:
+            return cls(asked["origin"], graph.with_descendants(step) if step else frozenset())
+        except KeyError:
+            raise ParameterValueError(f"has no step {step!r} to run again.", flow=graph.name) from None
 
     def task(self, step: str, path: IndexPath, iteration: int, probe: Probe) -> tuple[str, dict[str, Any]] | None:
         """Return id and outcome of the finished task that stands where one of this run stands, None if there is none.
@@ -58,13 +61,3 @@ class Origin:
         ids = [task_id(path, iteration=iteration, generation=g) for g in reversed(range(_GENERATIONS))]
         found = probe(step, self.run_id, ids)
         return next(((name, one) for name, one in zip(ids, found, strict=True) if one is not None), None)
-
-
-def _with_descendants(graph: FlowGraph, step: str) -> frozenset[str]:
-    if step not in {one.name for one in graph.steps}:
-        raise ParameterValueError(f"has no step {step!r} to run again.", flow=graph.name)
-    chosen = {step}
-    for one in graph.steps:  # in topological order
-        if one.name in chosen:
-            chosen.update(one.next_steps)
-    return frozenset(chosen)

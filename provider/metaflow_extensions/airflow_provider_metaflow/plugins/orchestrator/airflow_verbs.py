@@ -21,17 +21,12 @@ from .airflow_cli import (
     plain_errors,
     target_of,
 )
-from .cli_options import GivenOptions, write_attributes
+from .cli_options import AUTHORIZE, RUN_ID, GivenOptions, add_options, write_attributes
 
 if TYPE_CHECKING:
     # `create` loads this module, too, and must not wait 0.1 s for an HTTP client that it does not use.
     from airflow_provider_metaflow.rest.client import AirflowClient
     from airflow_provider_metaflow.rest.deployment import Caller, DeployedDag
-
-_AUTHORIZE = click.option(
-    "--authorize", default=None, help="Authorize using the production token of the deployment, if it is not yours."
-)
-_RUN_ID = click.argument("run-id", required=True, type=str)
 
 
 def _client() -> AirflowClient:
@@ -53,16 +48,7 @@ def _deployed(obj: Any, client: AirflowClient) -> DeployedDag:
     return deployment.open_deployment(client, obj.airflow_name.name, obj.flow.name)
 
 
-def _options(*options: Any) -> Any:
-    def add(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-_TRIGGER_OPTIONS = _options(
+_TRIGGER_OPTIONS = add_options([
     click.option("--run-id-file", default=None, type=str, help="Write the id of this run to the file specified."),
     click.option("--note", default=None, type=str, help="Note that Airflow shows beside the run."),
     click.option("--unpause", is_flag=True, help="Unpause the DAG if it is paused."),
@@ -70,7 +56,7 @@ _TRIGGER_OPTIONS = _options(
                  help="How many seconds to wait for Airflow to parse a DAG that was just deployed."),
     click.option("--deployer-attribute-file", default=None, hidden=True,
                  help="Write metadata and pathspec of this run to this file. Used by Metaflow's Deployer API."),
-)  # fmt: skip
+])  # fmt: skip
 
 
 @parameters.add_custom_parameters(deploy_mode=False)
@@ -128,7 +114,7 @@ def _published(obj: Any, client: AirflowClient) -> Any:
 
 
 @airflow.command(help="Show how far a run is, step by step.")
-@_RUN_ID
+@RUN_ID
 @click.option("--watch", is_flag=True, help="Keep showing until the run has ended.")
 @click.pass_obj
 @plain_errors
@@ -158,7 +144,7 @@ def list_runs(obj: Any, pending: bool, running: bool, succeeded: bool, failed: b
 
 
 @airflow.command(help="Print the Airflow logs of a run's tasks.")
-@_RUN_ID
+@RUN_ID
 @click.option("--step", "step_name", default=None, type=str, help="Only of this step.")
 @click.option("--failed", is_flag=True, help="Only of tasks that failed.")
 @click.pass_obj
@@ -172,8 +158,8 @@ def logs(obj: Any, run_id: str, step_name: str | None, failed: bool) -> None:
 
 
 @airflow.command(help="End a run: its running tasks are killed and the run counts as failed.")
-@_RUN_ID
-@_AUTHORIZE
+@RUN_ID
+@AUTHORIZE
 @click.pass_obj
 @plain_errors
 def terminate(obj: Any, run_id: str, authorize: str | None) -> None:
@@ -186,8 +172,8 @@ def terminate(obj: Any, run_id: str, authorize: str | None) -> None:
 
 
 @airflow.command(help="Pause the DAG of a run: running tasks end, no further task starts. Holds all its runs.")
-@_RUN_ID
-@_AUTHORIZE
+@RUN_ID
+@AUTHORIZE
 @click.pass_obj
 @plain_errors
 def suspend(obj: Any, run_id: str, authorize: str | None) -> None:
@@ -195,8 +181,8 @@ def suspend(obj: Any, run_id: str, authorize: str | None) -> None:
 
 
 @airflow.command(help="Unpause the DAG of a run, so that its runs go on.")
-@_RUN_ID
-@_AUTHORIZE
+@RUN_ID
+@AUTHORIZE
 @click.pass_obj
 @plain_errors
 def unsuspend(obj: Any, run_id: str, authorize: str | None) -> None:
@@ -227,7 +213,7 @@ def _hold(obj: Any, run_id: str, authorize: str | None, *, paused: bool) -> None
 @click.option(
     "--step-to-rerun", default=None, type=str, help="With --origin-run-id: run this step and all after it again."
 )
-@_AUTHORIZE
+@AUTHORIZE
 @_TRIGGER_OPTIONS
 @click.pass_obj
 @plain_errors
@@ -258,7 +244,7 @@ def resume(
 
 @airflow.command(help="Delete the deployment: the files that `create` wrote. Runs and results stay.")
 @click.argument("file", required=False)
-@_AUTHORIZE
+@AUTHORIZE
 @click.pass_obj
 @plain_errors
 def delete(obj: Any, file: str | None, authorize: str | None) -> None:

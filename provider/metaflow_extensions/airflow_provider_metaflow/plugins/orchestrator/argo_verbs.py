@@ -11,15 +11,10 @@ from metaflow.plugins.aws.step_functions.production_token import load_token
 from metaflow.util import get_username
 
 from .argo_cli import adapter, argo, plain_errors
-from .cli_options import GivenOptions, add_options, given_texts, write_attributes
+from .cli_options import AUTHORIZE, RUN_ID, STARTED, GivenOptions, add_options, given_texts, write_attributes
 
 if TYPE_CHECKING:
     from metaflow_adapters.argo.runs import ArgoRuns, Caller
-
-_AUTHORIZE = click.option(
-    "--authorize", default=None, help="Authorize using the production token of the deployment, if it is not yours."
-)
-_RUN_ID = click.argument("run-id", required=True, type=str)
 
 
 def _runs(obj: Any) -> ArgoRuns:
@@ -39,16 +34,9 @@ def _caller(obj: Any, authorize: str | None) -> Caller:
     return caller
 
 
-_STARTED = [
-    click.option("--run-id-file", default=None, type=str, help="Write the id of this run to the file specified."),
-    click.option("--deployer-attribute-file", default=None, hidden=True,
-                 help="Write metadata and pathspec of this run to this file. Used by Metaflow's Deployer API."),
-]  # fmt: skip
-
-
 @parameters.add_custom_parameters(deploy_mode=False)
 @argo.command(cls=GivenOptions, help="Start a run of the deployed flow.")
-@add_options(_STARTED)
+@add_options(STARTED)
 @click.pass_obj
 @plain_errors
 def trigger(obj: Any, **options: Any) -> None:
@@ -56,10 +44,10 @@ def trigger(obj: Any, **options: Any) -> None:
 
 
 @argo.command(help="Start a run that takes over what another has finished; what had failed runs again.")
-@_RUN_ID
+@RUN_ID
 @click.option("--step-to-rerun", default=None, help="Run this step and all that follow it anew.")
-@_AUTHORIZE
-@add_options(_STARTED)
+@AUTHORIZE
+@add_options(STARTED)
 @click.pass_obj
 @plain_errors
 def resume(obj: Any, run_id: str, step_to_rerun: str | None, authorize: str | None, **options: Any) -> None:
@@ -70,18 +58,13 @@ def resume(obj: Any, run_id: str, step_to_rerun: str | None, authorize: str | No
 def _following(obj: Any, step: str) -> tuple[str, ...]:
     """Return a step and all that follow it."""
     from airflow_provider_metaflow.exceptions import InvalidOptionError
+    from airflow_provider_metaflow.flow.reader import read_graph
 
     if step not in obj.graph.nodes:
         raise InvalidOptionError(
             "there is no step %r." % step, flow=obj.flow.name, hint="Steps are: %s." % ", ".join(obj.graph.sorted_nodes)
         )
-    found, waiting = set(), [step]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(obj.graph[name].out_funcs)
-    return tuple(sorted(found))
+    return tuple(sorted(read_graph(obj.flow, obj.graph).with_descendants(step)))
 
 
 def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
@@ -103,7 +86,7 @@ def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
 
 
 @argo.command(help="Show the status of a run.")
-@_RUN_ID
+@RUN_ID
 @click.pass_obj
 @plain_errors
 def status(obj: Any, run_id: str) -> None:
@@ -119,7 +102,7 @@ def list_runs(obj: Any) -> None:
 
 
 @argo.command(help="Show the logs of a run's pods.")
-@_RUN_ID
+@RUN_ID
 @click.option("--step", default=None, help="Of this step only.")
 @click.pass_obj
 @plain_errors
@@ -133,8 +116,8 @@ def _add_change(verb: str, text: str, done: str) -> None:
     """Add a verb that changes a run."""
 
     @argo.command(verb, help=text)
-    @_RUN_ID
-    @_AUTHORIZE
+    @RUN_ID
+    @AUTHORIZE
     @click.pass_obj
     @plain_errors
     def change(obj: Any, run_id: str, authorize: str | None) -> None:
@@ -148,7 +131,7 @@ _add_change("unsuspend", "Go on with a suspended run.", "goes on")
 
 
 @argo.command(help="Delete the flow on Argo Workflows: template, schedule and sensor.")
-@_AUTHORIZE
+@AUTHORIZE
 @click.pass_obj
 @plain_errors
 def delete(obj: Any, authorize: str | None) -> None:

@@ -49,6 +49,17 @@ def add_options(options: Sequence[Any]) -> Callable[[Command], Command]:
     return decorate
 
 
+AUTHORIZE = click.option(
+    "--authorize", default=None, help="Authorize using the production token of the deployment, if it is not yours."
+)
+RUN_ID = click.argument("run-id", required=True, type=str)
+
+STARTED = [
+    click.option("--run-id-file", default=None, type=str, help="Write the id of this run to the file specified."),
+    click.option("--deployer-attribute-file", default=None, hidden=True,
+                 help="Write metadata and pathspec of this run to this file. Used by Metaflow's Deployer API."),
+]  # fmt: skip
+
 NOTIFY_WHEN = [
     click.option("--notify-on-error/--no-notify-on-error", default=False, show_default=True,
                  help="Notify if a run fails."),
