@@ -13,6 +13,7 @@ test: $(VENV)/.test $(VENV)-oldest/.demo
 	@scripts/postgres.sh
 	@scripts/browser.sh
 	@scripts/redis.sh
+	@scripts/second_opinions.sh
 	@case "$(PYTEST_ARGS)" in *--without-kubernetes*) ;; *) PYTHON=$(BIN)/python scripts/kubernetes.sh && PYTHON=$(BIN)/python scripts/object_stores.sh ;; esac
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 

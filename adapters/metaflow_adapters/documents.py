@@ -7,9 +7,29 @@ from typing import Any
 
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
-from airflow_provider_metaflow.graph.model import Step
+from airflow_provider_metaflow.graph.model import FlowGraph, ParameterType, Step
 
 from .sources import sources_of, walked_steps
+
+_CLICK_TYPES = {ParameterType.JSON: "JSON", ParameterType.FILE: "FilePath"}
+
+
+def described_parameters(graph: FlowGraph) -> dict[str, dict[str, Any]]:
+    """Return what Metaflow's client needs to make a flow file of a deployment, by parameter.
+
+    :param graph: the flow.
+    """
+    return {
+        one.name: {
+            "python_var_name": one.variable,
+            "name": one.name,
+            "type": _CLICK_TYPES.get(one.type, one.type.value),
+            "description": one.help or None,
+            "is_required": one.required,
+            **({"is_text": one.is_text, "encoding": one.encoding or "utf-8"} if one.type is ParameterType.FILE else {}),
+        }
+        for one in graph.parameters
+    }
 
 
 def flow_document(manifest: Manifest) -> dict[str, Any]:

@@ -28,6 +28,9 @@ def sources_of(graph: FlowGraph, step: Step) -> dict[str, Any] | None:
         if opener is not None and opener.name in step.parents:
             # The first of its branch.
             return {"branches": [_only(opener)]}
+        if len(step.parents) == 1 and not graph.step(step.parents[0]).recursive:
+            # As the general case finds it, which looks at the whole branch.
+            return {"branches": [_only(graph.step(step.parents[0]))]}
         return {"branches": [_branch(graph, step, _region_start(graph, step))]}
     opener = graph.step(step.closes)
     if opener.kind is StepKind.PARALLEL:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,8 @@ from hera.workflows import WorkflowTemplate
 from hera.workflows import models as m
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
-from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
+from airflow_provider_metaflow.flow.manifest import Manifest
+from metaflow_adapters.manifests import compile_manifest_of
 
 from .containers import StepContainer, shared_container, step_container
 from .deployment import ArgoDeployment
@@ -90,41 +88,10 @@ def compile_flow(
     :raises MetaflowProviderError: if the flow cannot be compiled, or Argo cannot honour it.
     """
     manifest = compile_manifest_of(
-        flow, name=name, top_level=top_level, create=create, environment=environment, python=python, cache=cache
+        flow, "argo", name=name, top_level=top_level, create=create, environment=environment, python=python, cache=cache
     )
     # Hera adds whatever is made to a workflow that is open.
     return contextvars.Context().run(deployment_of, manifest, ArgoOptions(**options))
-
-
-def compile_manifest_of(
-    flow: str | Path | Manifest,
-    *,
-    name: str | None = None,
-    top_level: Sequence[str] = (),
-    create: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
-    python: str | None = None,
-    cache: str | Path | None = None,
-) -> Manifest:
-    """Return the compiled form of a flow; see :func:`compile_flow`."""
-    if isinstance(flow, Manifest):
-        return flow
-    options = CompileOptions(
-        group="argo",
-        top_level=tuple(top_level),
-        name=name,
-        create=tuple(create),
-        python=python or sys.executable,
-        environment=tuple(sorted((environment or {}).items())),
-    )
-    return _manifest(Path(flow), options, cache)
-
-
-def _manifest(path: Path, options: CompileOptions, cache: str | Path | None) -> Manifest:
-    if path.name.endswith(SUFFIX):
-        return read_manifest(path)
-    home = Path(cache or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return load_manifest(path, options, home if cache else home / "airflow-provider-metaflow")
 
 
 def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:

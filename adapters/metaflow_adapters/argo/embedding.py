@@ -14,8 +14,9 @@ from hera.workflows._context import _context
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import FlowGraph
+from metaflow_adapters.manifests import compile_manifest_of
 
-from .compile import ArgoOptions, compile_manifest_of, containers_of, gangs_of
+from .compile import ArgoOptions, containers_of, gangs_of
 from .containers import shared_container
 from .emit import emit_templates
 from .parameters import NULL
@@ -79,7 +80,7 @@ def embed_flow(
     :param options: Argo's own options.
     :param compile_options: further arguments of :func:`~.compile.compile_flow`.
     """
-    manifest = compile_manifest_of(flow, **compile_options)
+    manifest = compile_manifest_of(flow, "argo", **compile_options)
     # Hera adds whatever is made to the workflow that is open: not our tasks, please.
     templates = contextvars.Context().run(_templates, manifest, name, options or ArgoOptions())
     return EmbeddedFlow(name=name, templates=tuple(templates), manifest=manifest)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import ParameterType
+from metaflow_adapters.documents import described_parameters
 
 OWNER = "metaflow/owner"
 TOKEN = "metaflow/production_token"  # noqa: S105  (the name of an annotation)
@@ -21,8 +20,6 @@ ORIGIN = "metaflow-origin"
 """Parameter of a resumed run: the run that it takes over results from, and steps to run anew, with colons between."""
 
 AUTOMATIC = "auto-set by metaflow. safe to ignore."
-
-_CLICK_TYPES = {ParameterType.JSON: "JSON", ParameterType.FILE: "FilePath"}
 
 
 def labels_of(name: str) -> dict[str, str]:
@@ -71,7 +68,7 @@ def annotations_of(manifest: Manifest, title: str | None, description: str | Non
     """
     graph, found = manifest.graph, base_annotations(manifest)
     if graph.parameters:
-        found[PARAMETERS] = json.dumps({one.name: _described(one) for one in graph.parameters})
+        found[PARAMETERS] = json.dumps(described_parameters(graph))
     if manifest.deployment.tags:
         found["metaflow/tags"] = json.dumps(manifest.deployment.tags)
     if graph.schedule is not None:
@@ -82,19 +79,6 @@ def annotations_of(manifest: Manifest, title: str | None, description: str | Non
     if described:
         found["workflows.argoproj.io/description"] = described
     return found
-
-
-def _described(parameter: Any) -> dict[str, Any]:
-    """Return what Metaflow's client needs to make a flow file of a deployment."""
-    return {
-        "python_var_name": parameter.variable,
-        "name": parameter.name,
-        "type": _CLICK_TYPES.get(parameter.type, parameter.type.value),
-        "description": parameter.help or None,
-        "is_required": parameter.required,
-        **({"is_text": parameter.is_text, "encoding": parameter.encoding or "utf-8"}
-           if parameter.type is ParameterType.FILE else {}),
-    }  # fmt: skip
 
 
 def notify_secret(name: str) -> str:

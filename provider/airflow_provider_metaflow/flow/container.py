@@ -58,11 +58,12 @@ def patiently(url):
 """.strip()
 
 _RUN = f"""
-task = env.pop("{TASK_VARIABLE}")
-data = patiently(task[1:]) if task.startswith("@") else base64.b64decode(task)
-task = json.loads(zlib.decompress(data))
-if "{FLOW_VARIABLE}" in env:
-    task = {{**json.loads(zlib.decompress(base64.b64decode(env.pop("{FLOW_VARIABLE}")))), **task}}
+task = {{}}
+for name in ("{FLOW_VARIABLE}", "{TASK_VARIABLE}"):
+    text = env.pop(name, "")
+    if text:
+        data = patiently(text[1:]) if text.startswith("@") else base64.b64decode(text)
+        task.update(json.loads(zlib.decompress(data)))
 code = os.path.join(env["METAFLOW_EXTRACTED_ROOT"], ".mf_code")
 sys.path[:1] = [os.path.join(code, "{_RUNNER}"), code]
 import container_task

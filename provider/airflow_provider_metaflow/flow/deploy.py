@@ -31,6 +31,8 @@ class DeployOptions:
     is_paused_upon_creation: bool | None = None
     emit_events: bool = True
     notifications: Notifications | None = None
+    upload: bool = True
+    """Whether the code package is saved; else its place is only computed, and nobody but this machine is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,7 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions, *
         emit_events=options.emit_events,
         notifications=options.notifications,
     )
-    code = _package(obj)
+    code = _package(obj, upload=options.upload)
     command = _command(obj, deployment, code, runtime)
     return Manifest(
         graph=graph,
@@ -157,14 +159,17 @@ def check_options(flow_name: str, options: DeployOptions) -> None:
             raise InvalidOptionError(f"--{option.replace('_', '-')} is {value}; it must be at least 1.", flow=flow_name)
 
 
-def _package(obj: Any) -> CodePackage:
+def _package(obj: Any, *, upload: bool) -> CodePackage:
     from metaflow.package import MetaflowPackage
 
     obj.package = MetaflowPackage(
         obj.flow, obj.environment, obj.echo, suffixes=obj.package_suffixes, flow_datastore=None
     )
     try:
-        url, sha = obj.flow_datastore.save_data([obj.package.blob], len_hint=1)[0]
+        if upload:
+            url, sha = obj.flow_datastore.save_data([obj.package.blob], len_hint=1)[0]
+        else:
+            url, sha = _future_place(obj)
     except OSError as error:
         raise FlowCompileError(
             f"the code package cannot be saved in {obj.flow_datastore.datastore_root} ({error.strerror}).",
@@ -180,6 +185,16 @@ def _package(obj: Any) -> CodePackage:
         flow_file=flow_file.name,
         flow_dir=str(flow_file.parent),
     )
+
+
+def _future_place(obj: Any) -> tuple[str, str]:
+    """Return where the code package would be saved (``metaflow.datastore.content_addressed_store``)."""
+    from hashlib import sha1
+
+    sha = sha1(obj.package.blob, usedforsecurity=False).hexdigest()
+    store = obj.flow_datastore.ca_store
+    storage = obj.flow_datastore._storage_impl
+    return storage.full_uri(storage.path_join(store._prefix, sha[:2], sha)), sha
 
 
 def _command(obj: Any, deployment: Deployment, code: CodePackage, runtime: str) -> Command:

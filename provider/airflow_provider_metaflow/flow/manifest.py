@@ -33,6 +33,7 @@ class Notifications(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     :param incident_io: id of a connection of type ``http`` whose password is the API key of incident.io.
     :param incident_io_source: alert source there.
     :param incident_io_metadata: pairs that are added to its alerts.
+    :param sns_topic: ARN of a topic of Amazon SNS.
     """
 
     on_error: bool = False
@@ -42,6 +43,7 @@ class Notifications(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     incident_io: str | None = None
     incident_io_source: str | None = None
     incident_io_metadata: tuple[tuple[str, str], ...] = ()
+    sns_topic: str | None = None
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,6 +3,7 @@
 # Without postponed annotations: msgspec would have to compile each of them when a DAG file is parsed.
 
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -205,7 +206,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``project.branch.Flow``, the name under which the flow is deployed."""
 
 
-class FlowGraph(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FlowGraph(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """A whole flow: its steps in topological order and what belongs to the flow itself."""
 
     name: str
@@ -234,10 +235,11 @@ class FlowGraph(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         :param name: a step's name.
         :raises KeyError: if there is none.
         """
-        for step in self.steps:
-            if step.name == name:
-                return step
-        raise KeyError(name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Step]:
+        return {step.name: step for step in self.steps}
 
     def with_descendants(self, name: str) -> frozenset[str]:
         """Return the names of a step and of all that may follow it.

@@ -33,6 +33,7 @@ def install() -> None:
     models.Job.run = _run
     _remember_submission(models, responses)
     _fail_parents(models)
+    _leave_overrides_alone(models)
 
 
 def _remember_submission(models: Any, responses: Any) -> None:
@@ -72,6 +73,22 @@ def _fail_parents(models: Any) -> None:
         return document
 
     models.Job.describe = job_describe
+
+
+def _leave_overrides_alone(models: Any) -> None:
+    """Describing a job adds variables to its overrides in moto, at every call."""
+    original = models.Job._get_container_property
+
+    def get_container_property(self: Any, name: str, default: Any) -> Any:
+        kept = self.container_overrides
+        if name == "environment" and name in kept:
+            self.container_overrides = {**kept, name: list(kept[name])}
+        try:
+            return original(self, name, default)
+        finally:
+            self.container_overrides = kept
+
+    models.Job._get_container_property = get_container_property
 
 
 def _run(job: Any) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import Any, ClassVar
 
 from metaflow.plugins.argo.argo_workflows_deployer_objects import ArgoWorkflowsDeployedFlow, ArgoWorkflowsTriggeredRun
 
 from .argo_deployer import ArgoDeployer
+from .deployer_calls import started_run
 
 
 class ArgoTriggeredRun(ArgoWorkflowsTriggeredRun):
@@ -31,7 +30,8 @@ class ArgoTriggeredRun(ArgoWorkflowsTriggeredRun):
             The new run.
         """
         options = {"step_to_rerun": step_to_rerun} if step_to_rerun else {}
-        return _started(self.deployer, "resume", run_id=self.pathspec.split("/")[1], **options)
+        content = started_run(self.deployer, "resume", run_id=self.pathspec.split("/")[1], **options)
+        return ArgoTriggeredRun(deployer=self.deployer, content=content)
 
 
 class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
@@ -99,21 +99,4 @@ class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
         ArgoTriggeredRun
             The run.
         """
-        return _started(self.deployer, "trigger", **kwargs)
-
-
-def _started(deployer: Any, verb: str, **kwargs: Any) -> ArgoTriggeredRun:
-    from metaflow.runner.utils import get_lower_level_group, handle_timeout, temporary_fifo
-
-    with temporary_fifo() as (path, descriptor):
-        group = get_lower_level_group(deployer.api, deployer.top_level_kwargs, deployer.TYPE, deployer.deployer_kwargs)
-        command = getattr(group, verb)(deployer_attribute_file=path, **kwargs)
-        pid = deployer.spm.run_command(
-            [sys.executable, *command], env=deployer.env_vars, cwd=deployer.cwd, show_output=deployer.show_output
-        )
-        process = deployer.spm.get(pid)
-        content = handle_timeout(descriptor, process, deployer.file_read_timeout)
-        process.sync_wait()
-        if process.process.returncode != 0:
-            raise subprocess.SubprocessError("%s of %s on %s failed." % (verb, deployer.name, deployer.TYPE))
-        return ArgoTriggeredRun(deployer=deployer, content=content)
+        return ArgoTriggeredRun(deployer=self.deployer, content=started_run(self.deployer, "trigger", **kwargs))

@@ -11,7 +11,16 @@ from metaflow.plugins.aws.step_functions.production_token import load_token
 from metaflow.util import get_username
 
 from .argo_cli import adapter, argo, plain_errors
-from .cli_options import AUTHORIZE, RUN_ID, STARTED, GivenOptions, add_options, given_texts, write_attributes
+from .cli_options import (
+    AUTHORIZE,
+    RUN_ID,
+    STARTED,
+    GivenOptions,
+    add_options,
+    following_steps,
+    given_texts,
+    write_attributes,
+)
 
 if TYPE_CHECKING:
     from metaflow_adapters.argo.runs import ArgoRuns, Caller
@@ -51,20 +60,8 @@ def trigger(obj: Any, **options: Any) -> None:
 @click.pass_obj
 @plain_errors
 def resume(obj: Any, run_id: str, step_to_rerun: str | None, authorize: str | None, **options: Any) -> None:
-    anew = _following(obj, step_to_rerun) if step_to_rerun else ()
+    anew = following_steps(obj, step_to_rerun) if step_to_rerun else ()
     _tell_started(obj, options, _runs(obj).resume(run_id, _caller(obj, authorize), anew))
-
-
-def _following(obj: Any, step: str) -> tuple[str, ...]:
-    """Return a step and all that follow it."""
-    from airflow_provider_metaflow.exceptions import InvalidOptionError
-    from airflow_provider_metaflow.flow.reader import read_graph
-
-    if step not in obj.graph.nodes:
-        raise InvalidOptionError(
-            "there is no step %r." % step, flow=obj.flow.name, hint="Steps are: %s." % ", ".join(obj.graph.sorted_nodes)
-        )
-    return tuple(sorted(read_graph(obj.flow, obj.graph).with_descendants(step)))
 
 
 def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:

@@ -140,3 +140,19 @@ def given_texts(obj: Any, options: dict[str, Any]) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+def following_steps(obj: Any, step: str) -> tuple[str, ...]:
+    """Return a step and all that follow it.
+
+    :param obj: state of Metaflow's command line.
+    :param step: name of the step.
+    """
+    from airflow_provider_metaflow.exceptions import InvalidOptionError
+    from airflow_provider_metaflow.flow.reader import read_graph
+
+    if step not in obj.graph.nodes:
+        raise InvalidOptionError(
+            "there is no step %r." % step, flow=obj.flow.name, hint="Steps are: %s." % ", ".join(obj.graph.sorted_nodes)
+        )
+    return tuple(sorted(read_graph(obj.flow, obj.graph).with_descendants(step)))

@@ -35,6 +35,7 @@ def main(document: dict[str, Any], root: str) -> int:
     """
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, here)
+    import machine_task  # type: ignore[import-not-found]
     import placed_task  # type: ignore[import-not-found]
     import side_task  # type: ignore[import-not-found]
     import task_runner  # type: ignore[import-not-found]
@@ -42,6 +43,9 @@ def main(document: dict[str, Any], root: str) -> int:
     sys.path.remove(here)
     if "aside" in document:
         return int(side_task.main({**document, **document["aside"]}, root))
+    of_machine = "each" in document
+    if of_machine:
+        document = machine_task.choose(document)
     # Before Metaflow is imported, which reads its configuration then.
     document["env"] = {**document.pop("step_env", {}), **document["env"]}
     os.environ.update(document["env"])
@@ -49,11 +53,13 @@ def main(document: dict[str, Any], root: str) -> int:
     task = {} if is_placed else _prepare(document)
     task_runner._import_metaflow()
     if is_placed:
+        if of_machine:
+            machine_task.arrive(document, task_runner)
         document = placed_task.complete(document, task_runner)
         if document.get("finished"):
             print("An earlier try has finished this task; its result stands.", file=sys.stderr)
             placed_task.write_outputs(document["finished"], document["outputs"])
-            return 0
+            return machine_task.depart(document, task_runner, 0, document["finished"]) if of_machine else 0
         task = _prepare(document)
     # TaskLog saves the logs, without a process of its own.
     from metaflow.plugins import SIDECARS
@@ -62,7 +68,7 @@ def main(document: dict[str, Any], root: str) -> int:
     status, outcome = _run(task_runner, _request(document, task, root))
     if outcome is not None and is_placed:
         placed_task.write_outputs(outcome, document["outputs"])
-    return status
+    return int(machine_task.depart(document, task_runner, status, outcome)) if of_machine else status
 
 
 def _prepare(document: dict[str, Any]) -> dict[str, Any]:
@@ -135,9 +141,9 @@ def _request(document: dict[str, Any], task: dict[str, Any], root: str) -> dict[
 
 def _own_task(document: dict[str, Any]) -> dict[str, Any]:
     """Return the task of this container: that of its index in an array of jobs, else the only one."""
-    index = int(os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX", "0"))
-    task: dict[str, Any] = document["tasks"][index]
-    return task
+    tasks: list[dict[str, Any]] = document["tasks"]
+    # A state machine tells each child its own task alone.
+    return tasks[int(os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX", "0")) if len(tasks) > 1 else 0]
 
 
 def _gang_member(document: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:

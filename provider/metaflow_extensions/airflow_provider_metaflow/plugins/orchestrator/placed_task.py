@@ -147,12 +147,15 @@ def complete(document: dict[str, Any], task_runner: Any) -> dict[str, Any]:
         return task_runner._stored_outcome(datastore, run, name, task, 0)
 
     tries, nodes = (int(os.environ.get(name) or 0) for name in (TRY_VARIABLE, NODES_VARIABLE))
-    if tries and nodes < 2:
-        # What a pod has finished that was lost afterwards is not done again.
+    if nodes < 2 and next_attempt(datastore, place.run_id, step, own):
+        # What a container has finished that was lost afterwards is not done again.
         document["finished"] = outcome(step, own)
         if document["finished"]:
             return document
     attempt = _attempt(document, datastore, place, own, nodes)
+    if document.get("counts_submissions"):
+        # The orchestrator's count holds submissions that were refused, too.
+        tries = min(tries, attempt)
     given = _given()
     if document["sources"] is None:
         document["init"] = _init(document, place.run_id, given)
@@ -222,12 +225,14 @@ def _meet(document: dict[str, Any], datastore: Any, count: Any, nodes: int) -> i
     document["gang"] = nodes
     storage = datastore._storage_impl
     path = storage.path_join("mf.gangs", os.environ[RUN_VARIABLE], os.environ[GANG_VARIABLE])
-    if int(os.environ["JOB_COMPLETION_INDEX"]) == 0:
-        record = {"attempt": count(), "address": os.environ[ADDRESS_VARIABLE]}
+    if int(os.environ.get("JOB_COMPLETION_INDEX") or os.environ.get("AWS_BATCH_JOB_NODE_INDEX") or 0) == 0:
+        # AWS Batch itself tells the nodes where the main one is.
+        record = {"attempt": count(), "address": os.environ.get(ADDRESS_VARIABLE)}
         storage.save_bytes([(path, io.BytesIO(json.dumps(record).encode()))], overwrite=True)
     else:
         record = _await_record(storage, path)
-    os.environ["MF_MASTER_ADDR"] = document["env"]["MF_MASTER_ADDR"] = record["address"]
+    if record["address"]:
+        os.environ["MF_MASTER_ADDR"] = document["env"]["MF_MASTER_ADDR"] = record["address"]
     return int(record["attempt"])
 
 

@@ -18,6 +18,15 @@ KUBERNETES = {
     "shared_memory": None, "port": None, "qos": "Burstable", "extended_resources": None, "security_context": None,
 }  # fmt: skip
 
+BATCH = {
+    "cpu": "1", "memory": "4096", "gpu": None, "image": "image:1", "queue": "arn:aws:batch:eu-west-1:123:job-queue/q",
+    "iam_role": "arn:aws:iam::123:role/jobs", "execution_role": None, "shared_memory": None, "max_swap": None,
+    "swappiness": None, "aws_batch_tags": None, "inferentia": None, "trainium": None, "efa": None,
+    "host_volumes": None, "efs_volumes": None, "use_tmpfs": False, "tmpfs_tempdir": True, "tmpfs_size": None,
+    "tmpfs_path": "/metaflow_temp", "ephemeral_storage": None, "log_driver": None, "log_options": None,
+    "privileged": False,
+}  # fmt: skip
+
 
 @pytest.fixture
 def on_s3(compiled: Callable[..., Manifest]) -> Callable[..., Manifest]:
@@ -41,7 +50,7 @@ def on_s3(compiled: Callable[..., Manifest]) -> Callable[..., Manifest]:
             ),
             remote={
                 "environment": {"METAFLOW_DEFAULT_DATASTORE": "s3", "METAFLOW_CODE_DS": "s3"},
-                "compute_defaults": {"kubernetes": KUBERNETES},
+                "compute_defaults": {"kubernetes": KUBERNETES, "batch": BATCH},
             },
         )
 

@@ -1,0 +1,136 @@
+"""The state machine that follows a run: functions of ``@exit_hook``, and telling somebody of its end.
+
+AWS sends an event when an execution ends, however it ends; a rule starts this machine with it. So what comes after a
+run costs the run nothing, and neither hides its failure nor makes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from airflow_provider_metaflow.flow.container import TASK_VARIABLE, encode_inline
+from airflow_provider_metaflow.flow.manifest import Manifest
+
+from .emit import THROTTLED, Job, service
+from .jsonata import evaluated, text
+from .states import Choice, Parallel, Scope, State, Succeed, Task, machine_of
+
+SUCCEEDED = ["SUCCEEDED"]
+FAILED = ["FAILED", "TIMED_OUT", "ABORTED"]
+
+SECRET_KEYS = {"slack": "SLACK", "pager_duty": "PAGER_DUTY", "incident_io": "INCIDENT_IO"}
+"""Keys of the secret with addresses and keys of endpoints, by endpoint."""
+
+_RUN = "'sfn-' & $states.input.detail.name"
+_CAUSE_LENGTH = 400
+
+
+def after_definition(manifest: Manifest, job: Job, partition: str) -> dict[str, Any] | None:
+    """Return the definition of the machine, None if nothing follows a run.
+
+    :param manifest: the compiled flow.
+    :param job: the job that all of it runs in.
+    :param partition: partition of AWS.
+    """
+    on_success = list(_branches(manifest, job, partition, succeeded=True))
+    on_failure = list(_branches(manifest, job, partition, succeeded=False))
+    if not on_success and not on_failure:
+        return None
+    states: list[State] = []
+    ways = {}
+    for name, branches in (("success", on_success), ("failure", on_failure)):
+        ways[name] = name if branches else "nothing"
+        if branches:
+            scopes = tuple(Scope(start=one.name, states=(one,)) for one in branches)
+            states.append(Parallel(name=name, branches=scopes, next=None, output={}))
+    if "nothing" in ways.values():
+        states.append(Succeed(name="nothing"))
+    rule = (evaluated("$states.input.detail.status = 'SUCCEEDED'"), ways["success"])
+    choice = Choice(name="how did it end?", rules=(rule,), default=ways["failure"])
+    comment = f"Follows the runs of the Metaflow flow {manifest.graph.name}."
+    scope = Scope(start=choice.name, states=(choice, *states))
+    return machine_of(scope, manifest.graph.name, Comment=comment)
+
+
+def followed(definition: dict[str, Any]) -> list[str]:
+    """Return the statuses of runs that something follows.
+
+    :param definition: definition of the machine.
+    """
+    states = definition["States"]
+    return [*(SUCCEEDED if "success" in states else []), *(FAILED if "failure" in states else [])]
+
+
+def needs_secrets(manifest: Manifest) -> bool:
+    """Tell whether the job needs the secrets of endpoints.
+
+    :param manifest: the compiled flow.
+    """
+    told = manifest.deployment.notifications
+    return told is not None and any(getattr(told, endpoint) for endpoint in SECRET_KEYS)
+
+
+def _branches(manifest: Manifest, job: Job, partition: str, *, succeeded: bool) -> Iterator[Task]:
+    kind = "success" if succeeded else "error"
+    for number, hook in enumerate(manifest.graph.exit_hooks):
+        if hook.on_success == succeeded:
+            yield _job(f"exit hook {number} on {kind}", job, {"function": hook.function}, partition)
+    told = manifest.deployment.notifications
+    if told is None or not (told.on_success if succeeded else told.on_error):
+        return
+    if needs_secrets(manifest):
+        document = {
+            "succeeded": succeeded,
+            "deployment": manifest.deployment.name,
+            "alert_source": told.incident_io_source,
+            "metadata": dict(told.incident_io_metadata),
+        }
+        yield _job(f"notify on {kind}", job, document, partition, tells_cause=not succeeded)
+    if told.sns_topic:
+        yield _sns(manifest, told.sns_topic, kind, partition, succeeded=succeeded)
+
+
+def _job(name: str, job: Job, document: dict[str, Any], partition: str, *, tells_cause: bool = False) -> Task:
+    variables = {
+        TASK_VARIABLE: encode_inline({"aside": document}),
+        "METAFLOW_ORCHESTRATOR_RUN": evaluated(_RUN),
+    }
+    if tells_cause:
+        detail = "$states.input.detail"
+        failure = (
+            f"{{'displayName':$exists({detail}.error)?{detail}.error:{detail}.status,"
+            f"'message':$exists({detail}.cause)?$substring({detail}.cause,0,{_CAUSE_LENGTH}):{detail}.status}}"
+        )
+        variables["METAFLOW_ORCHESTRATOR_FAILURES"] = evaluated(f"$base64encode($string([{failure}]))")
+    environment = [{"Name": key, "Value": value} for key, value in variables.items()]
+    arguments = {
+        "JobDefinition": job.definition,
+        "JobName": job.name,
+        "JobQueue": job.queue,
+        "ContainerOverrides": {"Environment": environment},
+    }
+    resource = service(partition, "batch:submitJob.sync")
+    return Task(name=name, resource=resource, arguments=arguments, retry=(THROTTLED,), output={}, next=None)
+
+
+def _sns(manifest: Manifest, topic: str, kind: str, partition: str, *, succeeded: bool) -> Task:
+    flow = manifest.graph.name
+    what = "succeeded" if succeeded else "failed"
+    message = f"{text(f'Metaflow run {flow}/')} & {_RUN} & {text(f' {what}.')}"
+    if not succeeded:
+        detail = "$states.input.detail"
+        message += f" & ($exists({detail}.error)?' ' & {detail}.error:'')"
+        message += f" & ($exists({detail}.cause)?': ' & $substring({detail}.cause,0,{_CAUSE_LENGTH}):'')"
+    return Task(
+        name=f"publish on {kind}",
+        resource=service(partition, "sns:publish"),
+        # AWS: at most 100 characters.
+        arguments={
+            "TopicArn": topic,
+            "Subject": f"Metaflow: {flow[:60]} {what}",
+            "Message": evaluated(message),
+        },
+        output={},
+        next=None,
+    )

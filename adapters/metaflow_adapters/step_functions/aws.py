@@ -1,0 +1,160 @@
+"""The services of AWS, by boto3 as Metaflow's configuration makes its clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from airflow_provider_metaflow.exceptions import MetaflowProviderError
+
+
+class AwsError(MetaflowProviderError, RuntimeError):
+    """AWS cannot be reached, or refuses."""
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Turn an error of boto3 into ours.
+
+    :param what: what was tried.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise AwsError(f"{what} failed: {error}", hint="Check the credentials, the region and the rights.") from None
+
+
+def code_of(error: Any) -> str:
+    """Return the code of an error of boto3.
+
+    :param error: a ``ClientError``.
+    """
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+class Aws:
+    """Clients of AWS, each made when it is first used.
+
+    :param make: makes a client of a service's name; Metaflow's own function if left out.
+    """
+
+    def __init__(self, make: Callable[[str], Any] | None = None) -> None:
+        self._make = make
+
+    def _client(self, name: str) -> Any:
+        if self._make is not None:
+            return self._make(name)
+        from metaflow.plugins.aws.aws_client import get_aws_client
+
+        with told("Making a client of AWS"):
+            return get_aws_client(name)
+
+    @cached_property
+    def states(self) -> Any:
+        """Client of Step Functions."""
+        return self._client("stepfunctions")
+
+    @cached_property
+    def batch(self) -> Any:
+        """Client of AWS Batch."""
+        return self._client("batch")
+
+    @cached_property
+    def events(self) -> Any:
+        """Client of EventBridge."""
+        return self._client("events")
+
+    @cached_property
+    def scheduler(self) -> Any:
+        """Client of EventBridge Scheduler."""
+        return self._client("scheduler")
+
+    @cached_property
+    def s3(self) -> Any:
+        """Client of S3."""
+        return self._client("s3")
+
+    @cached_property
+    def logs(self) -> Any:
+        """Client of CloudWatch Logs."""
+        return self._client("logs")
+
+    @cached_property
+    def secrets(self) -> Any:
+        """Client of Secrets Manager."""
+        return self._client("secretsmanager")
+
+    def machines(self) -> Iterator[tuple[str, str]]:
+        """Yield name and ARN of all state machines."""
+        with told("Listing state machines"):
+            for page in self.states.get_paginator("list_state_machines").paginate():
+                for one in page["stateMachines"]:
+                    yield one["name"], one["stateMachineArn"]
+
+    def find_machine(self, name: str) -> dict[str, Any] | None:
+        """Return a state machine, None if there is none of that name.
+
+        :param name: its name.
+        """
+        arn = next((arn for found, arn in self.machines() if found == name), None)
+        if arn is None:
+            return None
+        with told(f"Reading the state machine {name}"):
+            found: dict[str, Any] = self.states.describe_state_machine(stateMachineArn=arn)
+        return found
+
+    def platform_of(self, queue: str) -> str:
+        """Return the type of a queue's compute environment, as Metaflow reads it.
+
+        :param queue: name or ARN of a job queue.
+        :raises AwsError: if there is no such queue.
+        """
+        with told(f"Reading the job queue {queue}"):
+            queues = self.batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
+            if not queues:
+                raise AwsError(f"there is no job queue {queue!r}.", hint="Check METAFLOW_BATCH_JOB_QUEUE.")
+            environment = queues[0]["computeEnvironmentOrder"][0]["computeEnvironment"]
+            found = self.batch.describe_compute_environments(computeEnvironments=[environment])["computeEnvironments"]
+        return str(found[0].get("computeResources", {}).get("type", "EC2"))
+
+    def definitions_of(self, machine: str, tag: str) -> Iterator[dict[str, Any]]:
+        """Yield the active job definitions that were made for a state machine.
+
+        :param machine: its name.
+        :param tag: the tag that holds it.
+        """
+        with told("Listing job definitions"):
+            pages = self.batch.get_paginator("describe_job_definitions").paginate(status="ACTIVE")
+            for page in pages:
+                for one in page["jobDefinitions"]:
+                    if (one.get("tags") or {}).get(tag) == machine:
+                        yield one
+
+    def save(self, url: str, content: bytes) -> None:
+        """Put an object into S3.
+
+        :param url: where.
+        :param content: its bytes.
+        """
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        with told(f"Saving {url}"):
+            self.s3.put_object(Bucket=bucket, Key=key, Body=content)
+
+
+def start_parameters(machine: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return what a state machine says of its flow, ours or one of Metaflow's own deployer; None if it is neither.
+
+    :param machine: the state machine, as AWS describes it.
+    """
+    definition = json.loads(machine["definition"])
+    start = definition.get("States", {}).get(definition.get("StartAt"), {})
+    given = start.get("Arguments") or start.get("Parameters") or {}
+    found = given.get("Parameters") if isinstance(given, dict) else None
+    if not isinstance(found, dict) or "metaflow.owner" not in found:
+        return None
+    return {name: str(value) for name, value in found.items()}

@@ -1,0 +1,285 @@
+"""``compile_flow``: from a flow file, or its manifest, to a state machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_metaflow.dag.schedule import airflow_timezone
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.graph.model import Schedule
+from metaflow_adapters.manifests import compile_manifest_of
+
+from .after import SECRET_KEYS, after_definition, followed, needs_secrets
+from .documents import FOLDER, whole_document
+from .emit import Surroundings, emit_scope
+from .events import needs_gate, pattern_of, status_pattern
+from .gate import RESET, gate_definition
+from .iam import Needs, policies
+from .jobs import Jobs, JobSettings, inline_document, make_jobs
+from .limits import check_limits
+from .machine import FlowMachine, Resources, to_json
+from .names import helper_name, machine_helper_name
+from .plan import ScopePlan, job_kinds, plan_flow
+from .schedule import aws_cron, schedule_of
+from .settings import AwsSettings, aws_settings
+from .states import Map, Scope, machine_of
+
+NO_ROLE = "${EventsRoleArn}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFunctionsOptions:
+    """Options of a deployment that are those of Step Functions and AWS Batch.
+
+    :param queue: job queue of all steps, in place of those of their decorators.
+    :param image: image of all steps, in place of those of their decorators.
+    :param distributed: whether maps are distributed; None for those in no other map.
+    :param platform: type of the queues' compute environments, by queue: ``EC2`` (the default) or ``FARGATE``.
+    :param batch_tags: tags of all jobs.
+    :param log_history: whether the history of runs goes to CloudWatch.
+    :param settings: how the installation uses AWS; Metaflow's configuration if left out.
+    """
+
+    queue: str | None = None
+    image: str | None = None
+    distributed: bool | None = None
+    platform: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    batch_tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    log_history: bool = False
+    settings: AwsSettings | None = None
+
+
+def compile_flow(
+    flow: str | Path | Manifest,
+    *,
+    name: str | None = None,
+    top_level: Sequence[str] = (),
+    create: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    python: str | None = None,
+    cache: str | Path | None = None,
+    **options: Any,
+) -> FlowMachine:
+    """Return a flow as a state machine.
+
+    :param flow: a flow file, the manifest that ``sfn create --manifest-only`` wrote of it, or a manifest.
+    :param name: name of the state machine.
+    :param top_level: options before the subcommand, e.g. ``["--with", "retry"]``.
+    :param create: options of ``sfn create``, e.g. ``["--tag", "nightly"]``.
+    :param environment: variables for Metaflow while it compiles, e.g. ``METAFLOW_DATASTORE_SYSROOT_S3``.
+    :param python: interpreter that has the flow's imports; this one, if left out.
+    :param cache: folder for compiled manifests.
+    :param options: see :class:`StepFunctionsOptions`.
+    :raises MetaflowProviderError: if the flow cannot be compiled, or AWS cannot honour it.
+    """
+    manifest = compile_manifest_of(
+        flow,
+        "sfn",
+        name=name,
+        top_level=top_level,
+        create=create,
+        environment=environment,
+        python=python,
+        cache=cache,
+    )
+    return machine_from(manifest, StepFunctionsOptions(**options))
+
+
+def machine_from(manifest: Manifest, options: StepFunctionsOptions) -> FlowMachine:
+    """Return a compiled flow as a state machine.
+
+    :param manifest: the compiled flow.
+    :param options: options of Step Functions.
+    """
+    settings = options.settings or aws_settings()
+    deployment, graph = manifest.deployment, manifest.graph
+    plan = plan_flow(graph, max_workers=deployment.max_workers, distributed=options.distributed)
+    jobs, uploads = _jobs(manifest, plan, options)
+    bucket, root = _datastore(manifest)
+    place = settings.place()
+    around = Surroundings(
+        partition=place.partition,
+        bucket=bucket,
+        prefix=f"{root}{FOLDER}/{graph.name}/",
+        start=graph.start,
+        end=graph.end,
+        jobs=jobs.by_step.__getitem__,
+    )
+    states = emit_scope(plan, around)
+    limit = {"TimeoutSeconds": deployment.workflow_timeout} if deployment.workflow_timeout else {}
+    definition = machine_of(states, graph.name, Comment=_comment(manifest), **limit)
+    after = _after(manifest, jobs, settings)
+    resources = _resources(manifest, jobs, around, settings, after)
+    needs = _needs(manifest, jobs, states, around, resources, options)
+    machine = FlowMachine(
+        name=deployment.name,
+        states=states,
+        definition=definition,
+        resources=dataclasses.replace(
+            resources,
+            uploads=uploads,
+            policies=policies(place, needs),
+            job_definitions=(*resources.job_definitions, *after[1]),
+        ),
+        manifest=manifest,
+        settings=settings,
+        place=place,
+        log_history=options.log_history,
+    )
+    check_limits(machine)
+    return machine
+
+
+def _jobs(manifest: Manifest, plan: ScopePlan, options: StepFunctionsOptions) -> tuple[Jobs, dict[str, bytes]]:
+    kinds = job_kinds(plan)
+    document, content = inline_document(whole_document(manifest, kinds))
+    uploads = {}
+    if content is not None:
+        digest = hashlib.sha256(content).hexdigest()
+        url = f"{manifest.command.datastore_root.rstrip('/')}/{FOLDER}/documents/{digest}"
+        uploads[url] = content
+        document = f"@{url}"
+    settings = JobSettings(
+        queue=options.queue, image=options.image, platform=options.platform, tags=dict(options.batch_tags)
+    )
+    return make_jobs(manifest, kinds, document, settings), uploads
+
+
+def _datastore(manifest: Manifest) -> tuple[str, str]:
+    """Return bucket and key of the datastore's root."""
+    bucket, _, root = manifest.command.datastore_root.removeprefix("s3://").partition("/")
+    return bucket, f"{root.rstrip('/')}/" if root else ""
+
+
+def _comment(manifest: Manifest) -> str:
+    return manifest.graph.doc.strip()[:500] or f"Metaflow flow {manifest.graph.name}"
+
+
+def _after(manifest: Manifest, jobs: Jobs, settings: AwsSettings) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Return the machine that follows runs, and the job definition that only it uses."""
+    start = manifest.graph.start
+    job = dataclasses.replace(jobs.by_step[start], name=f"{manifest.graph.name}-after"[:128])
+    own = []
+    if needs_secrets(manifest):
+        like = next(one for one in jobs.definitions if one["jobDefinitionName"] == job.definition)
+        definition = _with_secrets(manifest, like, settings)
+        own.append(definition)
+        job = dataclasses.replace(job, definition=definition["jobDefinitionName"])
+    return after_definition(manifest, job, settings.place().partition), own
+
+
+def _with_secrets(manifest: Manifest, like: dict[str, Any], settings: AwsSettings) -> dict[str, Any]:
+    told = manifest.deployment.notifications
+    container = dict(like["containerProperties"])
+    if not container.get("executionRoleArn"):
+        role = settings.execution_role
+        if not role:
+            raise InvalidOptionError(
+                "it tells an endpoint whose key is a secret, and AWS Batch needs an execution role to read it.",
+                flow=manifest.graph.name,
+                hint="Set METAFLOW_ECS_FARGATE_EXECUTION_ROLE, or use --notify-sns-topic.",
+            )
+        container["executionRoleArn"] = role
+    container["secrets"] = [
+        {"name": f"METAFLOW_NOTIFY_{key}", "valueFrom": f"{getattr(told, endpoint)}:{key}::"}
+        for endpoint, key in SECRET_KEYS.items()
+        if getattr(told, endpoint)
+    ]
+    return {**like, "jobDefinitionName": f"{like['jobDefinitionName']}-after", "containerProperties": container}
+
+
+def _resources(
+    manifest: Manifest,
+    jobs: Jobs,
+    around: Surroundings,
+    settings: AwsSettings,
+    after: tuple[dict[str, Any] | None, list[dict[str, Any]]],
+) -> Resources:
+    graph, name, place = manifest.graph, manifest.deployment.name, settings.place()
+    role = settings.events_role or NO_ROLE
+    schedule = schedule_of(manifest, place.machine(name), role)
+    schedules = [schedule] if schedule is not None else []
+    helpers: dict[str, dict[str, Any]] = {}
+    rules = []
+    target = place.machine(name)
+    if needs_gate(graph):
+        gate = machine_helper_name(name, "events")
+        target = place.machine(gate)
+        helpers[gate] = gate_definition(
+            graph,
+            machine_arn=place.machine(name),
+            bucket=around.bucket,
+            prefix=f"{around.prefix}events/{name}/",
+            place=place,
+            name_prefix=settings.name_prefix,
+        )
+        if graph.trigger_reset is not None:
+            schedules.append(_reset(manifest, graph.trigger_reset, target, role))
+    for number, trigger in enumerate(graph.triggers):
+        pattern = pattern_of(trigger, place, settings.name_prefix)
+        rules.append(_rule(helper_name(name, f"event-{number}"), pattern, target, role))
+    if after[0] is not None:
+        follower = machine_helper_name(name, "after")
+        helpers[follower] = after[0]
+        pattern = status_pattern(place.machine(name), followed(after[0]))
+        rules.append(_rule(helper_name(name, "after"), pattern, place.machine(follower), role))
+    return Resources(
+        job_definitions=jobs.definitions,
+        state_machines=helpers,
+        schedules=tuple(schedules),
+        rules=tuple(rules),
+        policies={},
+        uploads={},
+    )
+
+
+def _rule(name: str, pattern: dict[str, Any], target: str, role: str) -> dict[str, Any]:
+    return {
+        "Name": name,
+        "EventPattern": to_json(pattern),
+        "Description": "Made by airflow-provider-metaflow.",
+        "Targets": [{"Id": "machine", "Arn": target, "RoleArn": role}],
+    }
+
+
+def _reset(manifest: Manifest, reset: Schedule, gate_arn: str, role: str) -> dict[str, Any]:
+    graph = manifest.graph
+    return {
+        "Name": helper_name(manifest.deployment.name, "reset"),
+        "ScheduleExpression": f"cron({aws_cron(reset, graph.name)})",
+        "ScheduleExpressionTimezone": airflow_timezone(reset, graph.name),
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "State": "ENABLED",
+        "Description": f"Makes the Metaflow flow {graph.name} forget the events that have come.",
+        "Target": {"Arn": gate_arn, "RoleArn": role, "Input": to_json(RESET)},
+    }
+
+
+def _needs(
+    manifest: Manifest,
+    jobs: Jobs,
+    states: Scope,
+    around: Surroundings,
+    resources: Resources,
+    options: StepFunctionsOptions,
+) -> Needs:
+    told = manifest.deployment.notifications
+    return Needs(
+        machine=manifest.deployment.name,
+        helpers=tuple(resources.state_machines),
+        definitions=tuple(one["jobDefinitionName"] for one in resources.job_definitions),
+        queues=tuple(dict.fromkeys(one.queue for one in jobs.by_step.values())),
+        bucket=around.bucket,
+        root=_datastore(manifest)[1],
+        told=around.prefix,
+        distributed=any(isinstance(one, Map) and one.distributed for one in states.all_states()),
+        tagged=any(one.tags for one in jobs.by_step.values()),
+        logged=options.log_history,
+        topic=told.sns_topic if told is not None else None,
+    )

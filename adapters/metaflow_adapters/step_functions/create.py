@@ -1,0 +1,135 @@
+"""Compiles a flow from Metaflow's own command line: what ``sfn create`` does first. Imports Metaflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow_provider_metaflow.compute.options import base_attributes
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.flow.deploy import DeployOptions, Name, compile_manifest
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
+from airflow_provider_metaflow.graph.compute import Compute
+
+from .aws import Aws, start_parameters
+from .jobs import on_kubernetes
+
+PLACEHOLDER_TOKEN = "__PLACEHOLDER_PRODUCTION_TOKEN__"  # noqa: S105  (what it says)
+
+
+class MachineStore:
+    """Keeps the production token of a deployment in its state machine, as Metaflow's own deployer does.
+
+    :param aws: clients of AWS.
+    :param name: name of the state machine.
+    :param flow: name of the flow.
+    """
+
+    target, group = "AWS Step Functions", "sfn"
+
+    def __init__(self, aws: Aws, name: str, flow: str) -> None:
+        self._aws, self._name, self._flow = aws, name, flow
+
+    def load(self) -> tuple[str | None, str | None]:
+        """Return owner and token of the deployed state machine."""
+        found = self._aws.find_machine(self._name)
+        if found is None:
+            return None, None
+        parameters = start_parameters(found)
+        if parameters is None:
+            raise InvalidOptionError(
+                f"there is a state machine {self._name!r} that was not made from a Metaflow flow.",
+                flow=self._flow,
+                hint="Choose another --name, or delete it first.",
+            )
+        other = parameters.get("metaflow.flow_name", self._flow)
+        if other != self._flow:
+            raise InvalidOptionError(
+                f"the state machine {self._name!r} holds another flow, {other!r}.",
+                flow=self._flow,
+                hint="Choose another --name, or delete it first.",
+            )
+        return parameters["metaflow.owner"], parameters.get("metaflow.production_token")
+
+    def save(self, owner: str, token: str) -> None:
+        """Do nothing: the state machine that is deployed next holds both."""
+
+
+def compile_for_aws(obj: Any, name: Name, token: str, options: DeployOptions) -> Manifest:
+    """Compile the flow of a Metaflow command line, with a job of AWS Batch for each step.
+
+    :param obj: state of Metaflow's command line.
+    :param name: name of the deployment.
+    :param token: production token.
+    :param options: options of ``create``.
+    """
+    from metaflow import decorators
+
+    if obj.flow_datastore.TYPE != "s3":
+        raise InvalidOptionError(
+            f"AWS Step Functions needs --datastore=s3, and it has {obj.flow_datastore.TYPE!r}.",
+            flow=obj.flow.name,
+            hint="Give `--datastore=s3` before `sfn`, or set METAFLOW_DEFAULT_DATASTORE=s3.",
+        )
+    for node in obj.graph:
+        if any(one.name == Compute.KUBERNETES.value for one in node.decorators):
+            raise on_kubernetes(obj.flow.name, node.name)
+    decorators._attach_decorators(obj.flow, ["batch"])
+    decorators._process_late_attached_decorator(
+        ["batch"], obj.flow, obj.graph, obj.environment, obj.flow_datastore, obj.logger
+    )
+    obj.graph = obj.flow._graph
+    return compile_manifest(obj, name, token, options, runtime="aws-step-functions")
+
+
+def token_for(obj: Any, name: Name, options: TokenOptions, aws: Aws | None) -> str:
+    """Return the production token of a deployment.
+
+    :param obj: state of Metaflow's command line.
+    :param name: name of the deployment.
+    :param options: what the user asked for.
+    :param aws: clients of AWS; None where nothing is deployed, which needs no token.
+    """
+    if aws is not None:
+        return resolve_token(obj, name, options, MachineStore(aws, name.name, obj.flow.name))
+    return (options.given or "").removeprefix("production:") or PLACEHOLDER_TOKEN
+
+
+def platforms(manifest: Manifest, given: str | None, aws: Aws | None) -> dict[str, str]:
+    """Return the type of the compute environment of each queue.
+
+    :param manifest: the compiled flow.
+    :param given: ``--batch-platform``, for all of them.
+    :param aws: clients of AWS; None where AWS is not asked.
+    """
+    queues = {(base_attributes(manifest, step, Compute.BATCH) or {}).get("queue") for step in manifest.graph.steps}
+    known = sorted(queue for queue in queues if queue)
+    if given is not None:
+        return dict.fromkeys(known, given.upper())
+    return {queue: aws.platform_of(queue) for queue in known} if aws is not None else {}
+
+
+def batch_tags(flow: str, given: Sequence[str]) -> dict[str, str]:
+    """Return the values of ``--aws-batch-tag``; those of Metaflow's configuration stand in ``@batch``.
+
+    :param flow: name of the flow.
+    :param given: pairs ``KEY=VALUE``.
+    :raises InvalidOptionError: if one is none.
+    """
+    from metaflow.exception import MetaflowException
+    from metaflow.plugins.aws.aws_utils import validate_aws_tag
+
+    found = {}
+    for pair in given:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            raise InvalidOptionError(
+                f"--aws-batch-tag {pair!r} is no pair.", flow=flow, hint="Give it in the form KEY=VALUE."
+            )
+        try:
+            validate_aws_tag(name, value)
+        except MetaflowException as error:
+            raise InvalidOptionError(f"--aws-batch-tag {pair!r}: {error}", flow=flow) from None
+        found[name] = value
+    return found

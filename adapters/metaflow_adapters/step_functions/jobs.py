@@ -1,0 +1,214 @@
+"""Jobs and job definitions of a flow: one definition for each distinct setting of containers, and who uses it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_metaflow.compute.batch_jobs import container_overrides, job_definition, task_environment
+from airflow_provider_metaflow.compute.options import base_attributes, check_options
+from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
+from airflow_provider_metaflow.flow.container import FLOW_VARIABLE, container_command, encode_inline, first_environment
+from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.graph.compute import Compute, compute_of
+from airflow_provider_metaflow.graph.model import Step
+from metaflow_adapters.documents import described_parameters
+
+from .emit import Job
+from .plan import JobKind
+
+DEPLOYMENT_TAG = "metaflow-state-machine"
+"""Tag of a job definition with the state machine that it was made for."""
+
+LIMIT_SLACK_SECONDS = 600
+"""How much later than Metaflow's own ``@timeout`` AWS Batch ends a job: its limit counts from the image's start."""
+
+DEFAULT_LIMIT_SECONDS = 5 * 24 * 60 * 60
+"""Metaflow's ``DEFAULT_RUNTIME_LIMIT``."""
+
+NO_RETRY = 202
+"""Exit status by which a Metaflow task says that another try is of no use."""
+
+MAX_DEFINITION_BYTES = 20_000
+"""AWS Batch takes job definitions of 24 KiB (service quotas); a longer flow document goes to the datastore."""
+
+_MAX_JOB_NAME = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """What a flow is to AWS Batch.
+
+    :param definitions: job definitions, as ``RegisterJobDefinition`` takes them.
+    :param by_step: what the state of each step says.
+    """
+
+    definitions: tuple[dict[str, Any], ...]
+    by_step: Mapping[str, Job]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """What jobs need to know beside the flow.
+
+    :param queue: queue in place of those of decorators.
+    :param image: image in place of those of decorators.
+    :param platform: type of the queues' compute environments, by queue.
+    :param tags: tags of all jobs.
+    """
+
+    queue: str | None = None
+    image: str | None = None
+    platform: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+def make_jobs(manifest: Manifest, kinds: Mapping[str, JobKind], flow_variable: str, settings: JobSettings) -> Jobs:
+    """Return the jobs of a flow.
+
+    :param manifest: the compiled flow.
+    :param kinds: what each step is to AWS Batch.
+    :param flow_variable: value of the variable that brings the flow's document.
+    :param settings: what they need to know beside.
+    :raises UnsupportedFeatureError: naming the step and what AWS Batch cannot honour.
+    """
+    definitions: dict[str, dict[str, Any]] = {}
+    by_step = {}
+    for step in manifest.graph.steps:
+        attributes = attributes_of_step(manifest, step, settings)
+        definition = _definition(manifest, step, kinds[step.name], attributes, flow_variable, settings)
+        definitions[definition["jobDefinitionName"]] = definition
+        by_step[step.name] = _job(manifest, step, attributes, definition["jobDefinitionName"], settings)
+    return Jobs(definitions=tuple(definitions.values()), by_step=by_step)
+
+
+def attributes_of_step(manifest: Manifest, step: Step, settings: JobSettings) -> dict[str, Any]:
+    """Return the attributes of ``@batch`` of a step, with ``@resources`` merged.
+
+    :param manifest: the compiled flow.
+    :param step: the step.
+    :param settings: what they need to know beside.
+    """
+    flow = manifest.graph.name
+    if compute_of(step) is Compute.KUBERNETES:
+        raise on_kubernetes(flow, step.name)
+    if manifest.code.datastore != "s3":
+        raise UnsupportedFeatureError(
+            f"AWS Step Functions needs --datastore=s3, and it has {manifest.code.datastore!r}.", flow=flow
+        )
+    check_options(manifest, step, Compute.BATCH, {})
+    found: dict[str, Any] = {**(base_attributes(manifest, step, Compute.BATCH) or {})}
+    if settings.queue is not None:
+        found["queue"] = settings.queue
+    if settings.image is not None:
+        found["image"] = settings.image
+    for name, variable in (("queue", "METAFLOW_BATCH_JOB_QUEUE"), ("image", "METAFLOW_BATCH_CONTAINER_IMAGE")):
+        if not found.get(name):
+            raise UnsupportedFeatureError(
+                f"it has no {name}.", flow=flow, step=step.name, hint=f"Set {variable} or @batch({name}=…)."
+            )
+    return found
+
+
+def on_kubernetes(flow: str, step: str) -> UnsupportedFeatureError:
+    """Return the error of a step that is marked for Kubernetes.
+
+    :param flow: name of the flow.
+    :param step: name of the step.
+    """
+    return UnsupportedFeatureError(
+        "it is marked for Kubernetes, and AWS Step Functions runs jobs of AWS Batch only.",
+        flow=flow,
+        step=step,
+        hint="Use @batch in place of @kubernetes.",
+    )
+
+
+def _definition(
+    manifest: Manifest,
+    step: Step,
+    kind: JobKind,
+    attributes: Mapping[str, Any],
+    flow_variable: str,
+    settings: JobSettings,
+) -> dict[str, Any]:
+    platform = settings.platform.get(attributes["queue"], "EC2")
+    gang = kind is JobKind.GANG
+    definition = job_definition(
+        attributes,
+        command=container_command(manifest, manifest.code, step.name),
+        platform=platform,
+        gang=gang,
+        flow=manifest.graph.name,
+        step=step.name,
+    )
+    variables = {
+        **first_environment(manifest, manifest.code),
+        **task_environment(attributes),
+        FLOW_VARIABLE: flow_variable,
+    }
+    container = definition["nodeProperties"]["nodeRangeProperties"][0]["container"] if gang else None
+    container = container or definition["containerProperties"]
+    container.update(container_overrides(attributes, variables))
+    limit = step.timeout_seconds + LIMIT_SLACK_SECONDS if step.timeout_seconds else DEFAULT_LIMIT_SECONDS
+    definition["timeout"] = {"attemptDurationSeconds": limit}
+    if kind is JobKind.ARRAY and _retries(step):
+        definition["retryStrategy"] = {
+            "attempts": _retries(step) + 1,
+            "evaluateOnExit": [
+                {"onExitCode": str(NO_RETRY), "action": "EXIT"},
+                {"onReason": "*", "action": "RETRY"},
+            ],
+        }
+    definition["tags"] = {DEPLOYMENT_TAG: manifest.deployment.name, **settings.tags}
+    named = {name: value for name, value in definition.items() if name != "jobDefinitionName"}
+    digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+    return {"jobDefinitionName": f"metaflow-{digest[:16]}", **named}
+
+
+def _retries(step: Step) -> int:
+    return step.retry.user + step.retry.error
+
+
+def _job(manifest: Manifest, step: Step, attributes: Mapping[str, Any], definition: str, settings: JobSettings) -> Job:
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{manifest.graph.name}-{step.name}")
+    tags = {**settings.tags, **{str(key): str(one) for key, one in (attributes.get("aws_batch_tags") or {}).items()}}
+    return Job(
+        name=readable[:_MAX_JOB_NAME],
+        definition=definition,
+        queue=attributes["queue"],
+        tags=tags,
+        parameters=_parameters(manifest) if step.name == manifest.graph.start else {},
+        retries=_retries(step),
+        delay_seconds=step.retry.delay_seconds,
+    )
+
+
+def _parameters(manifest: Manifest) -> dict[str, str]:
+    """Return who deployed the flow, where Metaflow's own deployer keeps it: as parameters of the first job."""
+    deployment, project = manifest.deployment, manifest.graph.project
+    found = {
+        "metaflow.owner": deployment.owner,
+        "metaflow.flow_name": manifest.graph.name,
+        "metaflow.production_token": deployment.production_token,
+    }
+    if manifest.graph.parameters:
+        found["metaflow.parameters"] = json.dumps(described_parameters(manifest.graph))
+    if project is not None:
+        found |= {"metaflow.project_name": project.name, "metaflow.branch_name": project.branch}
+    return found
+
+
+def inline_document(document: Mapping[str, Any]) -> tuple[str, bytes | None]:
+    """Return a flow's document as text, and as bytes for the datastore if it is too long for a job definition.
+
+    :param document: JSON types.
+    """
+    import base64
+
+    encoded = encode_inline(document)
+    return (encoded, None) if len(encoded) <= MAX_DEFINITION_BYTES // 2 else ("", base64.b64decode(encoded))

@@ -1,0 +1,43 @@
+"""Expressions of JSONata, the query language of our state machines. User text enters only as a literal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def quoted(value: Any) -> str:
+    """Return JSON types as a literal of JSONata, whose strings are written like those of JSON.
+
+    :param value: JSON types.
+    """
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+
+
+def text(value: str) -> str:
+    """Return a string as a literal in single quotes, which a definition in JSON need not escape.
+
+    :param value: any text.
+    """
+    if value.isascii() and value.isprintable() and "'" not in value and "\\" not in value:
+        return f"'{value}'"
+    return quoted(value)
+
+
+def evaluated(expression: str) -> str:
+    """Return the value of a field that Step Functions evaluates.
+
+    :param expression: an expression of JSONata.
+    """
+    return f"{{% {expression} %}}"
+
+
+def literal(value: str) -> str:
+    """Return the value of a field that stands for a text as it is.
+
+    Step Functions takes a string for an expression if it begins with ``{%`` and ends with ``%}`` (Amazon States
+    Language, JSONata).
+
+    :param value: any text.
+    """
+    return evaluated(text(value)) if value.startswith("{%") and value.endswith("%}") else value

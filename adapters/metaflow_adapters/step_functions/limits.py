@@ -1,0 +1,139 @@
+"""What a state machine costs, and where it comes near a quota of AWS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+
+from .states import Choice, Map, Parallel, Scope, State, Task
+
+if TYPE_CHECKING:
+    from .machine import FlowMachine
+
+MAX_DEFINITION_BYTES = 1024 * 1024
+MAX_EVENTS = 25_000
+MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_OVERRIDES_BYTES = 8192
+MAX_ARRAY = 10_000
+"""Quotas of Step Functions and AWS Batch (their developer guides, service quotas)."""
+
+USD_PER_TRANSITION = 0.000025
+"""Price of a state transition of a standard workflow in most regions (aws.amazon.com/step-functions/pricing)."""
+
+_EVENTS = {"Task": 6, "Choice": 2, "Map": 4, "Parallel": 4, "Succeed": 2}
+"""Events of a state in the history: a task that waits for its job has six, a call of an API five at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a run costs.
+
+    :param transitions: state transitions, those of distributed children too.
+    :param events: events in the history of the execution itself.
+    :param child_events: events in the longest history of a distributed child.
+    """
+
+    transitions: int
+    events: int
+    child_events: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            transitions=self.transitions + other.transitions,
+            events=self.events + other.events,
+            child_events=max(self.child_events, other.child_events),
+        )
+
+
+def check_limits(machine: FlowMachine) -> None:
+    """Check what can be known when a flow is compiled.
+
+    :param machine: the flow.
+    :raises InvalidOptionError: naming the quota.
+    """
+    flow = machine.manifest.graph.name
+    definitions = {machine.name: machine.to_json(), **machine.resources.state_machines}
+    for name, definition in definitions.items():
+        text = definition if isinstance(definition, str) else json.dumps(definition)
+        size = len(text.encode())
+        if size > MAX_DEFINITION_BYTES:
+            raise InvalidOptionError(
+                f"the definition of the state machine {name!r} has {size:,} bytes, and AWS allows "
+                f"{MAX_DEFINITION_BYTES:,}.",
+                flow=flow,
+                hint="Divide the flow in two, the second started by @trigger_on_finish.",
+            )
+    cost = cost_of(machine.states, splits=1)
+    if cost.events > MAX_EVENTS:
+        raise InvalidOptionError(
+            f"a run has at least {cost.events:,} events; AWS allows {MAX_EVENTS:,} in a history.",
+            flow=flow,
+            hint="Divide the flow in two, the second started by @trigger_on_finish.",
+        )
+
+
+def cost_of(scope: Scope, *, splits: int) -> Cost:
+    """Return what a run of some states costs, every one of them run once and each foreach with as many splits.
+
+    :param scope: the states.
+    :param splits: splits of each foreach.
+    """
+    # The start of an execution is a transition of its own, and an event, as is its end.
+    total = Cost(transitions=0, events=2, child_events=0)
+    for state in _run_states(scope):
+        total += _cost(state, splits)
+    return total
+
+
+def _run_states(scope: Scope) -> Iterator[State]:
+    for state in scope.states:
+        # Only an input that is too long for a job comes there.
+        if not state.name.startswith("long input"):
+            yield state
+
+
+def _cost(state: State, splits: int) -> Cost:
+    kind = str(state.to_asl()["Type"]) if not isinstance(state, (Map, Parallel, Choice)) else type(state).__name__
+    events = 5 if isinstance(state, Task) and "aws-sdk" in state.resource else _EVENTS.get(kind, 2)
+    own = Cost(transitions=1, events=events, child_events=0)
+    if isinstance(state, Parallel):
+        for branch in state.branches:
+            inner = cost_of(branch, splits=splits)
+            own += Cost(transitions=inner.transitions, events=inner.events - 2, child_events=inner.child_events)
+    if isinstance(state, Map):
+        inner = cost_of(state.body, splits=splits)
+        if state.distributed:
+            own += Cost(
+                transitions=splits * inner.transitions, events=0, child_events=max(inner.events, inner.child_events)
+            )
+        else:
+            # Two events an iteration beside those of its states.
+            own += Cost(
+                transitions=splits * inner.transitions, events=splits * inner.events, child_events=inner.child_events
+            )
+    return own
+
+
+def report(machine: FlowMachine, splits: int) -> Iterator[str]:
+    """Yield lines that tell what a run costs.
+
+    :param machine: the flow.
+    :param splits: splits of each foreach.
+    """
+    cost = cost_of(machine.states, splits=splits)
+    size = len(machine.to_json().encode())
+    yield f"definition: {size:,} bytes of {MAX_DEFINITION_BYTES:,}"
+    yield f"state transitions of a run: {cost.transitions:,} (every step once, {splits} splits in each foreach)"
+    yield f"events in its history: {cost.events:,} of {MAX_EVENTS:,}"
+    if cost.child_events:
+        yield f"events in the history of a child: {cost.child_events:,} of {MAX_EVENTS:,}"
+    yield f"price of 1,000 runs: {cost.transitions * USD_PER_TRANSITION * 1000:.2f} USD of state transitions"
+    yield f"job definitions: {len(machine.resources.job_definitions)}"
+    if max(cost.events, cost.child_events) > MAX_EVENTS:
+        yield f"WARNING: with {splits} splits a history has over {MAX_EVENTS:,} events; use --use-distributed-map."
+    if splits > MAX_ARRAY:
+        yield f"WARNING: an array job has {MAX_ARRAY:,} children at most; use --max-workers, which makes maps."

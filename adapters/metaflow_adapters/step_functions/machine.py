@@ -1,0 +1,134 @@
+"""What a flow is on AWS: a state machine, and all that belongs to it, as plain data for AWS or for other tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_metaflow.flow.manifest import Manifest
+
+from .iam import Place
+from .settings import AwsSettings
+from .states import Scope
+
+if TYPE_CHECKING:
+    from .aws import Aws
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a deployment is made of beside its state machine, in the words of AWS's API.
+
+    :param job_definitions: for ``RegisterJobDefinition``.
+    :param state_machines: definitions of helping state machines, by name.
+    :param schedules: for ``CreateSchedule``.
+    :param rules: for ``PutRule`` and ``PutTargets``: ``Name``, ``EventPattern``, ``Targets``.
+    :param policies: least-privilege policy documents, by the role that needs them.
+    :param uploads: content of objects that must be in S3, by URL.
+    """
+
+    job_definitions: tuple[dict[str, Any], ...]
+    state_machines: Mapping[str, dict[str, Any]]
+    schedules: tuple[dict[str, Any], ...]
+    rules: tuple[dict[str, Any], ...]
+    policies: Mapping[str, dict[str, Any]]
+    uploads: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowMachine:
+    """A flow as a state machine.
+
+    :param name: name of the state machine.
+    :param states: its states, frozen and typed.
+    :param definition: its definition in the Amazon States Language.
+    :param resources: what it needs beside.
+    :param manifest: the compiled flow.
+    :param settings: how the installation uses AWS.
+    :param place: where in AWS it is.
+    :param log_history: whether its history goes to CloudWatch.
+    """
+
+    name: str
+    states: Scope
+    definition: dict[str, Any]
+    resources: Resources
+    manifest: Manifest
+    settings: AwsSettings
+    place: Place
+    log_history: bool = False
+    _aws: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def arn(self) -> str:
+        """ARN of the state machine."""
+        return self.place.machine(self.name)
+
+    def to_json(self) -> str:
+        """Return the definition as text, for Terraform, CDK or CloudFormation. Equal flows give equal bytes."""
+        return to_json(self.definition)
+
+    def deploy(self, aws: Aws | None = None) -> str:
+        """Bring the flow to AWS and return the ARN of its state machine.
+
+        :param aws: clients of AWS; those of Metaflow's configuration if left out.
+        :raises InvalidOptionError: if a role is missing.
+        """
+        from .deploy import bring
+
+        return bring(self, self._clients(aws))
+
+    def diff(self, aws: Aws | None = None) -> str:
+        """Return how the deployed state machine differs, as a unified diff; empty if it does not.
+
+        :param aws: clients of AWS; those of Metaflow's configuration if left out.
+        """
+        from .deploy import difference
+
+        return difference(self, self._clients(aws))
+
+    def trigger(self, aws: Aws | None = None, **parameters: Any) -> str:
+        """Start a run and return its run id.
+
+        :param aws: clients of AWS; those of Metaflow's configuration if left out.
+        :param parameters: the flow's parameters.
+        :raises InvalidOptionError: if one is unknown, or a required one is missing.
+        """
+        from .runs import SfnRuns
+
+        return SfnRuns(self._clients(aws), self.name, self.manifest.graph.name).start(parameters)
+
+    def nested_state(self, parameters: Mapping[str, Any] | str | None = None, **fields: Any) -> dict[str, Any]:
+        """Return a state that runs the flow inside a state machine of one's own, and waits for it.
+
+        Its role needs ``states:StartExecution`` and the rest of what AWS lists for nested executions.
+
+        :param parameters: the flow's parameters; values may be expressions in ``{% … %}``.
+        :param fields: further fields of the state, e.g. ``Next="report"`` or ``End=True``.
+        """
+        return {
+            "Type": "Task",
+            "QueryLanguage": "JSONata",
+            "Resource": f"arn:{self.place.partition}:states:::states:startExecution.sync:2",
+            "Arguments": {"StateMachineArn": self.arn, "Input": {"Parameters": parameters or {}}},
+            "Output": "{% $states.result.Output %}",
+            **fields,
+        }
+
+    def _clients(self, aws: Aws | None) -> Aws:
+        if aws is None:
+            from .aws import Aws
+
+            aws = self._aws[0] if self._aws else Aws()
+            self._aws[:] = [aws]
+        return aws
+
+
+def to_json(definition: Mapping[str, Any]) -> str:
+    """Return a definition as text without any space, for its size is limited.
+
+    :param definition: the definition.
+    """
+    return json.dumps(definition, separators=(",", ":"), ensure_ascii=False)

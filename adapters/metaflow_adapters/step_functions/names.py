@@ -1,0 +1,113 @@
+"""Names on AWS, by the rules of Metaflow's own deployer, so that either finds what the other has deployed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.flow.deploy import Name, named, refuse_name_of_project
+
+MAX_NAME = 80
+"""Longest name of a state machine (Step Functions, service quotas)."""
+
+MAX_HELPER_NAME = 64
+"""Longest name of a rule or schedule (EventBridge, service quotas)."""
+
+_PROJECT_CUT = 60
+_RULE_CUT = 47
+_INVALID = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+def check_name(name: str, flow: str) -> None:
+    """Check the name of a state machine.
+
+    :param name: the name.
+    :param flow: flow to name in an error.
+    :raises InvalidOptionError: naming the rule.
+    """
+    if not name or _INVALID.search(name):
+        raise InvalidOptionError(
+            f"{name!r} cannot be the name of a state machine.",
+            flow=flow,
+            hint="Use letters, digits, dashes, dots and underscores only.",
+        )
+    if len(name) > MAX_NAME:
+        raise InvalidOptionError(
+            f"the name {name!r} has {len(name)} characters; a state machine may have {MAX_NAME}.",
+            flow=flow,
+            hint="Choose a shorter one with `sfn --name`.",
+        )
+
+
+def prefixed(name: str, prefix: str | None) -> str:
+    """Return a name with the prefix of the installation (``METAFLOW_SFN_STATE_MACHINE_PREFIX``).
+
+    :param name: the name.
+    :param prefix: the prefix.
+    """
+    return name if prefix is None or name.startswith(prefix) else f"{prefix}_{name}"
+
+
+def cut(name: str, limit: int, keep: int) -> str:
+    """Return a name that is no longer than a limit, with a hash of all of it where it was cut.
+
+    :param name: the name.
+    :param limit: longest name that stays as it is.
+    :param keep: how much of a longer one stays.
+    """
+    if len(name) <= limit:
+        return name
+    return f"{name[:keep]}-{_hash(name)}"
+
+
+def project_name(full: str) -> str:
+    """Return the name of a ``@project``'s state machine.
+
+    :param full: ``project.branch.Flow``, with the prefix.
+    """
+    return cut(_INVALID.sub("", full), _PROJECT_CUT, _PROJECT_CUT)
+
+
+def helper_name(name: str, what: str = "") -> str:
+    """Return the name of a schedule or rule of a deployment; without a second word, that of the stock deployer's rule.
+
+    :param name: name of the state machine.
+    :param what: what it is for.
+    """
+    suffix = f"-{what}" if what else ""
+    return cut(name, MAX_HELPER_NAME - len(suffix), _RULE_CUT - len(suffix)) + suffix
+
+
+def machine_helper_name(name: str, what: str) -> str:
+    """Return the name of a helping state machine of a deployment.
+
+    :param name: name of the state machine.
+    :param what: what it is for.
+    """
+    suffix = f"-{what}"
+    return cut(name, MAX_NAME - len(suffix), _PROJECT_CUT - len(suffix)) + suffix
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha1(text.encode(), usedforsecurity=False).digest()
+    return base64.b32encode(digest).decode()[:16].lower()
+
+
+def sfn_name(flow: str, given: str | None, prefix: str | None) -> Name:
+    """Return under which name the flow of a Metaflow command line is deployed.
+
+    :param flow: name of the flow.
+    :param given: ``--name``.
+    :param prefix: prefix of the installation.
+    :raises InvalidOptionError: if the name is not allowed.
+    """
+    from metaflow import current
+
+    refuse_name_of_project(flow, given)
+    if current.get("project_name"):
+        return named(project_name(prefixed(current.project_flow_name, prefix)))
+    name = prefixed(given or flow, prefix)
+    check_name(name, flow)
+    return named(name)

@@ -1,0 +1,317 @@
+"""Runs of deployed flows: started, looked at, ended, resumed. Each is an execution of a state machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+
+from .aws import Aws, code_of, start_parameters, told
+from .deploy import HELPERS, remove_definitions, remove_machine, remove_rules, remove_schedules
+from .names import machine_helper_name
+
+PREFIX = "sfn-"
+STATES = ("RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
+MAX_INPUT_BYTES = 256 * 1024
+"""Longest input of an execution (Step Functions, service quotas)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks for a run, by which it is checked whether it is theirs.
+
+    :param user: user.
+    :param token: production token that the user has.
+    """
+
+    user: str
+    token: str | None = None
+
+
+class SfnRuns:
+    """The runs of one deployment.
+
+    :param aws: clients of AWS.
+    :param name: name of its state machine.
+    :param flow: name of the flow, for errors.
+    """
+
+    def __init__(self, aws: Aws, name: str, flow: str) -> None:
+        self._aws, self._name, self._flow = aws, name, flow
+
+    def machine(self) -> tuple[str, dict[str, str]]:
+        """Return the ARN of the state machine, and what it says of its flow.
+
+        :raises InvalidOptionError: if there is none, or it holds no flow.
+        """
+        found = self._aws.find_machine(self._name)
+        if found is None:
+            raise InvalidOptionError(
+                f"there is no state machine {self._name!r}.", flow=self._flow, hint="Deploy the flow first: sfn create."
+            )
+        parameters = start_parameters(found)
+        if parameters is None:
+            raise InvalidOptionError(
+                f"the state machine {self._name!r} was not made from a Metaflow flow.", flow=self._flow
+            )
+        return found["stateMachineArn"], parameters
+
+    def start(self, parameters: Mapping[str, Any], **further: Any) -> str:
+        """Start a run and return its run id.
+
+        :param parameters: values by name.
+        :param further: further fields of the execution's input.
+        :raises InvalidOptionError: if a parameter is not the flow's, or the input is too long.
+        """
+        arn, said = self.machine()
+        if "metaflow.parameters" in said or parameters:
+            _check(json.loads(said.get("metaflow.parameters", "{}")), parameters, self._flow)
+        # As text, which JSONata hands on byte for byte; it would round large numbers.
+        text = json.dumps({"Parameters": json.dumps(dict(parameters)), **further})
+        size = len(text.encode())
+        if size > MAX_INPUT_BYTES:
+            raise InvalidOptionError(
+                f"its parameters take {size} bytes; an execution takes {MAX_INPUT_BYTES}.",
+                flow=self._flow,
+                hint="Put large values into S3, and give their place.",
+            )
+        with told(f"Starting {self._name}"):
+            made = self._aws.states.start_execution(stateMachineArn=arn, input=text)
+        return f"{PREFIX}{made['executionArn'].rpartition(':')[2]}"
+
+    def find(self, run_id: str) -> dict[str, Any]:
+        """Return the execution of a run.
+
+        :param run_id: its run id.
+        :raises InvalidOptionError: if there is none of this flow.
+        """
+        from botocore.exceptions import ClientError
+
+        if not run_id.startswith(PREFIX):
+            raise InvalidOptionError(
+                f"run ids of Step Functions start with {PREFIX!r}; got {run_id!r}.", flow=self._flow
+            )
+        arn = self.machine()[0].replace(":stateMachine:", ":execution:") + f":{run_id.removeprefix(PREFIX)}"
+        with told(f"Reading the run {run_id}"):
+            try:
+                found: dict[str, Any] = self._aws.states.describe_execution(executionArn=arn)
+            except ClientError as error:
+                if code_of(error) not in ("ExecutionDoesNotExist", "InvalidArn"):
+                    raise
+                raise InvalidOptionError(
+                    f"there is no run {run_id!r} of the state machine {self._name!r}.", flow=self._flow
+                ) from None
+        return found
+
+    def every(self, statuses: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+        """Yield the executions of the deployment, the newest first.
+
+        :param statuses: only those of these statuses; all if empty.
+        """
+        arn, _ = self.machine()
+        found = []
+        with told(f"Listing the runs of {self._name}"):
+            for status in statuses or (None,):
+                kept = {"statusFilter": status} if status else {}
+                pages = self._aws.states.get_paginator("list_executions").paginate(stateMachineArn=arn, **kept)
+                found += [one for page in pages for one in page["executions"]]
+        yield from sorted(found, key=lambda one: one["startDate"], reverse=True)
+
+    def terminate(self, run_id: str, caller: Caller) -> None:
+        """End a run.
+
+        :param run_id: its run id.
+        :param caller: who asks.
+        """
+        found = self._owned(run_id, caller)
+        if found["status"] != "RUNNING":
+            raise InvalidOptionError(f"the run {run_id} has {_words(found)} and cannot be terminated.", flow=self._flow)
+        with told(f"Ending {run_id}"):
+            self._aws.states.stop_execution(executionArn=found["executionArn"], error="Terminated", cause=caller.user)
+
+    def resume(self, run_id: str, caller: Caller, rerun: tuple[str, ...]) -> str:
+        """Start a run that takes over what another has finished, and return its run id.
+
+        :param run_id: the run to resume.
+        :param caller: who asks.
+        :param rerun: steps that are run anew in any case.
+        """
+        found = self._ended(run_id, caller)
+        given = json.loads(found.get("input") or "{}")
+        if "detail-type" in given:
+            given = {"Events": [given]}
+        parameters = given.pop("Parameters", None) or {}
+        parameters = json.loads(parameters) if isinstance(parameters, str) else parameters
+        return self.start(parameters, **{**given, "Origin": ":".join([run_id, *rerun])})
+
+    def redrive(self, run_id: str, caller: Caller) -> str:
+        """Go on with a run at the states that failed, and return its run id.
+
+        :param run_id: the run; AWS allows it for 14 days after its end.
+        :param caller: who asks.
+        """
+        found = self._ended(run_id, caller)
+        with told(f"Redriving {run_id}"):
+            self._aws.states.redrive_execution(executionArn=found["executionArn"])
+        return run_id
+
+    def _ended(self, run_id: str, caller: Caller) -> dict[str, Any]:
+        found = self._owned(run_id, caller)
+        if found["status"] == "RUNNING":
+            raise InvalidOptionError(
+                f"the run {run_id} has not ended.", flow=self._flow, hint="Terminate it first, or wait."
+            )
+        return found
+
+    def _owned(self, run_id: str, caller: Caller) -> dict[str, Any]:
+        found = self.find(run_id)
+        self._check_owner(caller, f"the run {run_id} belongs to a deployment of")
+        return found
+
+    def _check_owner(self, caller: Caller, whose: str) -> str:
+        arn, said = self.machine()
+        if caller.user != said["metaflow.owner"] and caller.token != said.get("metaflow.production_token"):
+            raise InvalidOptionError(
+                f"{whose} the user {said['metaflow.owner']}.",
+                flow=self._flow,
+                hint="Ask them for its production token, and give it by --authorize TOKEN.",
+            )
+        return arn
+
+    def delete(self, caller: Caller) -> None:
+        """Delete all that ``create`` has made. Runs that still run go on until they need a job.
+
+        :param caller: who asks.
+        :raises InvalidOptionError: if the deployment is somebody else's.
+        """
+        arn = self._check_owner(caller, f"{self._name} was deployed by")
+        stem = arn.rpartition(":")[0]
+        # The state machine last: without it nobody could tell whose the others are.
+        remove_schedules(self._aws, self._name, set())
+        remove_rules(self._aws, self._name, lambda name: f"{stem}:{name}", set())
+        for helper in HELPERS:
+            remove_machine(self._aws, machine_helper_name(self._name, helper))
+        remove_definitions(self._aws, self._name, set())
+        remove_secret(self._aws, self._name)
+        remove_machine(self._aws, self._name)
+
+    def logs(self, run_id: str, step: str | None = None) -> Iterator[tuple[str, str]]:
+        """Yield state and lines of the jobs of a run, from CloudWatch.
+
+        :param run_id: its run id.
+        :param step: name of a step, for its jobs only.
+        """
+        found = self.find(run_id)
+        for name, job_id in self._jobs(found["executionArn"]):
+            if step is None or name == step:
+                yield from ((name, line) for line in self._lines(job_id))
+
+    def _jobs(self, execution_arn: str) -> Iterator[tuple[str, str]]:
+        """Yield state and id of the jobs of an execution."""
+        states: dict[int, str] = {}
+        with told("Reading the history"):
+            pages = self._aws.states.get_paginator("get_execution_history").paginate(executionArn=execution_arn)
+            events = [event for page in pages for event in page["events"]]
+        for event in events:
+            entered = event.get("stateEnteredEventDetails", {}).get("name")
+            states[event["id"]] = entered or states.get(event.get("previousEventId", 0), "")
+            submitted = event.get("taskSubmittedEventDetails", {})
+            if submitted.get("resourceType") == "batch":
+                yield states[event["id"]], json.loads(submitted["output"])["JobId"]
+
+    def _lines(self, job_id: str) -> Iterator[str]:
+        with told(f"Reading the job {job_id}"):
+            jobs = self._aws.batch.describe_jobs(jobs=[job_id])["jobs"]
+            size = jobs[0].get("arrayProperties", {}).get("size", 0) if jobs else 0
+            for start in range(0, size, 100):
+                children = [f"{job_id}:{number}" for number in range(start, min(start + 100, size))]
+                jobs += self._aws.batch.describe_jobs(jobs=children)["jobs"]
+        for job in jobs:
+            for attempt in job.get("attempts", []):
+                stream = attempt.get("container", {}).get("logStreamName")
+                if stream:
+                    yield from self._stream(job, stream)
+
+    def _stream(self, job: Mapping[str, Any], stream: str) -> Iterator[str]:
+        options = (job.get("container", {}).get("logConfiguration") or {}).get("options") or {}
+        group = options.get("awslogs-group", "/aws/batch/job")
+        with told(f"Reading the log {stream}"):
+            pages = self._aws.logs.get_paginator("filter_log_events").paginate(
+                logGroupName=group, logStreamNames=[stream]
+            )
+            for page in pages:
+                yield from (event["message"] for event in page["events"])
+
+
+def _check(known: Mapping[str, Any], parameters: Mapping[str, Any], flow: str) -> None:
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise InvalidOptionError(
+            f"there is no parameter {unknown[0]!r}.",
+            flow=flow,
+            hint=f"Parameters are: {', '.join(known) or 'none'}.",
+        )
+
+
+def _words(execution: Mapping[str, Any]) -> str:
+    return str(execution["status"]).lower().replace("_", " ")
+
+
+def secret_name(machine: str) -> str:
+    """Return the name of the secret with the addresses and keys of a deployment's endpoints.
+
+    :param machine: name of the state machine.
+    """
+    return f"{machine}-notify"
+
+
+def save_secret(aws: Aws, machine: str, content: Mapping[str, str]) -> str:
+    """Keep addresses and keys in Secrets Manager, and return the ARN of the secret.
+
+    :param aws: clients of AWS.
+    :param machine: name of the state machine.
+    :param content: addresses and keys.
+    """
+    from botocore.exceptions import ClientError
+
+    name, text = secret_name(machine), json.dumps(dict(content))
+    with told(f"Saving the secret {name}"):
+        try:
+            return str(aws.secrets.create_secret(Name=name, SecretString=text)["ARN"])
+        except ClientError as error:
+            if code_of(error) != "ResourceExistsException":
+                raise
+        return str(aws.secrets.put_secret_value(SecretId=name, SecretString=text)["ARN"])
+
+
+def remove_secret(aws: Aws, machine: str) -> None:
+    """Delete the secret of a deployment, if it has one.
+
+    :param aws: clients of AWS.
+    :param machine: name of the state machine.
+    """
+    from botocore.exceptions import ClientError
+
+    with told("Deleting the secret"):
+        try:
+            aws.secrets.delete_secret(SecretId=secret_name(machine), ForceDeleteWithoutRecovery=True)
+        except ClientError as error:
+            # A deployer who may not use secrets has made none.
+            if code_of(error) not in ("ResourceNotFoundException", "AccessDeniedException"):
+                raise
+
+
+def deployed_machines(aws: Aws, flow: str | None) -> Iterator[str]:
+    """Yield the names of the state machines that hold a flow.
+
+    :param aws: clients of AWS.
+    :param flow: name of the flow; None for all flows.
+    """
+    for name, arn in aws.machines():
+        with told(f"Reading the state machine {name}"):
+            said = start_parameters(aws.states.describe_state_machine(stateMachineArn=arn))
+        if said is not None and flow in (None, said.get("metaflow.flow_name")):
+            yield name

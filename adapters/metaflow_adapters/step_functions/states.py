@@ -1,0 +1,315 @@
+"""States of the Amazon States Language as frozen typed data, with JSONata as their query language.
+
+Only what our machines are made of. Each state knows its own form (``to_asl``); ``machine_of`` checks what holds for a
+whole machine: that names are unique, that every state is reached, and that every ``Next`` leads somewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+
+MAX_NAME = 80
+"""Longest name of a state (Amazon States Language, "States")."""
+
+INPUT = "{% $states.input %}"
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrier:
+    """One entry of ``Retry``; fields that are None are left to their defaults.
+
+    :param errors: names of errors.
+    :param interval_seconds: pause before the first retry; 1 by default.
+    :param max_attempts: 3 by default.
+    :param backoff_rate: 2.0 by default.
+    :param max_delay_seconds: longest pause.
+    :param full_jitter: whether a pause is anything up to its length.
+    """
+
+    errors: tuple[str, ...]
+    interval_seconds: int | None = None
+    max_attempts: int | None = None
+    backoff_rate: float | None = None
+    max_delay_seconds: int | None = None
+    full_jitter: bool = False
+
+    def to_asl(self) -> Json:
+        """Return the entry as JSON types."""
+        found = {
+            "ErrorEquals": list(self.errors),
+            "IntervalSeconds": self.interval_seconds,
+            "MaxAttempts": self.max_attempts,
+            "BackoffRate": self.backoff_rate,
+            "MaxDelaySeconds": self.max_delay_seconds,
+            "JitterStrategy": "FULL" if self.full_jitter else None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catcher:
+    """One entry of ``Catch``.
+
+    :param errors: names of errors.
+    :param next: where to go.
+    :param output: what goes there.
+    """
+
+    errors: tuple[str, ...]
+    next: str
+    output: Json = INPUT
+
+    def to_asl(self) -> Json:
+        """Return the entry as JSON types."""
+        return {"ErrorEquals": list(self.errors), "Next": self.next, "Output": self.output}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What all states have.
+
+    :param name: unique in the machine.
+    """
+
+    name: str
+
+    def to_asl(self) -> dict[str, Json]:
+        """Return the state as JSON types."""
+        raise NotImplementedError
+
+    def targets(self) -> Iterator[str]:
+        """Yield the names of the states that may follow."""
+        yield from ()
+
+    def scopes(self) -> Iterator[Scope]:
+        """Yield the scopes inside."""
+        yield from ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(State):
+    """A state that goes on to one other state, or ends its scope.
+
+    :param next: the state that follows; None ends the scope.
+    :param output: what it hands on.
+    :param assign: variables.
+    """
+
+    next: str | None
+    output: Json = INPUT
+    assign: dict[str, Json] = field(default_factory=dict)
+
+    def targets(self) -> Iterator[str]:
+        """Yield the names of the states that may follow."""
+        if self.next is not None:
+            yield self.next
+
+    def _form(self, kind: str, **fields: Json) -> dict[str, Json]:
+        return {
+            "Type": kind,
+            **{name: value for name, value in fields.items() if value is not None},
+            **({"Assign": self.assign} if self.assign else {}),
+            "Output": self.output,
+            **({"Next": self.next} if self.next is not None else {"End": True}),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Step):
+    """Calls a service.
+
+    :param resource: its name.
+    :param arguments: arguments of the call, or one expression for all of them.
+    :param retry: what is tried again.
+    :param catch: what is caught.
+    """
+
+    resource: str
+    arguments: Json
+    retry: tuple[Retrier, ...] = ()
+    catch: tuple[Catcher, ...] = ()
+
+    def to_asl(self) -> dict[str, Json]:
+        """Return the state as JSON types."""
+        return self._form(
+            "Task",
+            Resource=self.resource,
+            Arguments=self.arguments,
+            Retry=[one.to_asl() for one in self.retry] or None,
+            Catch=[one.to_asl() for one in self.catch] or None,
+        )
+
+    def targets(self) -> Iterator[str]:
+        """Yield the names of the states that may follow."""
+        yield from Step.targets(self)
+        yield from (one.next for one in self.catch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice(State):
+    """Goes one of several ways.
+
+    :param rules: pairs of a condition and the state that it leads to.
+    :param default: where it goes if none holds.
+    """
+
+    rules: tuple[tuple[str, str], ...]
+    default: str
+
+    def to_asl(self) -> dict[str, Json]:
+        """Return the state as JSON types."""
+        choices = [{"Condition": condition, "Next": target} for condition, target in self.rules]
+        return {"Type": "Choice", "Choices": choices, "Default": self.default}
+
+    def targets(self) -> Iterator[str]:
+        """Yield the names of the states that may follow."""
+        yield from (target for _, target in self.rules)
+        yield self.default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeed(State):
+    """Ends its scope."""
+
+    def to_asl(self) -> dict[str, Json]:
+        """Return the state as JSON types."""
+        return {"Type": "Succeed", "Output": {}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail(State):
+    """Fails the execution.
+
+    :param error: name of the error.
+    :param cause: what happened, as text or expression.
+    """
+
+    error: str
+    cause: str
+
+    def to_asl(self) -> dict[str, Json]:
+        """Return the state as JSON types."""
+        return {"Type": "Fail", "Error": self.error, "Cause": self.cause}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallel(Step):
+    """Runs several scopes at a time.
+
+    :param branches: the scopes.
+    """
+
+    branches: tuple[Scope, ...]
+
+    def to_asl(self) -> dict[str, Json]:
+        """Return the state as JSON types."""
+        return self._form("Parallel", Branches=[one.to_asl() for one in self.branches])
+
+    def scopes(self) -> Iterator[Scope]:
+        """Yield the scopes inside."""
+        yield from self.branches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map(Step):
+    """Runs a scope once for each item.
+
+    :param items: expression for the list of items.
+    :param selector: input of the scope.
+    :param body: the scope.
+    :param distributed: whether each item is an execution of its own, with a history of its own.
+    :param max_concurrency: how many run at a time; None leaves it to AWS (40 inline, 10,000 distributed).
+    """
+
+    items: str
+    selector: Json
+    body: Scope
+    distributed: bool
+    max_concurrency: int | None = None
+
+    def to_asl(self) -> dict[str, Json]:
+        """Return the state as JSON types."""
+        mode = {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"} if self.distributed else {"Mode": "INLINE"}
+        return self._form(
+            "Map",
+            Items=self.items,
+            ItemSelector=self.selector,
+            MaxConcurrency=self.max_concurrency,
+            ItemProcessor={"ProcessorConfig": mode, **self.body.to_asl()},
+        )
+
+    def scopes(self) -> Iterator[Scope]:
+        """Yield the scopes inside."""
+        yield self.body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """States that may lead to each other: a machine, a branch, or the body of a map.
+
+    :param start: name of the first.
+    :param states: all of them.
+    """
+
+    start: str
+    states: tuple[State, ...]
+
+    def to_asl(self) -> dict[str, Json]:
+        """Return the scope as JSON types."""
+        return {"StartAt": self.start, "States": {one.name: one.to_asl() for one in self.states}}
+
+    def all_states(self) -> Iterator[State]:
+        """Yield all states, those of scopes inside too."""
+        for state in self.states:
+            yield state
+            for scope in state.scopes():
+                yield from scope.all_states()
+
+
+def machine_of(scope: Scope, flow: str, **fields: Json) -> dict[str, Json]:
+    """Return a definition.
+
+    :param scope: the states.
+    :param flow: flow to name in an error.
+    :param fields: further fields of the definition, e.g. ``Comment``.
+    :raises InvalidOptionError: if AWS would refuse it.
+    """
+    names: set[str] = set()
+    for state in scope.all_states():
+        if len(state.name) > MAX_NAME or state.name in names:
+            what = "stands twice in" if state.name in names else f"has over {MAX_NAME} characters in"
+            raise InvalidOptionError(
+                f"the state {state.name!r} {what} its state machine.", flow=flow, hint="Rename the step."
+            )
+        names.add(state.name)
+    _check_ways(scope, flow)
+    return {"QueryLanguage": "JSONata", **fields, **scope.to_asl()}
+
+
+def _check_ways(scope: Scope, flow: str) -> None:
+    """Check that each state of a scope is reached from its start, and leads to states of the scope."""
+    known = {state.name: state for state in scope.states}
+    reached: set[str] = set()
+    waiting = [scope.start]
+    while waiting:
+        name = waiting.pop()
+        if name in reached:
+            continue
+        if name not in known:
+            raise InvalidOptionError(
+                f"its state machine leads to {name!r}, which is no state of that scope.", flow=flow
+            )
+        reached.add(name)
+        waiting.extend(known[name].targets())
+    lost = sorted(set(known) - reached)
+    if lost:
+        raise InvalidOptionError(f"its state machine never comes to the state {lost[0]!r}.", flow=flow)
+    for state in scope.states:
+        for inner in state.scopes():
+            _check_ways(inner, flow)

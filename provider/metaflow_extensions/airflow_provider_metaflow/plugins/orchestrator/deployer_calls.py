@@ -1,0 +1,30 @@
+"""How Metaflow's Deployer starts runs through the command groups of this package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+
+def started_run(deployer: Any, verb: str, **kwargs: Any) -> str:
+    """Call a verb that starts a run, and return what it tells of the run, as JSON.
+
+    :param deployer: Metaflow's deployer of the flow.
+    :param verb: name of the verb, in the form of Python.
+    :param kwargs: its options.
+    """
+    from metaflow.runner.utils import get_lower_level_group, handle_timeout, temporary_fifo
+
+    with temporary_fifo() as (path, descriptor):
+        group = get_lower_level_group(deployer.api, deployer.top_level_kwargs, deployer.TYPE, deployer.deployer_kwargs)
+        command = getattr(group, verb)(deployer_attribute_file=path, **kwargs)
+        pid = deployer.spm.run_command(
+            [sys.executable, *command], env=deployer.env_vars, cwd=deployer.cwd, show_output=deployer.show_output
+        )
+        process = deployer.spm.get(pid)
+        content: str = handle_timeout(descriptor, process, deployer.file_read_timeout)
+        process.sync_wait()
+        if process.process.returncode != 0:
+            raise subprocess.SubprocessError("%s of %s on %s failed." % (verb, deployer.name, deployer.TYPE))
+        return content

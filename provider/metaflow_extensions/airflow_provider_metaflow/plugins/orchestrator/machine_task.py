@@ -1,0 +1,228 @@
+"""What a job of a state machine of AWS Step Functions knows of its task, and what it tells the state machine.
+
+The job is told one word, its place: step, run id and index path. All else stands in the flow's document, in the
+variables that AWS Batch sets, and in small objects of the datastore:
+
+``<folder>/<run>/<path>/<step>``
+    what the state machine reads: the number of splits or nodes, or the choice of a switch;
+``<folder>/<run>/<path>/<step>.final``
+    a task that must not be tried again has failed;
+``<folder>/<run>/record``
+    what all tasks of a run must know of its input: the run that it resumes, the events that started it;
+``<folder>/<run>/input``
+    an input that is too long for a job's variables; the state machine writes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import io
+import json
+import os
+import sys
+import time
+from typing import Any
+
+PLACE_VARIABLE = "METAFLOW_PLACE"
+"""Environment variable with step, run id and index path, e.g. ``train/sfn-1f2e/t-3-0-``."""
+
+TRY_VARIABLE = "METAFLOW_TRY"
+INPUT_VARIABLE = "METAFLOW_INPUT"
+
+NO_RETRY = 202
+"""Exit status by which Metaflow says that another try is of no use (``METAFLOW_EXIT_DISALLOW_RETRY``)."""
+
+MAX_SPLITS = 10_000
+"""Children of an array job (AWS Batch, service quotas)."""
+
+_KNOWN_INPUT = {"Parameters", "Origin", "Events"}
+
+
+def choose(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document of this job's step, and set the variables that ``placed_task`` reads.
+
+    :param document: what ``adapters`` have written for the whole flow.
+    """
+    step, run, path = os.environ[PLACE_VARIABLE].split("/")
+    found: dict[str, Any] = {**document, **document["each"][step]}
+    del found["each"]
+    index = os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX")
+    indexes = [one for one in path.split("-")[1:] if one] + ([index] if index else [])
+    found["at"] = "/".join([found["folder"], run, path + ("%s-" % index if index else "")])
+    variables = {"RUN": run, "PLACE": "-".join(indexes), "TRY": _tries(index)}
+    if found.get("is_gang"):
+        variables["NODES"] = os.environ["AWS_BATCH_JOB_NUM_NODES"]
+        # Each attempt is a job of its own.
+        variables["GANG"] = os.environ["AWS_BATCH_JOB_ID"].split("#")[0]
+    os.environ.update({"METAFLOW_ORCHESTRATOR_%s" % name: value for name, value in variables.items()})
+    links = {
+        "aws-step-functions-execution": run.partition("-")[2],
+        "aws-step-functions-state-machine": found["deployment"],
+        "aws-batch-job-id": os.environ.get("AWS_BATCH_JOB_ID", ""),
+    }
+    found["env"] = {**found["env"], "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(links)}
+    if index and int(variables["TRY"]) and found.get("delay"):
+        # AWS Batch tries a child of an array again at once.
+        time.sleep(found["delay"])
+    return found
+
+
+def _tries(index: str | None) -> str:
+    if index:
+        return str(int(os.environ.get("AWS_BATCH_JOB_ATTEMPT", "1")) - 1)
+    return os.environ.get(TRY_VARIABLE, "0")
+
+
+def arrive(document: dict[str, Any], task_runner: Any) -> None:
+    """Read what the run's input and earlier jobs say of this task; before ``placed_task.complete``.
+
+    :param document: the document of the step.
+    :param task_runner: the module of that name, with Metaflow imported.
+    """
+    storage = task_runner._flow_datastore(document)._storage_impl
+    tries = int(os.environ["METAFLOW_ORCHESTRATOR_TRY"])
+    if tries and _load(storage, "%s/%s.final" % (document["at"], document["step"])) is not None:
+        print("An earlier try has said that another is of no use.", file=sys.stderr)
+        sys.exit(NO_RETRY)
+    folder = "%s/%s" % (document["folder"], os.environ["METAFLOW_ORCHESTRATOR_RUN"])
+    if document["sources"] is None:
+        record = _start(document, storage, folder)
+    else:
+        record = _load(storage, folder + "/record") or {}
+    if record.get("origin"):
+        os.environ["METAFLOW_ORCHESTRATOR_ORIGIN"] = record["origin"]
+    if record.get("events"):
+        document["env"]["METAFLOW_ORCHESTRATOR_TRIGGERS"] = json.dumps(record["events"])
+    if document.get("is_loop"):
+        _continue_loop(document, storage)
+
+
+def _start(document: dict[str, Any], storage: Any, folder: str) -> dict[str, Any]:
+    """Read the input of the run, and keep what the other tasks must know of it."""
+    text = os.environ.pop(INPUT_VARIABLE, "{}")
+    given = _load(storage, folder + "/input") if text.startswith("@") else json.loads(text)
+    values, record = read_input(given or {}, document)
+    os.environ["METAFLOW_ORCHESTRATOR_PARAMETERS"] = base64.b64encode(json.dumps(values).encode()).decode()
+    if any(record.values()):
+        _save(storage, folder + "/record", record)
+    return record
+
+
+def read_input(given: Any, document: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the parameters of a run as text by name, and what all its tasks must know.
+
+    :param given: input of the execution: an object with ``Parameters`` (an object, or its JSON text), or an event.
+    :param document: the document of the start step.
+    """
+    if isinstance(given, dict) and "detail-type" in given:
+        given = {"Events": [given]}
+    if not isinstance(given, dict) or not set(given) <= _KNOWN_INPUT:
+        what = sorted(set(given) - _KNOWN_INPUT)[0] if isinstance(given, dict) else type(given).__name__
+        sys.exit('The input of the execution holds %r. It must be like {"Parameters": {"alpha": 1}}.' % what)
+    parameters = given.get("Parameters") or {}
+    if isinstance(parameters, str):
+        parameters = json.loads(parameters or "{}")
+    events = given.get("Events") or []
+    values = {**_mapped(events, document["mappings"]), **parameters}
+    _check(values, document)
+    texts = {name: one if isinstance(one, str) else json.dumps(one) for name, one in values.items() if one is not None}
+    return texts, {"origin": given.get("Origin"), "events": [_trigger(one) for one in events]}
+
+
+def _check(values: dict[str, Any], document: dict[str, Any]) -> None:
+    unknown = sorted(set(values) - set(document["parameters"]))
+    if unknown:
+        known = ", ".join(document["parameters"]) or "none"
+        sys.exit("The flow %s has no parameter %r. Parameters are: %s." % (document["flow_name"], unknown[0], known))
+    missing = [name for name in document["required"] if values.get(name) is None]
+    if missing:
+        sys.exit("The flow %s needs a value for its parameter %r." % (document["flow_name"], missing[0]))
+
+
+def _mapped(events: list[dict[str, Any]], mappings: list[dict[str, Any]]) -> dict[str, Any]:
+    by_name = {one["event"]: one for one in mappings}
+    found = {}
+    for event in events:
+        mapping = by_name.get(event["detail-type"]) or {"parameters": [], "all_needed": False}
+        payload = event.get("detail") or {}
+        for parameter, field in mapping["parameters"]:
+            if field in payload:
+                found[parameter] = payload[field]
+            elif mapping["all_needed"]:
+                sys.exit("The event %r has no field %r in its payload." % (event["detail-type"], field))
+    return found
+
+
+def _trigger(event: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``current.trigger`` is made of (``metaflow.events.Trigger``)."""
+    detail = event.get("detail") or {}
+    if event.get("source") == "aws.states":
+        machine = detail["stateMachineArn"].rpartition(":")[2]
+        flow = machine.rpartition(".")[2]
+        run = "%s/sfn-%s/end" % (flow, detail["name"])
+        return {"timestamp": _seconds(event), "id": run, "name": "metaflow.%s.end" % machine, "type": "run"}
+    return {
+        "timestamp": detail.get("timestamp", _seconds(event)),
+        "id": detail.get("id", event.get("id")),
+        "name": event["detail-type"],
+        "type": "event",
+    }
+
+
+def _seconds(event: dict[str, Any]) -> int | None:
+    text = event.get("time")
+    return int(datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()) if text else None
+
+
+def _continue_loop(document: dict[str, Any], storage: Any) -> None:
+    """Find out which iteration of a recursive switch it is: that after the last one that has told its choice."""
+    before = _load(storage, "%s/%s" % (document["at"], document["step"]))
+    if before is not None:
+        goes_on = before["told"] == document["step"]
+        os.environ["METAFLOW_ORCHESTRATOR_ITERATION"] = str(before["iteration"] + goes_on)
+
+
+def depart(document: dict[str, Any], task_runner: Any, status: int, outcome: dict[str, Any] | None) -> int:
+    """Tell the state machine how the task ended, and return the exit status of the job.
+
+    :param document: the document of the step.
+    :param task_runner: the module of that name.
+    :param status: exit status of the task.
+    :param outcome: its outcome document, if it succeeded.
+    """
+    storage = task_runner._flow_datastore(document)._storage_impl
+    where = "%s/%s" % (document["at"], document["step"])
+    if status == NO_RETRY:
+        _save(storage, where + ".final", {"status": status})
+    if outcome is None or "tells" not in document:
+        return status
+    fact: Any = {
+        "splits": outcome.get("num_splits"),
+        "nodes": outcome.get("num_parallel"),
+        "next": next(iter(outcome.get("next") or ()), None),
+    }[document["tells"]]
+    if document["tells"] == "splits" and document.get("is_array") and fact > MAX_SPLITS:
+        print(
+            "The foreach of %s has %d splits; AWS Batch allows %d children of an array. "
+            "Deploy the flow with --max-workers, which makes a distributed map of it."
+            % (document["step"], fact, MAX_SPLITS),
+            file=sys.stderr,
+        )
+        return 1
+    iteration = int(os.environ.get("METAFLOW_ORCHESTRATOR_ITERATION") or 0)
+    _save(storage, where, {"told": fact, "iteration": iteration})
+    return status
+
+
+def _load(storage: Any, path: str) -> Any:
+    with storage.load_bytes([path]) as found:
+        for _, local, _ in found:
+            if local is not None:
+                with open(local, encoding="utf-8") as file:
+                    return json.load(file)
+    return None
+
+
+def _save(storage: Any, path: str, content: Any) -> None:
+    storage.save_bytes([(path, io.BytesIO(json.dumps(content).encode()))], overwrite=True)

@@ -1,0 +1,223 @@
+"""``python flow.py sfn …``: deploy a flow to AWS Step Functions. Loaded only when the group is used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from metaflow._vendor import click
+from metaflow.exception import MetaflowException
+from metaflow.metaflow_config import SFN_STATE_MACHINE_PREFIX
+
+from airflow_provider_metaflow.exceptions import MissingExtraError
+from airflow_provider_metaflow.flow.deploy import DeployOptions
+from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, write_atomically
+from airflow_provider_metaflow.flow.tokens import TokenOptions
+
+from .cli_options import ALERTS, NOTIFY_WHEN, add_options, plain_errors_of, token_options, write_attributes
+
+
+class SfnError(MetaflowException):
+    headline = "AWS Step Functions"
+
+
+plain_errors = plain_errors_of(SfnError)
+
+
+def adapter(module: str) -> Any:
+    """Import a module of the adapter; not above, for ``flow.py --help`` imports this file where no boto3 is.
+
+    :param module: its name.
+    """
+    try:
+        return import_module(f"metaflow_adapters.step_functions.{module}")
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] not in ("boto3", "botocore"):
+            raise
+        raise MissingExtraError(
+            "boto3 is not installed, which talks to AWS.",
+            hint='pip install "airflow-provider-metaflow[step-functions]"',
+        ) from None
+
+
+@click.group()
+def cli() -> None:
+    pass
+
+
+@cli.group(help="Commands related to AWS Step Functions.")
+@click.option("--name", default=None, type=str, help="Name of the state machine; by default that of the flow.")
+@click.pass_obj
+@plain_errors
+def sfn(obj: Any, name: str | None = None) -> None:
+    obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
+    obj.sfn_name = adapter("names").sfn_name(obj.flow.name, name, SFN_STATE_MACHINE_PREFIX)
+    obj.aws = adapter("aws").Aws()
+
+
+@click.group()
+def stock_cli() -> None:
+    pass
+
+
+stock_cli.add_command(sfn, "step-functions")
+
+_CREATE_OPTIONS = [
+    click.option("--tag", "tags", multiple=True,
+                 help="Annotate all objects produced by the runs with the given tag. May be given several times."),
+    click.option("--aws-batch-tag", "aws_batch_tags", multiple=True,
+                 help="Tag of all jobs, in the form KEY=VALUE. May be given several times."),
+    click.option("--namespace", "user_namespace", default=None,
+                 help="Change the namespace from the default (the production token) to the given tag."),
+    click.option("--only-json", is_flag=True, default=False,
+                 help="Print the definition, deploy nothing and ask AWS nothing."),
+    click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE, and no more."),
+    click.option("--max-workers", default=None, type=int,
+                 help="Maximum number of tasks of a foreach that run in parallel. With it a foreach of one step is "
+                 "a map; without it an array job, whose children run as the compute environment has room."),
+    click.option("--workflow-timeout", default=None, type=int, help="Timeout of a run in seconds."),
+    click.option("--log-execution-history", is_flag=True, default=False,
+                 help="Log the history of runs to METAFLOW_SFN_EXECUTION_LOG_GROUP_ARN."),
+    click.option("--use-distributed-map/--no-use-distributed-map", default=None,
+                 help="Make all maps distributed, or none; by default those that are in no other map."),
+    click.option("--compress-state-machine/--no-compress-state-machine", default=False,
+                 help="Accepted for Metaflow's own deployer; the state machine is small anyway."),
+    click.option("--batch-platform", default=None, type=click.Choice(["ec2", "fargate"], case_sensitive=False),
+                 help="Type of the compute environments; by default AWS is asked, and with --only-json it is ec2."),
+]  # fmt: skip
+
+
+_NOTIFY_OPTIONS = [
+    *NOTIFY_WHEN,
+    click.option("--notify-sns-topic", default=None, help="ARN of a topic of Amazon SNS."),
+    click.option("--notify-slack-webhook-url", default=None,
+                 help="Slack incoming webhook; it is kept in AWS Secrets Manager, nowhere else."),
+    click.option("--notify-pager-duty-integration-key", default=None,
+                 help="PagerDuty Events API V2 key; kept in AWS Secrets Manager."),
+    click.option("--notify-incident-io-api-key", default=None,
+                 help="incident.io API V2 key; kept in AWS Secrets Manager."),
+    click.option("--notify-secret", default=None,
+                 help="ARN of a secret that holds them already, under the keys SLACK, PAGER_DUTY, INCIDENT_IO."),
+    *ALERTS,
+]  # fmt: skip
+
+
+@sfn.command(help="Deploy a new version of this flow to AWS Step Functions.")
+@click.argument("file", required=False)
+@token_options
+@add_options(_CREATE_OPTIONS)
+@add_options(_NOTIFY_OPTIONS)
+@click.option("--deployer-attribute-file", default=None, hidden=True,
+              help="Write the name of the deployment to this file. Used by Metaflow's Deployer API.")  # fmt: skip
+@click.pass_obj
+@plain_errors
+def create(
+    obj: Any,
+    file: str | None,
+    authorize: str | None,
+    generate_new_token: bool,
+    given_token: str | None,
+    only_json: bool,
+    manifest_only: bool,
+    deployer_attribute_file: str | None,
+    **options: Any,
+) -> None:
+    tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
+    offline = only_json or manifest_only
+    token = adapter("create").token_for(obj, obj.sfn_name, tokens, None if offline else obj.aws)
+    manifest = _compile(obj, token, options, uploads=not only_json, saves_secret=not offline)
+    if manifest_only:
+        write_atomically(Path(file or ""), encode_manifest(manifest))
+        return
+    machine = _machine(obj, manifest, options, asks=not only_json)
+    if only_json:
+        _tell_deployer(obj, deployer_attribute_file)
+        obj.echo_always(machine.to_json(), err=False, no_bold=True)
+        print(
+            "Warning: nothing was uploaded; job definitions, code package and rules are made by `sfn create`.",
+            file=sys.stderr,
+        )
+        return
+    obj.echo("Deploying *%s* to AWS Step Functions..." % machine.name, bold=True)
+    machine.deploy(obj.aws)
+    _tell_deployer(obj, deployer_attribute_file)
+    obj.echo("State machine *%s* for flow *%s* deployed." % (machine.name, obj.flow.name), bold=True)
+    obj.echo("The namespace of this production flow is")
+    obj.echo("    production:%s" % token, fg="green")
+    for line in explain(manifest):
+        obj.echo(line)
+
+
+def _compile(obj: Any, token: str, options: dict[str, Any], *, uploads: bool, saves_secret: bool) -> Manifest:
+    told = adapter("notify").read_notifications(
+        obj.flow.name, obj.sfn_name.name, options, obj.aws if saves_secret else None
+    )
+    manifest: Manifest = adapter("create").compile_for_aws(
+        obj,
+        obj.sfn_name,
+        token,
+        DeployOptions(
+            tags=tuple(options["tags"]),
+            namespace=options["user_namespace"],
+            max_workers=options["max_workers"],
+            workflow_timeout=options["workflow_timeout"],
+            notifications=told,
+            upload=uploads,
+        ),
+    )
+    return manifest
+
+
+def _machine(obj: Any, manifest: Manifest, options: dict[str, Any], *, asks: bool) -> Any:
+    compiler = adapter("compile")
+    return compiler.machine_from(
+        manifest,
+        compiler.StepFunctionsOptions(
+            distributed=options["use_distributed_map"],
+            platform=adapter("create").platforms(manifest, options["batch_platform"], obj.aws if asks else None),
+            batch_tags=adapter("create").batch_tags(obj.flow.name, options["aws_batch_tags"]),
+            log_history=options["log_execution_history"],
+        ),
+    )
+
+
+@sfn.command(help="Tell what a run costs: state transitions, events, bytes and price.")
+@click.option("--splits", default=10, show_default=True, type=click.IntRange(min=1), help="Splits of each foreach.")
+@click.option("--policies", is_flag=True, default=False, help="Print the policies that the roles need, as JSON.")
+@add_options(_CREATE_OPTIONS)
+@add_options(_NOTIFY_OPTIONS)
+@click.pass_obj
+@plain_errors
+def check(obj: Any, splits: int, policies: bool, **options: Any) -> None:
+    import json
+
+    placeholder = adapter("create").PLACEHOLDER_TOKEN
+    manifest = _compile(obj, placeholder, options, uploads=False, saves_secret=False)
+    machine = _machine(obj, manifest, options, asks=False)
+    if policies:
+        obj.echo_always(json.dumps(machine.resources.policies, indent=2), err=False)
+        return
+    for line in adapter("limits").report(machine, splits):
+        obj.echo_always(line, err=False)
+
+
+def _tell_deployer(obj: Any, path: str | None) -> None:
+    write_attributes(path, name=obj.sfn_name.name, flow_name=obj.flow.name, metadata=obj.metadata.metadata_str())
+
+
+def explain(manifest: Manifest) -> Iterator[str]:
+    """Tell what starts runs of a deployed flow."""
+    graph = manifest.graph
+    if graph.schedule is not None:
+        yield "It runs by the schedule %s (%s)." % (graph.schedule.cron, graph.schedule.timezone or "UTC")
+    if graph.triggers:
+        yield "It runs when all of these events have come: %s." % ", ".join(one.event for one in graph.triggers)
+    if graph.schedule is None and not graph.triggers:
+        yield "Nothing starts it by itself; `sfn trigger` does."
+
+
+# Below the group that they add their commands to.
+from . import sfn_verbs  # noqa: E402, F401

@@ -1,0 +1,155 @@
+"""What can be done with a deployed flow: ``python flow.py sfn trigger``, ``status``, ``terminate`` and so on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from metaflow import parameters
+from metaflow._vendor import click
+from metaflow.metaflow_config import UI_URL
+from metaflow.plugins.aws.step_functions.production_token import load_token
+from metaflow.util import get_username
+
+from .cli_options import (
+    AUTHORIZE,
+    RUN_ID,
+    STARTED,
+    GivenOptions,
+    add_options,
+    following_steps,
+    given_texts,
+    write_attributes,
+)
+from .sfn_cli import adapter, plain_errors, sfn
+
+if TYPE_CHECKING:
+    from metaflow_adapters.step_functions.runs import Caller, SfnRuns
+
+_STATES = ("running", "succeeded", "failed", "timed-out", "aborted")
+
+
+def _runs(obj: Any) -> SfnRuns:
+    made: SfnRuns = adapter("runs").SfnRuns(obj.aws, obj.sfn_name.name, obj.flow.name)
+    return made
+
+
+def _caller(obj: Any, authorize: str | None) -> Caller:
+    token = (authorize or load_token(obj.sfn_name.token_prefix) or "").removeprefix("production:")
+    caller: Caller = adapter("runs").Caller(user=get_username(), token=token or None)
+    return caller
+
+
+@parameters.add_custom_parameters(deploy_mode=False)
+@sfn.command(cls=GivenOptions, help="Start a run of the deployed flow.")
+@add_options(STARTED)
+@click.pass_obj
+@plain_errors
+def trigger(obj: Any, **options: Any) -> None:
+    _tell_started(obj, options, _runs(obj).start(given_texts(obj, options)))
+
+
+@sfn.command(help="Start a run that takes over what another has finished; what had failed runs again.")
+@RUN_ID
+@click.option("--redrive", is_flag=True, default=False,
+              help="Go on with the same run at the states that failed, as AWS allows for 14 days.")  # fmt: skip
+@click.option("--step-to-rerun", default=None, help="Run this step and all that follow it anew.")
+@AUTHORIZE
+@add_options(STARTED)
+@click.pass_obj
+@plain_errors
+def resume(
+    obj: Any, run_id: str, redrive: bool, step_to_rerun: str | None, authorize: str | None, **options: Any
+) -> None:
+    from airflow_provider_metaflow.exceptions import InvalidOptionError
+
+    if redrive and step_to_rerun:
+        raise InvalidOptionError(
+            "--redrive goes on where the run failed, and cannot run a step anew.", flow=obj.flow.name
+        )
+    runs, caller = _runs(obj), _caller(obj, authorize)
+    if redrive:
+        _tell_started(obj, options, runs.redrive(run_id, caller))
+        return
+    anew = following_steps(obj, step_to_rerun) if step_to_rerun else ()
+    _tell_started(obj, options, runs.resume(run_id, caller, anew))
+
+
+def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
+    if options["run_id_file"]:
+        with open(options["run_id_file"], "w", encoding="utf-8") as file:
+            file.write(run_id)
+    write_attributes(
+        options["deployer_attribute_file"],
+        name=obj.sfn_name.name,
+        metadata=obj.metadata.metadata_str(),
+        pathspec="%s/%s" % (obj.flow.name, run_id),
+    )
+    obj.echo("Workflow *%s* triggered on AWS Step Functions (run-id *%s*)." % (obj.sfn_name.name, run_id), bold=True)
+    if UI_URL:
+        obj.echo("See the run in the UI at %s/%s/%s" % (UI_URL.rstrip("/"), obj.flow.name, run_id))
+
+
+@sfn.command(help="Show the status of a run, and why it failed.")
+@RUN_ID
+@click.pass_obj
+@plain_errors
+def status(obj: Any, run_id: str) -> None:
+    found = _runs(obj).find(run_id)
+    obj.echo_always(found["status"], err=False)
+    for name in ("error", "cause"):
+        if found.get(name):
+            obj.echo_always("%s: %s" % (name, found[name]), err=False)
+
+
+@sfn.command(help="Show the runs of the deployed flow, the newest first.")
+@add_options([click.option("--%s" % one, is_flag=True, default=False, help="Runs of this status.") for one in _STATES])
+@click.pass_obj
+@plain_errors
+def list_runs(obj: Any, **asked: bool) -> None:
+    statuses = [name.upper() for name, wanted in asked.items() if wanted]
+    found = list(_runs(obj).every(statuses))
+    for one in found:
+        started = one["startDate"].replace(microsecond=0)
+        stopped = " stoppedAt:'%s'" % one["stopDate"].replace(microsecond=0) if one.get("stopDate") else ""
+        obj.echo_always("sfn-%s startedAt:'%s'%s %s" % (one["name"], started, stopped, one["status"]), err=False)
+    if not found:
+        what = " ".join([*statuses, "executions"])
+        obj.echo("No %s for *%s* found on AWS Step Functions." % (what, obj.sfn_name.name))
+
+
+@sfn.command(help="Show the logs of a run's jobs, from CloudWatch.")
+@RUN_ID
+@click.option("--step", default=None, help="Of this step only.")
+@click.pass_obj
+@plain_errors
+def logs(obj: Any, run_id: str, step: str | None) -> None:
+    for name, line in _runs(obj).logs(run_id, step):
+        obj.echo_always("%s: %s" % (name, line), err=False)
+
+
+@sfn.command(help="End a run.")
+@RUN_ID
+@AUTHORIZE
+@click.pass_obj
+@plain_errors
+def terminate(obj: Any, run_id: str, authorize: str | None) -> None:
+    _runs(obj).terminate(run_id, _caller(obj, authorize))
+    obj.echo("Run %s is terminated." % run_id, bold=True)
+
+
+@sfn.command(help="Delete the flow on AWS: state machine, job definitions, schedule and rules.")
+@AUTHORIZE
+@click.pass_obj
+@plain_errors
+def delete(obj: Any, authorize: str | None) -> None:
+    _runs(obj).delete(_caller(obj, authorize))
+    obj.echo("State machine *%s* is deleted." % obj.sfn_name.name, bold=True)
+
+
+@sfn.command(help="Show the state machines that hold this flow.")
+@click.option("--all", "all_flows", is_flag=True, help="Or any other flow.")
+@click.pass_obj
+@plain_errors
+def list_deployments(obj: Any, all_flows: bool) -> None:
+    for name in adapter("runs").deployed_machines(obj.aws, None if all_flows else obj.flow.name):
+        obj.echo_always(name, err=False)

@@ -1,0 +1,290 @@
+"""Mends what moto 5.2.5's interpreter of the Amazon States Language leaves out or does unlike AWS.
+
+Each function mends one gap and says what AWS does. Only what our machines and Metaflow's own need.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import uuid
+from typing import Any
+
+POLL_SECONDS = float(os.environ.get("TEST_STATES_POLL", "0.1"))
+
+
+def install() -> None:
+    """Mend them all; once per process, before moto's server starts."""
+    for mend in (
+        _names_of_fields,
+        _jsonata,
+        _sync_tasks,
+        _query_languages,
+        _errors_of_s3,
+        _children_of_distributed_maps,
+        _ends_of_executions,
+        _names_of_executions,
+        _redrive,
+    ):
+        mend()
+
+
+def _names_of_fields() -> None:
+    """Arguments and answers have the names of the API with a capital letter; moto's two hooks for that are empty."""
+    import botocore.session
+    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service import (
+        StateTaskService,
+    )
+    from moto.stepfunctions.parser.asl.utils import encoding
+    from moto.stepfunctions.parser.utils import camel_to_snake_case
+
+    session, models = botocore.session.get_session(), {}
+
+    def shape(self: Any, service: str | None, action: str | None, which: str) -> Any:
+        name = self._get_boto_service_name(service)
+        model = models.get(name) or models.setdefault(name, session.get_service_model(name))
+        wanted = self._get_boto_service_action(action)
+        operation = next((one for one in model.operation_names if camel_to_snake_case(one) == wanted), None)
+        if operation is None:
+            raise ValueError(f"{name} has no action {wanted}")
+        return getattr(model.operation_model(operation), which)
+
+    def normalise_parameters(
+        self: Any, parameters: Any, boto_service_name: Any = None, service_action_name: Any = None
+    ) -> None:
+        self._to_boto_request(parameters, shape(self, boto_service_name, service_action_name, "input_shape"))
+
+    def normalise_response(
+        self: Any, response: Any, boto_service_name: Any = None, service_action_name: Any = None
+    ) -> None:
+        output = shape(self, boto_service_name, service_action_name, "output_shape")
+        if output is not None:
+            self._from_boto_response(response, output)
+        if isinstance(response, dict):
+            # Timestamps become text, bodies of S3 are read.
+            response.update(json.loads(encoding.to_json_str(response)))
+
+    StateTaskService._normalise_parameters = normalise_parameters
+    StateTaskService._normalise_response = normalise_response
+
+
+def _jsonata() -> None:
+    """JSONata, which moto leaves unset; with the functions that AWS adds. A variable's text is data, not code."""
+    import hashlib
+
+    import jsonata
+    from moto.stepfunctions.parser.asl.eval import states, variable_store
+    from moto.stepfunctions.parser.asl.jsonata import jsonata as language
+
+    algorithms = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
+
+    def evaluate(expression: str) -> Any:
+        try:
+            made = jsonata.Jsonata(expression)
+            made.register_lambda("parse", json.loads)
+            made.register_lambda("uuid", lambda: str(uuid.uuid4()))
+            made.register_lambda("hash", lambda text, name: hashlib.new(algorithms[name], text.encode()).hexdigest())
+            value = made.evaluate(None)
+        except Exception as error:
+            raise language.JSONataException("UNKNOWN", str(error)) from None
+        if value is None:
+            # AWS: an expression must give a result.
+            raise language.JSONataException("UNKNOWN", f"the expression gives no result: {expression[-200:]}")
+        return json.loads(json.dumps(value, default=lambda _: None))
+
+    def declarations(bindings: dict[str, Any]) -> str:
+        return "".join(f"{name}:={json.dumps(value, default=str)};" for name, value in bindings.items())
+
+    language._eval_jsonata = evaluate
+    states.encode_jsonata_variable_declarations = declarations
+    variable_store.encode_jsonata_variable_declarations = declarations
+
+
+def _sync_tasks() -> None:
+    """A task that is tried again waits again (moto's times out at once); one that is stopped ends its Batch job."""
+    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_callback
+
+    state_task_service_callback._DELAY_SECONDS_SYNC_CONDITION_CHECK = POLL_SECONDS
+    service = state_task_service_callback.StateTaskServiceCallback
+    original = service._eval_sync
+
+    def eval_sync(
+        self: Any, env: Any, sync_resolver: Any, timeout_seconds: Any, callback_endpoint: Any, heartbeat_endpoint: Any
+    ) -> Any:
+        result = original(self, env, sync_resolver, timeout_seconds, None, heartbeat_endpoint)
+        cells = (cell.cell_contents for cell in sync_resolver.__closure__ or ())
+        held = dict(zip(sync_resolver.__code__.co_freevars, cells, strict=True))
+        if not result and "job_id" in held:
+            held["batch_client"].terminate_job(jobId=held["job_id"], reason="Step Functions stopped the task")
+        return result
+
+    service._eval_sync = eval_sync
+
+
+def _query_languages() -> None:
+    """Each definition is read by itself; moto's stack of query languages is one list for all, never cleaned up."""
+    from moto.stepfunctions.parser.asl.parse import preprocessor
+
+    preprocessor.Preprocessor.__init__ = lambda self: setattr(self, "_query_language_per_scope", [])
+
+
+def _errors_of_s3() -> None:
+    """Errors of the SDK integration of S3 are called `S3.…`."""
+    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_aws_sdk
+
+    state_task_service_aws_sdk._SERVICE_ERROR_NAMES["s3"] = "S3"
+
+
+def _children_of_distributed_maps() -> None:
+    """A child of a distributed map is an execution of its own: another name, and no variable from outside."""
+    from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor import (
+        distributed_item_processor_worker as workers,
+    )
+    from moto.stepfunctions.parser.asl.eval.variable_store import VariableStore
+
+    worker = workers.DistributedItemProcessorWorker
+    original = worker._eval_input
+
+    def eval_input(self: Any, env_frame: Any) -> None:
+        # The selector still belongs to the parent.
+        original(self, env_frame)
+        env_frame.variable_store = VariableStore()
+        context = env_frame.states.context_object.context_object_data
+        name = str(uuid.uuid4())
+        context["Execution"] = {**copy.deepcopy(context["Execution"]), "Name": name, "Id": f"child:{name}"}
+
+    worker._eval_input = eval_input
+
+
+def _ends_of_executions() -> None:
+    """An execution tells EventBridge how it ended, and gives its output as JSON text."""
+    from moto.events.models import events_backends
+    from moto.stepfunctions.parser.asl.utils.encoding import to_json_str
+    from moto.stepfunctions.parser.backend import execution as executions
+
+    communication = executions.BaseExecutionWorkerCommunication
+    original = communication._reflect_execution_status
+
+    def reflect(self: Any) -> None:
+        original(self)
+        one = self.execution
+        if one.output is not None:
+            one.output = to_json_str(one.output)
+        detail = {
+            "executionArn": one.exec_arn,
+            "stateMachineArn": one.state_machine.arn,
+            "name": one.name,
+            "status": str(one.exec_status.value),
+            "input": json.dumps(one.input_data),
+            "output": one.output,
+            **({"error": one.error} if one.error else {}),
+            **({"cause": one.cause} if one.cause else {}),
+        }
+        entry = {
+            "Source": "aws.states",
+            "DetailType": "Step Functions Execution Status Change",
+            "Resources": [one.exec_arn],
+            "Detail": json.dumps(detail),
+        }
+        events_backends[one.account_id][one.region_name].put_events([entry])
+
+    communication._reflect_execution_status = reflect
+
+
+def _names_of_executions() -> None:
+    """An execution without a name gets one; making a machine that is there with another definition is refused."""
+    from moto.stepfunctions.exceptions import AWSError
+    from moto.stepfunctions.parser import models
+
+    from tests.engines.aws.refusals import refuse
+
+    class StateMachineAlreadyExists(AWSError):
+        TYPE = CODE = "StateMachineAlreadyExists"
+        STATUS = 400
+
+    backend = models.StepFunctionsParserBackend
+    start, create, update = backend.start_execution, backend.create_state_machine, backend.update_state_machine
+
+    def start_execution(self: Any, arn: str, name: str | None = None, *others: Any, **named: Any) -> Any:
+        return start(self, arn, name or str(uuid.uuid4()), *others, **named)
+
+    def checked(definition: str) -> None:
+        problem = refuse(definition)
+        if problem:
+            raise models.InvalidDefinition(f"Invalid State Machine Definition: {problem}")
+
+    def create_state_machine(self: Any, name: str, definition: str, *others: Any, **named: Any) -> Any:
+        checked(definition)
+        old = self._revision_by_name(name)
+        if old is not None and old.definition != definition:
+            raise StateMachineAlreadyExists(f"State Machine Already Exists: '{old.arn}'")
+        return create(self, name, definition, *others, **named)
+
+    def update_state_machine(self: Any, arn: str, definition: str | None = None, *others: Any, **named: Any) -> Any:
+        if definition is not None:
+            checked(definition)
+        return update(self, arn, definition, *others, **named)
+
+    backend.start_execution = start_execution
+    backend.create_state_machine = create_state_machine
+    backend.update_state_machine = update_state_machine
+
+
+def _redrive() -> None:
+    """RedriveExecution, which moto lacks: goes on at the state of the outermost scope that failed, with its input.
+
+    AWS goes on inside of parallel and map states, too; here such a state is run whole again.
+    """
+    from moto.core.responses import ActionResult
+    from moto.stepfunctions import responses
+    from moto.stepfunctions.exceptions import AWSError
+    from moto.stepfunctions.parser.api import ExecutionStatus
+    from moto.stepfunctions.parser.asl.component.program.program import Program
+
+    class ExecutionNotRedrivable(AWSError):
+        TYPE = CODE = "ExecutionNotRedrivable"
+        STATUS = 400
+
+    def redrive_execution(self: Any) -> Any:
+        one = self.stepfunction_backend.describe_execution(self._get_param("executionArn"))
+        if one.exec_status in (ExecutionStatus.RUNNING, ExecutionStatus.SUCCEEDED):
+            raise ExecutionNotRedrivable(f"Execution is not RedriveExecution eligible: {one.exec_arn}")
+        before = one.exec_worker.env
+        worker = one._get_start_execution_worker()
+        entry = worker._get_evaluation_entrypoint
+        surroundings = worker._get_evaluation_environment
+
+        def entrypoint() -> Any:
+            program = entry()
+            program.start_at.start_at_name = before.next_state_name_of_failure
+            return program
+
+        def environment() -> Any:
+            env = surroundings()
+            env.states.reset(input_value=before.states.get_input())
+            env.variable_store = before.variable_store
+            return env
+
+        worker._get_evaluation_entrypoint, worker._get_evaluation_environment = entrypoint, environment
+        one.error = one.cause = one.output = one.stop_date = None
+        one.exec_worker, one.exec_status = worker, ExecutionStatus.RUNNING
+        worker.start()
+        return ActionResult({"redriveDate": one.start_date})
+
+    responses.StepFunctionResponse.redrive_execution = redrive_execution
+
+    get_state = Program._get_state
+    body = Program._eval_body
+
+    def remembering(self: Any, env: Any) -> None:
+        self.__dict__["_running_in"] = env
+        body(self, env)
+
+    def remembered(self: Any, state_name: str) -> Any:
+        env = self.__dict__.get("_running_in")
+        if env is not None and not env.is_frame():
+            env.next_state_name_of_failure = state_name
+        return get_state(self, state_name)
+
+    Program._eval_body, Program._get_state = remembering, remembered

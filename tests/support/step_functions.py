@@ -1,0 +1,153 @@
+"""AWS Step Functions for the tests: moto's interpreter with the mends of `tests/engines/aws/`, jobs as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .object_store import ObjectStore, batch_queue
+from .results import artifacts
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+STATES = f"arn:aws:states:{REGION}:{ACCOUNT}"
+
+
+@dataclass
+class Execution:
+    """One run of a flow."""
+
+    aws: StepFunctions
+    flow: str
+    arn: str
+
+    @property
+    def run_id(self) -> str:
+        return f"sfn-{self.arn.rpartition(':')[2]}"
+
+    def get(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.aws.client("stepfunctions").describe_execution(executionArn=self.arn)
+        return found
+
+    def wait(self, timeout: float = 300, expect: str = "SUCCEEDED") -> dict[str, Any]:
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            found = self.get()
+            if found["status"] != "RUNNING":
+                assert found["status"] == expect, self.story(found)
+                return found
+            time.sleep(0.5)
+        raise AssertionError(f"{self.arn} did not end in {timeout} s:\n{self.story(self.get())}")
+
+    def history(self) -> list[dict[str, Any]]:
+        pages = self.aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=self.arn)
+        return [event for page in pages for event in page["events"]]
+
+    def transitions(self) -> int:
+        return sum(event["type"].endswith("StateEntered") for event in self.history())
+
+    def entered(self) -> Counter[str]:
+        """How often each state was entered."""
+        return Counter(
+            event["stateEnteredEventDetails"]["name"]
+            for event in self.history()
+            if event["type"].endswith("StateEntered")
+        )
+
+    def story(self, found: dict[str, Any]) -> str:
+        lines = [f"{self.arn}: {found['status']} {found.get('error')} {str(found.get('cause'))[:1500]}"]
+        lines += [f"  {event['type']}" for event in self.history()[-15:]]
+        failed = [one for one in self.aws.jobs() if one["status"] == "FAILED" and one["jobName"].startswith(self.flow)]
+        for job in failed[:2]:
+            lines += [f"--- {job['jobName']}: {job.get('statusReason')}", self.aws.job_log(job["jobId"])[-2000:]]
+        return "\n".join(lines)
+
+    def artifacts(self) -> dict[str, Any]:
+        return artifacts(self.aws.store.root, self.flow, self.run_id, environment=self.aws.environment)
+
+
+@dataclass
+class StepFunctions:
+    """Step Functions, and Metaflow's settings for it."""
+
+    store: ObjectStore
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def client(self, service: str) -> Any:
+        return self.store.client(service)
+
+    def flow(
+        self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `python FLOW sfn …`."""
+        result = subprocess.run(
+            [sys.executable, flow_file.name, "--no-pylint", *top, "sfn", *arguments],
+            cwd=flow_file.parent,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **self.environment, **environment},
+        )
+        assert not check or result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    def create(self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), name: str | None = None) -> None:
+        self.flow(flow_file, *(["--name", name] if name else []), "create", *arguments, top=top)
+
+    def start(self, machine: str, flow: str, given: Mapping[str, Any] | None = None, **named: str) -> Execution:
+        """Start an execution, as `aws stepfunctions start-execution` does."""
+        answer = self.client("stepfunctions").start_execution(
+            stateMachineArn=f"{STATES}:stateMachine:{machine}", input=json.dumps(given or {}), **named
+        )
+        return Execution(self, flow, answer["executionArn"])
+
+    def runs(self, machine: str, flow: str) -> list[Execution]:
+        """All executions of a machine."""
+        arn = f"{STATES}:stateMachine:{machine}"
+        found = self.client("stepfunctions").list_executions(stateMachineArn=arn)["executions"]
+        return [Execution(self, flow, one["executionArn"]) for one in found]
+
+    def definition(self, machine: str) -> dict[str, Any]:
+        arn = f"{STATES}:stateMachine:{machine}"
+        text = self.client("stepfunctions").describe_state_machine(stateMachineArn=arn)["definition"]
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """All jobs, whatever their status."""
+        batch = self.client("batch")
+        found = []
+        for status in ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED"):
+            queue = self.environment["METAFLOW_BATCH_JOB_QUEUE"]
+            listed = batch.list_jobs(jobQueue=queue, jobStatus=status)["jobSummaryList"]
+            ids = [one["jobId"] for one in listed]
+            found += batch.describe_jobs(jobs=ids)["jobs"] if ids else []
+        return found
+
+    def job_log(self, job_id: str) -> str:
+        logs = self.store.log.parent.glob(f"{job_id.replace(':', '-')}-*.log")
+        return "".join(log.read_text(errors="replace") for log in sorted(logs))
+
+
+@contextmanager
+def step_functions(store: ObjectStore) -> Iterator[StepFunctions]:
+    """Metaflow's settings for the server of an object store."""
+    queue = batch_queue(store, "EC2")
+    role = f"arn:aws:iam::{ACCOUNT}:role/machines"
+    environment = {
+        **store.environment,
+        **queue,
+        "AWS_ENDPOINT_URL": store.url,
+        "METAFLOW_SFN_IAM_ROLE": role,
+        "METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE": role,
+        "METAFLOW_BATCH_CONTAINER_IMAGE": "python:3.11",
+        "METAFLOW_S3_WORKER_COUNT": "2",
+    }
+    yield StepFunctions(store, environment)

@@ -1,0 +1,218 @@
+"""The state machine of each shape (golden files; renew with --update-golden)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonata
+import msgspec
+import pytest
+from tests.engines.aws.refusals import refuse
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError, UnsupportedFeatureError
+from airflow_provider_metaflow.flow.manifest import Manifest
+from metaflow_adapters.step_functions import FlowMachine
+from metaflow_adapters.step_functions.states import Map, Task
+
+GOLDEN = Path(__file__).parents[3] / "golden"
+VALIDATOR = Path(os.environ.get("TEST_SECOND_OPINIONS_HOME", Path.home() / ".cache/test-second-opinions"))
+SHAPES = [
+    "linear", "single_step", "custom_names", "static_split", "foreach", "nested_foreach", "split_in_foreach",
+    "foreach_in_split", "switch", "switch_in_foreach", "switch_in_split", "recursion", "parallel",
+]  # fmt: skip
+
+Make = Callable[..., FlowMachine]
+
+
+def readable(document: Any) -> Any:
+    """Decode the documents of containers, whose bytes depend on the version of zlib."""
+    if isinstance(document, dict):
+        return {key: readable(value) for key, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [readable(one) for one in document]
+    if isinstance(document, str) and document.startswith("eN"):
+        return json.loads(zlib.decompress(base64.b64decode(document)))
+    if isinstance(document, str) and document.startswith("import base64"):
+        return "<the program of flow/container.py>"
+    return document
+
+
+def without_hashes(made: FlowMachine) -> dict[str, Any]:
+    """The machine and its job definitions, with numbers in the place of hashes, which depend on zlib, too."""
+    text = made.to_json()
+    definitions = []
+    for number, one in enumerate(made.resources.job_definitions):
+        text = text.replace(one["jobDefinitionName"], f"definition-{number}")
+        definitions.append({**one, "jobDefinitionName": f"definition-{number}"})
+    return {"definition": json.loads(text), "job_definitions": readable(definitions)}
+
+
+def task(made: FlowMachine, name: str) -> Task:
+    found = next(one for one in made.states.all_states() if one.name == name)
+    assert isinstance(found, Task)
+    return found
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_state_machine_is_that_of_the_last_release(
+    shape: str, machine: Make, request: pytest.FixtureRequest
+) -> None:
+    made = without_hashes(machine(shape))
+    file = GOLDEN / shape / "asl.json"
+    if request.config.getoption("--update-golden"):
+        file.write_text(json.dumps(made, indent=1) + "\n")
+    assert made == json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_aws_would_take_the_definition(shape: str, machine: Make) -> None:
+    for options in ({}, {"distributed": True}, {"deployment": {"max_workers": 3}}):
+        assert refuse(machine(shape, **options).to_json()) is None
+
+
+def test_a_second_validator_takes_all_definitions(machine: Make, tmp_path: Path) -> None:
+    """npm's asl-validator, which `scripts/second_opinions.sh` installs; it finds what is broken on purpose, too."""
+    program = VALIDATOR / "node_modules/.bin/asl-validator"
+    assert program.exists(), f"{program} is missing: run scripts/second_opinions.sh"
+    files = []
+    for shape in SHAPES:
+        files.append(tmp_path / f"{shape}.json")
+        files[-1].write_text(machine(shape).to_json())
+    arguments = [argument for file in files for argument in ("--json-path", str(file))]
+    found = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+    broken = files[0].read_text().replace('"Next":"middle"', '"Next":"nowhere"').replace('"Next":"end"', '"Next":"no"')
+    files[0].write_text(broken)
+    found = subprocess.run([str(program), "--json-path", str(files[0])], capture_output=True, text=True, check=False)
+    assert found.returncode != 0
+
+
+def test_two_compilations_give_the_same_bytes(machine: Make) -> None:
+    assert len({machine("switch_in_foreach").to_json() for _ in range(2)}) == 1
+
+
+def test_a_foreach_of_one_step_is_an_array_and_one_of_several_a_distributed_map(machine: Make) -> None:
+    made = machine("foreach")
+    arguments = task(made, "upper").arguments
+
+    def evaluate(splits: int) -> dict[str, Any]:
+        expression = arguments[2:-2].replace("$states.input.at", "'sfn-x/t-'")
+        found: dict[str, Any] = jsonata.Jsonata(f"($n:={splits};{expression})").evaluate(None)
+        return found
+
+    assert evaluate(7)["ArrayProperties"] == {"Size": 7}
+    # AWS Batch takes no array of one: its only child is told its index.
+    assert "ArrayProperties" not in evaluate(1)
+    places = [evaluate(n)["ContainerOverrides"]["Environment"][0]["Value"] for n in (1, 7)]
+    assert places == ["upper/sfn-x/t-0-", "upper/sfn-x/t-"]
+    maps = [one for one in made.states.all_states() if isinstance(one, Map)]
+    assert [one.distributed for one in maps] == [True]
+
+
+def test_a_limit_of_workers_makes_maps_of_all_foreaches(machine: Make) -> None:
+    made = machine("foreach", deployment={"max_workers": 5}, distributed=False)
+    maps = {one.name: one for one in made.states.all_states() if isinstance(one, Map)}
+    assert set(maps) >= {"start foreach", "refan foreach"}
+    assert {one.max_concurrency for one in maps.values()} == {5}
+    assert {one.distributed for one in maps.values()} == {False}
+
+
+def test_only_the_outer_map_is_distributed(machine: Make) -> None:
+    maps = [one for one in machine("nested_foreach").states.all_states() if isinstance(one, Map)]
+    assert [one.distributed for one in maps] == [True, *[False] * (len(maps) - 1)]
+    assert len(maps) > 1
+
+
+def test_overrides_of_a_trivial_flow_are_small(machine: Make) -> None:
+    for state in machine("linear").states.all_states():
+        overrides = state.to_asl().get("Arguments", {}).get("ContainerOverrides")
+        if overrides:
+            # An execution's name has 36 characters.
+            assert len(json.dumps(overrides)) + 36 <= 600
+
+
+def test_a_long_flow_fits_into_one_definition(machine: Make) -> None:
+    made = machine("linear", change=lengthened(2000))
+    assert len(made.to_json().encode()) < 1024 * 1024
+    # Its document is too long for a job definition, and goes to the datastore.
+    (url,) = made.resources.uploads
+    environment = made.resources.job_definitions[0]["containerProperties"]["environment"]
+    assert {"name": "METAFLOW_ORCHESTRATOR_FLOW", "value": f"@{url}"} in environment
+
+
+def lengthened(steps: int) -> Callable[[Manifest], Manifest]:
+    def change(manifest: Manifest) -> Manifest:
+        graph = manifest.graph
+        (first, *middle, last) = graph.steps
+        names = [f"s{number:05}" for number in range(steps)]
+        parents, following = [first.name, *names[:-1]], [*names[1:], last.name]
+        replace = msgspec.structs.replace
+        made = [
+            replace(middle[0], name=name, parents=(before,), next_steps=(after,))
+            for name, before, after in zip(names, parents, following, strict=True)
+        ]
+        chain = (replace(first, next_steps=(names[0],)), *made, replace(last, parents=(names[-1],)))
+        return replace(manifest, graph=replace(graph, steps=chain))
+
+    return change
+
+
+def test_a_definition_over_the_quota_is_refused(machine: Make) -> None:
+    with pytest.raises(InvalidOptionError, match="AWS allows 1,048,576"):
+        machine("linear", change=lengthened(2600))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "told"),
+    [
+        ({"image": None}, "step start: it has no image"),
+        ({"queue": None}, "step start: it has no queue"),
+        ({"iam_role": None}, "step start: @batch has no IAM role"),
+        ({"colour": "red"}, "step start: @batch has the attribute 'colour'"),
+    ],
+)
+def test_what_aws_cannot_honour_is_refused_with_the_step(
+    machine: Make, attributes: dict[str, Any], told: str
+) -> None:
+    def change(manifest: Manifest) -> Manifest:
+        defaults = manifest.remote["compute_defaults"]["batch"]
+        manifest.remote["compute_defaults"] = {"batch": {**defaults, **attributes}}
+        return manifest
+
+    with pytest.raises(UnsupportedFeatureError, match=told):
+        machine("linear", change=change)
+
+
+def test_fargate_refuses_a_gang(machine: Make) -> None:
+    platform = {"arn:aws:batch:eu-west-1:123:job-queue/q": "FARGATE"}
+
+    def change(manifest: Manifest) -> Manifest:
+        defaults = manifest.remote["compute_defaults"]["batch"]
+        manifest.remote["compute_defaults"] = {"batch": {**defaults, "execution_role": "arn:aws:iam::1:role/x"}}
+        return manifest
+
+    with pytest.raises(UnsupportedFeatureError, match="multi-node"):
+        machine("parallel", change=change, platform=platform)
+    assert machine("linear", change=change, platform=platform)
+
+
+def test_the_machine_can_stand_in_another(machine: Make) -> None:
+    made = machine("linear")
+    state = made.nested_state({"alpha": "{% $states.input.alpha %}"}, Next="report")
+    assert state["Arguments"]["StateMachineArn"] == "arn:aws:states:eu-west-1:123456789012:stateMachine:linear"
+    whole = {
+        "QueryLanguage": "JSONata", "StartAt": "train",
+        "States": {"train": state, "report": {"Type": "Succeed"}},
+    }  # fmt: skip
+    assert refuse(json.dumps(whole)) is None
+
+
+def test_equal_settings_share_a_job_definition(machine: Make) -> None:
+    assert len(machine("static_split").resources.job_definitions) == 1
