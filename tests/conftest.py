@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.support.argo import Argo
     from tests.support.kubernetes import Cluster
     from tests.support.object_store import ObjectStore
+    from tests.support.step_functions import StepFunctions
 
 # Before anything imports Airflow or Metaflow: nothing of the user's own is read or written.
 _HOME = Path(tempfile.mkdtemp(prefix="metaflow-tests-"))
@@ -101,6 +102,17 @@ def argo(cluster: Cluster, cluster_store: ObjectStore) -> Iterator[Argo]:
 
     with started_argo(cluster, cluster_store) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def step_functions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StepFunctions]:
+    """Step Functions, Batch, EventBridge and S3 on the loopback."""
+    from tests.support.object_store import object_store
+    from tests.support.step_functions import step_functions as started_step_functions
+
+    with object_store("127.0.0.1", tmp_path_factory.mktemp("aws") / "server.log") as store:
+        with started_step_functions(store) as started:
+            yield started
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

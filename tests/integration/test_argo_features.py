@@ -34,7 +34,7 @@ def serviced(argo: Argo) -> Iterator[Argo]:
 
 @pytest.fixture(scope="module")
 def runs(serviced: Argo, flows: Path) -> dict[str, Workflow]:
-    serviced.create(flows / "argo/decorated.py", "--tag", "nightly", "--tag", "team:ml", name="decorated")
+    serviced.create(flows / "containers/decorated.py", "--tag", "nightly", "--tag", "team:ml", name="decorated")
     # A file beside the flow comes to a container only in the package.
     suffixes = ("--package-suffixes", ".py,.json")
     serviced.create(flows / "files/parameters.py", "--new-token", "custom-token", top=suffixes, name="parameters")
@@ -128,7 +128,7 @@ def test_a_run_is_suspended_terminated_and_shown_by_its_owner_only(serviced: Arg
 
 
 def test_a_failed_run_is_resumed_and_takes_over_what_had_finished(serviced: Argo, flows: Path) -> None:
-    flow = flows / "argo/unlucky.py"
+    flow = flows / "containers/unlucky.py"
     serviced.create(flow, name="unlucky")
     first = serviced.start("unlucky", "UnluckyFlow")
     first.wait(expect="Failed")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .metadata_service import metadata_service
 from .object_store import ObjectStore, batch_queue
 from .results import artifacts
 
@@ -99,7 +100,8 @@ class StepFunctions:
         return result
 
     def create(self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), name: str | None = None) -> None:
-        self.flow(flow_file, *(["--name", name] if name else []), "create", *arguments, top=top)
+        named = ["--name", name] if name else []
+        self.flow(flow_file, *named, "create", "--gang-poll-seconds", "2", *arguments, top=top)
 
     def start(self, machine: str, flow: str, given: Mapping[str, Any] | None = None, **named: str) -> Execution:
         """Start an execution, as `aws stepfunctions start-execution` does."""
@@ -138,16 +140,23 @@ class StepFunctions:
 
 @contextmanager
 def step_functions(store: ObjectStore) -> Iterator[StepFunctions]:
-    """Metaflow's settings for the server of an object store."""
-    queue = batch_queue(store, "EC2")
+    """Metaflow's settings for the server of an object store, and a metadata service."""
+    with metadata_service("") as service:
+        yield StepFunctions(store, _settings(store, service.url))
+
+
+def _settings(store: ObjectStore, service: str) -> dict[str, str]:
     role = f"arn:aws:iam::{ACCOUNT}:role/machines"
-    environment = {
+    return {
         **store.environment,
-        **queue,
+        **batch_queue(store, "EC2"),
         "AWS_ENDPOINT_URL": store.url,
         "METAFLOW_SFN_IAM_ROLE": role,
         "METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE": role,
         "METAFLOW_BATCH_CONTAINER_IMAGE": "python:3.11",
+        # The nodes of a gang wait for each other by it.
+        "METAFLOW_SERVICE_URL": service,
+        "METAFLOW_SERVICE_INTERNAL_URL": service,
+        "METAFLOW_DEFAULT_METADATA": "service",
         "METAFLOW_S3_WORKER_COUNT": "2",
     }
-    yield StepFunctions(store, environment)

@@ -12,9 +12,9 @@ from typing import Any
 from airflow_provider_metaflow.flow.container import TASK_VARIABLE, encode_inline
 from airflow_provider_metaflow.flow.manifest import Manifest
 
-from .emit import THROTTLED, Job, service
 from .jsonata import evaluated, text
 from .states import Choice, Parallel, Scope, State, Succeed, Task, machine_of
+from .submission import THROTTLED, Job, service
 
 SUCCEEDED = ["SUCCEEDED"]
 FAILED = ["FAILED", "TIMED_OUT", "ABORTED"]

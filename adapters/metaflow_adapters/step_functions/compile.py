@@ -43,6 +43,7 @@ class StepFunctionsOptions:
     :param platform: type of the queues' compute environments, by queue: ``EC2`` (the default) or ``FARGATE``.
     :param batch_tags: tags of all jobs.
     :param log_history: whether the history of runs goes to CloudWatch.
+    :param gang_poll_seconds: pause between two looks at the job of a ``@parallel`` step.
     :param settings: how the installation uses AWS; Metaflow's configuration if left out.
     """
 
@@ -52,6 +53,7 @@ class StepFunctionsOptions:
     platform: Mapping[str, str] = dataclasses.field(default_factory=dict)
     batch_tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
     log_history: bool = False
+    gang_poll_seconds: int = 30
     settings: AwsSettings | None = None
 
 
@@ -110,6 +112,7 @@ def machine_from(manifest: Manifest, options: StepFunctionsOptions) -> FlowMachi
         start=graph.start,
         end=graph.end,
         jobs=jobs.by_step.__getitem__,
+        poll_seconds=options.gang_poll_seconds,
     )
     states = emit_scope(plan, around)
     limit = {"TimeoutSeconds": deployment.workflow_timeout} if deployment.workflow_timeout else {}

@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .gangs import TRIES, emit_gang
 from .jsonata import evaluated, quoted, text
-from .plan import ChoiceNode, JobKind, JobNode, MapNode, Node, ReadNode, ScopePlan, SplitNode, StopNode
+from .plan import ChoiceNode, GangNode, JobKind, JobNode, MapNode, Node, ReadNode, ScopePlan, SplitNode, StopNode
 from .states import Catcher, Choice, Map, Parallel, Retrier, Scope, State, Succeed, Task
+from .submission import ANY_FAILURE, PLACE, THROTTLED, TRY, Job, service, submission
 
-PLACE = "METAFLOW_PLACE"
-"""Variable of a job with step, run id and index path, e.g. ``train/sfn-1f2e/t-3-0-``."""
-
-TRY = "METAFLOW_TRY"
 INPUT = "METAFLOW_INPUT"
 """Variable of the first job with the input of the execution, or ``@`` and where that is."""
 
@@ -21,34 +19,8 @@ INLINE_INPUT = 5000
 """Longest input that goes into a job's variables, which AWS Batch limits to 8,192 bytes. Measured with all but plain
 letters counted threefold, as ``$encodeUrlComponent`` writes them, so that no way of counting bytes gives more."""
 
-THROTTLED = Retrier(errors=("Batch.AWSBatchException",), max_attempts=10, max_delay_seconds=60, full_jitter=True)
-"""AWS Batch takes 50 jobs a second (Metaflow's own deployer retries the same error as often)."""
-
-_ANY_FAILURE = ("States.TaskFailed",)
 LONG_INPUT = "long input"
 """State that puts a long input into the datastore."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What a state says of a step's job.
-
-    :param name: name of the job.
-    :param definition: name of its definition.
-    :param queue: its queue.
-    :param tags: its tags.
-    :param parameters: its parameters, for people and for tokens.
-    :param retries: how often the state tries it again; a job of an array is tried again by AWS Batch.
-    :param delay_seconds: pause between two tries.
-    """
-
-    name: str
-    definition: str
-    queue: str
-    tags: Mapping[str, str]
-    parameters: Mapping[str, str]
-    retries: int = 0
-    delay_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +33,7 @@ class Surroundings:
     :param start: name of the start step.
     :param end: name of the end step.
     :param jobs: job of each step.
+    :param poll_seconds: pause between two looks at the job of a gang.
     """
 
     partition: str
@@ -69,6 +42,7 @@ class Surroundings:
     start: str
     end: str
     jobs: Callable[[str], Job]
+    poll_seconds: int = 30
 
 
 def emit_scope(plan: ScopePlan, around: Surroundings) -> Scope:
@@ -79,28 +53,20 @@ def emit_scope(plan: ScopePlan, around: Surroundings) -> Scope:
     """
     states: list[State] = []
     for node in plan.nodes:
+        if isinstance(node, GangNode):
+            states.extend(emit_gang(node, around.jobs(node.step), around.partition, around.poll_seconds))
+            continue
         states.append(_EMITTERS[type(node)](node, around))
         if isinstance(node, JobNode) and node.step == around.start:
             states.append(_long_input(node, around))
     return Scope(start=plan.start, states=tuple(states))
 
 
-def service(partition: str, name: str) -> str:
-    """Return the resource of a service that Step Functions calls.
-
-    :param partition: partition of AWS.
-    :param name: e.g. ``batch:submitJob.sync``.
-    """
-    return f"arn:{partition}:states:::{name}"
-
-
 def _job(node: JobNode, around: Surroundings) -> Task:
     job = around.jobs(node.step)
     is_first, is_last = node.step == around.start, node.step == around.end
     at = "'sfn-' & $states.context.Execution.Name & '/t-'" if is_first else "$states.input.at"
-    fields: dict[str, Any] = {"JobDefinition": job.definition, "JobName": job.name, "JobQueue": job.queue}
-    if job.tags:
-        fields["Tags"] = dict(job.tags)
+    fields = submission(job)
     if job.parameters and is_first:
         fields["Parameters"] = dict(job.parameters)
     variables = {PLACE: f"{text(node.step + '/')} & {at}"}
@@ -131,7 +97,7 @@ def _job(node: JobNode, around: Surroundings) -> Task:
 def _retrier(job: Job) -> Retrier:
     """Return the retries of ``@retry`` and ``@catch``, with the same pause before each."""
     return Retrier(
-        errors=_ANY_FAILURE,
+        errors=ANY_FAILURE,
         interval_seconds=max(int(job.delay_seconds or 0), 1),
         max_attempts=job.retries,
         backoff_rate=1,
@@ -153,14 +119,6 @@ def _arguments(node: JobNode, fields: dict[str, Any], variables: Mapping[str, st
     if node.kind is JobKind.ARRAY:
         return _array_arguments(node, fields, variables)
     overrides = {"Environment": [{"Name": name, "Value": evaluated(value)} for name, value in variables.items()]}
-    if node.kind is JobKind.GANG:
-        return {
-            **fields,
-            "NodeOverrides": {
-                "NumNodes": evaluated(f"${node.variable}"),
-                "NodePropertyOverrides": [{"TargetNodes": "0:", "ContainerOverrides": overrides}],
-            },
-        }
     return {**fields, "ContainerOverrides": overrides}
 
 
@@ -195,7 +153,7 @@ def _long_input(node: JobNode, around: Surroundings) -> Task:
             # It comes here a second time only if something else is wrong.
             "Body": evaluated("$exists($states.input.LongInput)?$error('input'):$string($states.input)"),
         },
-        retry=(Retrier(errors=_ANY_FAILURE),),
+        retry=(Retrier(errors=ANY_FAILURE),),
         output={"LongInput": evaluated(where)},
         next=node.name,
     )
@@ -209,10 +167,15 @@ def _read(node: ReadNode, around: Surroundings) -> Task:
             "Bucket": around.bucket,
             "Key": evaluated(f"{text(around.prefix)} & $states.input.at & {text('/' + node.step)}"),
         },
-        retry=(Retrier(errors=_ANY_FAILURE),),
-        assign={node.variable: evaluated("$parse($states.result.Body).told")},
+        retry=(Retrier(errors=ANY_FAILURE),),
+        assign={node.variable: evaluated("$parse($states.result.Body).told"), **_first_try(node)},
         next=node.next,
     )
+
+
+def _first_try(node: ReadNode) -> dict[str, int]:
+    """Return the count of a gang's tries; its loop of states needs it from the beginning."""
+    return {node.variable.replace("n", TRIES): 0} if node.of_gang else {}
 
 
 def _choice(node: ChoiceNode, _: Surroundings) -> Choice:

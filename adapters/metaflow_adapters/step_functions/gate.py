@@ -12,11 +12,11 @@ from typing import Any
 
 from airflow_provider_metaflow.graph.model import FlowGraph
 
-from .emit import service
 from .events import finished_machine
 from .iam import Place
 from .jsonata import evaluated, quoted, text
 from .states import Catcher, Choice, Retrier, Scope, State, Succeed, Task, machine_of
+from .submission import service
 
 RESET = {"reset": True}
 """Input that makes the machine forget the events that have come."""

@@ -18,8 +18,8 @@ from airflow_provider_metaflow.graph.compute import Compute, compute_of
 from airflow_provider_metaflow.graph.model import Step
 from metaflow_adapters.documents import described_parameters
 
-from .emit import Job
 from .plan import JobKind
+from .submission import Job
 
 DEPLOYMENT_TAG = "metaflow-state-machine"
 """Tag of a job definition with the state machine that it was made for."""

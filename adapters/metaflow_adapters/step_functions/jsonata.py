@@ -11,7 +11,7 @@ def quoted(value: Any) -> str:
 
     :param value: JSON types.
     """
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def text(value: str) -> str:

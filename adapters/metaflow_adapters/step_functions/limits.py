@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 
-from .states import Choice, Map, Parallel, Scope, State, Task
+from .states import Choice, Fail, Map, Parallel, Scope, State, Task
 
 if TYPE_CHECKING:
     from .machine import FlowMachine
@@ -24,7 +24,7 @@ MAX_ARRAY = 10_000
 USD_PER_TRANSITION = 0.000025
 """Price of a state transition of a standard workflow in most regions (aws.amazon.com/step-functions/pricing)."""
 
-_EVENTS = {"Task": 6, "Choice": 2, "Map": 4, "Parallel": 4, "Succeed": 2}
+_EVENTS = {"Task": 6, "Choice": 2, "Map": 4, "Parallel": 4, "Succeed": 2, "Wait": 2}
 """Events of a state in the history: a task that waits for its job has six, a call of an API five at most."""
 
 
@@ -91,8 +91,8 @@ def cost_of(scope: Scope, *, splits: int) -> Cost:
 
 def _run_states(scope: Scope) -> Iterator[State]:
     for state in scope.states:
-        # Only an input that is too long for a job comes there.
-        if not state.name.startswith("long input"):
+        # Only an input that is too long for a job, or a job that fails, comes there.
+        if not isinstance(state, Fail) and state.name.rpartition(" ")[2] not in ("input", "pause"):
             yield state
 
 

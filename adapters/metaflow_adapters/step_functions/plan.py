@@ -29,7 +29,7 @@ class JobKind(str, Enum):
     ARRAY = "array"
     """All tasks of a foreach of one step, as one array job."""
     GANG = "gang"
-    """The nodes of a ``@parallel`` step, as one multi-node job."""
+    """The nodes of a ``@parallel`` step, as one multi-node job; see :class:`GangNode`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +59,45 @@ class JobNode(Node):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GangNode(Node):
+    """Runs a ``@parallel`` step, and looks again and again whether it has ended.
+
+    Step Functions waits by itself only for jobs without ``NodeOverrides`` (developer guide, "Run AWS Batch workloads":
+    supported parameters), which say how many nodes there are.
+
+    :param step: name of the step.
+    :param suffix: what the names of its variables end with.
+    :param wait: name of the state that waits.
+    :param look: name of the state that looks.
+    :param choose: name of the state that decides.
+    :param pause: name of the state before another try.
+    :param fail: name of the state that gives up.
+    :param next: the node that follows.
+    """
+
+    step: str
+    suffix: str
+    wait: str
+    look: str
+    choose: str
+    pause: str
+    fail: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadNode(Node):
     """Reads what a step has told: the number of its splits or nodes, or its choice.
 
     :param step: name of the step.
     :param variable: variable that takes it.
+    :param of_gang: whether it is the number of nodes of a gang.
     :param next: the node that follows.
     """
 
     step: str
     variable: str
+    of_gang: bool
     next: str
 
 
@@ -154,6 +183,8 @@ def job_kinds(plan: ScopePlan) -> dict[str, JobKind]:
     for node in plan.nodes:
         if isinstance(node, JobNode):
             found[node.step] = node.kind
+        elif isinstance(node, GangNode):
+            found[node.step] = JobKind.GANG
         elif isinstance(node, SplitNode):
             for branch in node.branches:
                 found |= job_kinds(branch)
@@ -192,7 +223,11 @@ class _Planner:
     def _step(self, step: Step, end: str | None, depth: int, in_map: bool) -> Iterator[Node]:
         variable = f"n{depth or ''}"
         read = ReadNode(
-            name=state_name(step.name, told(step) or ""), step=step.name, variable=variable, next=self._after_read(step)
+            name=state_name(step.name, told(step) or ""),
+            step=step.name,
+            variable=variable,
+            of_gang=step.kind is StepKind.PARALLEL,
+            next=self._after_read(step),
         )
         if step.kind is StepKind.SWITCH:
             yield self._job(step, read.name)
@@ -208,9 +243,7 @@ class _Planner:
         elif step.kind is StepKind.PARALLEL:
             yield self._job(step, read.name)
             yield read
-            gang = self._graph.step(step.next_steps[0])
-            name = state_name(gang.name)
-            yield JobNode(name=name, step=gang.name, kind=JobKind.GANG, variable=variable, next=_join(step))
+            yield _gang(step.next_steps[0], str(depth or ""), _join(step))
         else:
             following = step.next_steps[0] if step.next_steps else end
             yield self._job(step, None if following == end else state_name(str(following)))
@@ -266,6 +299,11 @@ class _Planner:
         if self._max_workers is not None or len(body) != 1 or body[0].kind is not StepKind.LINEAR:
             return None
         return body[0]
+
+
+def _gang(step: str, suffix: str, following: str) -> GangNode:
+    names = {what: state_name(step, what) for what in ("wait", "look", "choose", "pause", "fail")}
+    return GangNode(name=state_name(step), step=step, suffix=suffix, next=following, **names)
 
 
 def _join(step: Step) -> str:

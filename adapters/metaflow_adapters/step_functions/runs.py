@@ -131,6 +131,11 @@ class SfnRuns:
             raise InvalidOptionError(f"the run {run_id} has {_words(found)} and cannot be terminated.", flow=self._flow)
         with told(f"Ending {run_id}"):
             self._aws.states.stop_execution(executionArn=found["executionArn"], error="Terminated", cause=caller.user)
+        # AWS itself ends the jobs that a state waits for; those of gangs are only looked at.
+        for _, job_id, is_waited_for in self._jobs(found["executionArn"]):
+            if not is_waited_for:
+                with told(f"Ending the job {job_id}"):
+                    self._aws.batch.terminate_job(jobId=job_id, reason=f"{run_id} was terminated")
 
     def resume(self, run_id: str, caller: Caller, rerun: tuple[str, ...]) -> str:
         """Start a run that takes over what another has finished, and return its run id.
@@ -205,12 +210,12 @@ class SfnRuns:
         :param step: name of a step, for its jobs only.
         """
         found = self.find(run_id)
-        for name, job_id in self._jobs(found["executionArn"]):
+        for name, job_id, _ in self._jobs(found["executionArn"]):
             if step is None or name == step:
                 yield from ((name, line) for line in self._lines(job_id))
 
-    def _jobs(self, execution_arn: str) -> Iterator[tuple[str, str]]:
-        """Yield state and id of the jobs of an execution."""
+    def _jobs(self, execution_arn: str) -> Iterator[tuple[str, str, bool]]:
+        """Yield state and id of the jobs of an execution, and whether their state waits for them."""
         states: dict[int, str] = {}
         with told("Reading the history"):
             pages = self._aws.states.get_paginator("get_execution_history").paginate(executionArn=execution_arn)
@@ -218,9 +223,11 @@ class SfnRuns:
         for event in events:
             entered = event.get("stateEnteredEventDetails", {}).get("name")
             states[event["id"]] = entered or states.get(event.get("previousEventId", 0), "")
-            submitted = event.get("taskSubmittedEventDetails", {})
-            if submitted.get("resourceType") == "batch":
-                yield states[event["id"]], json.loads(submitted["output"])["JobId"]
+            waited, called = (event.get(f"task{what}EventDetails", {}) for what in ("Submitted", "Succeeded"))
+            if waited.get("resourceType") == "batch":
+                yield states[event["id"]], json.loads(waited["output"])["JobId"], True
+            if called.get("resourceType") == "aws-sdk:batch" and called.get("resource") == "submitJob":
+                yield states[event["id"]], json.loads(called["output"])["JobId"], False
 
     def _lines(self, job_id: str) -> Iterator[str]:
         with told(f"Reading the job {job_id}"):

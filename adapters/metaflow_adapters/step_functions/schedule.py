@@ -21,18 +21,11 @@ def schedule_of(manifest: Manifest, machine_arn: str, role: str) -> dict[str, An
     :param manifest: the compiled flow.
     :param machine_arn: the state machine.
     :param role: role that may start it.
-    :raises InvalidOptionError: if the schedule is none, or a required parameter would have no value.
+    :raises InvalidOptionError: if the schedule cannot be read.
     """
     graph = manifest.graph
     if graph.schedule is None:
         return None
-    missing = [one.name for one in graph.parameters if one.required and one.default is None]
-    if missing:
-        raise InvalidOptionError(
-            f"it has a schedule, and its parameter {missing[0]!r} is required and has no default.",
-            flow=graph.name,
-            hint="Give it a default, or remove @schedule.",
-        )
     return {
         "Name": helper_name(manifest.deployment.name),
         "ScheduleExpression": f"cron({aws_cron(graph.schedule, graph.name)})",

@@ -152,6 +152,20 @@ class Task(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wait(Step):
+    """Waits.
+
+    :param seconds: how long.
+    """
+
+    seconds: int
+
+    def to_asl(self) -> dict[str, Json]:
+        """Return the state as JSON types."""
+        return self._form("Wait", Seconds=self.seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Choice(State):
     """Goes one of several ways.
 

@@ -24,6 +24,7 @@ SLOTS = threading.BoundedSemaphore(int(os.environ.get("TEST_BATCH_SLOTS", "4")))
 POLL_SECONDS = 0.05
 
 _submitted = threading.local()
+_refusing = threading.Lock()
 
 
 def install() -> None:
@@ -42,6 +43,7 @@ def _remember_submission(models: Any, responses: Any) -> None:
     def submitjob(self: Any) -> Any:
         _submitted.retry = self._get_param("retryStrategy")
         _submitted.nodes = self._get_param("nodeOverrides")
+        _refuse_if_asked(models)
         size = self._get_param("arrayProperties", {}).get("size", 2)
         if not 2 <= size <= 10000:
             raise models.ClientException("Array size must be between 2 and 10000")
@@ -57,6 +59,16 @@ def _remember_submission(models: Any, responses: Any) -> None:
     models.BatchBackend.describe_jobs = lambda self, jobs: [
         self._jobs[name.split("/")[-1]].describe() for name in jobs if name.split("/")[-1] in self._jobs
     ]
+
+
+def _refuse_if_asked(models: Any) -> None:
+    """Refuse as many submissions as a file says, as AWS does with more than 50 a second."""
+    asked = Path(os.environ.get("TEST_BATCH_LOGS", tempfile.gettempdir())) / "refuse-submissions"
+    with _refusing:
+        left = int(asked.read_text()) if asked.exists() else 0
+        if left:
+            asked.write_text(str(left - 1))
+            raise models.ClientException("Too Many Requests")
 
 
 def _fail_parents(models: Any) -> None:
@@ -184,6 +196,7 @@ def _environment(
         **{k: v for k, v in os.environ.items() if not k.startswith(("METAFLOW_", "AIRFLOW", "PYTHON"))},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         **{one["name"]: one["value"] for one in given},
+        **{one["name"]: _secret(one["valueFrom"]) for one in properties.get("secrets", [])},
         "AWS_BATCH_JOB_ID": job.job_id,
         "AWS_BATCH_JOB_ATTEMPT": str(attempt),
         "AWS_BATCH_CE_NAME": "local",
@@ -200,3 +213,13 @@ def _environment(
         if index:
             environment["AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"] = "127.0.0.1"
     return environment
+
+
+def _secret(place: str) -> str:
+    """Return what stands under a key of a secret; its place is `ARN:key::` (ECS, "Pass secrets")."""
+    import boto3
+
+    *arn, key, _, _ = place.split(":")
+    client = boto3.client("secretsmanager", endpoint_url=f"http://localhost:{os.environ['MOTO_PORT']}")
+    found = json.loads(client.get_secret_value(SecretId=":".join(arn))["SecretString"])
+    return str(found.get(key, ""))

@@ -8,6 +8,12 @@ from typing import Any
 
 MAX_DEFINITION_BYTES = 1024 * 1024
 MAX_NAME = 80
+_SUBMIT_JOB = {
+    "ArrayProperties", "ContainerOverrides", "DependsOn", "JobDefinition", "JobName", "JobQueue", "Parameters",
+    "RetryStrategy", "Timeout", "Tags",
+}  # fmt: skip
+"""Parameters of `batch:submitJob` (developer guide, "Run AWS Batch workloads with Step Functions")."""
+
 _OPTIMIZED = {"batch:submitJob": ("batch", "SubmitJob"), "sns:publish": ("sns", "Publish")}
 
 
@@ -70,6 +76,9 @@ def _unknown_fields(name: str, state: dict[str, Any]) -> Iterator[str]:
     arguments = state.get("Arguments", state.get("Parameters"))
     if state["Type"] != "Task" or not isinstance(arguments, dict):
         return
+    if ":states:::batch:submitJob" in state["Resource"]:
+        yield from (f"{name!r}: batch:submitJob takes no {one!r}" for one in sorted(set(arguments) - _SUBMIT_JOB)
+                    if not one.endswith(".$"))  # fmt: skip
     shape = _input_shape(state["Resource"].split(":states:::")[-1])
     if shape is not None:
         yield from (f"{name!r}: the action has no field {one!r}" for one in _foreign(arguments, shape))

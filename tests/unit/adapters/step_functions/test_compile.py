@@ -214,5 +214,9 @@ def test_the_machine_can_stand_in_another(machine: Make) -> None:
     assert refuse(json.dumps(whole)) is None
 
 
+def test_no_definition_needs_a_table(machine: Make) -> None:
+    assert not any("dynamodb" in machine(shape).to_json() for shape in SHAPES)
+
+
 def test_equal_settings_share_a_job_definition(machine: Make) -> None:
     assert len(machine("static_split").resources.job_definitions) == 1

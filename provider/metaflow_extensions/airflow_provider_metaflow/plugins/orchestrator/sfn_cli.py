@@ -85,6 +85,8 @@ _CREATE_OPTIONS = [
                  help="Make all maps distributed, or none; by default those that are in no other map."),
     click.option("--compress-state-machine/--no-compress-state-machine", default=False,
                  help="Accepted for Metaflow's own deployer; the state machine is small anyway."),
+    click.option("--gang-poll-seconds", default=30, show_default=True, type=click.IntRange(min=1),
+                 help="Pause between two looks at the job of a @parallel step, for which AWS does not wait by itself."),
     click.option("--batch-platform", default=None, type=click.Choice(["ec2", "fargate"], case_sensitive=False),
                  help="Type of the compute environments; by default AWS is asked, and with --only-json it is ec2."),
 ]  # fmt: skip
@@ -180,6 +182,7 @@ def _machine(obj: Any, manifest: Manifest, options: dict[str, Any], *, asks: boo
             platform=adapter("create").platforms(manifest, options["batch_platform"], obj.aws if asks else None),
             batch_tags=adapter("create").batch_tags(obj.flow.name, options["aws_batch_tags"]),
             log_history=options["log_execution_history"],
+            gang_poll_seconds=options["gang_poll_seconds"],
         ),
     )
 

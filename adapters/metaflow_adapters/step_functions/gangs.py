@@ -1,0 +1,81 @@
+"""The states of a ``@parallel`` step: its multi-node job is submitted, and looked at until it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .jsonata import evaluated, text
+from .plan import GangNode
+from .states import Choice, Fail, Retrier, State, Task, Wait
+from .submission import ANY_FAILURE, PLACE, THROTTLED, TRY, Job, service, submission
+
+TRIES = "r"
+"""Variable with the number of tries before; the state that reads the number of nodes sets it to 0."""
+
+_JOB, _STATUS, _REASON = "j", "s", "w"
+_THROTTLED = Retrier(
+    errors=("Batch.BatchException", *THROTTLED.errors),
+    max_attempts=THROTTLED.max_attempts,
+    max_delay_seconds=THROTTLED.max_delay_seconds,
+    full_jitter=True,
+)
+
+
+def emit_gang(node: GangNode, job: Job, partition: str, poll_seconds: int) -> Iterator[State]:
+    """Yield the states of a gang.
+
+    :param node: its plan.
+    :param job: its job.
+    :param partition: partition of AWS.
+    :param poll_seconds: pause between two looks.
+    """
+    names = {name: f"{name}{node.suffix}" for name in ("n", TRIES, _JOB, _STATUS, _REASON)}
+    yield _submit(node, job, partition, names)
+    yield Wait(name=node.wait, seconds=poll_seconds, next=node.look)
+    yield _look(node, partition, names)
+    failed = f"${names[_STATUS]} = 'FAILED'"
+    again = ((evaluated(f"{failed} and ${names[TRIES]} < {job.retries}"), node.pause),) if job.retries else ()
+    yield Choice(
+        name=node.choose,
+        rules=((evaluated(f"${names[_STATUS]} = 'SUCCEEDED'"), node.next), *again, (evaluated(failed), node.fail)),
+        default=node.wait,
+    )
+    if job.retries:
+        tries = names[TRIES]
+        seconds = max(int(job.delay_seconds or 0), 1)
+        counted = {tries: evaluated(f"${tries} + 1")}
+        yield Wait(name=node.pause, seconds=seconds, assign=counted, next=node.name)
+    # The name by which states that wait for their jobs tell of the same.
+    yield Fail(name=node.fail, error=ANY_FAILURE[0], cause=evaluated(f"${names[_REASON]}"))
+
+
+def _submit(node: GangNode, job: Job, partition: str, names: dict[str, str]) -> Task:
+    variables = {PLACE: f"{text(node.step + '/')} & $states.input.at", TRY: f"$string(${names[TRIES]})"}
+    environment = [{"Name": name, "Value": evaluated(value)} for name, value in variables.items()]
+    nodes = [{"TargetNodes": "0:", "ContainerOverrides": {"Environment": environment}}]
+    return Task(
+        name=node.name,
+        resource=service(partition, "aws-sdk:batch:submitJob"),
+        arguments={
+            **submission(job),
+            "NodeOverrides": {"NumNodes": evaluated(f"${names['n']}"), "NodePropertyOverrides": nodes},
+        },
+        retry=(_THROTTLED,),
+        assign={names[_JOB]: evaluated("$states.result.JobId")},
+        next=node.wait,
+    )
+
+
+def _look(node: GangNode, partition: str, names: dict[str, str]) -> Task:
+    job = "$states.result.Jobs[0]"
+    return Task(
+        name=node.look,
+        resource=service(partition, "aws-sdk:batch:describeJobs"),
+        arguments={"Jobs": [evaluated(f"${names[_JOB]}")]},
+        retry=(_THROTTLED, Retrier(errors=ANY_FAILURE)),
+        assign={
+            names[_STATUS]: evaluated(f"{job}.Status"),
+            names[_REASON]: evaluated(f"{text(node.step + ': ')} & {job}.StatusReason"),
+        },
+        next=node.choose,
+    )
