@@ -45,6 +45,8 @@ def _step(manifest: Manifest, name: str, kinds: Mapping[str, JobKind]) -> dict[s
     if fact == "splits" and kinds[step.next_steps[0]] is JobKind.ARRAY:
         document["is_array"] = True
     if step.name == manifest.graph.start:
+        # As they were when the flow was deployed; the task would evaluate them anew.
+        document["defaults"] = {one.name: one.default for one in manifest.graph.parameters if one.default is not None}
         document["required"] = [one.name for one in manifest.graph.parameters if one.required and one.default is None]
     return document
 

@@ -12,6 +12,9 @@ from .submission import ANY_FAILURE, PLACE, THROTTLED, TRY, Job, service, submis
 TRIES = "r"
 """Variable with the number of tries before; the state that reads the number of nodes sets it to 0."""
 
+GANG_FAILED = "Metaflow.GangFailed"
+"""Name of the error; those that begin with ``States.`` are kept for AWS (Amazon States Language, "Errors")."""
+
 _JOB, _STATUS, _REASON = "j", "s", "w"
 _THROTTLED = Retrier(
     errors=("Batch.BatchException", *THROTTLED.errors),
@@ -45,8 +48,7 @@ def emit_gang(node: GangNode, job: Job, partition: str, poll_seconds: int) -> It
         seconds = max(int(job.delay_seconds or 0), 1)
         counted = {tries: evaluated(f"${tries} + 1")}
         yield Wait(name=node.pause, seconds=seconds, assign=counted, next=node.name)
-    # The name by which states that wait for their jobs tell of the same.
-    yield Fail(name=node.fail, error=ANY_FAILURE[0], cause=evaluated(f"${names[_REASON]}"))
+    yield Fail(name=node.fail, error=GANG_FAILED, cause=evaluated(f"${names[_REASON]}"))
 
 
 def _submit(node: GangNode, job: Job, partition: str, names: dict[str, str]) -> Task:

@@ -69,7 +69,8 @@ class _Gate:
         event = "$states.input"
         name = f"({event}.source='aws.states'?{event}.detail.stateMachineArn:{event}.'detail-type')"
         key = evaluated(f"{text(self._prefix)} & $lookup({quoted(names)},{name})")
-        body = {"Body": evaluated(f"$string({event})")}
+        # An object, which S3 gets as JSON.
+        body = {"Body": evaluated(event)}
         return self._s3("keep", "putObject", key, f"look {self._slots[0]}", arguments=body)
 
     def gather(self, machine_arn: str) -> Iterator[State]:

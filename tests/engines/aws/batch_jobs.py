@@ -43,7 +43,7 @@ def _remember_submission(models: Any, responses: Any) -> None:
     def submitjob(self: Any) -> Any:
         _submitted.retry = self._get_param("retryStrategy")
         _submitted.nodes = self._get_param("nodeOverrides")
-        _refuse_if_asked(models)
+        _refuse_if_asked()
         size = self._get_param("arrayProperties", {}).get("size", 2)
         if not 2 <= size <= 10000:
             raise models.ClientException("Array size must be between 2 and 10000")
@@ -61,14 +61,16 @@ def _remember_submission(models: Any, responses: Any) -> None:
     ]
 
 
-def _refuse_if_asked(models: Any) -> None:
+def _refuse_if_asked() -> None:
     """Refuse as many submissions as a file says, as AWS does with more than 50 a second."""
+    from moto.core.exceptions import JsonRESTError
+
     asked = Path(os.environ.get("TEST_BATCH_LOGS", tempfile.gettempdir())) / "refuse-submissions"
     with _refusing:
         left = int(asked.read_text()) if asked.exists() else 0
         if left:
             asked.write_text(str(left - 1))
-            raise models.ClientException("Too Many Requests")
+            raise JsonRESTError("TooManyRequestsException", "Too Many Requests")
 
 
 def _fail_parents(models: Any) -> None:

@@ -38,6 +38,8 @@ def _problems(definition: dict[str, Any]) -> Iterator[str]:
             seen.add(name)
             yield from (f"{name!r} leads to {one!r}, which is no state of its scope" for one in _targets(state)
                         if one not in states)  # fmt: skip
+            if state["Type"] == "Fail" and str(state.get("Error", "")).startswith("States."):
+                yield f"{name!r}: names of errors that begin with States. are kept for AWS"
             yield from _unknown_fields(name, state)
             yield from _bad_expressions(name, state)
         lost = set(states) - _reached(scope)

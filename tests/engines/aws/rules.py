@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import datetime, timezone
 from typing import Any
 
 
@@ -28,7 +29,12 @@ def install() -> None:
         send(others, event, transform_input)
         for one in machines:
             _, _, _, region, account = one["Arn"].split(":")[:5]
-            given = one.get("Input") or json.dumps(event, default=str)
+            given = one.get("Input") or json.dumps({**event, "time": _iso(event.get("time"))}, default=str)
             stepfunctions_parser_backends[account][region].start_execution(one["Arn"], None, given)
 
     models.Rule.send_to_targets = send_to_targets
+
+
+def _iso(moment: Any) -> str:
+    """Return a time as events hold it; moto has seconds."""
+    return datetime.fromtimestamp(float(moment), tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

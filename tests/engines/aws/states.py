@@ -19,9 +19,12 @@ def install() -> None:
     for mend in (
         _names_of_fields,
         _jsonata,
+        _errors_of_expressions,
         _sync_tasks,
         _query_languages,
         _errors_of_s3,
+        _errors_of_batch,
+        _errors_of_branches,
         _children_of_distributed_maps,
         _ends_of_executions,
         _names_of_executions,
@@ -74,6 +77,7 @@ def _jsonata() -> None:
     import hashlib
 
     import jsonata
+    from moto.stepfunctions.parser.asl.component.common.string import string_expression
     from moto.stepfunctions.parser.asl.eval import states, variable_store
     from moto.stepfunctions.parser.asl.jsonata import jsonata as language
 
@@ -88,17 +92,45 @@ def _jsonata() -> None:
             value = made.evaluate(None)
         except Exception as error:
             raise language.JSONataException("UNKNOWN", str(error)) from None
-        if value is None:
-            # AWS: an expression must give a result.
-            raise language.JSONataException("UNKNOWN", f"the expression gives no result: {expression[-200:]}")
         return json.loads(json.dumps(value, default=lambda _: None))
 
     def declarations(bindings: dict[str, Any]) -> str:
         return "".join(f"{name}:={json.dumps(value, default=str)};" for name, value in bindings.items())
 
     language._eval_jsonata = evaluate
+    # Stand-ins of moto's, which say only that they are not supported.
+    string_expression.get_intrinsic_functions_declarations = lambda variable_references: ""
     states.encode_jsonata_variable_declarations = declarations
     variable_store.encode_jsonata_variable_declarations = declarations
+
+
+def _errors_of_expressions() -> None:
+    """An expression that fails is a `States.QueryEvaluationError`, which the state's Catch may catch."""
+    from moto.stepfunctions.parser.api import EvaluationFailedEventDetails, HistoryEventType
+    from moto.stepfunctions.parser.asl.component.common.error_name import failure_event as failures
+    from moto.stepfunctions.parser.asl.component.common.error_name import states_error_name, states_error_name_type
+    from moto.stepfunctions.parser.asl.component.common.string.string_expression import StringJSONata
+    from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
+    from moto.stepfunctions.parser.asl.jsonata.jsonata import JSONataException
+
+    kind = states_error_name_type.StatesErrorNameType.StatesQueryEvaluationError
+    original = StringJSONata._eval_body
+
+    def eval_body(self: Any, env: Any) -> None:
+        try:
+            original(self, env)
+        except JSONataException as error:
+            name = states_error_name.StatesErrorName(typ=kind)
+            told = EvaluationFailedEventDetails(cause=str(error.details), error=name.error_name)
+            event = failures.FailureEvent(
+                env=env,
+                error_name=name,
+                event_type=HistoryEventType.EvaluationFailed,
+                event_details=EventDetails(evaluationFailedEventDetails=told),
+            )
+            raise failures.FailureEventException(failure_event=event) from None
+
+    StringJSONata._eval_body = eval_body
 
 
 def _sync_tasks() -> None:
@@ -134,6 +166,33 @@ def _errors_of_s3() -> None:
     from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_aws_sdk
 
     state_task_service_aws_sdk._SERVICE_ERROR_NAMES["s3"] = "S3"
+
+
+def _errors_of_batch() -> None:
+    """An error that Batch's API does not list, as that of too many requests, is a `Batch.AWSBatchException`.
+
+    It is what Metaflow's own deployer retries when AWS Batch refuses submissions.
+    """
+    from botocore.exceptions import ClientError
+    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_batch
+
+    service = state_task_service_batch.StateTaskServiceBatch
+    original = service._from_error
+
+    def from_error(self: Any, env: Any, ex: Exception) -> Any:
+        if isinstance(ex, ClientError) and ex.response["Error"]["Code"] not in ("ClientException", "ServerException"):
+            ex.response["Error"]["Code"] = "AWSBatchException"
+        return original(self, env, ex)
+
+    service._from_error = from_error
+
+
+def _errors_of_branches() -> None:
+    """A state whose branch or iteration failed has the error of it, those of AWS's own (`States.…`) too."""
+    from moto.stepfunctions.parser.asl.component.common.error_name import custom_error_name
+    from moto.stepfunctions.parser.asl.component.common.error_name.error_name import ErrorName
+
+    custom_error_name.CustomErrorName.__init__ = ErrorName.__init__
 
 
 def _children_of_distributed_maps() -> None:

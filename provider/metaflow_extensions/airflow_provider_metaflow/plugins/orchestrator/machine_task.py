@@ -15,7 +15,6 @@ variables that AWS Batch sets, and in small objects of the datastore:
 
 from __future__ import annotations
 
-import base64
 import datetime
 import io
 import json
@@ -103,7 +102,9 @@ def _start(document: dict[str, Any], storage: Any, folder: str) -> dict[str, Any
     text = os.environ.pop(INPUT_VARIABLE, "{}")
     given = _load(storage, folder + "/input") if text.startswith("@") else json.loads(text)
     values, record = read_input(given or {}, document)
-    os.environ["METAFLOW_ORCHESTRATOR_PARAMETERS"] = base64.b64encode(json.dumps(values).encode()).decode()
+    values = {**document["defaults"], **values}
+    # Not by a variable, whose length Linux limits.
+    document["given"] = values
     if any(record.values()):
         _save(storage, folder + "/record", record)
     return record

@@ -156,7 +156,7 @@ def complete(document: dict[str, Any], task_runner: Any) -> dict[str, Any]:
     if document.get("counts_submissions"):
         # The orchestrator's count holds submissions that were refused, too.
         tries = min(tries, attempt)
-    given = _given()
+    given = _given(document)
     if document["sources"] is None:
         document["init"] = _init(document, place.run_id, given)
     if document.get("triggers"):
@@ -267,8 +267,10 @@ def _own_options(document: dict[str, Any], path: tuple[int, ...]) -> list[str]:
     return ["--split-index=%d" % path[-1]] if path else []
 
 
-def _given() -> list[dict[str, Any]]:
-    given = json.loads(base64.b64decode(os.environ.get(PARAMETERS_VARIABLE) or "") or "[]")
+def _given(document: dict[str, Any]) -> list[dict[str, Any]]:
+    given: Any = document.pop("given", None) or json.loads(
+        base64.b64decode(os.environ.get(PARAMETERS_VARIABLE) or "") or "[]"
+    )
     return given if isinstance(given, list) else [{"name": name, "value": value} for name, value in given.items()]
 
 

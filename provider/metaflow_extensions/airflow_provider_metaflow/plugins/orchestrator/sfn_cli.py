@@ -85,7 +85,7 @@ _CREATE_OPTIONS = [
                  help="Make all maps distributed, or none; by default those that are in no other map."),
     click.option("--compress-state-machine/--no-compress-state-machine", default=False,
                  help="Accepted for Metaflow's own deployer; the state machine is small anyway."),
-    click.option("--gang-poll-seconds", default=30, show_default=True, type=click.IntRange(min=1),
+    click.option("--gang-poll-seconds", default=30, show_default=True, type=int,
                  help="Pause between two looks at the job of a @parallel step, for which AWS does not wait by itself."),
     click.option("--batch-platform", default=None, type=click.Choice(["ec2", "fargate"], case_sensitive=False),
                  help="Type of the compute environments; by default AWS is asked, and with --only-json it is ec2."),
@@ -188,7 +188,7 @@ def _machine(obj: Any, manifest: Manifest, options: dict[str, Any], *, asks: boo
 
 
 @sfn.command(help="Tell what a run costs: state transitions, events, bytes and price.")
-@click.option("--splits", default=10, show_default=True, type=click.IntRange(min=1), help="Splits of each foreach.")
+@click.option("--splits", default=10, show_default=True, type=int, help="Splits of each foreach.")
 @click.option("--policies", is_flag=True, default=False, help="Print the policies that the roles need, as JSON.")
 @add_options(_CREATE_OPTIONS)
 @add_options(_NOTIFY_OPTIONS)
