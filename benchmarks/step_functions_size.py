@@ -74,19 +74,23 @@ def main() -> None:
             AttributeDefinitions=[{"AttributeName": "pathspec", "AttributeType": "S"}],
         )  # fmt: skip
         aws.environment["METAFLOW_SFN_DYNAMO_DB_TABLE"] = TABLE
-        for steps in (5, 100):
-            flow = HOME / f"bench{steps}.py"
-            flow.write_text(flow_of(steps))
+        for steps, is_plain in ((5, True), (5, False), (100, False)):
+            flow = HOME / f"bench{steps}{'plain' if is_plain else ''}.py"
+            text = flow_of(steps)
+            if is_plain:
+                text = text.replace("    @retry(times=2)\n", "").replace('    alpha = Parameter("alpha", default=1)\n', "")
+            flow.write_text(text)
             texts = {side: deploy(aws, flow, side) for side in SIDES}
             found = {side: (len(text.encode()), overrides(text)) for side, text in texts.items()}
-            results[f"{steps} steps"] = {
+            name = f"{steps} steps, {'plain' if is_plain else 'with a parameter and @retry'}"
+            results[name] = {
                 "definition_bytes": found["ours"][0],
                 "definition_bytes_stock": found["stock"][0],
                 "definition_ratio": round(found["ours"][0] / found["stock"][0], 4),
                 "overrides_bytes": found["ours"][1],
                 "overrides_bytes_stock": found["stock"][1],
             }
-            print(f"{steps} steps: {results[f'{steps} steps']}", flush=True)
+            print(f"{name}: {results[name]}", flush=True)
         wide = HOME / "wide.py"
         wide.write_text((ROOT / "tests/flows/aws/wide.py").read_text())
         for side in SIDES:

@@ -126,6 +126,19 @@ def test_a_task_that_says_so_is_not_tried_again(runs: dict[str, Execution]) -> N
     assert keys(runs["stubborn"].aws, f"stubborn/{runs['stubborn'].run_id}/") == ["try-0"]
 
 
+def test_a_configured_flow_of_a_project_runs_on_its_branch(step_functions: StepFunctions, flows: Path) -> None:
+    aws = step_functions
+    aws.create(flows / "project/configured.py", top=("--branch", "try", "--package-suffixes", ".py,.json"))
+    run = aws.start("testproject.test.try.ConfiguredFlow", "ConfiguredFlow")
+    run.wait()
+    found = run.artifacts()
+    start = found["start"][((), ())]
+    assert (start["branch"], start["production"]) == ("test.try", False)
+    settings = json.loads((flows / "project/settings.json").read_text())
+    assert (start["level"], start["threshold"]) == (str(settings["level"]), settings["threshold"])
+    assert found["end"][((), ())]["mutated"] == "yes"
+
+
 def test_submissions_that_aws_refuses_are_made_again(step_functions: StepFunctions, flows: Path) -> None:
     step_functions.create(flows / "linear.py", name="throttled")
     asked = step_functions.store.log.parent / "refuse-submissions"
@@ -178,6 +191,8 @@ def test_a_failed_run_is_resumed_in_a_new_run_and_redriven_in_its_own(
     assert second.artifacts()["join"][((), ())]["made_by"] == [first.run_id] * 2
     other.wait()
     assert other.artifacts()["join"][((), ())]["made_by"] == [other.run_id] * 2
+    # What the job printed is in CloudWatch.
+    assert "ValueError: no luck" in aws.flow(flow, "--name", "unlucky", "logs", first.run_id, "--step", "join").stdout
     refused = aws.flow(flow, "--name", "unlucky", "resume", "sfn-none", check=False)
     assert "there is no run 'sfn-none'" in refused.stdout + refused.stderr
 

@@ -112,6 +112,7 @@ def machine_from(manifest: Manifest, options: StepFunctionsOptions) -> FlowMachi
         start=graph.start,
         end=graph.end,
         jobs=jobs.by_step.__getitem__,
+        takes_input=bool(graph.parameters or graph.triggers),
         poll_seconds=options.gang_poll_seconds,
     )
     states = emit_scope(plan, around)

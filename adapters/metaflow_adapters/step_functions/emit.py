@@ -23,6 +23,9 @@ LONG_INPUT = "long input"
 """State that puts a long input into the datastore."""
 
 
+_TOO_LONG = Catcher(errors=("States.QueryEvaluationError",), next=LONG_INPUT)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What the states of a machine share.
@@ -33,6 +36,7 @@ class Surroundings:
     :param start: name of the start step.
     :param end: name of the end step.
     :param jobs: job of each step.
+    :param takes_input: whether the input of an execution may be long: whether the flow has parameters or events.
     :param poll_seconds: pause between two looks at the job of a gang.
     """
 
@@ -42,6 +46,7 @@ class Surroundings:
     start: str
     end: str
     jobs: Callable[[str], Job]
+    takes_input: bool = True
     poll_seconds: int = 30
 
 
@@ -57,7 +62,7 @@ def emit_scope(plan: ScopePlan, around: Surroundings) -> Scope:
             states.extend(emit_gang(node, around.jobs(node.step), around.partition, around.poll_seconds))
             continue
         states.append(_EMITTERS[type(node)](node, around))
-        if isinstance(node, JobNode) and node.step == around.start:
+        if isinstance(node, JobNode) and node.step == around.start and around.takes_input:
             states.append(_long_input(node, around))
     return Scope(start=plan.start, states=tuple(states))
 
@@ -72,10 +77,10 @@ def _job(node: JobNode, around: Surroundings) -> Task:
     variables = {PLACE: f"{text(node.step + '/')} & {at}"}
     retry = [THROTTLED]
     if node.kind is not JobKind.ARRAY and job.retries:
-        variables[TRY] = "$string($states.context.State.RetryCount)"
+        variables[PLACE] += f" & {TRY}"
         retry.append(_retrier(job))
     if is_first:
-        variables[INPUT] = _input()
+        variables[INPUT] = _input() if around.takes_input else "$string($states.input)"
     output: Any = "{% $states.input %}"
     if is_last:
         output = {"run_id": evaluated(f"$substringBefore({at}, '/')")}
@@ -88,7 +93,7 @@ def _job(node: JobNode, around: Surroundings) -> Task:
         resource=service(around.partition, "batch:submitJob.sync"),
         arguments=_arguments(node, fields, variables),
         retry=tuple(retry),
-        catch=(Catcher(errors=("States.QueryEvaluationError",), next=LONG_INPUT),) if is_first else (),
+        catch=(_TOO_LONG,) if is_first and around.takes_input else (),
         output=output,
         next=node.next,
     )

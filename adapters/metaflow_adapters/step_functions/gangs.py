@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .jsonata import evaluated, text
 from .plan import GangNode
 from .states import Choice, Fail, Retrier, State, Task, Wait
-from .submission import ANY_FAILURE, PLACE, THROTTLED, TRY, Job, service, submission
+from .submission import ANY_FAILURE, PLACE, THROTTLED, Job, service, submission
 
 TRIES = "r"
 """Variable with the number of tries before; the state that reads the number of nodes sets it to 0."""
@@ -52,8 +52,8 @@ def emit_gang(node: GangNode, job: Job, partition: str, poll_seconds: int) -> It
 
 
 def _submit(node: GangNode, job: Job, partition: str, names: dict[str, str]) -> Task:
-    variables = {PLACE: f"{text(node.step + '/')} & $states.input.at", TRY: f"$string(${names[TRIES]})"}
-    environment = [{"Name": name, "Value": evaluated(value)} for name, value in variables.items()]
+    place = f"{text(node.step + '/')} & $states.input.at & '/' & ${names[TRIES]}"
+    environment = [{"Name": PLACE, "Value": evaluated(place)}]
     nodes = [{"TargetNodes": "0:", "ContainerOverrides": {"Environment": environment}}]
     return Task(
         name=node.name,

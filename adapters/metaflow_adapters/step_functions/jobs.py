@@ -197,7 +197,7 @@ def _parameters(manifest: Manifest) -> dict[str, str]:
         "metaflow.production_token": deployment.production_token,
     }
     if manifest.graph.parameters:
-        found["metaflow.parameters"] = json.dumps(described_parameters(manifest.graph))
+        found["metaflow.parameters"] = json.dumps(described_parameters(manifest.graph), separators=(",", ":"))
     if project is not None:
         found |= {"metaflow.project_name": project.name, "metaflow.branch_name": project.branch}
     return found

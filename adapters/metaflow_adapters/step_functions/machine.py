@@ -89,7 +89,7 @@ class FlowMachine:
 
         return difference(self, self._clients(aws))
 
-    def trigger(self, aws: Aws | None = None, **parameters: Any) -> str:
+    def trigger(self, aws: Aws | None = None, /, **parameters: Any) -> str:
         """Start a run and return its run id.
 
         :param aws: clients of AWS; those of Metaflow's configuration if left out.

@@ -11,7 +11,8 @@ from .states import Retrier
 PLACE = "METAFLOW_PLACE"
 """Variable of a job with step, run id and index path, e.g. ``train/sfn-1f2e/t-3-0-``."""
 
-TRY = "METAFLOW_TRY"
+TRY = "'/' & $states.context.State.RetryCount"
+"""What follows the place of a job that may be tried again: ``/1`` for the first time again."""
 
 THROTTLED = Retrier(errors=("Batch.AWSBatchException",), max_attempts=10, max_delay_seconds=60, full_jitter=True)
 """AWS Batch takes 50 jobs a second (Metaflow's own deployer retries the same error as often)."""

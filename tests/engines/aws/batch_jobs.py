@@ -134,11 +134,27 @@ def _attempts(job: Any) -> bool:
         job.exit_code = _attempt(job, attempt, containers)
         job.latest_attempt["container"]["exitCode"] = job.exit_code
         job._stop_attempt()
+        _log_to_cloudwatch(job, attempt)
         if job.exit_code == 0 or job.stop:
             break
     if job.exit_code != 0:
         job.job_stopped_reason = job.job_stopped_reason or "Essential container in task exited"
     return bool(job.exit_code == 0)
+
+
+def _log_to_cloudwatch(job: Any, attempt: int) -> None:
+    """Bring a job's output where AWS Batch brings it."""
+    if job.job_definition.type == "multinode":
+        return
+    folder = Path(os.environ.get("TEST_BATCH_LOGS", tempfile.gettempdir()))
+    text = (folder / f"{job.job_id.replace(':', '-')}-{attempt}-0.log").read_text(errors="replace")
+    now = int(time.time() * 1000)
+    backend, group, stream = job._log_backend, "/aws/batch/job", job._stream_name
+    backend.ensure_log_group(group)
+    backend.ensure_log_stream(group, stream)
+    events = [{"timestamp": now + number, "message": line} for number, line in enumerate(text.splitlines())]
+    if events:
+        backend.put_log_events(group, stream, events)
 
 
 def _containers(job: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -205,7 +221,15 @@ def _environment(
         "AWS_BATCH_JQ_NAME": job.job_queue.name,
         "AWS_EXECUTION_ENV": "AWS_ECS_LOCAL",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL": f"http://localhost:{os.environ['MOTO_PORT']}",
+        # As in an image that has what Metaflow needs.
+        "METAFLOW_SKIP_INSTALL_DEPENDENCIES": "1",
+        # No way out, to the addresses of instance metadata least of all.
+        **dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"),
+        "no_proxy": "127.0.0.1,localhost",
     }
+    if "TEST_BATCH_JOB_PYTHONPATH" in os.environ:
+        environment["PYTHONPATH"] = os.environ["TEST_BATCH_JOB_PYTHONPATH"]
     if "index" in (job.array_properties or {}):
         environment["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.array_properties["index"])
     if job.job_definition.type == "multinode":

@@ -18,6 +18,7 @@ def install() -> None:
     """Mend them all; once per process, before moto's server starts."""
     for mend in (
         _names_of_fields,
+        _paths,
         _jsonata,
         _errors_of_expressions,
         _sync_tasks,
@@ -26,6 +27,7 @@ def install() -> None:
         _errors_of_batch,
         _errors_of_branches,
         _children_of_distributed_maps,
+        _failures_of_children,
         _ends_of_executions,
         _names_of_executions,
         _redrive,
@@ -92,6 +94,9 @@ def _jsonata() -> None:
             value = made.evaluate(None)
         except Exception as error:
             raise language.JSONataException("UNKNOWN", str(error)) from None
+        if value is None:
+            # AWS: an expression must give a result; this library has one value for none and for null.
+            raise language.JSONataException("UNKNOWN", f"the expression gives no result: {expression[-200:]}")
         return json.loads(json.dumps(value, default=lambda _: None))
 
     def declarations(bindings: dict[str, Any]) -> str:
@@ -102,6 +107,36 @@ def _jsonata() -> None:
     string_expression.get_intrinsic_functions_declarations = lambda variable_references: ""
     states.encode_jsonata_variable_declarations = declarations
     variable_store.encode_jsonata_variable_declarations = declarations
+
+
+def _paths() -> None:
+    """A path that names one place gives its value, and `$.['a','b']` an object; moto gives lists for both.
+
+    Metaflow's own state machines need it; ours have no paths.
+    """
+    import re
+
+    from jsonpath_ng.jsonpath import Child, DatumInContext, Fields
+    from moto.stepfunctions.parser.asl.utils import json_path
+
+    original = json_path.parse
+
+    class Definite:
+        def __init__(self, expression: Any) -> None:
+            self.expression = expression
+
+        def find(self, data: Any) -> list[Any]:
+            right = getattr(self.expression, "right", None) if isinstance(self.expression, Child) else None
+            if isinstance(right, Fields) and len(right.fields) > 1:
+                found = self.expression.left.find(data)
+                return [DatumInContext({f: one.value[f] for f in right.fields if f in one.value}) for one in found]
+            return [DatumInContext(one.value) for one in self.expression.find(data)]
+
+    def parse(path: str) -> Any:
+        many = re.search(r"\*|\.\.|\?|\[[^\]'\"]*[:,]", path)
+        return original(path) if many else Definite(original(path))
+
+    json_path.parse = parse
 
 
 def _errors_of_expressions() -> None:
@@ -214,6 +249,39 @@ def _children_of_distributed_maps() -> None:
         context["Execution"] = {**copy.deepcopy(context["Execution"]), "Name": name, "Id": f"child:{name}"}
 
     worker._eval_input = eval_input
+
+
+def _failures_of_children() -> None:
+    """A distributed map fails with its first child that fails, as its tolerance is 0; moto goes on with null."""
+    from moto.stepfunctions.parser.api import HistoryEventType
+    from moto.stepfunctions.parser.asl.component.common.error_name import failure_event as failures
+    from moto.stepfunctions.parser.asl.component.common.error_name import states_error_name, states_error_name_type
+    from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor import (
+        distributed_item_processor_worker as workers,
+    )
+    from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
+    from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded
+
+    kind = states_error_name_type.StatesErrorNameType.StatesExceedToleratedFailureThreshold
+    worker = workers.DistributedItemProcessorWorker
+    original = worker._eval_job
+
+    def eval_job(self: Any, env: Any, job: Any) -> None:
+        original(self, env, job)
+        state = env.program_state()
+        if isinstance(state, ProgramEnded):
+            return
+        name = states_error_name.StatesErrorName(typ=kind)
+        told = {"error": name.error_name, "cause": f"a child failed: {getattr(state, 'error', state)}"}
+        event = failures.FailureEvent(
+            env=env,
+            error_name=name,
+            event_type=HistoryEventType.MapRunFailed,
+            event_details=EventDetails(mapRunFailedEventDetails=told),
+        )
+        job.job_output = failures.FailureEventException(failure_event=event)
+
+    worker._eval_job = eval_job
 
 
 def _ends_of_executions() -> None:

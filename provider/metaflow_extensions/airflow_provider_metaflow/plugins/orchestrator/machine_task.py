@@ -24,9 +24,9 @@ import time
 from typing import Any
 
 PLACE_VARIABLE = "METAFLOW_PLACE"
-"""Environment variable with step, run id and index path, e.g. ``train/sfn-1f2e/t-3-0-``."""
+"""Environment variable with step, run id, index path, and the try if there may be several, e.g.
+``train/sfn-1f2e/t-3-0-/1``."""
 
-TRY_VARIABLE = "METAFLOW_TRY"
 INPUT_VARIABLE = "METAFLOW_INPUT"
 
 NO_RETRY = 202
@@ -43,13 +43,13 @@ def choose(document: dict[str, Any]) -> dict[str, Any]:
 
     :param document: what ``adapters`` have written for the whole flow.
     """
-    step, run, path = os.environ[PLACE_VARIABLE].split("/")
+    step, run, path, *tries = os.environ[PLACE_VARIABLE].split("/")
     found: dict[str, Any] = {**document, **document["each"][step]}
     del found["each"]
     index = os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX")
     indexes = [one for one in path.split("-")[1:] if one] + ([index] if index else [])
     found["at"] = "/".join([found["folder"], run, path + ("%s-" % index if index else "")])
-    variables = {"RUN": run, "PLACE": "-".join(indexes), "TRY": _tries(index)}
+    variables = {"RUN": run, "PLACE": "-".join(indexes), "TRY": _tries(index, tries)}
     if found.get("is_gang"):
         variables["NODES"] = os.environ["AWS_BATCH_JOB_NUM_NODES"]
         # Each attempt is a job of its own.
@@ -67,10 +67,10 @@ def choose(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _tries(index: str | None) -> str:
+def _tries(index: str | None, told: list[str]) -> str:
     if index:
         return str(int(os.environ.get("AWS_BATCH_JOB_ATTEMPT", "1")) - 1)
-    return os.environ.get(TRY_VARIABLE, "0")
+    return told[0] if told else "0"
 
 
 def arrive(document: dict[str, Any], task_runner: Any) -> None:
