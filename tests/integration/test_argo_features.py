@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.support.argo import Argo, Workflow
 from tests.support.kubernetes import HOST, IMAGE, NAMESPACE
-from tests.support.metadata_service import metadata_service
+from tests.support.metadata_service import MetadataService, metadata_service
 from tests.support.object_store import BUCKET
 from tests.support.results import artifacts
 
@@ -24,12 +24,17 @@ second line, grün 🎉"""
 
 
 @pytest.fixture(scope="module")
-def serviced(argo: Argo) -> Iterator[Argo]:
+def service() -> Iterator[MetadataService]:
+    with metadata_service("", HOST) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def serviced(argo: Argo, service: MetadataService) -> Iterator[Argo]:
     """The same Argo, with a metadata service."""
-    with metadata_service("", HOST) as service:
-        settings = {"METAFLOW_DEFAULT_METADATA": "service", "METAFLOW_SERVICE_URL": service.url}
-        yield replace(argo, environment={**argo.environment, **settings})
-        argo.clean()
+    settings = {"METAFLOW_DEFAULT_METADATA": "service", "METAFLOW_SERVICE_URL": service.url}
+    yield replace(argo, environment={**argo.environment, **settings})
+    argo.clean()
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +88,17 @@ def test_parameters_arrive_byte_for_byte(runs: dict[str, Workflow]) -> None:
         "dashed": "=",
         "notes": 'some notes\nwith "quotes"\n',
     }
+
+
+def test_a_heartbeat_tells_the_service_that_a_run_is_alive(
+    serviced: Argo, service: MetadataService, flows: Path
+) -> None:
+    serviced.create(flows / "linear.py", "--enable-heartbeat-daemon", name="beating")
+    run = serviced.start("beating", "LinearFlow")
+    run.wait()
+    assert f"/flows/LinearFlow/runs/{run.run_id}/heartbeat" in service.beats
+    # It ends with the run, and does not fail it.
+    assert run.nodes()["heartbeat-daemon"]["phase"] == "Succeeded"
 
 
 def test_a_schedule_starts_runs(serviced: Argo, flows: Path) -> None:

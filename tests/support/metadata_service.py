@@ -33,6 +33,7 @@ class MetadataService:
     url: str = ""
     objects: dict[str, Document] = field(default_factory=dict)
     lists: dict[str, list[Document]] = field(default_factory=dict)
+    beats: list[str] = field(default_factory=list)
 
     def get(self, path: str) -> Any:
         if path in self.objects:
@@ -49,6 +50,7 @@ class MetadataService:
 
     def post(self, path: str, body: Any) -> Any:
         if path.endswith("/heartbeat"):
+            self.beats.append(path)
             return {"wait_time_in_seconds": 10}
         adding = _ADD.fullmatch(path)
         if adding:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hera.workflows import WorkflowTemplate
+from hera.workflows import Task, WorkflowTemplate
 from hera.workflows import models as m
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
@@ -20,7 +20,7 @@ from .deployment import ArgoDeployment
 from .emit import emit_templates
 from .events import EventSettings, emit_sensor, event_parameters, event_settings
 from .gangs import GANGS, JOBSET, emit_gang
-from .hooks import EXIT, emit_hooks
+from .hooks import EXIT, HEARTBEAT, emit_heartbeat, emit_hooks
 from .metadata import SENSOR, SENSOR_NAMESPACE, annotations_of, labels_of, run_annotations
 from .parameters import emit_parameters
 from .plan import FlowPlan, StepPlan, plan_flow
@@ -46,6 +46,7 @@ class ArgoOptions:
     :param successful_runs_kept: of a scheduled flow.
     :param failed_runs_kept: of a scheduled flow.
     :param tell_failures: whether a notification of a failure tells what failed first.
+    :param heartbeat: whether a container beside the steps tells Metaflow's service that the run is alive.
     :param events: how events come to this installation; Metaflow's configuration, if left out.
     """
 
@@ -61,6 +62,7 @@ class ArgoOptions:
     successful_runs_kept: int | None = None
     failed_runs_kept: int | None = None
     tell_failures: bool = True
+    heartbeat: bool = False
     events: EventSettings | None = None
 
 
@@ -106,7 +108,10 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
     deployment = manifest.deployment
     first = containers[manifest.graph.start]
     hooks = emit_hooks(manifest, first, tell_failures=options.tell_failures)
-    templates = [*emit_templates(plan, containers, None, gangs_of(shared, options.gang)), *hooks]
+    entry, *templates = emit_templates(plan, containers, None, gangs_of(shared, options.gang))
+    if options.heartbeat:
+        templates.append(emit_heartbeat(manifest, first))
+        entry.tasks.append(Task(name=HEARTBEAT, template=HEARTBEAT))
     template = WorkflowTemplate(
         name=deployment.name,
         namespace=options.namespace,
@@ -124,7 +129,7 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
         workflow_metadata=m.WorkflowMetadata(labels=labels_of("metaflow-run"), annotations=run_annotations(manifest)),
         pod_metadata=m.Metadata(labels=labels_of("metaflow-task"), annotations=run_annotations(manifest)),
         template_defaults=m.Template(container=_shared_model(shared)),
-        templates=templates,
+        templates=[entry, *templates, *hooks],
     )
     cron = emit_cron(
         manifest,

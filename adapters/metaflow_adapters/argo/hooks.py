@@ -8,6 +8,7 @@ from typing import Any
 from hera.workflows import Container, Step, Steps
 from hera.workflows import models as m
 
+from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.container import TASK_VARIABLE, encode_inline
 from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
 
@@ -15,6 +16,9 @@ from .containers import StepContainer
 
 EXIT = "exit"
 """Name of the template that Argo starts at the end of a workflow, however it ended."""
+
+HEARTBEAT = "heartbeat-daemon"
+"""Name of the template, and of its task, that runs beside the steps."""
 
 _FAILURES = m.EnvVar(name="METAFLOW_ORCHESTRATOR_FAILURES", value="{{=sprig.b64enc(workflow.failures)}}")
 """Encoded by Argo: a message may hold anything."""
@@ -47,6 +51,24 @@ def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool =
             )
         )
     return [Steps(name=EXIT, sub_steps=[steps]), *containers] if steps else []
+
+
+def emit_heartbeat(manifest: Manifest, like: StepContainer) -> Container:
+    """Return the template of a container that tells Metaflow's service that the run is alive, while the DAG runs.
+
+    :param manifest: the compiled flow.
+    :param like: the container of a step, whose image, secrets and service account are used.
+    :raises InvalidOptionError: if there is no such service.
+    """
+    if manifest.command.metadata != "service":
+        raise InvalidOptionError(
+            "it asks for heartbeats, which go to Metaflow's metadata service, and uses none.",
+            flow=manifest.graph.name,
+            hint="Set METAFLOW_DEFAULT_METADATA=service, or leave out --enable-heartbeat-daemon.",
+        )
+    container = _container(HEARTBEAT, like, {"heartbeat": True}, [])
+    container.daemon = True
+    return container
 
 
 def _when(succeeded: bool) -> str:

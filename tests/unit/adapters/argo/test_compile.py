@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -103,6 +104,19 @@ def test_what_argo_cannot_honour_is_refused_with_the_step(
     }
     with pytest.raises(UnsupportedFeatureError, match=told.replace("(", r"\(")):
         compile_flow(manifest, namespace=namespace)
+
+
+def test_a_heartbeat_runs_beside_the_steps_and_needs_a_service(on_s3: Callable[..., Manifest]) -> None:
+    manifest = on_s3("linear")
+    with pytest.raises(InvalidOptionError, match="uses none"):
+        compile_flow(manifest, heartbeat=True)
+    replace = msgspec.structs.replace
+    served = replace(manifest, command=replace(manifest.command, metadata="service"))
+    found = templates_of(compile_flow(served, heartbeat=True))
+    assert found["heartbeat-daemon"]["daemon"] is True
+    (beat,) = [one for one in found["LinearFlow"]["dag"]["tasks"] if one["name"] == "heartbeat-daemon"]
+    assert set(beat) == {"name", "template"}
+    assert "heartbeat-daemon" not in templates_of(compile_flow(served))
 
 
 def test_an_unknown_kind_of_gang_is_refused(on_s3: Callable[..., Manifest]) -> None:

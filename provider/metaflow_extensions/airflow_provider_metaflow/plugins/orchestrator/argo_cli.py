@@ -88,6 +88,8 @@ _CREATE_OPTIONS = [
                  help="What a @parallel step is: a JobSet, or an Indexed Job where JobSet is not installed."),
     click.option("--enable-error-msg-capture/--no-enable-error-msg-capture", default=True, show_default=True,
                  help="Tell in notifications what failed first."),
+    click.option("--enable-heartbeat-daemon/--no-enable-heartbeat-daemon", default=False, show_default=True,
+                 help="Run a container beside the steps that tells Metaflow's service that the run is alive."),
     click.option("--ttl-seconds", default=None, type=int, help="Delete a workflow so long after its end."),
     click.option("--pod-gc", default=None,
                  type=click.Choice(["OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess"]),
@@ -164,6 +166,7 @@ def create(
         pod_gc=options["pod_gc"],
         gang=options["gang"],
         tell_failures=options["enable_error_msg_capture"],
+        heartbeat=options["enable_heartbeat_daemon"],
     )
     if only_json:
         documents = deployment.to_dicts()

@@ -1,17 +1,18 @@
-"""What a container does after the tasks of a run: a function of ``@exit_hook``, or telling somebody."""
+"""What a container does beside the tasks of a run: a function of ``@exit_hook``, telling somebody, or a heartbeat."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 SECRETS_PREFIX = "METAFLOW_NOTIFY_"
 """Environment variables with the secrets of endpoints; they come from a Kubernetes secret."""
@@ -32,11 +33,31 @@ def main(document: dict[str, Any], root: str) -> int:
     """
     os.environ.update(document["env"])
     run = "%s/%s" % (document["flow_name"], os.environ["METAFLOW_ORCHESTRATOR_RUN"])
+    if "heartbeat" in document:
+        _beat(run)
     if "function" in document:
         command = [sys.executable, "-m", _SCRIPT, document["flow_file"], document["function"], run]
         return subprocess.call(command, cwd=root)
     failed = [name for name, request in _requests(document, run) if not _send(name, request)]
     return 1 if failed else 0
+
+
+def _beat(run: str) -> NoReturn:
+    """Tell Metaflow's service that a run is alive, until the orchestrator ends this process.
+
+    As Metaflow's own sidecar does it, which also waits for a run that is not registered yet.
+    """
+    from metaflow.metadata_provider.heartbeat import HB_URL_KEY, MetadataHeartBeat
+    from metaflow.metaflow_config import SERVICE_URL
+    from metaflow.sidecar import Message, MessageTypes
+
+    flow, run_id = run.split("/")
+    url = "%s/flows/%s/runs/%s/heartbeat" % (SERVICE_URL.rstrip("/"), flow, run_id)
+    sidecar = MetadataHeartBeat()
+    sidecar.process_message(Message(MessageTypes.BEST_EFFORT, {HB_URL_KEY: url}))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    while True:
+        time.sleep(3600)
 
 
 def _requests(document: dict[str, Any], run: str) -> Iterator[tuple[str, urllib.request.Request]]:
