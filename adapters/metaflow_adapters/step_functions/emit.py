@@ -13,7 +13,7 @@ from .states import Catcher, Choice, Map, Parallel, Retrier, Scope, State, Succe
 from .submission import ANY_FAILURE, PLACE, THROTTLED, TRY, Job, service, submission
 
 INPUT = "METAFLOW_INPUT"
-"""Variable of the first job with the input of the execution, or ``@`` and where that is."""
+"""Variable of the first job with the input of the execution, or ``@`` where that is in the datastore."""
 
 INLINE_INPUT = 5000
 """Longest input that goes into a job's variables, which AWS Batch limits to 8,192 bytes. Measured with all but plain
@@ -148,7 +148,6 @@ def _constant(value: Any) -> str:
 
 def _long_input(node: JobNode, around: Surroundings) -> Task:
     key = f"{text(around.prefix + 'sfn-')} & $states.context.Execution.Name & '/input'"
-    where = f"'@s3://{around.bucket}/' & {key}"
     return Task(
         name=LONG_INPUT,
         resource=service(around.partition, "aws-sdk:s3:putObject"),
@@ -160,7 +159,7 @@ def _long_input(node: JobNode, around: Surroundings) -> Task:
             "Body": evaluated("$exists($states.input.LongInput)?$error('input'):$states.input"),
         },
         retry=(Retrier(errors=ANY_FAILURE),),
-        output={"LongInput": evaluated(where)},
+        output={"LongInput": "@"},
         next=node.name,
     )
 
