@@ -178,6 +178,20 @@ def test_a_run_survives_its_platform(pods: Pods, flows: Path, deferrable: bool) 
     assert run.instances()[("start", -1)].try_number == 1
 
 
+def test_a_worker_that_dies_with_all_its_processes_finds_its_pod_again(pods: Pods, flows: Path) -> None:
+    pods.deploy(flows / "containers/patient.py")
+    run = pods.airflow.start("PatientFlow", "PatientFlow")
+    pods.airflow.wait_until(lambda: pods.has(run, "started-0"), timeout=180)
+    # The workers of LocalExecutor belong to the scheduler.
+    pods.airflow.kill_task(run, "start")
+    pods.airflow.kill_and_restart("scheduler")
+    pods.airflow.wait_until(lambda: run.instances()[("start", -1)].try_number == 2, timeout=300)
+    pods.put(run, "go")
+    run.wait(timeout=300)
+    assert pods.artifacts(run)["start"][((), ())]["attempt"] == 0
+    assert not pods.has(run, "started-1")
+
+
 @pytest.mark.parametrize("end", ["deleted", "killed"])
 def test_a_pod_that_is_ended_by_somebody_is_a_failed_attempt(pods: Pods, flows: Path, end: str) -> None:
     pods.deploy(flows / "containers/patient.py")

@@ -6,6 +6,7 @@ Loaded when a step runs in a pod, never when a DAG file is parsed: the provider 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from functools import cached_property
@@ -52,6 +53,20 @@ class MetaflowPodOperator(KubernetesPodOperator):
 
     last_events: tuple[dict[str, Any], ...] = ()
     """Its events, if it failed."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._supervisor = os.getppid()
+
+    def _is_orphaned(self) -> bool:
+        """Tell whether the worker that watched this process is gone: then the pod belongs to the next try.
+
+        Such a process notices at its next word to the worker, and would take the pod with it.
+        """
+        orphaned = os.getppid() != self._supervisor
+        if orphaned:
+            self.log.warning("The worker is gone; its pod is left to the next try.")
+        return orphaned
 
     def get_or_create_pod(self, pod_request_obj: V1Pod, context: Context) -> V1Pod:
         """Attach to the task's pod that is there already, or create it.
@@ -119,9 +134,24 @@ class MetaflowPodOperator(KubernetesPodOperator):
         :param xcom_result: nothing; an outcome is told by the termination message.
         :param context: Airflow's task context.
         """
+        if self._is_orphaned():
+            raise StepFailedError("the worker that watched its pod is gone.")
         if remote_pod is not None:
             self._observe(remote_pod)
         super().cleanup(pod, remote_pod, xcom_result, context)
+
+    def process_pod_deletion(self, pod: V1Pod, *, reraise: bool = True) -> bool:
+        """Delete the pod, unless it belongs to somebody else by now.
+
+        :param pod: the pod.
+        :param reraise: whether an error is raised.
+        """
+        return not self._is_orphaned() and bool(super().process_pod_deletion(pod, reraise=reraise))
+
+    def on_kill(self) -> None:
+        """Delete the pod, unless it belongs to somebody else by now."""
+        if not self._is_orphaned():
+            super().on_kill()
 
     def _observe(self, pod: V1Pod) -> None:
         plain = ApiClient().sanitize_for_serialization
@@ -210,7 +240,7 @@ class MetaflowGangOperator(MetaflowPodOperator):
                 self.failed_node = self._find_failed_node(name, namespace)
             super().cleanup(pod, remote_pod, xcom_result, context)
         finally:
-            if not keep:
+            if not keep and not self._is_orphaned():
                 self._delete_job(name, namespace)
         if not complete:
             raise StepFailedError("another node of its gang failed")
@@ -250,5 +280,5 @@ class MetaflowGangOperator(MetaflowPodOperator):
     def on_kill(self) -> None:
         """Delete the whole gang."""
         self._killed = True
-        if self.pod is not None:
+        if self.pod is not None and not self._is_orphaned():
             self._delete_job(self.pod.metadata.labels[JOB_LABEL], self.pod.metadata.namespace)
