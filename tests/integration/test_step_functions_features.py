@@ -262,7 +262,10 @@ def test_a_flow_runs_inside_a_users_own_state_machine(step_functions: StepFuncti
         "Resource": "arn:aws:states:::states:startExecution.sync:2",
         "Arguments": {
             "StateMachineArn": f"{STATES}:stateMachine:inner",
-            "Input": {"Parameters": {"route": "{% $states.input.route %}"}},
+            "Input": {
+                "Parameters": {"route": "{% $states.input.route %}"},
+                "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "{% $states.context.Execution.Id %}",
+            },
         },
         "Output": "{% $states.result.Output %}",
         "End": True,

@@ -108,11 +108,16 @@ class FlowMachine:
         :param parameters: the flow's parameters; values may be expressions in ``{% … %}``.
         :param fields: further fields of the state, e.g. ``Next="report"`` or ``End=True``.
         """
+        given = {
+            "Parameters": parameters or {},
+            # The console shows by it which execution has started which.
+            "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "{% $states.context.Execution.Id %}",
+        }
         return {
             "Type": "Task",
             "QueryLanguage": "JSONata",
             "Resource": f"arn:{self.place.partition}:states:::states:startExecution.sync:2",
-            "Arguments": {"StateMachineArn": self.arn, "Input": {"Parameters": parameters or {}}},
+            "Arguments": {"StateMachineArn": self.arn, "Input": given},
             "Output": "{% $states.result.Output %}",
             **fields,
         }

@@ -30,7 +30,7 @@ def event(name: str, **detail: Any) -> dict[str, Any]:
     ("given", "values"),
     [
         ({}, {}),
-        ({"Parameters": None}, {}),
+        ({"Parameters": None, "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "arn"}, {}),
         ({"Parameters": {"alpha": 1, "text": "x"}}, {"alpha": "1", "text": "x"}),
         ({"Parameters": '{"alpha": 12345678901234567890}'}, {"alpha": "12345678901234567890"}),
         ({"Parameters": {"alpha": None}}, {}),

@@ -35,7 +35,8 @@ NO_RETRY = 202
 MAX_SPLITS = 10_000
 """Children of an array job (AWS Batch, service quotas)."""
 
-_KNOWN_INPUT = {"Parameters", "Origin", "Events"}
+_KNOWN_INPUT = {"Parameters", "Origin", "Events", "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"}
+"""The last is by what the console shows which execution has started another (Step Functions, nested workflows)."""
 
 
 def choose(document: dict[str, Any]) -> dict[str, Any]:
