@@ -135,6 +135,8 @@ def test_delete_removes_what_create_has_made_and_nothing_else(
     step_functions: StepFunctions, flows: Path, tmp_path: Path
 ) -> None:
     aws = step_functions
+    # A secret that somebody else has made, of a name that `create` would give.
+    aws.client("secretsmanager").create_secret(Name="full-event-0-notify", SecretString="theirs")
     before = everything(aws)
     flow = tmp_path / "full.py"
     source = (flows / "events/on_both.py").read_text()

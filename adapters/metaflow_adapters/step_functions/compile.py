@@ -25,7 +25,8 @@ from .jobs import Jobs, JobSettings, inline_document, make_jobs
 from .limits import check_limits
 from .machine import FlowMachine, Resources, to_json
 from .names import helper_name, machine_helper_name
-from .plan import ScopePlan, job_kinds, plan_flow
+from .nodes import ScopePlan
+from .plan import job_kinds, plan_flow
 from .schedule import aws_cron, schedule_of
 from .settings import AwsSettings, aws_settings
 from .states import Map, Scope, machine_of

@@ -8,7 +8,8 @@ from typing import Any
 from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.documents import flow_document, step_document
 
-from .plan import JobKind, told
+from .nodes import JobKind
+from .plan import told
 
 FOLDER = "mf.sfn"
 """Folder of the datastore for what containers tell the state machine."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from .gangs import TRIES, emit_gang
 from .jsonata import evaluated, quoted, text
-from .plan import ChoiceNode, GangNode, JobKind, JobNode, MapNode, Node, ReadNode, ScopePlan, SplitNode, StopNode
+from .nodes import ChoiceNode, GangNode, JobKind, JobNode, MapNode, Node, ReadNode, ScopePlan, SplitNode, StopNode
 from .states import Catcher, Choice, Map, Parallel, Retrier, Scope, State, Succeed, Task
 from .submission import ANY_FAILURE, PLACE, THROTTLED, TRY, Job, service, submission
 

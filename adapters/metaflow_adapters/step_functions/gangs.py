@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .jsonata import evaluated, text
-from .plan import GangNode
+from .nodes import GangNode
 from .states import Choice, Fail, Retrier, State, Task, Wait
 from .submission import ANY_FAILURE, PLACE, THROTTLED, Job, service, submission
 

@@ -18,7 +18,7 @@ from airflow_provider_metaflow.graph.compute import Compute, compute_of
 from airflow_provider_metaflow.graph.model import Step
 from metaflow_adapters.documents import described_parameters
 
-from .plan import JobKind
+from .nodes import JobKind
 from .submission import Job
 
 DEPLOYMENT_TAG = "metaflow-state-machine"

@@ -11,7 +11,7 @@ from airflow_provider_metaflow.flow.notify_options import alert_metadata, check_
 
 from .after import SECRET_KEYS
 from .aws import Aws
-from .runs import save_secret
+from .secrets import save_secret
 
 UNKNOWN_SECRET = "${NotifySecretArn}"  # noqa: S105  (a placeholder)
 

@@ -12,6 +12,7 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 from .aws import Aws, code_of, start_parameters, told
 from .deploy import HELPERS, remove_definitions, remove_machine, remove_rules, remove_schedules
 from .names import machine_helper_name
+from .secrets import remove_secret
 
 PREFIX = "sfn-"
 STATES = ("RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
@@ -265,50 +266,6 @@ def _check(known: Mapping[str, Any], parameters: Mapping[str, Any], flow: str) -
 
 def _words(execution: Mapping[str, Any]) -> str:
     return str(execution["status"]).lower().replace("_", " ")
-
-
-def secret_name(machine: str) -> str:
-    """Return the name of the secret with the addresses and keys of a deployment's endpoints.
-
-    :param machine: name of the state machine.
-    """
-    return f"{machine}-notify"
-
-
-def save_secret(aws: Aws, machine: str, content: Mapping[str, str]) -> str:
-    """Keep addresses and keys in Secrets Manager, and return the ARN of the secret.
-
-    :param aws: clients of AWS.
-    :param machine: name of the state machine.
-    :param content: addresses and keys.
-    """
-    from botocore.exceptions import ClientError
-
-    name, text = secret_name(machine), json.dumps(dict(content))
-    with told(f"Saving the secret {name}"):
-        try:
-            return str(aws.secrets.create_secret(Name=name, SecretString=text)["ARN"])
-        except ClientError as error:
-            if code_of(error) != "ResourceExistsException":
-                raise
-        return str(aws.secrets.put_secret_value(SecretId=name, SecretString=text)["ARN"])
-
-
-def remove_secret(aws: Aws, machine: str) -> None:
-    """Delete the secret of a deployment, if it has one.
-
-    :param aws: clients of AWS.
-    :param machine: name of the state machine.
-    """
-    from botocore.exceptions import ClientError
-
-    with told("Deleting the secret"):
-        try:
-            aws.secrets.delete_secret(SecretId=secret_name(machine), ForceDeleteWithoutRecovery=True)
-        except ClientError as error:
-            # A deployer who may not use secrets has made none.
-            if code_of(error) not in ("ResourceNotFoundException", "AccessDeniedException"):
-                raise
 
 
 def deployed_machines(aws: Aws, flow: str | None) -> Iterator[str]:
