@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
-from hypothesis import strategies as st
-from tests.support.random_flows import Block, bodies, flow_source
 from tests.support.results import artifacts, run_locally
 from tests.support.shapes import IDS, SHAPES
 from tests.support.step_functions import Execution, StepFunctions
 
-ON_AWS = [(name, *shape) for name, shape in zip(IDS, SHAPES, strict=True)]
+CONTAINED = ("linear", "static_split", "foreach_in_split", "switch-long", "switch_in_split-True")
+"""Left out, for they stand in one of the others, too: each job takes three seconds of the machine."""
+
+ON_AWS = [(name, *shape) for name, shape in zip(IDS, SHAPES, strict=True) if name not in CONTAINED]
 
 
 @pytest.fixture(scope="module")
@@ -52,31 +52,3 @@ def test_a_foreach_of_one_step_costs_the_same_however_wide_it_is(
         run.wait()
         assert run.artifacts()["join"][((), ())]["results"] == list(range(splits))
         assert (run.transitions(), len(run.history())) == (5, 31)
-
-
-@settings(
-    max_examples=1,
-    deadline=None,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-@given(several=st.lists(bodies(), min_size=3, max_size=3))
-def test_random_flows_on_step_functions_produce_the_artifacts_of_a_local_run(
-    several: list[list[Block]], step_functions: StepFunctions, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("random")
-    started = []
-    for number, body in enumerate({str(body): body for body in several}.values()):
-        name = f"LotFlow{number}"
-        path = folder / name / f"{name.lower()}.py"
-        path.parent.mkdir()
-        path.write_text(flow_source(name, body))
-        note(path.read_text())
-        step_functions.create(path)
-        started.append((step_functions.start(name, name), path))
-    for run, path in started:
-        run.wait(timeout=800)
-        root = tmp_path_factory.mktemp("local")
-        local = run_locally(path, root)
-        assert run.artifacts() == artifacts(root, run.flow, local)

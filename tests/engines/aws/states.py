@@ -11,7 +11,7 @@ import os
 import uuid
 from typing import Any
 
-POLL_SECONDS = float(os.environ.get("TEST_STATES_POLL", "0.1"))
+POLL_SECONDS = float(os.environ.get("TEST_STATES_POLL", "0.5"))
 
 
 def install() -> None:
