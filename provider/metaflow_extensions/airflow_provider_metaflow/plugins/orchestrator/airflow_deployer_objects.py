@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from metaflow.client.core import get_metadata
 from metaflow.exception import MetaflowException
-from metaflow.runner.deployer import DeployedFlow, Deployer, TriggeredRun, generate_fake_flow_file_contents
+from metaflow.runner.deployer import DeployedFlow, TriggeredRun
 from metaflow.runner.utils import get_lower_level_group, handle_timeout, temporary_fifo
 
 from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.flow.configuration import metaflow_value
-from airflow_provider_metaflow.flow.record import DeploymentRecord
 from airflow_provider_metaflow.graph.model import Parameter, ParameterType
 from airflow_provider_metaflow.rest import dags
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.deployment import DeployedDag, open_deployment
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 from airflow_provider_metaflow.rest.runs import DagRun
+
+from .deployer_stand_in import stand_in
 
 _TYPES = {
     ParameterType.INT: "int",
@@ -296,20 +294,16 @@ class AirflowDeployedFlow(DeployedFlow):
     @classmethod
     def _from_record(cls, deployed: DeployedDag, metadata: str | None) -> AirflowDeployedFlow:
         record = deployed.record
-        _check_names(record)
-        contents = generate_fake_flow_file_contents(
-            flow_name=record.flow, param_info=_parameter_info(record), project_name=record.project
+        impl = stand_in(
+            "airflow",
+            deployed.name,
+            flow=record.flow,
+            owner=record.owner,
+            parameters={one.name: _one_parameter(one) for one in record.parameters},
+            project=record.project,
+            branch=record.branch,
+            metadata=metadata,
         )
-        with tempfile.NamedTemporaryFile("w", suffix=".py", delete=False, encoding="utf-8") as file:
-            file.write(contents)
-        environment = {"METAFLOW_USER": record.owner}
-        if record.project is None:
-            impl = Deployer(file.name, env=environment).airflow(name=deployed.name)
-        else:
-            impl = Deployer(file.name, env=environment, **_branch_options(record)).airflow()
-        impl.name = deployed.name
-        impl.flow_name = record.flow
-        impl.metadata = metadata if metadata is not None else get_metadata()
         return cls(deployer=impl)
 
     @classmethod
@@ -408,38 +402,13 @@ def _triggered(deployer: Any, run_id: str) -> AirflowTriggeredRun:
     return AirflowTriggeredRun(deployer=deployer, content=json.dumps(content))
 
 
-def _parameter_info(record: DeploymentRecord) -> dict[str, dict[str, Any]]:
-    return {one.name: _one_parameter(one) for one in record.parameters}
-
-
-def _check_names(record: DeploymentRecord) -> None:
-    """Check what becomes Python source below: a record comes from a server, and must not bring code along."""
-    names = [record.flow, *(one.variable for one in record.parameters)]
-    words = [record.project or "x", *(word for one in record.parameters for word in (one.name, one.encoding or "x"))]
-    if not all(name.isidentifier() for name in names) or not all(re.fullmatch(r"[\w.-]+", word) for word in words):
-        raise MetaflowException("The deployment record of *%s* is damaged. Deploy it again." % record.flow)
-
-
 def _one_parameter(one: Parameter) -> dict[str, Any]:
     return {
         "name": one.name,
         "python_var_name": one.variable,
         "type": _TYPES[one.type],
-        # It is put between triple quotes.
-        "description": one.help.replace("\\", "\\\\").replace("'", "\\'"),
+        "description": one.help,
         "is_required": one.required,
         "is_text": one.is_text,
         "encoding": one.encoding or "utf-8",
     }
-
-
-def _branch_options(record: DeploymentRecord) -> dict[str, Any]:
-    """Return the top-level options that lead to a branch; the inverse of ``@project``."""
-    branch = record.branch or ""
-    kind, _, name = branch.partition(".")
-    if kind == "prod":
-        return {"production": True, **({"branch": name} if name else {})}
-    if kind == "test":
-        return {"branch": name}
-    # `user.ann` is the branch of the owner, whose name the commands run under.
-    return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,9 +11,9 @@ from metaflow.plugins.aws.step_functions.step_functions_deployer_objects import 
     StepFunctionsDeployedFlow,
     StepFunctionsTriggeredRun,
 )
-from metaflow.runner.deployer import Deployer, generate_fake_flow_file_contents
 
 from .deployer_calls import started_run
+from .deployer_stand_in import stand_in
 
 if TYPE_CHECKING:
     from metaflow_adapters.step_functions.runs import SfnRuns
@@ -137,24 +136,20 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
         SfnDeployedFlow
             The deployed flow.
         """
-        from metaflow.client.core import get_metadata
-
         from metaflow_adapters.step_functions.aws import Aws
         from metaflow_adapters.step_functions.runs import SfnRuns
 
         _, said = SfnRuns(Aws(), identifier, identifier).machine()
-        flow = said.get("metaflow.flow_name", identifier)
-        project = said.get("metaflow.project_name")
-        contents = generate_fake_flow_file_contents(
-            flow_name=flow, param_info=json.loads(said.get("metaflow.parameters", "{}")), project_name=project
+        own = stand_in(
+            "sfn",
+            identifier,
+            flow=said.get("metaflow.flow_name", identifier),
+            owner=said["metaflow.owner"],
+            parameters=json.loads(said.get("metaflow.parameters", "{}")),
+            project=said.get("metaflow.project_name"),
+            branch=said.get("metaflow.branch_name"),
+            metadata=metadata,
         )
-        with tempfile.NamedTemporaryFile("w", suffix=".py", delete=False) as file:
-            file.write(contents)
-        env = {"METAFLOW_USER": said["metaflow.owner"]}
-        made = Deployer(file.name, env=env, **_branch_options(said.get("metaflow.branch_name")))
-        own = made.sfn() if project else made.sfn(name=identifier)
-        own.name, own.flow_name = identifier, flow
-        own.metadata = get_metadata() if metadata is None else metadata
         return cls(deployer=own)
 
     @classmethod
@@ -244,13 +239,3 @@ def _triggered(deployer: Any, run_id: str) -> SfnTriggeredRun:
     pathspec = "%s/%s" % (deployer.flow_name, run_id)
     content = {"name": run_id, "metadata": deployer.metadata, "pathspec": pathspec}
     return SfnTriggeredRun(deployer=deployer, content=json.dumps(content))
-
-
-def _branch_options(branch: str | None) -> dict[str, Any]:
-    """Return the options of ``@project`` that lead to a branch."""
-    if branch is None:
-        return {}
-    kind, _, name = branch.partition(".")
-    if kind == "prod":
-        return {"production": True, **({"branch": name} if name else {})}
-    return {"branch": name} if kind == "test" else {}
