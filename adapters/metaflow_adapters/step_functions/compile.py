@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_metaflow.dag.schedule import airflow_timezone
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import Schedule
 from metaflow_adapters.manifests import compile_manifest_of
 
 from .after import SECRET_KEYS, after_definition, followed, needs_secrets
@@ -27,7 +25,7 @@ from .machine import FlowMachine, Resources, to_json
 from .names import helper_name, machine_helper_name
 from .nodes import ScopePlan
 from .plan import job_kinds, plan_flow
-from .schedule import aws_cron, schedule_of
+from .schedule import reset_of, schedule_of
 from .settings import AwsSettings, aws_settings
 from .states import Map, Scope, machine_of
 
@@ -109,6 +107,7 @@ def machine_from(manifest: Manifest, options: StepFunctionsOptions) -> FlowMachi
     around = Surroundings(
         partition=place.partition,
         bucket=bucket,
+        root=root,
         prefix=f"{root}{FOLDER}/{graph.name}/",
         start=graph.start,
         end=graph.end,
@@ -208,8 +207,7 @@ def _resources(
 ) -> Resources:
     graph, name, place = manifest.graph, manifest.deployment.name, settings.place()
     role = settings.events_role or NO_ROLE
-    schedule = schedule_of(manifest, place.machine(name), role)
-    schedules = [schedule] if schedule is not None else []
+    schedules = [schedule_of(manifest, place.machine(name), role)]
     helpers: dict[str, dict[str, Any]] = {}
     rules = []
     target = place.machine(name)
@@ -224,8 +222,7 @@ def _resources(
             place=place,
             name_prefix=settings.name_prefix,
         )
-        if graph.trigger_reset is not None:
-            schedules.append(_reset(manifest, graph.trigger_reset, target, role))
+        schedules.append(reset_of(manifest, target, role, to_json(RESET)))
     for number, trigger in enumerate(graph.triggers):
         pattern = pattern_of(trigger, place, settings.name_prefix)
         rules.append(_rule(helper_name(name, f"event-{number}"), pattern, target, role))
@@ -237,7 +234,7 @@ def _resources(
     return Resources(
         job_definitions=jobs.definitions,
         state_machines=helpers,
-        schedules=tuple(schedules),
+        schedules=tuple(one for one in schedules if one is not None),
         rules=tuple(rules),
         policies={},
         uploads={},
@@ -250,19 +247,6 @@ def _rule(name: str, pattern: dict[str, Any], target: str, role: str) -> dict[st
         "EventPattern": to_json(pattern),
         "Description": "Made by airflow-provider-metaflow.",
         "Targets": [{"Id": "machine", "Arn": target, "RoleArn": role}],
-    }
-
-
-def _reset(manifest: Manifest, reset: Schedule, gate_arn: str, role: str) -> dict[str, Any]:
-    graph = manifest.graph
-    return {
-        "Name": helper_name(manifest.deployment.name, "reset"),
-        "ScheduleExpression": f"cron({aws_cron(reset, graph.name)})",
-        "ScheduleExpressionTimezone": airflow_timezone(reset, graph.name),
-        "FlexibleTimeWindow": {"Mode": "OFF"},
-        "State": "ENABLED",
-        "Description": f"Makes the Metaflow flow {graph.name} forget the events that have come.",
-        "Target": {"Arn": gate_arn, "RoleArn": role, "Input": to_json(RESET)},
     }
 
 
@@ -281,7 +265,7 @@ def _needs(
         definitions=tuple(one["jobDefinitionName"] for one in resources.job_definitions),
         queues=tuple(dict.fromkeys(one.queue for one in jobs.by_step.values())),
         bucket=around.bucket,
-        root=_datastore(manifest)[1],
+        root=around.root,
         told=around.prefix,
         distributed=any(isinstance(one, Map) and one.distributed for one in states.all_states()),
         tagged=any(one.tags for one in jobs.by_step.values()),

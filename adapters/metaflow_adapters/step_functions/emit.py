@@ -32,6 +32,7 @@ class Surroundings:
 
     :param partition: partition of AWS, e.g. ``aws``.
     :param bucket: bucket of the datastore.
+    :param root: key of the datastore's root.
     :param prefix: keys of what containers tell begin so.
     :param start: name of the start step.
     :param end: name of the end step.
@@ -42,6 +43,7 @@ class Surroundings:
 
     partition: str
     bucket: str
+    root: str
     prefix: str
     start: str
     end: str

@@ -16,12 +16,12 @@ from .events import finished_machine
 from .iam import Place
 from .jsonata import evaluated, quoted, text
 from .states import Catcher, Choice, Retrier, Scope, State, Succeed, Task, machine_of
-from .submission import service
+from .submission import ANY_FAILURE, service
 
 RESET = {"reset": True}
 """Input that makes the machine forget the events that have come."""
 
-_PATIENT = (Retrier(errors=("States.TaskFailed",)),)
+_PATIENT = (Retrier(errors=ANY_FAILURE),)
 _ABSENT = ("S3.NoSuchKeyException", "S3.NoSuchKey")
 _WAITING = "not yet"
 
@@ -90,7 +90,7 @@ class _Gate:
             evaluated(f"{text(self._prefix + 'claims/')} & $hash({all_events},'SHA-256')"),
             "start",
             arguments={"Body": "", "IfNoneMatch": "*"},
-            catch=(Catcher(errors=("States.TaskFailed",), next=_WAITING),),
+            catch=(Catcher(errors=ANY_FAILURE, next=_WAITING),),
             retry=(),
         )
         parsed = ",".join(f"$parse($e{slot})" for slot in self._slots)
@@ -106,7 +106,7 @@ class _Gate:
         """Forget what was handed on; an event that has come meanwhile stays."""
         for slot, after in self._in_order("forget"):
             matches = {"IfMatch": evaluated(f"$t{slot}")}
-            newer = (Catcher(errors=("States.TaskFailed",), next=after or _WAITING),)
+            newer = (Catcher(errors=ANY_FAILURE, next=after or _WAITING),)
             yield self._s3(
                 f"forget {slot}", "deleteObject", self._key(slot), after, arguments=matches, catch=newer, retry=()
             )

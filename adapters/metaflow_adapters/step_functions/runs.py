@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
@@ -48,6 +49,11 @@ class SfnRuns:
 
         :raises InvalidOptionError: if there is none, or it holds no flow.
         """
+        return self._machine
+
+    @cached_property
+    def _machine(self) -> tuple[str, dict[str, str]]:
+        # Each verb asks several times, and AWS answers by the list of all state machines.
         found = self._aws.find_machine(self._name)
         if found is None:
             raise InvalidOptionError(

@@ -26,14 +26,39 @@ def schedule_of(manifest: Manifest, machine_arn: str, role: str) -> dict[str, An
     graph = manifest.graph
     if graph.schedule is None:
         return None
+    target = {"Arn": machine_arn, "RoleArn": role, "Input": "{}"}
+    return _fields(manifest, graph.schedule, "", f"Starts the Metaflow flow {graph.name}.", target)
+
+
+def reset_of(manifest: Manifest, gate_arn: str, role: str, given: str) -> dict[str, Any] | None:
+    """Return the schedule by which events that have come are forgotten, None without one.
+
+    :param manifest: the compiled flow.
+    :param gate_arn: the state machine that gathers them.
+    :param role: role that may start it.
+    :param given: its input.
+    :raises InvalidOptionError: if the schedule cannot be read.
+    """
+    graph = manifest.graph
+    if graph.trigger_reset is None:
+        return None
+    described = f"Makes the Metaflow flow {graph.name} forget the events that have come."
+    target = {"Arn": gate_arn, "RoleArn": role, "Input": given}
+    return _fields(manifest, graph.trigger_reset, "reset", described, target)
+
+
+def _fields(
+    manifest: Manifest, schedule: Schedule, what: str, described: str, target: dict[str, str]
+) -> dict[str, Any]:
+    flow = manifest.graph.name
     return {
-        "Name": helper_name(manifest.deployment.name),
-        "ScheduleExpression": f"cron({aws_cron(graph.schedule, graph.name)})",
-        "ScheduleExpressionTimezone": airflow_timezone(graph.schedule, graph.name),
+        "Name": helper_name(manifest.deployment.name, what),
+        "ScheduleExpression": f"cron({aws_cron(schedule, flow)})",
+        "ScheduleExpressionTimezone": airflow_timezone(schedule, flow),
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "State": "ENABLED",
-        "Description": f"Starts the Metaflow flow {graph.name}.",
-        "Target": {"Arn": machine_arn, "RoleArn": role, "Input": "{}"},
+        "Description": described,
+        "Target": target,
     }
 
 

@@ -147,12 +147,23 @@ def complete(document: dict[str, Any], task_runner: Any) -> dict[str, Any]:
         return task_runner._stored_outcome(datastore, run, name, task, 0)
 
     tries, nodes = (int(os.environ.get(name) or 0) for name in (TRY_VARIABLE, NODES_VARIABLE))
-    if nodes < 2 and next_attempt(datastore, place.run_id, step, own):
+
+    def count() -> int:
+        return next_attempt(datastore, place.run_id, step, own)
+
+    if nodes > 1:
+        attempt = _meet(document, datastore, count, nodes)
+    else:
+        attempt = count()
         # What a container has finished that was lost afterwards is not done again.
-        document["finished"] = outcome(step, own)
+        document["finished"] = outcome(step, own) if attempt else None
         if document["finished"]:
             return document
-    attempt = _attempt(document, datastore, place, own, nodes)
+        if nodes:
+            # A gang of one has nobody to find; Metaflow runs it as on one machine.
+            document["env"].pop("METAFLOW_RUNTIME_ENVIRONMENT", None)
+            os.environ.pop("METAFLOW_RUNTIME_ENVIRONMENT", None)
+    _check_attempt(attempt, step, own)
     if document.get("counts_submissions"):
         # The orchestrator's count holds submissions that were refused, too.
         tries = min(tries, attempt)
@@ -195,26 +206,12 @@ def _inputs(document: dict[str, Any], place: Place, outcome: Any) -> list[str]:
     return Finder(outcome, document.get("steps") or {}).inputs(step, document["sources"], place.path)
 
 
-def _attempt(document: dict[str, Any], datastore: Any, place: Place, own: str, nodes: int) -> int:
-    """Return the number of the attempt to make."""
-
-    def count() -> int:
-        return next_attempt(datastore, place.run_id, document["step"], own)
-
-    if nodes > 1:
-        attempt = _meet(document, datastore, count, nodes)
-    else:
-        attempt = count()
-        if nodes:
-            # A gang of one has nobody to find; Metaflow runs it as on one machine.
-            document["env"].pop("METAFLOW_RUNTIME_ENVIRONMENT", None)
-            os.environ.pop("METAFLOW_RUNTIME_ENVIRONMENT", None)
+def _check_attempt(attempt: int, step: str, own: str) -> None:
     if attempt >= MAX_ATTEMPTS:
         sys.exit(
             "Metaflow allows %d attempts of a task, and %s/%s has had them; resume the run in a new one."
-            % (MAX_ATTEMPTS, document["step"], own)
+            % (MAX_ATTEMPTS, step, own)
         )
-    return attempt
 
 
 def _meet(document: dict[str, Any], datastore: Any, count: Any, nodes: int) -> int:
