@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_metaflow.compute.options import base_attributes, check_options
+from airflow_provider_metaflow.compute.options import base_attributes, check_options, deadline_of
 from airflow_provider_metaflow.compute.pods import (
     DOWNWARD,
     TERMINATION_LOG,
@@ -33,12 +33,6 @@ from metaflow_adapters.documents import flow_document, step_document
 from .events import event_name
 from .metadata import ORIGIN
 from .plan import ITERATION, PLACE, StepPlan
-
-LIMIT_SLACK_SECONDS = 600
-"""How much later than Metaflow's own ``@timeout`` Argo ends a pod: its limit counts from the first image pull."""
-
-DEFAULT_LIMIT_SECONDS = 5 * 24 * 60 * 60
-"""Metaflow's ``DEFAULT_RUNTIME_LIMIT``."""
 
 _FOLDER = "/tmp/metaflow-outcome"  # noqa: S108  (in a container of its own)
 _NO_RETRY = 202
@@ -120,7 +114,7 @@ def step_container(
         retries=retries,
         triggers=triggers,
     )
-    deadline = step.timeout_seconds + LIMIT_SLACK_SECONDS if step.timeout_seconds else DEFAULT_LIMIT_SECONDS
+    deadline = deadline_of(step)
     pod = make_pod(attributes, command=[], environment={}, labels={}, annotations={}, deadline_seconds=deadline)
     (container,) = pod["spec"]["containers"]
     container["env"] = [{"name": TASK_VARIABLE, "value": encode_inline(document)}, *_placed(plan, retries)]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.deploy import DeployOptions, Name, compile_manifest
 from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
 from airflow_provider_metaflow.graph.compute import Compute
+from metaflow_adapters.ownership import check_content
 
 from .cluster import CRONS, TEMPLATES, ArgoCluster
 from .compile import ArgoOptions, deployment_of
@@ -16,8 +15,6 @@ from .containers import on_batch
 from .deployment import ArgoDeployment
 from .metadata import FLOW, OWNER, TOKEN
 from .runs import delete_sensor
-
-PLACEHOLDER_TOKEN = "__PLACEHOLDER_PRODUCTION_TOKEN__"  # noqa: S105  (what it says)
 
 
 class TemplateStore:
@@ -39,18 +36,7 @@ class TemplateStore:
         if found is None:
             return None, None
         notes = found["metadata"].get("annotations") or {}
-        if TOKEN not in notes:
-            raise InvalidOptionError(
-                f"there is a workflow template {self._name!r} that was not made from a Metaflow flow.",
-                flow=self._flow,
-                hint="Choose another --name, or delete it first.",
-            )
-        if notes.get(FLOW) not in (None, self._flow):
-            raise InvalidOptionError(
-                f"the workflow template {self._name!r} holds another flow, {notes[FLOW]!r}.",
-                flow=self._flow,
-                hint="Choose another --name, or delete it first.",
-            )
+        check_content("workflow template", self._name, self._flow, is_flow=TOKEN in notes, held=notes.get(FLOW))
         return notes.get(OWNER), notes[TOKEN]
 
     def save(self, owner: str, token: str) -> None:
@@ -78,19 +64,6 @@ def compile_for_argo(obj: Any, name: Name, token: str, options: DeployOptions) -
     )
     obj.graph = obj.flow._graph
     return compile_manifest(obj, name, token, options, runtime="argo-workflows")
-
-
-def token_for(obj: Any, name: Name, options: TokenOptions, cluster: ArgoCluster | None) -> str:
-    """Return the production token of a deployment.
-
-    :param obj: state of Metaflow's command line.
-    :param name: name of the deployment.
-    :param options: what the user asked for.
-    :param cluster: where it is deployed; None where nothing is deployed, which needs no token.
-    """
-    if cluster is not None:
-        return resolve_token(obj, name, options, TemplateStore(cluster, name.name, obj.flow.name))
-    return (options.given or "").removeprefix("production:") or PLACEHOLDER_TOKEN
 
 
 def apply(deployment: ArgoDeployment, cluster: ArgoCluster) -> None:

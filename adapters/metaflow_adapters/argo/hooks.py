@@ -11,6 +11,7 @@ from hera.workflows import models as m
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.container import TASK_VARIABLE, encode_inline
 from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
+from metaflow_adapters.notifications import VARIABLE_PREFIX, told_endpoints
 
 from .containers import StepContainer
 
@@ -25,9 +26,6 @@ _FAILURES = m.EnvVar(name="METAFLOW_ORCHESTRATOR_FAILURES", value="{{=sprig.b64e
 
 _RESOURCES = {"requests": {"cpu": "50m", "memory": "100Mi"}}
 _FAILED = ("Failed", "Error")
-_SECRET_PREFIX = "METAFLOW_NOTIFY_"  # noqa: S105  (of names of variables)
-KEYS = {"slack": "SLACK", "pager_duty": "PAGER_DUTY", "incident_io": "INCIDENT_IO"}
-"""Keys of the Kubernetes secret, by endpoint."""
 
 
 def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool = True) -> list[Any]:
@@ -98,13 +96,10 @@ def _hooks(manifest: Manifest) -> Iterator[tuple[str, bool, dict[str, Any], list
 def _secrets(told: Notifications) -> list[m.EnvVar]:
     return [
         m.EnvVar(
-            name=_SECRET_PREFIX + key,
-            value_from=m.EnvVarSource(
-                secret_key_ref=m.SecretKeySelector(name=getattr(told, field), key=key, optional=True)
-            ),
+            name=VARIABLE_PREFIX + key,
+            value_from=m.EnvVarSource(secret_key_ref=m.SecretKeySelector(name=secret, key=key, optional=True)),
         )
-        for field, key in KEYS.items()
-        if getattr(told, field)
+        for key, secret in told_endpoints(told).items()
     ]
 
 

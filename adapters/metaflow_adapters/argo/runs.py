@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
+from metaflow_adapters.ownership import check_owner
 
 from .cluster import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
 from .metadata import BRANCH, FLOW, ORIGIN, OWNER, PROJECT, SENSOR, SENSOR_NAMESPACE, TOKEN, notify_secret
@@ -134,12 +135,8 @@ class ArgoRuns:
         return found
 
     def _check_owner(self, notes: Mapping[str, str], caller: Caller, whose: str) -> None:
-        if caller.user != notes.get(OWNER) and caller.token != notes.get(TOKEN):
-            raise InvalidOptionError(
-                f"{whose} the user {notes.get(OWNER)}.",
-                flow=self._flow,
-                hint="Ask them for its production token, and give it by --authorize TOKEN.",
-            )
+        owner, owned = notes.get(OWNER), notes.get(TOKEN)
+        check_owner(self._flow, whose, user=caller.user, token=caller.token, owner=owner, owned=owned)
 
     def _notes_of_template(self, workflow: Mapping[str, Any]) -> dict[str, str]:
         """Return the annotations of a workflow that its controller has not yet looked at."""

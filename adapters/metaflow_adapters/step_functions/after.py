@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_provider_metaflow.flow.container import TASK_VARIABLE, encode_inline
 from airflow_provider_metaflow.flow.manifest import Manifest
+from metaflow_adapters.notifications import told_endpoints
 
 from .jsonata import evaluated, text
 from .states import Choice, Parallel, Scope, State, Succeed, Task, machine_of
@@ -18,9 +19,6 @@ from .submission import THROTTLED, Job, service
 
 SUCCEEDED = ["SUCCEEDED"]
 FAILED = ["FAILED", "TIMED_OUT", "ABORTED"]
-
-SECRET_KEYS = {"slack": "SLACK", "pager_duty": "PAGER_DUTY", "incident_io": "INCIDENT_IO"}
-"""Keys of the secret with addresses and keys of endpoints, by endpoint."""
 
 _RUN = "'sfn-' & $states.input.detail.name"
 _CAUSE_LENGTH = 400
@@ -67,8 +65,7 @@ def needs_secrets(manifest: Manifest) -> bool:
 
     :param manifest: the compiled flow.
     """
-    told = manifest.deployment.notifications
-    return told is not None and any(getattr(told, endpoint) for endpoint in SECRET_KEYS)
+    return bool(told_endpoints(manifest.deployment.notifications))
 
 
 def _branches(manifest: Manifest, job: Job, partition: str, *, succeeded: bool) -> Iterator[Task]:

@@ -12,8 +12,9 @@ from typing import Any
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.manifests import compile_manifest_of
+from metaflow_adapters.notifications import VARIABLE_PREFIX, told_endpoints
 
-from .after import SECRET_KEYS, after_definition, followed, needs_secrets
+from .after import after_definition, followed, needs_secrets
 from .documents import FOLDER, whole_document
 from .emit import Surroundings, emit_scope
 from .events import needs_gate, pattern_of, status_pattern
@@ -179,7 +180,6 @@ def _after(manifest: Manifest, jobs: Jobs, settings: AwsSettings) -> tuple[dict[
 
 
 def _with_secrets(manifest: Manifest, like: dict[str, Any], settings: AwsSettings) -> dict[str, Any]:
-    told = manifest.deployment.notifications
     container = dict(like["containerProperties"])
     if not container.get("executionRoleArn"):
         role = settings.execution_role
@@ -191,9 +191,8 @@ def _with_secrets(manifest: Manifest, like: dict[str, Any], settings: AwsSetting
             )
         container["executionRoleArn"] = role
     container["secrets"] = [
-        {"name": f"METAFLOW_NOTIFY_{key}", "valueFrom": f"{getattr(told, endpoint)}:{key}::"}
-        for endpoint, key in SECRET_KEYS.items()
-        if getattr(told, endpoint)
+        {"name": f"{VARIABLE_PREFIX}{key}", "valueFrom": f"{secret}:{key}::"}
+        for key, secret in told_endpoints(manifest.deployment.notifications).items()
     ]
     return {**like, "jobDefinitionName": f"{like['jobDefinitionName']}-after", "containerProperties": container}
 

@@ -9,13 +9,11 @@ from airflow_provider_metaflow.compute.options import base_attributes
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.deploy import DeployOptions, Name, compile_manifest
 from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
 from airflow_provider_metaflow.graph.compute import Compute
+from metaflow_adapters.ownership import check_content
 
 from .aws import Aws, start_parameters
 from .jobs import on_kubernetes
-
-PLACEHOLDER_TOKEN = "__PLACEHOLDER_PRODUCTION_TOKEN__"  # noqa: S105  (what it says)
 
 
 class MachineStore:
@@ -37,20 +35,10 @@ class MachineStore:
         if found is None:
             return None, None
         parameters = start_parameters(found)
-        if parameters is None:
-            raise InvalidOptionError(
-                f"there is a state machine {self._name!r} that was not made from a Metaflow flow.",
-                flow=self._flow,
-                hint="Choose another --name, or delete it first.",
-            )
-        other = parameters.get("metaflow.flow_name", self._flow)
-        if other != self._flow:
-            raise InvalidOptionError(
-                f"the state machine {self._name!r} holds another flow, {other!r}.",
-                flow=self._flow,
-                hint="Choose another --name, or delete it first.",
-            )
-        return parameters["metaflow.owner"], parameters.get("metaflow.production_token")
+        said = parameters or {}
+        held = said.get("metaflow.flow_name")
+        check_content("state machine", self._name, self._flow, is_flow=parameters is not None, held=held)
+        return said.get("metaflow.owner"), said.get("metaflow.production_token")
 
     def save(self, owner: str, token: str) -> None:
         """Do nothing: the state machine that is deployed next holds both."""
@@ -81,19 +69,6 @@ def compile_for_aws(obj: Any, name: Name, token: str, options: DeployOptions) ->
     )
     obj.graph = obj.flow._graph
     return compile_manifest(obj, name, token, options, runtime="aws-step-functions")
-
-
-def token_for(obj: Any, name: Name, options: TokenOptions, aws: Aws | None) -> str:
-    """Return the production token of a deployment.
-
-    :param obj: state of Metaflow's command line.
-    :param name: name of the deployment.
-    :param options: what the user asked for.
-    :param aws: clients of AWS; None where nothing is deployed, which needs no token.
-    """
-    if aws is not None:
-        return resolve_token(obj, name, options, MachineStore(aws, name.name, obj.flow.name))
-    return (options.given or "").removeprefix("production:") or PLACEHOLDER_TOKEN
 
 
 def platforms(manifest: Manifest, given: str | None, aws: Aws | None) -> dict[str, str]:

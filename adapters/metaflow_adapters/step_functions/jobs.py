@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_metaflow.compute.batch_jobs import container_overrides, job_definition, task_environment
-from airflow_provider_metaflow.compute.options import base_attributes, check_options
+from airflow_provider_metaflow.compute.options import base_attributes, check_options, deadline_of
 from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
 from airflow_provider_metaflow.flow.container import FLOW_VARIABLE, container_command, encode_inline, first_environment
 from airflow_provider_metaflow.flow.manifest import Manifest
@@ -23,12 +23,6 @@ from .submission import Job
 
 DEPLOYMENT_TAG = "metaflow-state-machine"
 """Tag of a job definition with the state machine that it was made for."""
-
-LIMIT_SLACK_SECONDS = 600
-"""How much later than Metaflow's own ``@timeout`` AWS Batch ends a job: its limit counts from the image's start."""
-
-DEFAULT_LIMIT_SECONDS = 5 * 24 * 60 * 60
-"""Metaflow's ``DEFAULT_RUNTIME_LIMIT``."""
 
 NO_RETRY = 202
 """Exit status by which a Metaflow task says that another try is of no use."""
@@ -154,8 +148,7 @@ def _definition(
     container = definition["nodeProperties"]["nodeRangeProperties"][0]["container"] if gang else None
     container = container or definition["containerProperties"]
     container.update(container_overrides(attributes, variables))
-    limit = step.timeout_seconds + LIMIT_SLACK_SECONDS if step.timeout_seconds else DEFAULT_LIMIT_SECONDS
-    definition["timeout"] = {"attemptDurationSeconds": limit}
+    definition["timeout"] = {"attemptDurationSeconds": deadline_of(step)}
     if kind is JobKind.ARRAY and _retries(step):
         definition["retryStrategy"] = {
             "attempts": _retries(step) + 1,

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
+from metaflow_adapters.ownership import check_owner
 
 from .aws import Aws, code_of, start_parameters, told
 from .deploy import HELPERS, remove_definitions, remove_machine, remove_rules, remove_schedules
@@ -185,12 +186,8 @@ class SfnRuns:
 
     def _check_owner(self, caller: Caller, whose: str) -> str:
         arn, said = self.machine()
-        if caller.user != said["metaflow.owner"] and caller.token != said.get("metaflow.production_token"):
-            raise InvalidOptionError(
-                f"{whose} the user {said['metaflow.owner']}.",
-                flow=self._flow,
-                hint="Ask them for its production token, and give it by --authorize TOKEN.",
-            )
+        owner, owned = said["metaflow.owner"], said.get("metaflow.production_token")
+        check_owner(self._flow, whose, user=caller.user, token=caller.token, owner=owner, owned=owned)
         return arn
 
     def delete(self, caller: Caller) -> None:

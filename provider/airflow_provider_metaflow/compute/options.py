@@ -11,6 +11,13 @@ from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.compute import Compute, attributes_of, compute_of, merge_resources, parse_compute
 from airflow_provider_metaflow.graph.model import Step
 
+LIMIT_SLACK_SECONDS = 600
+"""How much later than Metaflow's own ``@timeout`` a platform ends a task: its limit counts from the first image pull,
+and retry and catch must see the timeout."""
+
+DEFAULT_LIMIT_SECONDS = 5 * 24 * 60 * 60
+"""Metaflow's ``DEFAULT_RUNTIME_LIMIT``."""
+
 POD_ARGUMENTS = frozenset(
     {
         "callbacks",
@@ -212,3 +219,11 @@ def split_options(
                 hint=f"It takes the attributes of @{compute.value} and {', '.join(sorted(_ARGUMENTS[compute]))}.",
             )
     return attributes, arguments
+
+
+def deadline_of(step: Step) -> int:
+    """Return after how many seconds the platform ends a container of a step, whatever it does.
+
+    :param step: the step.
+    """
+    return step.timeout_seconds + LIMIT_SLACK_SECONDS if step.timeout_seconds else DEFAULT_LIMIT_SECONDS

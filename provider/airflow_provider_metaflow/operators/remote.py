@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_metaflow._compat import TaskDeferred
-from airflow_provider_metaflow.compute.options import split_options
+from airflow_provider_metaflow.compute.options import deadline_of, split_options
 from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall, task_variables
 from airflow_provider_metaflow.flow.container import encode_document, task_document
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from airflow_provider_metaflow.compute.local import LocalCompute
 
     from .step import MetaflowStepOperator
-
-LIMIT_SLACK_SECONDS = 600
-"""How much later than Metaflow's own ``@timeout`` a platform ends a task: its limit counts from the first image pull,
-and retry and catch must see the timeout."""
-
-DEFAULT_LIMIT_SECONDS = 5 * 24 * 60 * 60
-"""Metaflow's ``DEFAULT_RUNTIME_LIMIT``."""
 
 
 @dataclass(slots=True)
@@ -142,7 +135,7 @@ class RemoteTask:
 
         :param call: the task.
         """
-        return self.time_limit(call, LIMIT_SLACK_SECONDS) or DEFAULT_LIMIT_SECONDS
+        return deadline_of(call.step)
 
     def stored(self, calls: Sequence[StepCall], attempt: int) -> list[dict[str, Any] | None]:
         """Return outcome documents from the datastore, None for tasks whose attempt has no result there.

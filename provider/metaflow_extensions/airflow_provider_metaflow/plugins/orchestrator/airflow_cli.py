@@ -21,6 +21,8 @@ from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
 
 from .cli_options import (
     ALERTS,
+    CREATED,
+    NAMESPACE,
     NOTIFY_WHEN,
     GivenOptions,
     add_options,
@@ -61,12 +63,7 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Annotate all objects produced by the runs, and the DAG, with the given tag. You can specify "
             "this option multiple times to attach multiple tags.",
         ),
-        click.option(
-            "--namespace",
-            "user_namespace",
-            default=None,
-            help="Change the namespace from the default (the production token) to the given tag.",
-        ),
+        NAMESPACE,
         click.option(
             "--max-workers",
             default=100,
@@ -118,12 +115,7 @@ _NOTIFY_OPTIONS = [
 @token_options
 @create_options
 @click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE and no DAG file.")
-@click.option(
-    "--deployer-attribute-file",
-    default=None,
-    hidden=True,
-    help="Write the name of the deployment to this file. Used by Metaflow's Deployer API.",
-)
+@CREATED
 @click.pass_obj
 @plain_errors
 def create(

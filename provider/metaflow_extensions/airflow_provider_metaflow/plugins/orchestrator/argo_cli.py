@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,26 @@ from metaflow._vendor import click
 from metaflow.exception import MetaflowException
 from metaflow.metaflow_config import KUBERNETES_NAMESPACE
 
-from airflow_provider_metaflow.exceptions import MissingExtraError
 from airflow_provider_metaflow.flow.deploy import DeployOptions
-from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, write_atomically
+from airflow_provider_metaflow.flow.manifest import encode_manifest, write_atomically
 from airflow_provider_metaflow.flow.remote import secret_warnings
 from airflow_provider_metaflow.flow.tokens import TokenOptions
+from metaflow_adapters.ownership import token_for
 
-from .cli_options import ALERTS, NOTIFY_WHEN, add_options, plain_errors_of, token_options, write_attributes
+from .cli_options import (
+    ALERTS,
+    CREATED,
+    NAMESPACE,
+    NOTIFY_WHEN,
+    TAGS,
+    TIMEOUT,
+    adapter_of,
+    add_options,
+    plain_errors_of,
+    tell_deployed,
+    token_options,
+    write_attributes,
+)
 
 
 class ArgoError(MetaflowException):
@@ -29,20 +40,9 @@ class ArgoError(MetaflowException):
 plain_errors = plain_errors_of(ArgoError)
 
 
-def adapter(module: str) -> Any:
-    """Import a module of the adapter; not above, for ``flow.py --help`` imports this file where no Hera is.
-
-    :param module: its name.
-    """
-    try:
-        return import_module(f"metaflow_adapters.argo.{module}")
-    except ModuleNotFoundError as error:
-        if str(error.name).split(".")[0] not in ("hera", "yaml"):
-            raise
-        raise MissingExtraError(
-            "Hera is not installed, which makes the objects of Argo Workflows.",
-            hint='pip install "airflow-provider-metaflow[argo]"',
-        ) from None
+adapter = adapter_of(
+    "argo", ("hera", "yaml"), "Hera is not installed, which makes the objects of Argo Workflows.", "argo"
+)
 
 
 @click.group()
@@ -68,16 +68,14 @@ def stock_cli() -> None:
 stock_cli.add_command(argo, "argo-workflows")
 
 _CREATE_OPTIONS = [
-    click.option("--tag", "tags", multiple=True,
-                 help="Annotate all objects produced by the runs with the given tag. May be given several times."),
-    click.option("--namespace", "user_namespace", default=None,
-                 help="Change the namespace from the default (the production token) to the given tag."),
+    TAGS,
+    NAMESPACE,
     click.option("--only-json", is_flag=True, default=False, help="Print JSON, and deploy nothing."),
     click.option("--only-yaml", is_flag=True, default=False, help="Print YAML for kubectl, and deploy nothing."),
     click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE, and no more."),
     click.option("--max-workers", default=100, show_default=True, type=int,
                  help="Maximum number of tasks of a run that run in parallel."),
-    click.option("--workflow-timeout", default=None, type=int, help="Timeout of a run in seconds."),
+    TIMEOUT,
     click.option("--workflow-priority", default=None, type=int,
                  help="Priority of the workflow, where Argo's controller runs a limited number of workflows."),
     click.option("--workflow-title", default=None, help="Title in Argo's user interface; Markdown."),
@@ -116,8 +114,7 @@ _NOTIFY_OPTIONS = [
 @token_options
 @add_options(_CREATE_OPTIONS)
 @add_options(_NOTIFY_OPTIONS)
-@click.option("--deployer-attribute-file", default=None, hidden=True,
-              help="Write the name of the deployment to this file. Used by Metaflow's Deployer API.")  # fmt: skip
+@CREATED
 @click.pass_obj
 @plain_errors
 def create(
@@ -137,7 +134,8 @@ def create(
     prints = bool(only_json or only_yaml or options["manifest_only"])
     argo_deploy, secret_name = adapter("deploy"), adapter("metadata").notify_secret(obj.argo_name.name)
     told, secret = adapter("notify").read_notifications(obj.flow.name, obj.argo_name.name, options)
-    token = argo_deploy.token_for(obj, obj.argo_name, tokens, None if prints else obj.argo_cluster)
+    store = None if prints else argo_deploy.TemplateStore(obj.argo_cluster, obj.argo_name.name, obj.flow.name)
+    token = token_for(obj, obj.argo_name, tokens, store)
     manifest = argo_deploy.compile_for_argo(
         obj,
         obj.argo_name,
@@ -186,10 +184,7 @@ def create(
         obj.argo_cluster.save_secret(secret_name, secret)
     argo_deploy.apply(deployment, obj.argo_cluster)
     obj.echo("Workflow *%s* for flow *%s* deployed to Argo Workflows." % (obj.argo_name.name, obj.flow.name), bold=True)
-    obj.echo("The namespace of this production flow is")
-    obj.echo("    production:%s" % token, fg="green")
-    for line in explain(manifest):
-        obj.echo(line)
+    tell_deployed(obj, manifest, token, "argo")
 
 
 def _tell_deployer(obj: Any, path: str | None, **additional: str) -> None:
@@ -200,17 +195,6 @@ def _tell_deployer(obj: Any, path: str | None, **additional: str) -> None:
         metadata=obj.metadata.metadata_str(),
         **({"additional_info": additional} if additional else {}),
     )
-
-
-def explain(manifest: Manifest) -> Iterator[str]:
-    """Tell what starts runs of a deployed flow."""
-    graph = manifest.graph
-    if graph.schedule is not None:
-        yield "It runs by the schedule %s (%s)." % (graph.schedule.cron, graph.schedule.timezone or "UTC")
-    if graph.triggers:
-        yield "It runs when all of these events have come: %s." % ", ".join(one.event for one in graph.triggers)
-    if graph.schedule is None and not graph.triggers:
-        yield "Nothing starts it by itself; `argo trigger` does."
 
 
 # Below the group that they add their commands to.

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from metaflow import current, parameters
 from metaflow._vendor import click
-from metaflow.metaflow_config import ARGO_WORKFLOWS_UI_URL, UI_URL
-from metaflow.plugins.aws.step_functions.production_token import load_token
+from metaflow.metaflow_config import ARGO_WORKFLOWS_UI_URL
 from metaflow.util import get_username
 
 from .argo_cli import adapter, argo, plain_errors
@@ -19,7 +18,8 @@ from .cli_options import (
     add_options,
     following_steps,
     given_texts,
-    write_attributes,
+    known_token,
+    tell_started,
 )
 
 if TYPE_CHECKING:
@@ -32,13 +32,12 @@ def _runs(obj: Any) -> ArgoRuns:
 
 
 def _caller(obj: Any, authorize: str | None) -> Caller:
-    token = (authorize or load_token(obj.argo_name.token_prefix) or "").removeprefix("production:")
     caller: Caller = adapter("runs").Caller(
         flow=obj.flow.name,
         user=get_username(),
         project=current.get("project_name"),
         branch=current.get("branch_name"),
-        token=token or None,
+        token=known_token(obj.argo_name.token_prefix, authorize),
     )
     return caller
 
@@ -65,18 +64,7 @@ def resume(obj: Any, run_id: str, step_to_rerun: str | None, authorize: str | No
 
 
 def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
-    if options["run_id_file"]:
-        with open(options["run_id_file"], "w", encoding="utf-8") as file:
-            file.write(run_id)
-    write_attributes(
-        options["deployer_attribute_file"],
-        name=obj.argo_name.name,
-        metadata=obj.metadata.metadata_str(),
-        pathspec="%s/%s" % (obj.flow.name, run_id),
-    )
-    obj.echo("Workflow *%s* triggered on Argo Workflows (run-id *%s*)." % (obj.argo_name.name, run_id), bold=True)
-    if UI_URL:
-        obj.echo("See the run in the UI at %s/%s/%s" % (UI_URL.rstrip("/"), obj.flow.name, run_id))
+    tell_started(obj, options, obj.argo_name.name, "Argo Workflows", run_id)
     if ARGO_WORKFLOWS_UI_URL:
         where = (ARGO_WORKFLOWS_UI_URL.rstrip("/"), obj.argo_cluster.namespace, run_id.removeprefix("argo-"))
         obj.echo("See the run in the Argo Workflows UI at %s/workflows/%s/%s" % where)

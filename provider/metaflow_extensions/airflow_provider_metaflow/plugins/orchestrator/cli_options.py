@@ -5,13 +5,17 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from metaflow._vendor import click
 from metaflow.exception import MetaflowException
+from metaflow.metaflow_config import UI_URL
+from metaflow.plugins.aws.step_functions.production_token import load_token
 
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
+from airflow_provider_metaflow.exceptions import MetaflowProviderError, MissingExtraError
+from airflow_provider_metaflow.flow.manifest import Manifest
 
 Command = Callable[..., Any]
 
@@ -59,6 +63,26 @@ STARTED = [
     click.option("--deployer-attribute-file", default=None, hidden=True,
                  help="Write metadata and pathspec of this run to this file. Used by Metaflow's Deployer API."),
 ]  # fmt: skip
+
+TAGS = click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    help="Annotate all objects produced by the runs with the given tag. May be given several times.",
+)
+NAMESPACE = click.option(
+    "--namespace",
+    "user_namespace",
+    default=None,
+    help="Change the namespace from the default (the production token) to the given tag.",
+)
+TIMEOUT = click.option("--workflow-timeout", default=None, type=int, help="Timeout of a run in seconds.")
+CREATED = click.option(
+    "--deployer-attribute-file",
+    default=None,
+    hidden=True,
+    help="Write the name of the deployment to this file. Used by Metaflow's Deployer API.",
+)
 
 NOTIFY_WHEN = [
     click.option("--notify-on-error/--no-notify-on-error", default=False, show_default=True,
@@ -156,3 +180,75 @@ def following_steps(obj: Any, step: str) -> tuple[str, ...]:
             "there is no step %r." % step, flow=obj.flow.name, hint="Steps are: %s." % ", ".join(obj.graph.sorted_nodes)
         )
     return tuple(sorted(read_graph(obj.flow, obj.graph).with_descendants(step)))
+
+
+def adapter_of(package: str, libraries: tuple[str, ...], missing: str, extra: str) -> Callable[[str], Any]:
+    """Return a function that imports a module of an adapter; its libraries may be missing where a flow is run.
+
+    :param package: name of the adapter.
+    :param libraries: modules that its extra brings.
+    :param missing: what to say without them.
+    :param extra: name of the extra.
+    """
+
+    def adapter(module: str) -> Any:
+        try:
+            return import_module("metaflow_adapters.%s.%s" % (package, module))
+        except ModuleNotFoundError as error:
+            if str(error.name).split(".")[0] not in libraries:
+                raise
+            raise MissingExtraError(missing, hint='pip install "airflow-provider-metaflow[%s]"' % extra) from None
+
+    return adapter
+
+
+def known_token(token_prefix: str, authorize: str | None) -> str | None:
+    """Return the production token that the caller has, bare.
+
+    :param token_prefix: what tokens of the deployment begin with.
+    :param authorize: ``--authorize``.
+    """
+    token = (authorize or load_token(token_prefix) or "").removeprefix("production:")
+    return token or None
+
+
+def tell_started(obj: Any, options: dict[str, Any], name: str, target: str, run_id: str) -> None:
+    """Tell of a run that was started: to the user, to a file, and to Metaflow's Deployer.
+
+    :param obj: state of Metaflow's command line.
+    :param options: values of ``STARTED``.
+    :param name: name of the deployment.
+    :param target: name of the orchestrator.
+    :param run_id: Metaflow run id.
+    """
+    if options["run_id_file"]:
+        Path(options["run_id_file"]).write_text(run_id, encoding="utf-8")
+    write_attributes(
+        options["deployer_attribute_file"],
+        name=name,
+        metadata=obj.metadata.metadata_str(),
+        pathspec="%s/%s" % (obj.flow.name, run_id),
+    )
+    obj.echo("Workflow *%s* triggered on %s (run-id *%s*)." % (name, target, run_id), bold=True)
+    if UI_URL:
+        obj.echo("See the run in the UI at %s/%s/%s" % (UI_URL.rstrip("/"), obj.flow.name, run_id))
+
+
+def tell_deployed(obj: Any, manifest: Manifest, token: str, group: str) -> None:
+    """Tell the namespace of a deployed flow, and what starts its runs.
+
+    :param obj: state of Metaflow's command line.
+    :param manifest: the compiled flow.
+    :param token: its production token.
+    :param group: command group of the orchestrator.
+    """
+    graph = manifest.graph
+    obj.echo("The namespace of this production flow is")
+    obj.echo("    production:%s" % token, fg="green")
+    if graph.schedule is not None:
+        obj.echo("It runs by the schedule %s (%s)." % (graph.schedule.cron, graph.schedule.timezone or "UTC"))
+    if graph.triggers:
+        names = ", ".join(one.event for one in graph.triggers)
+        obj.echo("It runs when all of these events have come: %s." % names)
+    if graph.schedule is None and not graph.triggers:
+        obj.echo("Nothing starts it by itself; `%s trigger` does." % group)

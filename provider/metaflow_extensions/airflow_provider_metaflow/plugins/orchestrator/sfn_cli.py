@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,25 @@ from metaflow._vendor import click
 from metaflow.exception import MetaflowException
 from metaflow.metaflow_config import SFN_STATE_MACHINE_PREFIX
 
-from airflow_provider_metaflow.exceptions import MissingExtraError
 from airflow_provider_metaflow.flow.deploy import DeployOptions
 from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, write_atomically
 from airflow_provider_metaflow.flow.tokens import TokenOptions
+from metaflow_adapters.ownership import PLACEHOLDER_TOKEN, token_for
 
-from .cli_options import ALERTS, NOTIFY_WHEN, add_options, plain_errors_of, token_options, write_attributes
+from .cli_options import (
+    ALERTS,
+    CREATED,
+    NAMESPACE,
+    NOTIFY_WHEN,
+    TAGS,
+    TIMEOUT,
+    adapter_of,
+    add_options,
+    plain_errors_of,
+    tell_deployed,
+    token_options,
+    write_attributes,
+)
 
 
 class SfnError(MetaflowException):
@@ -27,20 +38,9 @@ class SfnError(MetaflowException):
 plain_errors = plain_errors_of(SfnError)
 
 
-def adapter(module: str) -> Any:
-    """Import a module of the adapter; not above, for ``flow.py --help`` imports this file where no boto3 is.
-
-    :param module: its name.
-    """
-    try:
-        return import_module(f"metaflow_adapters.step_functions.{module}")
-    except ModuleNotFoundError as error:
-        if str(error.name).split(".")[0] not in ("boto3", "botocore"):
-            raise
-        raise MissingExtraError(
-            "boto3 is not installed, which talks to AWS.",
-            hint='pip install "airflow-provider-metaflow[step-functions]"',
-        ) from None
+adapter = adapter_of(
+    "step_functions", ("boto3", "botocore"), "boto3 is not installed, which talks to AWS.", "step-functions"
+)
 
 
 @click.group()
@@ -66,19 +66,17 @@ def stock_cli() -> None:
 stock_cli.add_command(sfn, "step-functions")
 
 _CREATE_OPTIONS = [
-    click.option("--tag", "tags", multiple=True,
-                 help="Annotate all objects produced by the runs with the given tag. May be given several times."),
+    TAGS,
     click.option("--aws-batch-tag", "aws_batch_tags", multiple=True,
                  help="Tag of all jobs, in the form KEY=VALUE. May be given several times."),
-    click.option("--namespace", "user_namespace", default=None,
-                 help="Change the namespace from the default (the production token) to the given tag."),
+    NAMESPACE,
     click.option("--only-json", is_flag=True, default=False,
                  help="Print the definition, deploy nothing and ask AWS nothing."),
     click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE, and no more."),
     click.option("--max-workers", default=None, type=int,
                  help="Maximum number of tasks of a foreach that run in parallel. With it a foreach of one step is "
                  "a map; without it an array job, whose children run as the compute environment has room."),
-    click.option("--workflow-timeout", default=None, type=int, help="Timeout of a run in seconds."),
+    TIMEOUT,
     click.option("--log-execution-history", is_flag=True, default=False,
                  help="Log the history of runs to METAFLOW_SFN_EXECUTION_LOG_GROUP_ARN."),
     click.option("--use-distributed-map/--no-use-distributed-map", default=None,
@@ -112,8 +110,7 @@ _NOTIFY_OPTIONS = [
 @token_options
 @add_options(_CREATE_OPTIONS)
 @add_options(_NOTIFY_OPTIONS)
-@click.option("--deployer-attribute-file", default=None, hidden=True,
-              help="Write the name of the deployment to this file. Used by Metaflow's Deployer API.")  # fmt: skip
+@CREATED
 @click.pass_obj
 @plain_errors
 def create(
@@ -129,7 +126,8 @@ def create(
 ) -> None:
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
     offline = only_json or manifest_only
-    token = adapter("create").token_for(obj, obj.sfn_name, tokens, None if offline else obj.aws)
+    store = None if offline else adapter("create").MachineStore(obj.aws, obj.sfn_name.name, obj.flow.name)
+    token = token_for(obj, obj.sfn_name, tokens, store)
     manifest = _compile(obj, token, options, uploads=not only_json, saves_secret=not offline)
     if manifest_only:
         write_atomically(Path(file or ""), encode_manifest(manifest))
@@ -147,10 +145,7 @@ def create(
     machine.deploy(obj.aws)
     _tell_deployer(obj, deployer_attribute_file)
     obj.echo("State machine *%s* for flow *%s* deployed." % (machine.name, obj.flow.name), bold=True)
-    obj.echo("The namespace of this production flow is")
-    obj.echo("    production:%s" % token, fg="green")
-    for line in explain(manifest):
-        obj.echo(line)
+    tell_deployed(obj, manifest, token, "sfn")
 
 
 def _compile(obj: Any, token: str, options: dict[str, Any], *, uploads: bool, saves_secret: bool) -> Manifest:
@@ -197,8 +192,7 @@ def _machine(obj: Any, manifest: Manifest, options: dict[str, Any], *, asks: boo
 def check(obj: Any, splits: int, policies: bool, **options: Any) -> None:
     import json
 
-    placeholder = adapter("create").PLACEHOLDER_TOKEN
-    manifest = _compile(obj, placeholder, options, uploads=False, saves_secret=False)
+    manifest = _compile(obj, PLACEHOLDER_TOKEN, options, uploads=False, saves_secret=False)
     machine = _machine(obj, manifest, options, asks=False)
     if policies:
         obj.echo_always(json.dumps(machine.resources.policies, indent=2), err=False)
@@ -209,17 +203,6 @@ def check(obj: Any, splits: int, policies: bool, **options: Any) -> None:
 
 def _tell_deployer(obj: Any, path: str | None) -> None:
     write_attributes(path, name=obj.sfn_name.name, flow_name=obj.flow.name, metadata=obj.metadata.metadata_str())
-
-
-def explain(manifest: Manifest) -> Iterator[str]:
-    """Tell what starts runs of a deployed flow."""
-    graph = manifest.graph
-    if graph.schedule is not None:
-        yield "It runs by the schedule %s (%s)." % (graph.schedule.cron, graph.schedule.timezone or "UTC")
-    if graph.triggers:
-        yield "It runs when all of these events have come: %s." % ", ".join(one.event for one in graph.triggers)
-    if graph.schedule is None and not graph.triggers:
-        yield "Nothing starts it by itself; `sfn trigger` does."
 
 
 # Below the group that they add their commands to.

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from metaflow import parameters
 from metaflow._vendor import click
-from metaflow.metaflow_config import UI_URL
-from metaflow.plugins.aws.step_functions.production_token import load_token
 from metaflow.util import get_username
 
 from .cli_options import (
@@ -18,7 +16,8 @@ from .cli_options import (
     add_options,
     following_steps,
     given_texts,
-    write_attributes,
+    known_token,
+    tell_started,
 )
 from .sfn_cli import adapter, plain_errors, sfn
 
@@ -34,8 +33,8 @@ def _runs(obj: Any) -> SfnRuns:
 
 
 def _caller(obj: Any, authorize: str | None) -> Caller:
-    token = (authorize or load_token(obj.sfn_name.token_prefix) or "").removeprefix("production:")
-    caller: Caller = adapter("runs").Caller(user=get_username(), token=token or None)
+    token = known_token(obj.sfn_name.token_prefix, authorize)
+    caller: Caller = adapter("runs").Caller(user=get_username(), token=token)
     return caller
 
 
@@ -75,18 +74,7 @@ def resume(
 
 
 def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
-    if options["run_id_file"]:
-        with open(options["run_id_file"], "w", encoding="utf-8") as file:
-            file.write(run_id)
-    write_attributes(
-        options["deployer_attribute_file"],
-        name=obj.sfn_name.name,
-        metadata=obj.metadata.metadata_str(),
-        pathspec="%s/%s" % (obj.flow.name, run_id),
-    )
-    obj.echo("Workflow *%s* triggered on AWS Step Functions (run-id *%s*)." % (obj.sfn_name.name, run_id), bold=True)
-    if UI_URL:
-        obj.echo("See the run in the UI at %s/%s/%s" % (UI_URL.rstrip("/"), obj.flow.name, run_id))
+    tell_started(obj, options, obj.sfn_name.name, "AWS Step Functions", run_id)
 
 
 @sfn.command(help="Show the status of a run, and why it failed.")
