@@ -25,7 +25,7 @@ lint: $(VENV)/.test
 
 $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)"
-	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[airflow]"
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[airflow]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
@@ -35,7 +35,7 @@ $(VENV)/.test: $(VENV)/.demo
 # The oldest Airflow that we support, for a smoke run.
 $(VENV)-oldest/.demo: pyproject.toml constraints/oldest.txt
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)-oldest"
-	@$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints/oldest.txt --editable ".[airflow]"
+	@PYTHONWARNINGS=ignore $(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints/oldest.txt --editable ".[airflow]"
 	@touch $@
 
 # Pin what is installed now, after the tests have passed with it.

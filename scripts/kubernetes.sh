@@ -5,7 +5,7 @@ set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/kubernetes" && pwd)
 LOG=$(mktemp)
 trap 'rm -f "$LOG"' EXIT
-for step in "cluster.sh build" step_image.sh "argo.sh build"; do
+for step in "cluster.sh build" step_image.sh "controllers.sh build argo-workflows" "controllers.sh build argo-events" "controllers.sh build jobset"; do
   # shellcheck disable=SC2086
   "$HERE"/$step >"$LOG" 2>&1 || {
     tail -n 40 "$LOG" >&2

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.support.argo import Argo
     from tests.support.kubernetes import Cluster
     from tests.support.object_store import ObjectStore
+    from tests.support.pods import Pods
     from tests.support.step_functions import StepFunctions
 
 # Before anything imports Airflow or Metaflow: nothing of the user's own is read or written.
@@ -92,6 +93,15 @@ def cluster_store(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
     from tests.support.object_store import object_store
 
     with object_store(HOST, tmp_path_factory.mktemp("store") / "server.log") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def pods(airflow: SharedAirflow, cluster: Cluster, cluster_store: ObjectStore) -> Iterator[Pods]:
+    """Airflow, and the cluster for its pods."""
+    from tests.support.pods import pods as started_pods
+
+    with started_pods(airflow, cluster, cluster_store) as started:
         yield started
 
 

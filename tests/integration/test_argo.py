@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.argo import Argo, Workflow
-from tests.support.results import artifacts, run_locally
+from tests.support.results import local_artifacts
 from tests.support.shapes import IDS, SHAPES
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
@@ -52,12 +52,12 @@ def runs(argo: Argo, flows: Path, request: pytest.FixtureRequest) -> Iterator[di
     ids=[one[0] for one in ON_ARGO],
 )
 def test_a_shape_on_argo_produces_the_artifacts_of_a_local_run(
-    runs: dict[str, Workflow], flows: Path, tmp_path: Path, name: str, shape: str, conf: dict[str, object]
+    runs: dict[str, Workflow], flows: Path, name: str, shape: str, conf: dict[str, object]
 ) -> None:
     run = runs[name]
     found = run.wait(timeout=900)
-    local = run_locally(flows / f"{shape}.py", tmp_path, *(f"--{key}={value}" for key, value in conf.items()))
-    assert run.artifacts() == artifacts(tmp_path, run.flow, local)
+    given = [f"--{key}={value}" for key, value in conf.items()]
+    assert run.artifacts() == local_artifacts(flows / f"{shape}.py", run.flow, *given)
     # One pod for each Metaflow task, and none beside them; the nodes of a gang are pods of a job.
     pods = [node for node in found["status"]["nodes"].values() if node["type"] == "Pod"]
     gangs = len([node for node in pods if node["templateName"] in ("train", "gang")])

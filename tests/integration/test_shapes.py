@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.airflow import FlowRun, SharedAirflow
-from tests.support.results import artifacts, run_locally
+from tests.support.results import local_artifacts
 from tests.support.shapes import IDS, SHAPES
 
 pytestmark = pytest.mark.scheduler
@@ -26,7 +26,6 @@ def shape_runs(airflow: SharedAirflow, flows: Path) -> dict[str, FlowRun]:
 def test_a_shape_produces_the_artifacts_of_a_local_run(
     shape_runs: dict[str, FlowRun],
     flows: Path,
-    tmp_path: Path,
     name: str,
     shape: str,
     conf: dict[str, object],
@@ -34,8 +33,7 @@ def test_a_shape_produces_the_artifacts_of_a_local_run(
     run = shape_runs[name]
     run.wait()
     arguments = [f"--{key}={value}" for key, value in conf.items()]
-    local = run_locally(flows / f"{shape}.py", tmp_path, *arguments)
-    assert run.artifacts() == artifacts(tmp_path, run.flow, local)
+    assert run.artifacts() == local_artifacts(flows / f"{shape}.py", run.flow, *arguments)
 
 
 def test_a_foreach_join_sees_its_inputs_in_split_order_whatever_case_each_took(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.results import artifacts, run_locally
+from tests.support.results import local_artifacts
 from tests.support.shapes import IDS, SHAPES
 from tests.support.step_functions import Execution, StepFunctions
 
@@ -42,12 +42,12 @@ def runs(
     ("name", "shape", "conf"), [(name, shape, conf) for name, shape, _, conf in ON_AWS], ids=[one[0] for one in ON_AWS]
 )
 def test_a_shape_on_step_functions_produces_the_artifacts_of_a_local_run(
-    runs: dict[str, Execution], flows: Path, tmp_path: Path, name: str, shape: str, conf: dict[str, object]
+    runs: dict[str, Execution], flows: Path, name: str, shape: str, conf: dict[str, object]
 ) -> None:
     run = runs[name]
     run.wait(timeout=900)
-    local = run_locally(flows / f"{shape}.py", tmp_path, *(f"--{key}={value}" for key, value in conf.items()))
-    assert run.artifacts() == artifacts(tmp_path, run.flow, local)
+    given = [f"--{key}={value}" for key, value in conf.items()]
+    assert run.artifacts() == local_artifacts(flows / f"{shape}.py", run.flow, *given)
 
 
 def test_a_foreach_of_one_step_costs_the_same_however_wide_it_is(

@@ -5,7 +5,7 @@ set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CACHE=${TEST_KUBE_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/test-kubernetes}/images
 NAME=local/step:1
-PACKAGES=(boto3 requests azure-identity azure-storage-blob azure-keyvault-secrets google-cloud-storage google-auth google-cloud-secret-manager packaging)
+PACKAGES=(boto3 requests azure-identity azure-storage-blob azure-keyvault-secrets google-cloud-storage google-auth google-cloud-secret-manager packaging pip uv)
 TAR=$CACHE/step-$(sha256sum "${BASH_SOURCE[0]}" "$HERE/image.py" | sha256sum | cut -c1-16).tar
 if [ ! -f "$TAR" ]; then
   command -v debootstrap >/dev/null || {
@@ -20,6 +20,8 @@ if [ ! -f "$TAR" ]; then
   # With the host's pip, which knows the machine's package index and certificates.
   "${PYTHON:-python3}" -m pip install --quiet --target "$ROOT/usr/local/lib/python3.11/dist-packages" \
     --implementation cp --python-version 3.11 --platform manylinux2014_x86_64 --only-binary=:all: "${PACKAGES[@]}" >&2
+  ln -s ../lib/python3.11/dist-packages/bin/uv "$ROOT/usr/local/bin/uv"
+  rm -f "$ROOT/usr/lib/python3.11/EXTERNALLY-MANAGED" # which images of a registry do not have either
   # As any image of a registry, with compiled bytecode.
   chroot "$ROOT" python3 -m compileall -q /usr/local/lib/python3.11 >&2 || true
   rm -rf "$ROOT"/var/cache/apt/archives/*.deb "$ROOT"/var/lib/apt/lists/* "$ROOT"/root/.cache

@@ -15,11 +15,14 @@ from typing import Any
 
 import yaml
 
-from .kubernetes import IMAGE, NAMESPACE, SECRET, Cluster, script
+from .controllers import create, load
+from .kubernetes import IMAGE, NAMESPACE, SECRET, Cluster
 from .object_store import ObjectStore
 from .results import artifacts
 
-VERSION = os.environ.get("TEST_ARGO_VERSION", "4.0.5")
+VERSION = os.environ.get("TEST_ARGO_VERSION", "")
+"""Another than that of `controllers.sh`."""
+
 _SYSTEM = "argo"
 _ENDED = ("Succeeded", "Failed", "Error")
 
@@ -137,10 +140,8 @@ class Argo:
 @contextmanager
 def argo(cluster: Cluster, store: ObjectStore, version: str = VERSION) -> Iterator[Argo]:
     """Install Argo in the cluster and wait until its controller runs."""
-    built = Path(script("argo.sh", "build", version))
-    script("cluster.sh", "load", str(built / "image.tar"))
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(built / "crds"))
-    image = f"local/argo:{version}"
+    image, objects = load("argo-workflows", version)
+    create(cluster, objects)
     for document in yaml.safe_load_all(_INSTALL.replace("IMAGE", image)):
         cluster.apply(document)
     cluster.kubectl("-n", _SYSTEM, "rollout", "status", "deployment/workflow-controller", "--timeout=120s")

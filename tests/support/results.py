@@ -6,7 +6,9 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +106,11 @@ def run_locally(flow_file: Path, sysroot: Path, *arguments: str, top: tuple[str,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return id_file.read_text().strip()
+
+
+@cache
+def local_artifacts(flow_file: Path, flow: str, *arguments: str) -> Results:
+    """Return the artifacts of a run by Metaflow's own local scheduler, which is run once for all targets."""
+    with tempfile.TemporaryDirectory() as root:
+        run_id = run_locally(flow_file, Path(root), *arguments)
+        return artifacts(Path(root), flow, run_id)

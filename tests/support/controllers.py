@@ -1,0 +1,50 @@
+"""Controllers of others in the cluster: built by `tests/kubernetes/controllers.sh`, installed as their makers say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .kubernetes import Cluster, script
+
+Document = dict[str, Any]
+
+
+def load(name: str, version: str = "") -> tuple[str, list[Document]]:
+    """Build a controller and load its image; return the image's name, and the objects that a cluster needs of it."""
+    built = Path(script("controllers.sh", "build", name, *([version] if version else [])))
+    script("cluster.sh", "load", str(built / "image.tar"))
+    image = f"local/{name}:{built.name.removeprefix(f'{name}-')}"
+    return image, [one for one in yaml.safe_load_all((built / "objects.yaml").read_text()) if one]
+
+
+def create(cluster: Cluster, objects: list[Document], *, namespace: str | None = None) -> None:
+    """Create objects, those of cluster scope first."""
+    where = ["-n", namespace] if namespace else []
+    text = "\n---\n".join(json.dumps(one) for one in objects)
+    # Some of them are too large for the note that `apply` takes without it.
+    cluster.kubectl(*where, "apply", "--server-side", "--force-conflicts", "-f", "-", text=text)
+
+
+def ours(objects: list[Document], image: str) -> list[Document]:
+    """Return the objects with the image of the tests in each deployment, and no claim on the small node's CPU."""
+    for one in objects:
+        if one["kind"] == "Deployment":
+            pod = one["spec"]["template"]["spec"]
+            # The makers' images say so themselves.
+            pod.setdefault("securityContext", {}).setdefault("runAsUser", 65532)
+            for container in pod["containers"]:
+                container.update(image=image, imagePullPolicy="Never", resources={})
+    return objects
+
+
+def jobset(cluster: Cluster) -> None:
+    """Install JobSet and wait until it answers for its objects."""
+    image, objects = load("jobset")
+    create(cluster, ours(objects, image))
+    cluster.kubectl(
+        "-n", "jobset-system", "rollout", "status", "deployment/jobset-controller-manager", "--timeout=180s"
+    )
