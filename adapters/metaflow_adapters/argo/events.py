@@ -133,7 +133,8 @@ def _dependency(graph: FlowGraph, trigger: EventTrigger, settings: EventSettings
         if parameter in required
     ]
     if trigger.of_run:
-        expressions.append(_expression("field == 'true'", "field", _MADE_BY_METAFLOW))
+        # Metaflow's client makes text of what it adds to a payload.
+        expressions.append(_expression("field == 'True'", "field", _MADE_BY_METAFLOW))
     return {
         "name": event_name(trigger.event),
         "eventName": settings.event,

@@ -43,7 +43,7 @@ def test_a_sensor_waits_for_all_events_maps_payloads_and_forgets_by_time(on_s3: 
     first, second = sensor["spec"]["dependencies"]
     assert first["name"] == event_name("data.ready")
     assert [one["expr"] for one in first["filters"]["exprs"]] == ["name == 'data.ready'", "true == true"]
-    assert [one["expr"] for one in second["filters"]["exprs"]] == ["name == 'metaflow.Other.end'", "field == 'true'"]
+    assert [one["expr"] for one in second["filters"]["exprs"]] == ["name == 'metaflow.Other.end'", "field == 'True'"]
     template = sensor["spec"]["triggers"][0]["template"]
     assert template["conditionsReset"] == [{"byTime": {"cron": "0 0 * * *", "timezone": "Europe/Berlin"}}]
     mapped, *payloads = template["k8s"]["parameters"]
