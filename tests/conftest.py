@@ -41,6 +41,19 @@ os.environ.update(
 FLOWS = Path(__file__).parent / "flows"
 
 
+_SHARED = ("cluster", "airflow", "step_functions")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of each large fixture on one worker of `-n 2`, where it is started once."""
+    for item in items:
+        needed = getattr(item, "fixturenames", ())
+        for name in _SHARED:
+            if name in needed:
+                item.add_marker(pytest.mark.xdist_group(name))
+                break
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 

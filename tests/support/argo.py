@@ -17,13 +17,13 @@ import yaml
 
 from .controllers import create, load
 from .kubernetes import IMAGE, NAMESPACE, SECRET, Cluster
-from .object_store import ObjectStore
+from .object_store import BUCKET, ObjectStore
 from .results import artifacts
 
 VERSION = os.environ.get("TEST_ARGO_VERSION", "")
 """Another than that of `controllers.sh`."""
 
-_SYSTEM = "argo"
+SYSTEM = "argo"
 _ENDED = ("Succeeded", "Failed", "Error")
 
 
@@ -79,6 +79,17 @@ class Workflow:
         return "".join(
             self.argo.cluster.kubectl("-n", NAMESPACE, "logs", name, "-c", "main", check=False) for name in names
         )
+
+    def has(self, name: str) -> bool:
+        """Whether the flow has written an object by Metaflow's S3 client."""
+        found = self.argo.store.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=self._key(name))
+        return bool(found["KeyCount"])
+
+    def put(self, name: str) -> None:
+        self.argo.store.client("s3").put_object(Bucket=BUCKET, Key=self._key(name), Body=b"")
+
+    def _key(self, name: str) -> str:
+        return f"metaflow/data/{self.flow}/{self.run_id}/{name}"
 
     def artifacts(self) -> dict[str, Any]:
         return artifacts(self.argo.store.root, self.flow, self.run_id, environment=self.argo.environment)
@@ -144,7 +155,7 @@ def argo(cluster: Cluster, store: ObjectStore, version: str = VERSION) -> Iterat
     create(cluster, objects)
     for document in yaml.safe_load_all(_INSTALL.replace("IMAGE", image)):
         cluster.apply(document)
-    cluster.kubectl("-n", _SYSTEM, "rollout", "status", "deployment/workflow-controller", "--timeout=120s")
+    cluster.kubectl("-n", SYSTEM, "rollout", "status", "deployment/workflow-controller", "--timeout=120s")
     environment = {
         **store.environment,
         "KUBECONFIG": str(cluster.kubeconfig),

@@ -82,11 +82,11 @@ def test_pools_lists_and_writes_what_flows_ask_for(compiled: Compiled, tmp_path:
     assert "no Airflow is named" in run("pools", tmp_path, "--create", status=1)
 
 
-def test_doctor_names_what_is_missing_and_the_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor_names_what_is_missing_and_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     told = run("doctor")
     assert "is registered" in told
     assert "METAFLOW_AIRFLOW_URL is not set" in told
-    monkeypatch.setenv("AIRFLOW__METAFLOW__PYTHON", str(tmp_path / "no-python"))
+    monkeypatch.setenv("AIRFLOW__METAFLOW__PYTHON", "/no-python")
     monkeypatch.setenv("METAFLOW_AIRFLOW_URL", "http://127.0.0.1:9")
     told = run("doctor", status=1)
     assert "no-python is no program" in told
