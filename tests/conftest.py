@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,17 +41,17 @@ os.environ.update(
 FLOWS = Path(__file__).parent / "flows"
 
 
-_SHARED = ("cluster", "airflow", "step_functions")
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each of the workers of `-n 2` whole groups of tests, so that what they share is started once."""
+    from tests.support.workers import GroupScheduling
+
+    return GroupScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of each large fixture on one worker of `-n 2`, where it is started once."""
-    for item in items:
-        needed = getattr(item, "fixturenames", ())
-        for name in _SHARED:
-            if name in needed:
-                item.add_marker(pytest.mark.xdist_group(name))
-                break
+    from tests.support.workers import check_groups
+
+    check_groups(items)
 
 
 def pytest_unconfigure() -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The controllers that the tests run flows with, from their Go modules, built once into the cache.
 #   controllers.sh build NAME [VERSION]   build; print the folder of its image (image.tar) and its objects (objects.yaml)
-# NAME is argo-workflows (controller and executor), argo-events (with a NATS server) or jobset; the image is local/NAME:VERSION.
+# NAME is argo-workflows (its server, `argo`, is in the folder), argo-events (with a NATS server) or jobset; the image is local/NAME:VERSION.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 HOME_DIR=${TEST_KUBE_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/test-kubernetes}
@@ -50,6 +50,9 @@ build() {
   mkdir -p "$OUT/image/bin" "$OUT/image/tmp" && chmod 1777 "$OUT/image/tmp"
   # shellcheck disable=SC2086
   (cd "$tree" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X $module.version=v$VERSION" -o "$OUT/image/${BINARIES[$NAME]}" ${PACKAGES[$NAME]})
+  # Its server runs on the machine; the web interface that it would carry is not in the module.
+  [ "$NAME" != argo-workflows ] || (cd "$tree" && mkdir -p ui/dist/app && touch ui/dist/app/index.html &&
+    CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$OUT/argo" ./cmd/argo)
   [ "$NAME" != argo-events ] ||
     GOBIN=$OUT/image/bin CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" "github.com/nats-io/nats-server/v2@v$NATS"
   objects "$NAME" "$tree" > "$OUT/objects.yaml"
