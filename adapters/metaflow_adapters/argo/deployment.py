@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,21 +79,34 @@ class ArgoDeployment:
             self.cron.update()
 
     def diff(self, service: WorkflowsService) -> str:
-        """Return how the template on an Argo server differs, as a unified diff; empty if it does not.
+        """Return how template and cron workflow on an Argo server differ, as unified diffs; empty if they do not.
+
+        What is not on the server differs as a whole.
 
         :param service: Hera's service.
         """
-        name, namespace = str(self.template.name), self.template.namespace
-        there = service.get_workflow_template(name, namespace=namespace)
-        old = yaml.safe_load(there.json(exclude_none=True, by_alias=True))
-        new = self.template.to_dict()
-        lines = difflib.unified_diff(
-            to_yaml({"spec": old["spec"]}).splitlines(keepends=True),
-            to_yaml({"spec": new["spec"]}).splitlines(keepends=True),
-            f"{name} on the server",
-            f"{name} here",
-        )
-        return "".join(lines)
+        found = _diff(self.template, service.get_workflow_template)
+        if self.cron is not None:
+            found += _diff(self.cron, service.get_cron_workflow)
+        return found
+
+
+def _diff(here: WorkflowTemplate | CronWorkflow, get: Callable[..., Any]) -> str:
+    from hera.exceptions import NotFound
+
+    name = str(here.name)
+    try:
+        found = get(name, namespace=here.namespace).json(exclude_none=True, by_alias=True)
+        there = to_yaml({"spec": json.loads(found)["spec"]})
+    except NotFound:
+        there = ""
+    lines = difflib.unified_diff(
+        there.splitlines(keepends=True),
+        to_yaml({"spec": here.to_dict()["spec"]}).splitlines(keepends=True),
+        f"{here.kind} {name} on the server",
+        f"{here.kind} {name} here",
+    )
+    return "".join(lines)
 
 
 class _Dumper(yaml.SafeDumper):
