@@ -33,7 +33,8 @@ def argo_server(cluster: Cluster, log: Path) -> Iterator[str]:
             time.sleep(0.5)
         yield url
     finally:
-        server.terminate()
+        # It has nothing to lose, and waits for the connections of its clients otherwise.
+        server.kill()
         server.wait()
 
 

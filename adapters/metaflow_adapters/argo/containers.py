@@ -186,14 +186,17 @@ def _attributes(manifest: Manifest, step: Step, image: str | None, namespace: st
     check_options(manifest, step, Compute.KUBERNETES, {})
     attributes: Mapping[str, Any] = base_attributes(manifest, step, Compute.KUBERNETES) or {}
     own = attributes.get("namespace")
-    if own and namespace and own != namespace:
+    settings = remote_settings(manifest)
+    # Metaflow writes its configured namespace into every @kubernetes that names none.
+    configured = settings.compute_defaults.get(Compute.KUBERNETES.value, {}).get("namespace")
+    if own and namespace and own not in (namespace, configured):
         raise UnsupportedFeatureError(
             f"it asks for the namespace {own!r}, and all pods of a workflow run in its own, {namespace!r}.",
             flow=flow,
             step=step.name,
             hint="Remove `namespace` from its @kubernetes, or deploy the flow to that namespace.",
         )
-    secrets = [*remote_settings(manifest).pod_secrets, *names_of(attributes.get("secrets"))]
+    secrets = [*settings.pod_secrets, *names_of(attributes.get("secrets"))]
     found = {**attributes, "secrets": list(dict.fromkeys(secrets))}
     if image is not None:
         found["image"] = image

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from airflow_provider_metaflow.flow.manifest import Manifest
+
+from .differences import difference
+from .yaml_text import to_yaml
 
 if TYPE_CHECKING:
     from hera.workflows import CronWorkflow, WorkflowsService, WorkflowTemplate
@@ -85,45 +86,16 @@ class ArgoDeployment:
 
         :param service: Hera's service.
         """
-        found = _diff(self.template, service.get_workflow_template)
+        found = self._difference(self.template, service.get_workflow_template)
         if self.cron is not None:
-            found += _diff(self.cron, service.get_cron_workflow)
+            found += self._difference(self.cron, service.get_cron_workflow)
         return found
 
+    @staticmethod
+    def _difference(here: WorkflowTemplate | CronWorkflow, get: Callable[..., Any]) -> str:
+        from hera.exceptions import NotFound
 
-def _diff(here: WorkflowTemplate | CronWorkflow, get: Callable[..., Any]) -> str:
-    from hera.exceptions import NotFound
-
-    name = str(here.name)
-    try:
-        found = get(name, namespace=here.namespace).json(exclude_none=True, by_alias=True)
-        there = to_yaml({"spec": json.loads(found)["spec"]})
-    except NotFound:
-        there = ""
-    lines = difflib.unified_diff(
-        there.splitlines(keepends=True),
-        to_yaml({"spec": here.to_dict()["spec"]}).splitlines(keepends=True),
-        f"{here.kind} {name} on the server",
-        f"{here.kind} {name} here",
-    )
-    return "".join(lines)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as blocks, which people can read."""
-
-
-def _text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def to_yaml(document: dict[str, Any]) -> str:
-    """Return plain data as YAML in its own order.
-
-    :param document: JSON types.
-    """
-    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=10**6, allow_unicode=True)
-    return text
+        there = None
+        with suppress(NotFound):
+            there = json.loads(get(here.name, namespace=here.namespace).json(exclude_none=True, by_alias=True))
+        return difference(f"{here.kind} {here.name}", there, here.to_dict())

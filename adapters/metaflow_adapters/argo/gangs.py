@@ -16,6 +16,7 @@ from airflow_provider_metaflow.compute.gang import JOB_LABEL
 from .containers import StepContainer
 from .emit import retry_of
 from .plan import NODES, StepPlan
+from .yaml_text import to_yaml
 
 JOBSET = "jobset"
 JOB = "job"
@@ -39,8 +40,6 @@ def emit_gang(plan: StepPlan, made: StepContainer, shared: dict[str, Any], kind:
     :param shared: command and variables of all steps, which stand in the manifest of its own.
     :param kind: :data:`JOBSET` or :data:`JOB`.
     """
-    from .deployment import to_yaml
-
     job = _job(made, shared, plan.step)
     manifest = _jobset(job) if kind == JOBSET else {"apiVersion": "batch/v1", "kind": "Job", **job}
     manifest["metadata"] = {"generateName": "{{workflow.name}}-", **manifest.get("metadata", {})}

@@ -123,22 +123,29 @@ def test_the_objects_can_be_changed_before_they_are_applied(on_s3: Callable[...,
 
 
 @pytest.mark.parametrize(
-    ("attributes", "namespace", "told"),
+    ("attributes", "told"),
     [
-        ({"image": None}, None, "step start: it has no image"),
-        ({"namespace": "other"}, "flows", "step start: it asks for the namespace 'other'"),
-        ({"colour": "red"}, None, "step start: @kubernetes has the attribute 'colour'"),
+        ({"image": None}, "step start: it has no image"),
+        ({"colour": "red"}, "step start: @kubernetes has the attribute 'colour'"),
     ],
 )
 def test_what_argo_cannot_honour_is_refused_with_the_step(
-    on_s3: Callable[..., Manifest], attributes: dict[str, Any], namespace: str | None, told: str
+    on_s3: Callable[..., Manifest], attributes: dict[str, Any], told: str
 ) -> None:
     manifest = on_s3("linear")
     manifest.remote["compute_defaults"] = {
         "kubernetes": {**manifest.remote["compute_defaults"]["kubernetes"], **attributes}
     }
     with pytest.raises(UnsupportedFeatureError, match=told.replace("(", r"\(")):
-        compile_flow(manifest, namespace=namespace)
+        compile_flow(manifest)
+
+
+def test_the_namespace_of_the_deployment_is_stronger_than_the_configured_one(on_s3: Callable[..., Manifest]) -> None:
+    manifest = on_s3("linear")
+    configured = manifest.remote["compute_defaults"]["kubernetes"]
+    manifest.remote["compute_defaults"] = {"kubernetes": {**configured, "namespace": "default"}}
+    template, *_ = compile_flow(manifest, namespace="flows").to_dicts()
+    assert template["metadata"]["namespace"] == "flows"
 
 
 def test_a_heartbeat_runs_beside_the_steps_and_needs_a_service(on_s3: Callable[..., Manifest]) -> None:
