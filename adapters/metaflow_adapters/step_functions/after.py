@@ -15,7 +15,7 @@ from metaflow_adapters.notifications import told_endpoints
 
 from .jsonata import evaluated, text
 from .states import Choice, Parallel, Scope, State, Succeed, Task, machine_of
-from .submission import THROTTLED, Job, service
+from .submission import THROTTLED, Job, service, submission
 
 SUCCEEDED = ["SUCCEEDED"]
 FAILED = ["FAILED", "TIMED_OUT", "ABORTED"]
@@ -101,12 +101,7 @@ def _job(name: str, job: Job, document: dict[str, Any], partition: str, *, tells
         )
         variables["METAFLOW_ORCHESTRATOR_FAILURES"] = evaluated(f"$base64encode($string([{failure}]))")
     environment = [{"Name": key, "Value": value} for key, value in variables.items()]
-    arguments = {
-        "JobDefinition": job.definition,
-        "JobName": job.name,
-        "JobQueue": job.queue,
-        "ContainerOverrides": {"Environment": environment},
-    }
+    arguments = {**submission(job), "ContainerOverrides": {"Environment": environment}}
     resource = service(partition, "batch:submitJob.sync")
     return Task(name=name, resource=resource, arguments=arguments, retry=(THROTTLED,), output={}, next=None)
 
