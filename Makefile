@@ -15,7 +15,7 @@ test: $(VENV)/.test $(VENV)-oldest/.demo
 	@scripts/redis.sh
 	@scripts/second_opinions.sh
 	@case "$(PYTEST_ARGS)" in *--without-kubernetes*) ;; *) PYTHON=$(BIN)/python scripts/kubernetes.sh && PYTHON=$(BIN)/python scripts/object_stores.sh ;; esac
-	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check provider adapters tests benchmarks dags_examples

@@ -31,7 +31,7 @@ def group_of(nodeid: str) -> str:
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Whole groups to each worker, the largest first."""
+    """Whole groups to each worker, in the order of their names."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
