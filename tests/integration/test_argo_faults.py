@@ -50,6 +50,4 @@ def test_a_pod_that_is_ended_by_somebody_is_a_failed_attempt(patient: Argo, end:
         patient.cluster.kill_container(pod["metadata"]["name"])
     run.put("go")
     run.wait()
-    done = run.artifacts()["start"][((), ())]
-    assert done["attempt"] == 1
-    assert done["pod"] != pod["metadata"]["name"]
+    assert run.artifacts()["start"][((), ())]["attempt"] == 1

@@ -200,7 +200,7 @@ def test_a_failed_run_is_resumed_in_a_new_run_and_redriven_in_its_own(
 def test_a_run_is_terminated_by_its_owner_only_and_its_job_with_it(
     step_functions: StepFunctions, flows: Path
 ) -> None:
-    aws, flow = step_functions, flows / "linear.py"
+    aws, flow = step_functions, flows / "aws/waiting.py"
 
     def verb(*arguments: str, check: bool = True, **environment: str) -> str:
         done = aws.flow(flow, "--name", "steered", *arguments, check=check, **environment)
@@ -209,8 +209,8 @@ def test_a_run_is_terminated_by_its_owner_only_and_its_job_with_it(
     aws.create(flow, name="steered")
     verb("trigger", "--run-id-file", "/tmp/steered-sfn")
     run_id = Path("/tmp/steered-sfn").read_text()
-    run = Execution(aws, "LinearFlow", f"{STATES}:execution:steered:{run_id[4:]}")
-    job = running_job(aws, "LinearFlow-start")
+    run = Execution(aws, "WaitingFlow", f"{STATES}:execution:steered:{run_id[4:]}")
+    job = running_job(aws, "WaitingFlow-start")
     stranger = {"METAFLOW_USER": "mallory", "METAFLOW_HOME": "/tmp/steered-home"}
     assert "belongs to a deployment of the user" in verb("terminate", run_id, check=False, **stranger)
     assert "deployed to AWS Step Functions by the user" in verb("create", check=False, **stranger)

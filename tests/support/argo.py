@@ -45,7 +45,7 @@ class Workflow:
         )
         return found
 
-    def wait(self, timeout: float = 300, expect: str = "Succeeded") -> dict[str, Any]:
+    def wait(self, timeout: float = 600, expect: str = "Succeeded") -> dict[str, Any]:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             found = self.get()

@@ -86,12 +86,13 @@ class Cluster:
         script("cluster.sh", "up")
 
     def kill_container(self, pod: str) -> None:
-        """Kill the first process of a pod's container, as the kernel does when the node's memory is short."""
-        mark = f"HOSTNAME={pod[:63]}".encode()
+        """Kill the first process of a pod's step, as the kernel does when the node's memory is short."""
+        marks = (f"HOSTNAME={pod[:63]}".encode(), f"METAFLOW_KUBERNETES_POD_NAME={pod}".encode())
         own = []
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                # Another container of the pod has the first, but not the second.
+                if set(marks) <= set((folder / "environ").read_bytes().split(b"\0")):
                     own.append(int(folder.name))
         assert own, f"no process of {pod}"
         os.kill(min(own), signal.SIGKILL)

@@ -38,7 +38,7 @@ class Execution:
         found: dict[str, Any] = self.aws.client("stepfunctions").describe_execution(executionArn=self.arn)
         return found
 
-    def wait(self, timeout: float = 300, expect: str = "SUCCEEDED") -> dict[str, Any]:
+    def wait(self, timeout: float = 600, expect: str = "SUCCEEDED") -> dict[str, Any]:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             found = self.get()

@@ -6,6 +6,7 @@ run costs the run nothing, and neither hides its failure nor makes one.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.notifications import told_endpoints
 
 from .jsonata import evaluated, text
-from .states import Choice, Parallel, Scope, State, Succeed, Task, machine_of
+from .states import Catcher, Choice, Fail, Parallel, Scope, State, Succeed, Task, machine_of
 from .submission import THROTTLED, Job, service, submission
 
 SUCCEEDED = ["SUCCEEDED"]
@@ -22,6 +23,8 @@ FAILED = ["FAILED", "TIMED_OUT", "ABORTED"]
 
 _RUN = "'sfn-' & $states.input.detail.name"
 _CAUSE_LENGTH = 400
+_VERDICT = "did all of it work?"
+_DONE = "done"
 
 
 def after_definition(manifest: Manifest, job: Job, partition: str) -> dict[str, Any] | None:
@@ -37,18 +40,30 @@ def after_definition(manifest: Manifest, job: Job, partition: str) -> dict[str, 
         return None
     states: list[State] = []
     ways = {}
-    for name, branches in (("success", on_success), ("failure", on_failure)):
-        ways[name] = name if branches else "nothing"
-        if branches:
-            scopes = tuple(Scope(start=one.name, states=(one,)) for one in branches)
-            states.append(Parallel(name=name, branches=scopes, next=None, output={}))
-    if "nothing" in ways.values():
-        states.append(Succeed(name="nothing"))
+    for name, tasks in (("success", on_success), ("failure", on_failure)):
+        ways[name] = name if tasks else _DONE
+        if tasks:
+            failed = evaluated("{'failed':$states.result.failed}")
+            branches = tuple(_alone(one) for one in tasks)
+            states.append(Parallel(name=name, branches=branches, next=_VERDICT, output=failed))
+    cause = evaluated("$join($states.input.failed,', ') & ' failed.'")
+    states += [
+        Choice(name=_VERDICT, rules=((evaluated("$exists($states.input.failed)"), "failed"),), default=_DONE),
+        Fail(name="failed", error="Metaflow.AfterRunFailed", cause=cause),
+        Succeed(name=_DONE),
+    ]
     rule = (evaluated("$states.input.detail.status = 'SUCCEEDED'"), ways["success"])
     choice = Choice(name="how did it end?", rules=(rule,), default=ways["failure"])
     comment = f"Follows the runs of the Metaflow flow {manifest.graph.name}."
     scope = Scope(start=choice.name, states=(choice, *states))
     return machine_of(scope, manifest.graph.name, Comment=comment)
+
+
+def _alone(task: Task) -> Scope:
+    """Return the scope of a task whose failure does not stop the others, as that of a branch would."""
+    failed = f"{task.name} failed"
+    caught = dataclasses.replace(task, catch=(Catcher(errors=("States.ALL",), next=failed),))
+    return Scope(start=task.name, states=(caught, Succeed(name=failed, output={"failed": task.name})))
 
 
 def followed(definition: dict[str, Any]) -> list[str]:

@@ -189,11 +189,16 @@ class Choice(State):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeed(State):
-    """Ends its scope."""
+    """Ends its scope.
+
+    :param output: what it hands on.
+    """
+
+    output: Json = field(default_factory=dict)
 
     def to_asl(self) -> dict[str, Json]:
         """Return the state as JSON types."""
-        return {"Type": "Succeed", "Output": {}}
+        return {"Type": "Succeed", "Output": self.output}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,25 @@ from airflow_provider_metaflow.graph.model import ExitHook
 from metaflow_adapters.step_functions import FlowMachine
 
 
-def test_the_job_of_a_hook_has_the_tags_of_the_jobs_of_steps(machine: Callable[..., FlowMachine]) -> None:
-    def hooked(manifest: Manifest) -> Manifest:
-        hooks = (ExitHook(function="bye", on_success=True),)
-        return msgspec.structs.replace(manifest, graph=msgspec.structs.replace(manifest.graph, exit_hooks=hooks))
+def hooked(manifest: Manifest) -> Manifest:
+    hooks = (ExitHook(function="bye", on_success=True), ExitHook(function="also", on_success=True))
+    return msgspec.structs.replace(manifest, graph=msgspec.structs.replace(manifest.graph, exit_hooks=hooks))
 
+
+def test_a_hook_that_fails_does_not_stop_the_others_and_fails_the_machine_in_the_end(
+    machine: Callable[..., FlowMachine],
+) -> None:
+    states = machine("linear", change=hooked).resources.state_machines["linear-after"]["States"]
+    for branch in states["success"]["Branches"]:
+        (catcher,) = branch["States"][branch["StartAt"]]["Catch"]
+        assert catcher["ErrorEquals"] == ["States.ALL"]
+        assert branch["States"][catcher["Next"]]["Output"] == {"failed": branch["StartAt"]}
+    verdict = states[states["success"]["Next"]]
+    assert states[verdict["Choices"][0]["Next"]]["Type"] == "Fail"
+    assert states[verdict["Default"]]["Type"] == "Succeed"
+
+
+def test_the_job_of_a_hook_has_the_tags_of_the_jobs_of_steps(machine: Callable[..., FlowMachine]) -> None:
     made = machine("linear", change=hooked, batch_tags={"team": "ml"})
     texts = json.dumps(made.definition), json.dumps(dict(made.resources.state_machines))
     assert all('"Tags": {"team": "ml"}' in text for text in texts), texts
