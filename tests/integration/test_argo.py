@@ -55,7 +55,7 @@ def test_a_shape_on_argo_produces_the_artifacts_of_a_local_run(
     runs: dict[str, Workflow], flows: Path, name: str, shape: str, conf: dict[str, object]
 ) -> None:
     run = runs[name]
-    found = run.wait(timeout=1500)
+    found = run.wait(timeout=900)
     given = [f"--{key}={value}" for key, value in conf.items()]
     assert run.artifacts() == local_artifacts(flows / f"{shape}.py", run.flow, *given)
     # One pod for each Metaflow task, and none beside them; the nodes of a gang are pods of a job.

@@ -22,7 +22,7 @@ def test_a_shape_in_pods_produces_the_artifacts_of_a_local_run(
 ) -> None:
     pods.deploy(flows / f"{shape}.py", "--with", "kubernetes")
     run = pods.airflow.start(flow, flow)
-    run.wait(timeout=1500)
+    run.wait(timeout=900)
     assert pods.artifacts(run) == local_artifacts(flows / f"{shape}.py", flow)
 
 

@@ -71,5 +71,5 @@ def on_step_functions(aws: StepFunctions, path: Path, flow: str) -> Run:
 
 
 def finished(run: Run) -> Results:
-    run.wait(timeout=1200)
+    run.wait(timeout=900)
     return run.artifacts()

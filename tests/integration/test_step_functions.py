@@ -45,7 +45,7 @@ def test_a_shape_on_step_functions_produces_the_artifacts_of_a_local_run(
     runs: dict[str, Execution], flows: Path, name: str, shape: str, conf: dict[str, object]
 ) -> None:
     run = runs[name]
-    run.wait(timeout=1500)
+    run.wait(timeout=900)
     given = [f"--{key}={value}" for key, value in conf.items()]
     assert run.artifacts() == local_artifacts(flows / f"{shape}.py", run.flow, *given)
 

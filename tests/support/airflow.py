@@ -20,6 +20,7 @@ from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.rest import dags, runs
 
 from .environment import environment_variable
+from .patience import PATIENCE
 from .postgres import postgres
 from .results import Results, artifacts
 
@@ -39,7 +40,7 @@ class FlowRun:
         return airflow_run_id(self.dag_id, self.dag_run_id, self.id_prefix)
 
     def wait(self, timeout: float = 600, expect: str | None = "success") -> str:
-        state = runs.wait_for_run(self.airflow.server.client, self.dag_id, self.dag_run_id, timeout=timeout)
+        state = runs.wait_for_run(self.airflow.server.client, self.dag_id, self.dag_run_id, timeout=PATIENCE * timeout)
         if expect and state != expect:
             raise AssertionError(f"{self.dag_id} ended as {state}, not {expect}:\n{self.explain()}")
         return state
@@ -153,7 +154,7 @@ class SharedAirflow:
         assert killed, f"no process has the title {title!r}"
 
     def wait_until(self, condition: Any, timeout: float = 60) -> None:
-        end = time.monotonic() + timeout
+        end = time.monotonic() + PATIENCE * timeout
         while not condition():
             assert time.monotonic() < end, "the condition did not come true in time"
             time.sleep(0.2)

@@ -18,6 +18,7 @@ import yaml
 from .controllers import create, load
 from .kubernetes import IMAGE, NAMESPACE, SECRET, Cluster
 from .object_store import BUCKET, ObjectStore
+from .patience import PATIENCE
 from .results import artifacts
 
 VERSION = os.environ.get("TEST_ARGO_VERSION", "")
@@ -45,8 +46,8 @@ class Workflow:
         )
         return found
 
-    def wait(self, timeout: float = 600, expect: str = "Succeeded") -> dict[str, Any]:
-        end = time.monotonic() + timeout
+    def wait(self, timeout: float = 300, expect: str = "Succeeded") -> dict[str, Any]:
+        end = time.monotonic() + PATIENCE * timeout
         while time.monotonic() < end:
             found = self.get()
             if found.get("status", {}).get("phase") in _ENDED:
@@ -123,7 +124,7 @@ class Argo:
         self.cluster.kubectl("-n", NAMESPACE, "wait", "--for=delete", "pods", "--all", "--timeout=90s", check=False)
 
     def wait_until(self, condition: Callable[[], Any], timeout: float = 60) -> None:
-        end = time.monotonic() + timeout
+        end = time.monotonic() + PATIENCE * timeout
         while not condition():
             assert time.monotonic() < end, "the condition did not come true in time"
             time.sleep(1)

@@ -16,6 +16,7 @@ from typing import Any
 
 from .metadata_service import metadata_service
 from .object_store import ObjectStore, batch_queue
+from .patience import PATIENCE
 from .results import artifacts
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -38,8 +39,8 @@ class Execution:
         found: dict[str, Any] = self.aws.client("stepfunctions").describe_execution(executionArn=self.arn)
         return found
 
-    def wait(self, timeout: float = 600, expect: str = "SUCCEEDED") -> dict[str, Any]:
-        end = time.monotonic() + timeout
+    def wait(self, timeout: float = 300, expect: str = "SUCCEEDED") -> dict[str, Any]:
+        end = time.monotonic() + PATIENCE * timeout
         while time.monotonic() < end:
             found = self.get()
             if found["status"] != "RUNNING":
