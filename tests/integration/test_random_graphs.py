@@ -28,7 +28,7 @@ Run = FlowRun | Workflow | Execution
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-@given(several=st.lists(bodies(), min_size=3, max_size=3))
+@given(several=st.lists(bodies(), min_size=2, max_size=2))
 def test_random_flows_produce_the_artifacts_of_a_local_run(
     several: list[list[Block]],
     airflow: SharedAirflow,
