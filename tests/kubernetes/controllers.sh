@@ -22,9 +22,12 @@ module() {
 
 # Print what its maintainers say that a cluster needs of it.
 objects() {
+  local kind
   case $1 in
     argo-workflows)
-      for file in "$2"/manifests/base/crds/full/argoproj.io_*.yaml; do echo "---" && cat "$file"; done ;;
+      # Kubernetes refuses the full schemas of 3.6, whose installation takes the others.
+      case $VERSION in 3.6.*) kind=minimal ;; *) kind=full ;; esac
+      for file in "$2/manifests/base/crds/$kind"/argoproj.io_*.yaml; do echo "---" && cat "$file"; done ;;
     argo-events) cat "$2/manifests/install.yaml" ;;
     jobset) "$("$HERE/cluster.sh" binaries)/kubectl" kustomize "$2/config/default" ;;
   esac
