@@ -14,22 +14,13 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-HOME = Path(tempfile.mkdtemp(prefix="metaflow-bench-"))
-os.environ.update(
-    AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s", AWS_DEFAULT_REGION="us-east-1", METAFLOW_USER="bench",
-    METAFLOW_HOME=str(HOME / "config"),
-)  # fmt: skip
-
-from tests.support.argo import Argo, Workflow, argo  # noqa: E402
-from tests.support.kubernetes import HOST, NAMESPACE, cluster  # noqa: E402
-from tests.support.object_store import CREDENTIALS, object_store  # noqa: E402
+from installation import HOME, ROOT
+from tests.support.argo import Argo, argo
+from tests.support.kubernetes import HOST, NAMESPACE, cluster
+from tests.support.object_store import CREDENTIALS, object_store
 
 SIDES = {"stock": "argo-workflows", "ours": "argo"}
 FLOW = """
@@ -79,16 +70,7 @@ PATCH = {
 
 def run(controller: Argo, template: str) -> Mapping[str, float]:
     """Run a template; return what it took."""
-    workflow = {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Workflow",
-        "metadata": {"generateName": f"{template}-"},
-        "spec": {"workflowTemplateRef": {"name": template}, "podSpecPatch": json.dumps(PATCH)},
-    }
-    made = controller.cluster.kubectl(
-        "-n", NAMESPACE, "create", "-o", "json", "-f", "-", text=json.dumps(workflow)
-    )
-    started = Workflow(controller, "RunFlow", json.loads(made)["metadata"]["name"])
+    started = controller.start(template, "RunFlow", podSpecPatch=json.dumps(PATCH))
     status = started.wait(timeout=600)["status"]
     nodes = status["nodes"].values()
     begin, end = (datetime.fromisoformat(status[key].replace("Z", "+00:00")) for key in ("startedAt", "finishedAt"))

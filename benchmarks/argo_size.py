@@ -10,21 +10,12 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import yaml
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-HOME = Path(tempfile.mkdtemp(prefix="metaflow-bench-"))
-os.environ.update(
-    AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s", AWS_DEFAULT_REGION="us-east-1", METAFLOW_USER="bench",
-    METAFLOW_HOME=str(HOME / "config"),
-)  # fmt: skip
-
-from tests.support.object_store import object_store  # noqa: E402
+from installation import HOME, ROOT
+from tests.support.object_store import object_store
 
 SIDES = {"stock": "argo-workflows", "ours": "argo"}
 

@@ -20,24 +20,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-os.environ.update(AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s", AWS_DEFAULT_REGION="us-east-1")
-os.environ.setdefault("METAFLOW_USER", "bench")
+from installation import ROOT
+from tests.support.kubernetes import HOST, IMAGE, NAMESPACE, SECRET, Cluster, cluster
+from tests.support.object_store import CREDENTIALS, object_store
 
-from tests.support.kubernetes import HOST, IMAGE, NAMESPACE, SECRET, Cluster, cluster  # noqa: E402
-from tests.support.object_store import CREDENTIALS, object_store  # noqa: E402
-
-from airflow_provider_metaflow.flow.commands import StepCall  # noqa: E402
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest  # noqa: E402
-from airflow_provider_metaflow.flow.container import (  # noqa: E402
+from airflow_provider_metaflow.flow.commands import StepCall
+from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+from airflow_provider_metaflow.flow.container import (
     TASK_VARIABLE,
     container_command,
     encode_document,
     first_environment,
     task_document,
 )
-from airflow_provider_metaflow.flow.remote_settings import remote_settings  # noqa: E402
+from airflow_provider_metaflow.flow.remote_settings import remote_settings
 
 FLOW = """
 import time

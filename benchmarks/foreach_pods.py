@@ -14,26 +14,18 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-HOME = Path(tempfile.mkdtemp(prefix="metaflow-bench-"))
-os.environ.update(
-    AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s", AWS_DEFAULT_REGION="us-east-1", METAFLOW_USER="bench",
-    METAFLOW_HOME=str(HOME / "config"),
-)  # fmt: skip
+from container_start import STOCK
+from installation import HOME, ROOT
+from tests.support.airflow import SharedAirflow, shared_airflow
+from tests.support.kubernetes import HOST, IMAGE, NAMESPACE, SECRET, cluster, step_settings
+from tests.support.object_store import CREDENTIALS, object_store
 
-from benchmarks.container_start import STOCK  # noqa: E402
-from tests.support.airflow import SharedAirflow, shared_airflow  # noqa: E402
-from tests.support.kubernetes import HOST, IMAGE, NAMESPACE, SECRET, cluster  # noqa: E402
-from tests.support.object_store import CREDENTIALS, object_store  # noqa: E402
-
-from airflow_provider_metaflow.flow.manifest import read_manifest  # noqa: E402
-from airflow_provider_metaflow.flow.remote_settings import remote_settings  # noqa: E402
+from airflow_provider_metaflow.flow.manifest import read_manifest
+from airflow_provider_metaflow.flow.remote_settings import remote_settings
 
 FLOW = """
 from metaflow import FlowSpec, Parameter, step
@@ -100,14 +92,7 @@ def main() -> None:
         os.environ.update(store.environment)
         settings = {
             "METAFLOW_AIRFLOW_KUBERNETES_KUBECONFIG_FILE": str(kube.kubeconfig),
-            "METAFLOW_KUBERNETES_NAMESPACE": NAMESPACE,
-            "METAFLOW_KUBERNETES_SECRETS": SECRET,
-            "METAFLOW_KUBERNETES_CONTAINER_IMAGE": IMAGE,
-            "METAFLOW_KUBERNETES_IMAGE_PULL_POLICY": "Never",
-            "METAFLOW_KUBERNETES_CPU": "0.05",
-            "METAFLOW_KUBERNETES_MEMORY": "100",
-            "METAFLOW_KUBERNETES_DISK": "20",
-            "METAFLOW_S3_WORKER_COUNT": "2",
+            **step_settings(cpu="0.05"),
             "METAFLOW_SKIP_INSTALL_DEPENDENCIES": "1",
         }
         os.environ.update(settings)

@@ -11,21 +11,14 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-HOME = Path(tempfile.mkdtemp(prefix="metaflow-bench-"))
+from installation import HOME, ROOT
+from tests.support.object_store import object_store
+from tests.support.step_functions import StepFunctions, step_functions
+
 NOTES, CUSTOM = HOME / "notes", HOME / "custom"
-os.environ.update(
-    AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s", AWS_DEFAULT_REGION="us-east-1", METAFLOW_USER="bench",
-    METAFLOW_HOME=str(HOME / "config"), AWS_EC2_METADATA_DISABLED="true", TEST_BATCH_JOB_PYTHONPATH=str(CUSTOM),
-)  # fmt: skip
-
-from tests.support.object_store import object_store  # noqa: E402
-from tests.support.step_functions import StepFunctions, step_functions  # noqa: E402
-
+os.environ["TEST_BATCH_JOB_PYTHONPATH"] = str(CUSTOM)
 SIDES = {"stock": "step-functions", "ours": "sfn"}
 FLOW = """
 from metaflow import FlowSpec, step

@@ -9,21 +9,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-HOME = Path(tempfile.mkdtemp(prefix="metaflow-bench-"))
-os.environ.update(
-    AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s", AWS_DEFAULT_REGION="us-east-1", METAFLOW_USER="bench",
-    METAFLOW_HOME=str(HOME / "config"), AWS_EC2_METADATA_DISABLED="true",
-)  # fmt: skip
-
-from argo_size import flow_of  # noqa: E402
-from tests.support.object_store import object_store  # noqa: E402
-from tests.support.step_functions import StepFunctions, step_functions  # noqa: E402
+from argo_size import flow_of
+from installation import HOME, ROOT
+from tests.support.object_store import object_store
+from tests.support.step_functions import StepFunctions, step_functions
 
 SIDES = {"stock": "step-functions", "ours": "sfn"}
 TABLE = "splits"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The cluster of the tests: binaries, the image of steps and Argo, built once into a cache (about 15 minutes on two cores).
+# The cluster of the tests: binaries, the image of steps, and Argo with what it works with, built once into a cache (about 15 minutes on two cores).
 # Says nothing unless something fails.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/kubernetes" && pwd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_metaflow.compute.options import task_limit_of
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.model import FlowGraph, ParameterType, Step
@@ -89,9 +90,9 @@ def step_document(
         document["triggers"] = dict(triggers)
     if step.gang:
         document["is_gang"] = True
-    if step.timeout_seconds is not None:
-        # Later than Metaflow's own limit, so that its decorators see it first.
-        document["time_limit"] = step.timeout_seconds + 60
+    limit = task_limit_of(step)
+    if limit is not None:
+        document["time_limit"] = limit
     if step.name == manifest.graph.start:
         parameters = manifest.graph.parameters
         document["init_options"] = [f"--tag={tag}" for tag in manifest.deployment.tags]

@@ -119,7 +119,7 @@ def test_a_schedule_starts_runs(serviced: Argo, flows: Path) -> None:
         assert "nightly" not in serviced.cluster.kubectl("-n", NAMESPACE, "get", kind, "-o", "name")
 
 
-def test_a_run_is_suspended_terminated_and_shown_by_its_owner_only(serviced: Argo, flows: Path) -> None:
+def test_a_run_is_suspended_terminated_and_shown_by_its_owner_only(serviced: Argo, flows: Path, tmp_path: Path) -> None:
     flow = flows / "linear.py"
 
     def verb(*arguments: str, check: bool = True, **environment: str) -> str:
@@ -127,12 +127,12 @@ def test_a_run_is_suspended_terminated_and_shown_by_its_owner_only(serviced: Arg
         return done.stdout + done.stderr
 
     serviced.create(flow, name="steered")
-    verb("trigger", "--run-id-file", "/tmp/steered-run")
-    run_id = Path("/tmp/steered-run").read_text()
+    verb("trigger", "--run-id-file", str(tmp_path / "run"))
+    run_id = (tmp_path / "run").read_text()
     run = Workflow(serviced, "LinearFlow", run_id.removeprefix("argo-"))
     verb("suspend", run_id)
     assert "Suspended" in verb("status", run_id)
-    stranger = {"METAFLOW_USER": "mallory", "METAFLOW_HOME": "/tmp/steered-home"}
+    stranger = {"METAFLOW_USER": "mallory", "METAFLOW_HOME": str(tmp_path / "home")}
     assert "belongs to a deployment of the user" in verb("terminate", run_id, check=False, **stranger)
     assert "deployed to Argo Workflows by the user" in verb("create", check=False, **stranger)
     verb("unsuspend", run_id)
@@ -143,7 +143,7 @@ def test_a_run_is_suspended_terminated_and_shown_by_its_owner_only(serviced: Arg
     assert "steered" in verb("list-workflow-templates")
 
 
-def test_a_failed_run_is_resumed_and_takes_over_what_had_finished(serviced: Argo, flows: Path) -> None:
+def test_a_failed_run_is_resumed_and_takes_over_what_had_finished(serviced: Argo, flows: Path, tmp_path: Path) -> None:
     flow = flows / "containers/unlucky.py"
     serviced.create(flow, name="unlucky")
     first = serviced.start("unlucky", "UnluckyFlow")
@@ -154,8 +154,8 @@ def test_a_failed_run_is_resumed_and_takes_over_what_had_finished(serviced: Argo
         "ValueError: no luck" in serviced.flow(flow, "--name", "unlucky", "logs", first.run_id, "--step", "join").stdout
     )
     serviced.store.client("s3").put_object(Bucket=BUCKET, Key="unlucky/luck", Body=b"")
-    serviced.flow(flow, "--name", "unlucky", "resume", first.run_id, "--run-id-file", "/tmp/unlucky-run")
-    second = Workflow(serviced, "UnluckyFlow", Path("/tmp/unlucky-run").read_text().removeprefix("argo-"))
+    serviced.flow(flow, "--name", "unlucky", "resume", first.run_id, "--run-id-file", str(tmp_path / "run"))
+    second = Workflow(serviced, "UnluckyFlow", (tmp_path / "run").read_text().removeprefix("argo-"))
     second.wait()
     # Both splits are the origin's.
     assert second.artifacts()["join"][((), ())]["made_by"] == [first.run_id] * 2

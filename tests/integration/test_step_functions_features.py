@@ -174,7 +174,7 @@ def running_job(aws: StepFunctions, name: str) -> str:
 
 
 def test_a_failed_run_is_resumed_in_a_new_run_and_redriven_in_its_own(
-    step_functions: StepFunctions, flows: Path
+    step_functions: StepFunctions, flows: Path, tmp_path: Path
 ) -> None:
     aws, flow = step_functions, flows / "containers/unlucky.py"
     aws.create(flow, name="unlucky")
@@ -183,8 +183,8 @@ def test_a_failed_run_is_resumed_in_a_new_run_and_redriven_in_its_own(
         run.wait(expect="FAILED")
     assert "States.TaskFailed" in aws.flow(flow, "--name", "unlucky", "status", first.run_id).stdout
     aws.client("s3").put_object(Bucket=BUCKET, Key="unlucky/luck", Body=b"")
-    aws.flow(flow, "--name", "unlucky", "resume", first.run_id, "--run-id-file", "/tmp/unlucky-sfn")
-    second = Execution(aws, "UnluckyFlow", f"{STATES}:execution:unlucky:{Path('/tmp/unlucky-sfn').read_text()[4:]}")
+    aws.flow(flow, "--name", "unlucky", "resume", first.run_id, "--run-id-file", str(tmp_path / "run"))
+    second = Execution(aws, "UnluckyFlow", f"{STATES}:execution:unlucky:{(tmp_path / 'run').read_text()[4:]}")
     aws.flow(flow, "--name", "unlucky", "resume", other.run_id, "--redrive")
     second.wait()
     # Both splits are the origin's.
@@ -198,7 +198,7 @@ def test_a_failed_run_is_resumed_in_a_new_run_and_redriven_in_its_own(
 
 
 def test_a_run_is_terminated_by_its_owner_only_and_its_job_with_it(
-    step_functions: StepFunctions, flows: Path
+    step_functions: StepFunctions, flows: Path, tmp_path: Path
 ) -> None:
     aws, flow = step_functions, flows / "aws/waiting.py"
 
@@ -207,11 +207,11 @@ def test_a_run_is_terminated_by_its_owner_only_and_its_job_with_it(
         return done.stdout + done.stderr
 
     aws.create(flow, name="steered")
-    verb("trigger", "--run-id-file", "/tmp/steered-sfn")
-    run_id = Path("/tmp/steered-sfn").read_text()
+    verb("trigger", "--run-id-file", str(tmp_path / "run"))
+    run_id = (tmp_path / "run").read_text()
     run = Execution(aws, "WaitingFlow", f"{STATES}:execution:steered:{run_id[4:]}")
     job = running_job(aws, "WaitingFlow-start")
-    stranger = {"METAFLOW_USER": "mallory", "METAFLOW_HOME": "/tmp/steered-home"}
+    stranger = {"METAFLOW_USER": "mallory", "METAFLOW_HOME": str(tmp_path / "home")}
     assert "belongs to a deployment of the user" in verb("terminate", run_id, check=False, **stranger)
     assert "deployed to AWS Step Functions by the user" in verb("create", check=False, **stranger)
     assert "was deployed by the user" in verb("delete", check=False, **stranger)

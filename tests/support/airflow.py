@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.rest import dags, runs
 
 from .environment import environment_variable
-from .patience import PATIENCE
+from .patience import PATIENCE, wait_until
 from .postgres import postgres
 from .results import Results, artifacts
 
@@ -154,10 +153,7 @@ class SharedAirflow:
         assert killed, f"no process has the title {title!r}"
 
     def wait_until(self, condition: Any, timeout: float = 60) -> None:
-        end = time.monotonic() + PATIENCE * timeout
-        while not condition():
-            assert time.monotonic() < end, "the condition did not come true in time"
-            time.sleep(0.2)
+        wait_until(condition, timeout, pause=0.2)
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 
 from .controllers import create, load
-from .kubernetes import IMAGE, NAMESPACE, SECRET, Cluster
-from .object_store import BUCKET, ObjectStore
-from .patience import PATIENCE
+from .kubernetes import NAMESPACE, Cluster, step_settings
+from .object_store import ObjectStore
+from .patience import PATIENCE, wait_until
 from .results import artifacts
 
 VERSION = os.environ.get("TEST_ARGO_VERSION", "")
@@ -83,14 +83,10 @@ class Workflow:
 
     def has(self, name: str) -> bool:
         """Whether the flow has written an object by Metaflow's S3 client."""
-        found = self.argo.store.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=self._key(name))
-        return bool(found["KeyCount"])
+        return self.argo.store.has(self.flow, self.run_id, name)
 
     def put(self, name: str) -> None:
-        self.argo.store.client("s3").put_object(Bucket=BUCKET, Key=self._key(name), Body=b"")
-
-    def _key(self, name: str) -> str:
-        return f"metaflow/data/{self.flow}/{self.run_id}/{name}"
+        self.argo.store.put(self.flow, self.run_id, name)
 
     def artifacts(self) -> dict[str, Any]:
         return artifacts(self.argo.store.root, self.flow, self.run_id, environment=self.argo.environment)
@@ -124,16 +120,13 @@ class Argo:
         self.cluster.kubectl("-n", NAMESPACE, "wait", "--for=delete", "pods", "--all", "--timeout=90s", check=False)
 
     def wait_until(self, condition: Callable[[], Any], timeout: float = 60) -> None:
-        end = time.monotonic() + PATIENCE * timeout
-        while not condition():
-            assert time.monotonic() < end, "the condition did not come true in time"
-            time.sleep(1)
+        wait_until(condition, timeout)
 
     def create(self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), name: str | None = None) -> None:
         self.flow(flow_file, *(["--name", name] if name else []), "create", "--gang", "job", *arguments, top=top)
 
-    def start(self, template: str, flow: str, parameters: Mapping[str, str] | None = None) -> Workflow:
-        """Submit a workflow template, as `kubectl` users do."""
+    def start(self, template: str, flow: str, parameters: Mapping[str, str] | None = None, **spec: Any) -> Workflow:
+        """Submit a workflow template, as `kubectl` users do, with more in the workflow's specification if need be."""
         given = [{"name": name, "value": value} for name, value in (parameters or {}).items()]
         made = self.cluster.kubectl(
             "-n", NAMESPACE, "create", "-o", "json", "-f", "-",
@@ -142,7 +135,7 @@ class Argo:
                     "apiVersion": "argoproj.io/v1alpha1",
                     "kind": "Workflow",
                     "metadata": {"generateName": f"{template}-"},
-                    "spec": {"workflowTemplateRef": {"name": template}, "arguments": {"parameters": given}},
+                    "spec": {"workflowTemplateRef": {"name": template}, "arguments": {"parameters": given}, **spec},
                 }
             ),
         )  # fmt: skip
@@ -160,14 +153,7 @@ def argo(cluster: Cluster, store: ObjectStore, version: str = VERSION) -> Iterat
     environment = {
         **store.environment,
         "KUBECONFIG": str(cluster.kubeconfig),
-        "METAFLOW_KUBERNETES_NAMESPACE": NAMESPACE,
-        "METAFLOW_KUBERNETES_SECRETS": SECRET,
-        "METAFLOW_KUBERNETES_CONTAINER_IMAGE": IMAGE,
-        "METAFLOW_KUBERNETES_IMAGE_PULL_POLICY": "Never",
-        "METAFLOW_KUBERNETES_CPU": "0.2",
-        "METAFLOW_KUBERNETES_MEMORY": "100",
-        "METAFLOW_KUBERNETES_DISK": "20",
-        "METAFLOW_S3_WORKER_COUNT": "2",
+        **step_settings(cpu="0.2"),
     }
     yield Argo(cluster, store, environment)
 

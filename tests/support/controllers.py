@@ -22,7 +22,7 @@ def load(name: str, version: str = "") -> tuple[str, list[Document]]:
 
 
 def create(cluster: Cluster, objects: list[Document], *, namespace: str | None = None) -> None:
-    """Create objects, those of cluster scope first."""
+    """Create objects, or change them to these, as their maker's `kubectl apply` would."""
     where = ["-n", namespace] if namespace else []
     text = "\n---\n".join(json.dumps(one) for one in objects)
     # Some of them are too large for the note that `apply` takes without it.

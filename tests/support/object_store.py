@@ -58,6 +58,19 @@ class ObjectStore:
             region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
         )
 
+    def has(self, flow: str, run_id: str, name: str) -> bool:
+        """Whether a run has an object of `S3(run=…)`."""
+        found = self.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=self._key(flow, run_id, name))
+        return bool(found["KeyCount"])
+
+    def put(self, flow: str, run_id: str, name: str) -> None:
+        """Give a run an empty one."""
+        self.client("s3").put_object(Bucket=BUCKET, Key=self._key(flow, run_id, name), Body=b"")
+
+    @staticmethod
+    def _key(flow: str, run_id: str, name: str) -> str:
+        return f"metaflow/data/{flow}/{run_id}/{name}"
+
     def pause(self) -> None:
         """Stop answering, as a server behind a broken network."""
         self.process.send_signal(signal.SIGSTOP)

@@ -14,8 +14,8 @@ from urllib.parse import quote
 import pytest
 
 from .airflow import FlowRun, SharedAirflow
-from .kubernetes import IMAGE, NAMESPACE, SECRET, Cluster
-from .object_store import BUCKET, ObjectStore
+from .kubernetes import Cluster, step_settings
+from .object_store import ObjectStore
 from .results import artifacts
 
 
@@ -57,16 +57,12 @@ class Pods:
         assert found
         return json.dumps(found)
 
-    def _key(self, run: FlowRun, name: str) -> str:
-        return f"metaflow/data/{run.flow}/{run.run_id}/{name}"
-
     def has(self, run: FlowRun, name: str) -> bool:
         """Whether the flow has written an object by Metaflow's S3 client."""
-        found = self.store.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=self._key(run, name))
-        return bool(found["KeyCount"])
+        return self.store.has(run.flow, run.run_id, name)
 
     def put(self, run: FlowRun, name: str) -> None:
-        self.store.client("s3").put_object(Bucket=BUCKET, Key=self._key(run, name), Body=b"")
+        self.store.put(run.flow, run.run_id, name)
 
     def artifacts(self, run: FlowRun) -> dict[str, Any]:
         return artifacts(self.store.root, run.flow, run.run_id, environment=self.environment)
@@ -79,15 +75,7 @@ def pods(airflow: SharedAirflow, cluster: Cluster, cluster_store: ObjectStore) -
     environment = {
         **cluster_store.environment,
         "METAFLOW_AIRFLOW_KUBERNETES_KUBECONFIG_FILE": str(account),
-        "METAFLOW_KUBERNETES_NAMESPACE": NAMESPACE,
-        "METAFLOW_KUBERNETES_SECRETS": SECRET,
-        "METAFLOW_KUBERNETES_CONTAINER_IMAGE": IMAGE,
-        "METAFLOW_KUBERNETES_IMAGE_PULL_POLICY": "Never",
-        "METAFLOW_KUBERNETES_CPU": "0.05",
-        "METAFLOW_KUBERNETES_MEMORY": "100",
-        "METAFLOW_KUBERNETES_DISK": "20",
-        # A store in one process is not made faster by 64 clients a task.
-        "METAFLOW_S3_WORKER_COUNT": "2",
+        **step_settings(cpu="0.05"),
     }
     yield Pods(airflow, cluster, cluster_store, environment)
     assert cluster.get("pods") == [], "pods were left behind"

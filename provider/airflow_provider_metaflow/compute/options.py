@@ -15,6 +15,9 @@ LIMIT_SLACK_SECONDS = 600
 """How much later than Metaflow's own ``@timeout`` a platform ends a task: its limit counts from the first image pull,
 and retry and catch must see the timeout."""
 
+TASK_SLACK_SECONDS = 60
+"""How much later the supervising process of a container kills the task: Metaflow's decorators see the limit first."""
+
 DEFAULT_LIMIT_SECONDS = 5 * 24 * 60 * 60
 """Metaflow's ``DEFAULT_RUNTIME_LIMIT``."""
 
@@ -227,3 +230,11 @@ def deadline_of(step: Step) -> int:
     :param step: the step.
     """
     return step.timeout_seconds + LIMIT_SLACK_SECONDS if step.timeout_seconds else DEFAULT_LIMIT_SECONDS
+
+
+def task_limit_of(step: Step) -> int | None:
+    """Return after how many seconds a container kills the task of a step, None where nothing limits it.
+
+    :param step: the step.
+    """
+    return None if step.timeout_seconds is None else step.timeout_seconds + TASK_SLACK_SECONDS

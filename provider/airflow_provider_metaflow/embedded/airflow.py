@@ -47,7 +47,8 @@ class EmbeddedAirflow:
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _client: AirflowClient | None = None
     _port: int = 0
-    _log_ports: tuple[int, int] = (0, 0)
+    _worker_log_port: int = 0
+    _trigger_log_port: int = 0
 
     def __enter__(self) -> EmbeddedAirflow:
         try:
@@ -94,8 +95,8 @@ class EmbeddedAirflow:
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
             "LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
             # Beside another Airflow on the same machine.
-            "LOGGING__WORKER_LOG_SERVER_PORT": str(self._log_ports[0]),
-            "LOGGING__TRIGGER_LOG_SERVER_PORT": str(self._log_ports[1]),
+            "LOGGING__WORKER_LOG_SERVER_PORT": str(self._worker_log_port),
+            "LOGGING__TRIGGER_LOG_SERVER_PORT": str(self._trigger_log_port),
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
             "SCHEDULER__USE_JOB_SCHEDULE": "True",
             "METAFLOW__CACHE_FOLDER": str(self.home / "metaflow"),
@@ -119,7 +120,8 @@ class EmbeddedAirflow:
         :raises EmbeddedAirflowError: if one of them does not come up; its log says why.
         """
         self._port = self._port or _free_port()
-        self._log_ports = self._log_ports if all(self._log_ports) else (_free_port(), _free_port())
+        self._worker_log_port = self._worker_log_port or _free_port()
+        self._trigger_log_port = self._trigger_log_port or _free_port()
         self.dags.mkdir(parents=True, exist_ok=True)
         self.run("db", "migrate")
         names = ["api-server", "scheduler", "dag-processor", *(["triggerer"] if self.triggerer else [])]

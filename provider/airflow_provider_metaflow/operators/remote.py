@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_metaflow._compat import TaskDeferred
-from airflow_provider_metaflow.compute.options import deadline_of, split_options
+from airflow_provider_metaflow.compute.options import deadline_of, split_options, task_limit_of
 from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall, task_variables
 from airflow_provider_metaflow.flow.container import encode_document, task_document
@@ -117,18 +117,9 @@ class RemoteTask:
             },
             parameters=parameters,
             gang=gang,
-            time_limit=self.time_limit(call, slack=60),
+            time_limit=task_limit_of(call.step),
         )
         return encode_document(document, self.local.save)
-
-    def time_limit(self, call: StepCall, slack: int) -> int | None:
-        """Return after how many seconds the task must be killed, None where nothing limits it.
-
-        :param call: the task.
-        :param slack: how much later than Metaflow's own limit.
-        """
-        seconds = call.step.timeout_seconds
-        return None if seconds is None else seconds + slack
 
     def deadline(self, call: StepCall) -> int:
         """Return after how many seconds the platform ends the task, whatever it does.

@@ -12,7 +12,7 @@ from metaflow.exception import MetaflowException
 from metaflow.metaflow_config import KUBERNETES_NAMESPACE
 
 from airflow_provider_metaflow.flow.deploy import DeployOptions
-from airflow_provider_metaflow.flow.manifest import encode_manifest, write_atomically
+from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, write_atomically
 from airflow_provider_metaflow.flow.remote import secret_warnings
 from airflow_provider_metaflow.flow.tokens import TokenOptions
 from metaflow_adapters.ownership import token_for
@@ -128,15 +128,32 @@ def create(
     deployer_attribute_file: str | None,
     **options: Any,
 ) -> None:
-    if not (only_json or only_yaml or options["manifest_only"]):
+    prints = bool(only_json or only_yaml or options["manifest_only"])
+    if not prints:
         _tell_deployer(obj, deployer_attribute_file)
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
-    prints = bool(only_json or only_yaml or options["manifest_only"])
-    argo_deploy, secret_name = adapter("deploy"), adapter("metadata").notify_secret(obj.argo_name.name)
     told, secret = adapter("notify").read_notifications(obj.flow.name, obj.argo_name.name, options)
-    store = None if prints else argo_deploy.TemplateStore(obj.argo_cluster, obj.argo_name.name, obj.flow.name)
+    store = None if prints else adapter("deploy").TemplateStore(obj.argo_cluster, obj.argo_name.name, obj.flow.name)
     token = token_for(obj, obj.argo_name, tokens, store)
-    manifest = argo_deploy.compile_for_argo(
+    manifest = _compile(obj, token, options, told)
+    if options["manifest_only"]:
+        write_atomically(Path(file or ""), encode_manifest(manifest))
+        return
+    for warning in secret_warnings(manifest):
+        print("Warning: %s" % warning, file=sys.stderr)
+    deployment = _deployment(obj, manifest, options)
+    if only_json:
+        _tell_deployer(obj, deployer_attribute_file, workflow_template=json.dumps(deployment.to_dicts()[0]))
+    if prints:
+        text = deployment.to_yaml() if only_yaml else json.dumps(deployment.to_dicts(), indent=2)
+        _print(obj, text, secret)
+        return
+    _deploy(obj, deployment, secret)
+    tell_deployed(obj, manifest, token, "argo")
+
+
+def _compile(obj: Any, token: str, options: dict[str, Any], told: Any) -> Manifest:
+    made: Manifest = adapter("deploy").compile_for_argo(
         obj,
         obj.argo_name,
         token,
@@ -149,12 +166,11 @@ def create(
             notifications=told,
         ),
     )
-    if options["manifest_only"]:
-        write_atomically(Path(file or ""), encode_manifest(manifest))
-        return
-    for warning in secret_warnings(manifest):
-        print("Warning: %s" % warning, file=sys.stderr)
-    deployment = argo_deploy.make(
+    return made
+
+
+def _deployment(obj: Any, manifest: Manifest, options: dict[str, Any]) -> Any:
+    return adapter("deploy").make(
         manifest,
         obj.argo_cluster.namespace,
         priority=options["workflow_priority"],
@@ -166,25 +182,29 @@ def create(
         tell_failures=options["enable_error_msg_capture"],
         heartbeat=options["enable_heartbeat_daemon"],
     )
-    if only_json:
-        documents = deployment.to_dicts()
-        _tell_deployer(obj, deployer_attribute_file, workflow_template=json.dumps(documents[0]))
-    if prints:
-        text = deployment.to_yaml() if only_yaml else json.dumps(deployment.to_dicts(), indent=2)
-        obj.echo_always(text, err=False, no_bold=True)
-        if secret:
-            print(
-                "Warning: the Kubernetes secret %s is not in here; make it with the keys %s."
-                % (secret_name, ", ".join(secret)),
-                file=sys.stderr,
-            )
-        return
+
+
+def _secret_name(obj: Any) -> str:
+    name: str = adapter("metadata").notify_secret(obj.argo_name.name)
+    return name
+
+
+def _print(obj: Any, text: str, secret: dict[str, str]) -> None:
+    obj.echo_always(text, err=False, no_bold=True)
+    if secret:
+        print(
+            "Warning: the Kubernetes secret %s is not in here; make it with the keys %s."
+            % (_secret_name(obj), ", ".join(secret)),
+            file=sys.stderr,
+        )
+
+
+def _deploy(obj: Any, deployment: Any, secret: dict[str, str]) -> None:
     obj.echo("Deploying *%s* to Argo Workflows..." % obj.argo_name.name, bold=True)
     if secret:
-        obj.argo_cluster.save_secret(secret_name, secret)
-    argo_deploy.apply(deployment, obj.argo_cluster)
+        obj.argo_cluster.save_secret(_secret_name(obj), secret)
+    adapter("deploy").apply(deployment, obj.argo_cluster)
     obj.echo("Workflow *%s* for flow *%s* deployed to Argo Workflows." % (obj.argo_name.name, obj.flow.name), bold=True)
-    tell_deployed(obj, manifest, token, "argo")
 
 
 def _tell_deployer(obj: Any, path: str | None, **additional: str) -> None:
