@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.argo import Argo, Workflow
 from tests.support.kubernetes import HOST, IMAGE, NAMESPACE
+from tests.support.listener import listener
 from tests.support.metadata_service import MetadataService, metadata_service
 from tests.support.object_store import BUCKET
 from tests.support.results import artifacts
@@ -207,13 +209,50 @@ def test_exit_hooks_and_notifications_come_after_the_run_and_change_nothing_abou
             'with open(os.environ["HOOK_NOTES"], "a") as file:\n        file.write(text + "\\n")', 'print("NOTE", text)'
         )
     )
-    serviced.create(flow, name="hooked")
-    bad = serviced.start("hooked", "HookedFlow", {"fails": "True"})
-    good = serviced.start("hooked", "HookedFlow")
-    bad.wait(expect="Failed")
-    good.wait()
+    with listener(host=HOST) as (url, got):
+        serviced.create(flow, "--notify-on-error", "--notify-slack-webhook-url", f"{url}/hook", name="hooked")
+        bad = serviced.start("hooked", "HookedFlow", {"fails": "True"})
+        good = serviced.start("hooked", "HookedFlow")
+        bad.wait(expect="Failed")
+        good.wait()
+    ((path, _, message),) = got
+    assert path == "/hook"
+    assert f"HookedFlow/{bad.run_id}" in json.dumps(message)
+    # The address stands in the secret of the deployment, and nowhere else.
+    assert url not in serviced.cluster.kubectl("-n", NAMESPACE, "get", "workflowtemplate,workflow", "-o", "json")
     told = good.log(good.nodes()["exit-hook-success-0"])
     assert f"NOTE succeeded HookedFlow/{good.run_id} True True" in told, told
     assert good.nodes()["exit-hook-success-1"]["phase"] == "Failed"
     assert f"NOTE failed HookedFlow/{bad.run_id} False" in bad.log(bad.nodes()["exit-hook-error-2"])
     assert bad.nodes()["exit-hook-success-0"]["phase"] == "Skipped"
+
+
+def test_a_template_of_metaflows_own_deployer_is_replaced_by_its_owner_and_the_yaml_stands_as_it_is(
+    serviced: Argo, flows: Path, tmp_path: Path
+) -> None:
+    flow = flows / "linear.py"
+    command = [sys.executable, flow.name, "--no-pylint", "argo-workflows", "--name", "stock", "create"]
+    environment = {**os.environ, **serviced.environment}
+    done = subprocess.run(command, cwd=flows, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    def template() -> Any:
+        return json.loads(serviced.cluster.kubectl("-n", NAMESPACE, "get", "workflowtemplate", "stock", "-o", "json"))
+
+    old = template()
+    stranger = {"METAFLOW_USER": "mallory", "METAFLOW_HOME": str(tmp_path / "mallory")}
+    refused = serviced.flow(flow, "--name", "stock", "create", check=False, **stranger)
+    assert "deployed to Argo Workflows by the user" in refused.stdout + refused.stderr
+    assert template() == old
+    printed = serviced.flow(flow, "--name", "stock", "create", "--only-yaml", top=("--quiet",)).stdout
+    # With its token, as GitOps would: the printed text holds none.
+    token = old["metadata"]["annotations"]["metaflow/production_token"]
+    printed = printed.replace("__PLACEHOLDER_PRODUCTION_TOKEN__", token)
+    serviced.cluster.kubectl("-n", NAMESPACE, "replace", "-f", "-", text=printed[printed.index("apiVersion:") :])
+    serviced.create(flow, name="stock")
+    new = template()
+    assert new["metadata"]["annotations"]["metaflow/production_token"] == token
+    assert new["spec"] != old["spec"]
+    run = serviced.start("stock", "LinearFlow")
+    run.wait()
+    assert set(run.artifacts()) == {"start", "middle", "end"}

@@ -11,7 +11,7 @@ from typing import Any
 
 
 @contextmanager
-def listener(status: int = 200) -> Iterator[tuple[str, list[tuple[str, dict[str, str], Any]]]]:
+def listener(status: int = 200, host: str = "127.0.0.1") -> Iterator[tuple[str, list[tuple[str, dict[str, str], Any]]]]:
     """Start it; yield its address and the list of path, headers and body of what it is sent."""
     got: list[tuple[str, dict[str, str], Any]] = []
 
@@ -26,10 +26,10 @@ def listener(status: int = 200) -> Iterator[tuple[str, list[tuple[str, dict[str,
         def log_message(self, *_: object) -> None:
             """Be silent."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer((host, 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", got
+        yield f"http://{host}:{server.server_address[1]}", got
     finally:
         server.shutdown()
         server.server_close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -73,6 +74,24 @@ def test_yaml_is_printed_without_a_cluster_and_secrets_are_not_in_it(tool: Tool)
     assert (spec["priority"], spec["activeDeadlineSeconds"], spec["parallelism"]) == (3, 60, 7)
     assert "hush" not in done.stdout
     assert "the Kubernetes secret toolflow-notify is not in here" in done.stderr
+
+
+def test_options_of_argo_stand_in_the_objects(tool: Tool) -> None:
+    tool.write(flow_decorators="@schedule(daily=True)")
+    done = tool.run(
+        "argo", "create", "--only-json", "--ttl-seconds", "9", "--pod-gc", "OnPodSuccess",
+        "--concurrency-policy", "Forbid", "--successful-runs-kept", "2", "--failed-runs-kept", "4",
+        "--workflow-title", "a *title*", "--workflow-description", "what it does",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    template, cron = json.loads(done.stdout[done.stdout.index("[") :])
+    assert template["spec"]["ttlStrategy"] == {"secondsAfterCompletion": 9}
+    assert template["spec"]["podGC"] == {"strategy": "OnPodSuccess"}
+    notes = template["metadata"]["annotations"]
+    assert notes["workflows.argoproj.io/title"] == "a *title*"
+    assert notes["workflows.argoproj.io/description"] == "what it does"
+    kept = cron["spec"]["successfulJobsHistoryLimit"], cron["spec"]["failedJobsHistoryLimit"]
+    assert (cron["spec"]["concurrencyPolicy"], kept) == ("Forbid", (2, 4))
 
 
 def test_the_group_stands_in_the_place_of_metaflows_own_if_asked(tool: Tool) -> None:

@@ -92,6 +92,12 @@ _CREATE_OPTIONS = [
     click.option("--pod-gc", default=None,
                  type=click.Choice(["OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess"]),
                  help="When pods are deleted."),
+    click.option("--concurrency-policy", default=None, type=click.Choice(["Allow", "Forbid", "Replace"]),
+                 help="What becomes of a run by @schedule while an earlier one still runs."),
+    click.option("--successful-runs-kept", default=None, type=int,
+                 help="How many runs by @schedule are kept that succeeded."),
+    click.option("--failed-runs-kept", default=None, type=int,
+                 help="How many runs by @schedule are kept that failed."),
 ]  # fmt: skip
 
 
@@ -181,6 +187,9 @@ def _deployment(obj: Any, manifest: Manifest, options: dict[str, Any]) -> Any:
         gang=options["gang"],
         tell_failures=options["enable_error_msg_capture"],
         heartbeat=options["enable_heartbeat_daemon"],
+        concurrency_policy=options["concurrency_policy"],
+        successful_runs_kept=options["successful_runs_kept"],
+        failed_runs_kept=options["failed_runs_kept"],
     )
 
 
