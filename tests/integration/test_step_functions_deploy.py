@@ -213,6 +213,10 @@ def test_a_deployment_that_stops_half_way_leaves_the_old_one_working(
     assert versions[1].diff(Aws(aws.client)) == ""
     assert "default" not in versions[0].diff(Aws(aws.client))
     assert versions[0].diff(Aws(aws.client)) != ""
+    run_id = versions[1].trigger(Aws(aws.client), alpha=0.5)
+    run = Execution(aws, "OnEventFlow", f"{STATES}:execution:fragile:{run_id.removeprefix('sfn-')}")
+    run.wait()
+    assert run.artifacts()["start"][((), ())]["seen"] == (0.5, "plain", {}, 6)
 
 
 class Limited:
