@@ -5,8 +5,8 @@ python=$1 venv=$2
 [ -x "$venv/bin/pip" ] && exit 0
 "$python" - <<'PY' || exit 1
 import sys
-if sys.version_info < (3, 10):
-    sys.exit(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}; set PYTHON=...")
+if sys.version_info < (3, 11):
+    sys.exit(f"The pinned set-up needs Python 3.11 or newer, this is {sys.version.split()[0]}; set PYTHON=...")
 PY
 if ! "$python" -m venv "$venv" >/dev/null 2>&1; then
     rm -rf "$venv"
