@@ -30,6 +30,8 @@ os.environ["AIRFLOW__METAFLOW__CACHE_FOLDER"] = str(_HOME / "cache")
 for name in list(os.environ):
     if name.startswith(("METAFLOW_DATASTORE", "METAFLOW_DEFAULT", "METAFLOW_SERVICE")):
         del os.environ[name]
+# Or each of the processes that tests start compiles all of our modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # For the object stores of the tests, which take any; workers of the shared Airflow inherit them.
 os.environ.update(
     AWS_ACCESS_KEY_ID="test-key",

@@ -165,7 +165,8 @@ def shared_airflow(home: Path, **more: str) -> Iterator[SharedAirflow]:
         "CORE__MAX_MAP_LENGTH": "8",
         "METAFLOW__WARM_PROCESS_IDLE_SECONDS": "30",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "2",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",
+        # New and changed files are read at once all the same; with a hundred files a short interval takes a whole core.
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
         # How fast the tasks of a dead scheduler are taken over, and a dead worker is noticed; five minutes by default.
         "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
