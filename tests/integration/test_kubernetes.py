@@ -8,22 +8,8 @@ from pathlib import Path
 import pytest
 from tests.support.kubernetes import NAMESPACE
 from tests.support.pods import Pods
-from tests.support.results import local_artifacts
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
-
-
-@pytest.mark.parametrize(
-    ("shape", "flow"),
-    [("switch_in_foreach", "SwitchInForeachFlow"), ("parallel", "ParallelFlow")],
-)
-def test_a_shape_in_pods_produces_the_artifacts_of_a_local_run(
-    pods: Pods, flows: Path, shape: str, flow: str
-) -> None:
-    pods.deploy(flows / f"{shape}.py", "--with", "kubernetes")
-    run = pods.airflow.start(flow, flow)
-    run.wait(timeout=900)
-    assert pods.artifacts(run) == local_artifacts(flows / f"{shape}.py", flow)
 
 
 def test_steps_run_where_their_decorators_say_and_pods_honour_them(pods: Pods, flows: Path) -> None:

@@ -1,0 +1,51 @@
+"""Every graph shape with its steps in pods of a real Kubernetes, started by an Airflow outside of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support.airflow import FlowRun
+from tests.support.pods import Pods
+from tests.support.results import local_artifacts
+from tests.support.shapes import IDS, SHAPES
+
+pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
+
+IN_PODS = [(name, *shape) for name, shape in zip(IDS, SHAPES, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def runs(pods: Pods, flows: Path, request: pytest.FixtureRequest) -> dict[str, FlowRun]:
+    """A run of each shape that is asked for, all at once."""
+    asked = {one.callspec.params.get("name") for one in request.session.items if hasattr(one, "callspec")}
+    wanted = [one for one in IN_PODS if one[0] in asked]
+    for shape in dict.fromkeys(shape for _, shape, _, _ in wanted):
+        pods.deploy(flows / f"{shape}.py", "--with", "kubernetes")
+    return {name: pods.airflow.start(flow, flow, conf) for name, _, flow, conf in wanted}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "conf"),
+    [(name, shape, conf) for name, shape, _, conf in IN_PODS],
+    ids=[one[0] for one in IN_PODS],
+)
+def test_a_shape_in_pods_produces_the_artifacts_of_a_local_run(
+    pods: Pods, runs: dict[str, FlowRun], flows: Path, name: str, shape: str, conf: dict[str, object]
+) -> None:
+    run = runs[name]
+    run.wait(timeout=900)
+    given = [f"--{key}={value}" for key, value in conf.items()]
+    assert pods.artifacts(run) == local_artifacts(flows / f"{shape}.py", run.flow, *given)
+
+
+def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(pods: Pods, flows: Path) -> None:
+    pods.deploy(flows / "containers/decorated.py", "--with", "kubernetes")
+    run = pods.airflow.start("DecoratedFlow", "DecoratedFlow")
+    run.wait(timeout=600)
+    found = pods.artifacts(run)["meet"][((), ())]
+    assert found["attempt"] == 2
+    assert "never" in found["problems"][0]
+    # A step that was killed has no exception of its own to tell.
+    assert found["problems"][1] != "None"
+    assert (found["colour"], found["length"]) == ("grün $HOME {{workflow.name}} $(HOME)", 4)
