@@ -35,7 +35,7 @@ def jobs(airflow: SharedAirflow, store: ObjectStore) -> Iterator[dict[str, str]]
             "METAFLOW_SERVICE_URL": service.url,
             "METAFLOW_SERVICE_INTERNAL_URL": service.url,
             "METAFLOW_DEFAULT_METADATA": "service",
-            "METAFLOW_S3_WORKER_COUNT": "2",
+            "METAFLOW_S3_WORKER_COUNT": "1",
         }
 
 

@@ -22,8 +22,8 @@ if [ ! -f "$TAR" ]; then
     --implementation cp --python-version 3.11 --platform manylinux2014_x86_64 --only-binary=:all: "${PACKAGES[@]}" >&2
   ln -s ../lib/python3.11/dist-packages/bin/uv "$ROOT/usr/local/bin/uv"
   rm -f "$ROOT/usr/lib/python3.11/EXTERNALLY-MANAGED" # which images of a registry do not have either
-  # As any image of a registry, with compiled bytecode.
-  chroot "$ROOT" python3 -m compileall -q /usr/local/lib/python3.11 >&2 || true
+  # As any image of a registry, with compiled bytecode; image.py changes the times of the files, so Python must not compare them.
+  chroot "$ROOT" python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3.11 /usr/local/lib/python3.11 >&2 || true
   rm -rf "$ROOT"/var/cache/apt/archives/*.deb "$ROOT"/var/lib/apt/lists/* "$ROOT"/root/.cache
   python3 "$HERE/image.py" --name "$NAME" --root "$ROOT" --output "$TAR.part"
   mv "$TAR.part" "$TAR"

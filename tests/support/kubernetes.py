@@ -38,7 +38,7 @@ def step_settings(cpu: str) -> dict[str, str]:
         "METAFLOW_KUBERNETES_MEMORY": "100",
         "METAFLOW_KUBERNETES_DISK": "20",
         # A store in one process is not made faster by 64 clients a task.
-        "METAFLOW_S3_WORKER_COUNT": "2",
+        "METAFLOW_S3_WORKER_COUNT": "1",
     }
 
 

@@ -159,5 +159,5 @@ def _settings(store: ObjectStore, service: str) -> dict[str, str]:
         "METAFLOW_SERVICE_URL": service,
         "METAFLOW_SERVICE_INTERNAL_URL": service,
         "METAFLOW_DEFAULT_METADATA": "service",
-        "METAFLOW_S3_WORKER_COUNT": "2",
+        "METAFLOW_S3_WORKER_COUNT": "1",
     }
