@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 CONSTRAINTS = constraints/constraints.txt
+# Cluster, Airflow, AWS and the rest are tested side by side; two at a time on a small machine.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 
 .PHONY: demo test lint lock clean
 
@@ -15,7 +17,7 @@ test: $(VENV)/.test $(VENV)-oldest/.demo
 	@scripts/redis.sh
 	@scripts/second_opinions.sh
 	@case "$(PYTEST_ARGS)" in *--without-kubernetes*) ;; *) PYTHON=$(BIN)/python scripts/kubernetes.sh && PYTHON=$(BIN)/python scripts/object_stores.sh ;; esac
-	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check provider adapters tests benchmarks dags_examples

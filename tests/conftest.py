@@ -43,8 +43,9 @@ os.environ.update(
 FLOWS = Path(__file__).parent / "flows"
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each of the workers of `-n 2` whole groups of tests, so that what they share is started once."""
+    """Give each worker whole groups of tests, so that what they share is started once."""
     from tests.support.workers import GroupScheduling
 
     return GroupScheduling(config, log)

@@ -9,23 +9,11 @@ from pathlib import Path
 import pytest
 from tests.support.argo import Argo, Workflow
 from tests.support.results import local_artifacts
-from tests.support.shapes import IDS, SHAPES
+from tests.support.shapes import without_contained
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
 
-
-CONTAINED = (
-    "linear",
-    "single_step",
-    "static_split",
-    "foreach",
-    "foreach_in_split",
-    "switch-long",
-    "switch_in_split-True",
-)
-"""Left out, for they stand in one of the others, too: each pod takes two seconds of the machine."""
-
-ON_ARGO = [(name, *shape) for name, shape in zip(IDS, SHAPES, strict=True) if name not in CONTAINED]
+ON_ARGO = without_contained()
 
 
 @pytest.fixture(scope="module")

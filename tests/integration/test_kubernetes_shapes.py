@@ -8,11 +8,11 @@ import pytest
 from tests.support.airflow import FlowRun
 from tests.support.pods import Pods
 from tests.support.results import local_artifacts
-from tests.support.shapes import IDS, SHAPES
+from tests.support.shapes import without_contained
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
 
-IN_PODS = [(name, *shape) for name, shape in zip(IDS, SHAPES, strict=True)]
+IN_PODS = without_contained("custom_names", "switch-short")
 
 
 @pytest.fixture(scope="module")

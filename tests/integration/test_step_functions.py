@@ -6,21 +6,10 @@ from pathlib import Path
 
 import pytest
 from tests.support.results import local_artifacts
-from tests.support.shapes import IDS, SHAPES
+from tests.support.shapes import without_contained
 from tests.support.step_functions import Execution, StepFunctions
 
-CONTAINED = (
-    "linear",
-    "custom_names",
-    "static_split",
-    "foreach_in_split",
-    "switch-long",
-    "switch-short",
-    "switch_in_split-True",
-)
-"""Left out, for they stand in one of the others, too: each job takes three seconds of the machine."""
-
-ON_AWS = [(name, *shape) for name, shape in zip(IDS, SHAPES, strict=True) if name not in CONTAINED]
+ON_AWS = without_contained("switch-short")
 
 
 @pytest.fixture(scope="module")

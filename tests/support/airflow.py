@@ -19,7 +19,7 @@ from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.rest import dags, runs
 
 from .environment import environment_variable
-from .patience import PATIENCE, wait_until
+from .patience import patient, wait_until
 from .postgres import postgres
 from .results import Results, artifacts
 
@@ -39,7 +39,7 @@ class FlowRun:
         return airflow_run_id(self.dag_id, self.dag_run_id, self.id_prefix)
 
     def wait(self, timeout: float = 600, expect: str | None = "success") -> str:
-        state = runs.wait_for_run(self.airflow.server.client, self.dag_id, self.dag_run_id, timeout=PATIENCE * timeout)
+        state = runs.wait_for_run(self.airflow.server.client, self.dag_id, self.dag_run_id, timeout=patient(timeout))
         if expect and state != expect:
             raise AssertionError(f"{self.dag_id} ended as {state}, not {expect}:\n{self.explain()}")
         return state

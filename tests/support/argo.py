@@ -18,7 +18,7 @@ import yaml
 from .controllers import create, load
 from .kubernetes import NAMESPACE, Cluster, step_settings
 from .object_store import ObjectStore
-from .patience import PATIENCE, wait_until
+from .patience import patient, wait_until
 from .results import artifacts
 
 VERSION = os.environ.get("TEST_ARGO_VERSION", "")
@@ -47,7 +47,7 @@ class Workflow:
         return found
 
     def wait(self, timeout: float = 300, expect: str = "Succeeded") -> dict[str, Any]:
-        end = time.monotonic() + PATIENCE * timeout
+        end = time.monotonic() + patient(timeout)
         while time.monotonic() < end:
             found = self.get()
             if found.get("status", {}).get("phase") in _ENDED:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .metadata_service import metadata_service
 from .object_store import ObjectStore, batch_queue
-from .patience import PATIENCE
+from .patience import patient
 from .results import artifacts
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -40,7 +40,7 @@ class Execution:
         return found
 
     def wait(self, timeout: float = 300, expect: str = "SUCCEEDED") -> dict[str, Any]:
-        end = time.monotonic() + PATIENCE * timeout
+        end = time.monotonic() + patient(timeout)
         while time.monotonic() < end:
             found = self.get()
             if found["status"] != "RUNNING":
