@@ -26,7 +26,7 @@ def bodies() -> st.SearchStrategy[list[Block]]:
     """Bodies of whole flows, small enough to run."""
     leaf = st.one_of(st.just(("line",)), st.tuples(st.just("loop"), st.integers(1, 3)))
     block = st.recursive(leaf, _blocks, max_leaves=5)
-    return st.lists(block, min_size=1, max_size=3).filter(lambda body: 3 <= _tasks(body) <= 30)
+    return st.lists(block, min_size=1, max_size=3).filter(lambda body: 3 <= _tasks(body) <= 20)
 
 
 def _tasks(body: list[Block]) -> int:
