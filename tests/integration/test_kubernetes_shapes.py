@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,14 @@ def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(pods: Pods
     # A step that was killed has no exception of its own to tell.
     assert found["problems"][1] != "None"
     assert (found["colour"], found["length"]) == ("grün $HOME {{workflow.name}} $(HOME)", 4)
+
+
+def test_a_foreach_beyond_the_map_limit_is_packed_and_each_of_its_tasks_has_a_pod(pods: Pods, flows: Path) -> None:
+    pods.deploy(flows / "aws/wide.py", "--with", "kubernetes")
+    run = pods.airflow.start("WideFlow", "WideFlow", {"splits": 12})
+    run.wait(timeout=300)
+    assert pods.artifacts(run)["join"][((), ())]["results"] == list(range(12))
+    # At most 8 instances for 12 tasks: two by two.
+    assert len([key for key in run.instances() if key[0] == "body"]) == 6
+    started = re.findall(r"Building pod (wideflow-body-\S+)", run.log("body", map_index=0))
+    assert len(set(started)) == len(started) == 2
