@@ -140,7 +140,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
     :param manifest: a compiled flow.
     """
-    body = encode_body(manifest)
+    # As a reader will have it: what counts as a default, and is left out, depends on how an empty tuple was made.
+    body = encode_body(msgspec.json.decode(encode_body(manifest), type=Manifest))
     document = {
         "schema_version": SCHEMA_VERSION,
         "digest": hashlib.sha256(body).hexdigest(),

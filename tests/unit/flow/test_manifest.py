@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from airflow_provider_metaflow.exceptions import ManifestError
@@ -20,6 +21,17 @@ def test_a_manifest_survives_the_way_to_json_and_back(compiled: Callable[..., Ma
     manifest = compiled("nested_foreach")
     assert decode_manifest(encode_manifest(manifest), "x") == manifest
     assert encode_manifest(manifest) == encode_manifest(decode_manifest(encode_manifest(manifest), "x"))
+
+
+def test_equal_manifests_are_equal_as_json_however_their_parts_were_made(compiled: Callable[..., Manifest]) -> None:
+    class Made(tuple[str, ...]):
+        """Not the empty tuple that there is one of, as Python 3.10 makes them of generators."""
+
+    manifest = compiled("linear")
+    deployment = msgspec.structs.replace(manifest.deployment, tags=Made())
+    again = msgspec.structs.replace(manifest, deployment=deployment)
+    assert encode_manifest(again) == encode_manifest(manifest)
+    assert decode_manifest(encode_manifest(again), "x") == manifest
 
 
 def test_a_manifest_that_was_cut_short_is_refused(compiled: Callable[..., Manifest]) -> None:
