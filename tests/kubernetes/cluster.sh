@@ -114,6 +114,8 @@ registryPullQPS: 0
 serializeImagePulls: false
 evictionHard: {memory.available: "0%", nodefs.available: "0%", imagefs.available: "0%", nodefs.inodesFree: "0%"}
 enforceNodeAllocatable: []
+# Never: on a disk that is 85% full the kubelet would delete the images, which no registry gives back, and no pod would start again.
+imageGCHighThresholdPercent: 100
 podLogsDir: $DATA/pod-logs
 YAML
   cat > "$HOME_DIR/Corefile" <<CORE
