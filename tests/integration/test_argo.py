@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.support.argo import Argo, Workflow
 from tests.support.results import local_artifacts
-from tests.support.shapes import without_contained
+from tests.support.shapes import asked_for, without_contained
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
 
@@ -19,8 +19,7 @@ ON_ARGO = without_contained()
 @pytest.fixture(scope="module")
 def runs(argo: Argo, flows: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Workflow]]:
     """A run of each shape that is asked for, all at once."""
-    asked = {one.callspec.params.get("name") for one in request.session.items if hasattr(one, "callspec")}
-    wanted = [one for one in ON_ARGO if one[0] in asked]
+    wanted = asked_for(ON_ARGO, request)
 
     def create(shape: str) -> None:
         argo.create(flows / f"{shape}.py", name=shape.replace("_", "-"))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.support.argo import Argo, Workflow
+from tests.support.decorated import assert_decorated
 from tests.support.kubernetes import HOST, IMAGE, NAMESPACE
 from tests.support.listener import listener
 from tests.support.metadata_service import MetadataService, metadata_service
@@ -65,12 +66,7 @@ def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(
     runs: dict[str, Workflow],
 ) -> None:
     runs["decorated"].wait(timeout=600)
-    found = runs["decorated"].artifacts()["meet"][((), ())]
-    assert found["attempt"] == 2
-    assert "never" in found["problems"][0]
-    # A step that was killed has no exception of its own to tell.
-    assert found["problems"][1] != "None"
-    assert (found["colour"], found["length"]) == ("grün $HOME {{workflow.name}} $(HOME)", 4)
+    assert_decorated(runs["decorated"].artifacts())
 
 
 def test_parameters_arrive_byte_for_byte(runs: dict[str, Workflow]) -> None:

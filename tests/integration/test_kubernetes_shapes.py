@@ -1,4 +1,4 @@
-"""Every graph shape with its steps in pods of a real Kubernetes, started by an Airflow outside of it."""
+"""Graph shapes with their steps in pods of a real Kubernetes, started by an Airflow outside of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from tests.support.airflow import FlowRun
+from tests.support.decorated import assert_decorated
 from tests.support.pods import Pods
 from tests.support.results import local_artifacts
-from tests.support.shapes import without_contained
+from tests.support.shapes import asked_for, without_contained
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
 
@@ -19,8 +20,7 @@ IN_PODS = without_contained("custom_names", "switch-short")
 @pytest.fixture(scope="module")
 def runs(pods: Pods, flows: Path, request: pytest.FixtureRequest) -> dict[str, FlowRun]:
     """A run of each shape that is asked for, all at once."""
-    asked = {one.callspec.params.get("name") for one in request.session.items if hasattr(one, "callspec")}
-    wanted = [one for one in IN_PODS if one[0] in asked]
+    wanted = asked_for(IN_PODS, request)
     for shape in dict.fromkeys(shape for _, shape, _, _ in wanted):
         pods.deploy(flows / f"{shape}.py", "--with", "kubernetes")
     return {name: pods.airflow.start(flow, flow, conf) for name, _, flow, conf in wanted}
@@ -44,12 +44,7 @@ def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(pods: Pods
     pods.deploy(flows / "containers/decorated.py", "--with", "kubernetes")
     run = pods.airflow.start("DecoratedFlow", "DecoratedFlow")
     run.wait(timeout=600)
-    found = pods.artifacts(run)["meet"][((), ())]
-    assert found["attempt"] == 2
-    assert "never" in found["problems"][0]
-    # A step that was killed has no exception of its own to tell.
-    assert found["problems"][1] != "None"
-    assert (found["colour"], found["length"]) == ("grün $HOME {{workflow.name}} $(HOME)", 4)
+    assert_decorated(pods.artifacts(run))
 
 
 def test_a_foreach_beyond_the_map_limit_is_packed_and_each_of_its_tasks_has_a_pod(pods: Pods, flows: Path) -> None:

@@ -38,7 +38,7 @@ with EmbeddedAirflow(home=home) as server:
 def test_the_oldest_supported_airflow_runs_flows(flows: Path, tmp_path: Path) -> None:
     if not PYTHON.exists():
         pytest.fail(f"{PYTHON} is missing; `make test` makes it.")
-    shapes = ("nested_foreach", "switch_in_foreach")
+    shapes = ("nested_foreach", "switch", "switch_in_split", "switch_in_foreach")
     result = subprocess.run(
         [PYTHON, "-c", SCRIPT, tmp_path, *(flows / f"{shape}.py" for shape in shapes)],
         env={

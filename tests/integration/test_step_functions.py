@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.results import local_artifacts
-from tests.support.shapes import without_contained
+from tests.support.shapes import asked_for, without_contained
 from tests.support.step_functions import Execution, StepFunctions
 
 ON_AWS = without_contained("switch-short")
@@ -17,8 +17,7 @@ def runs(
     step_functions: StepFunctions, flows: Path, request: pytest.FixtureRequest
 ) -> dict[str, Execution]:
     """A run of each shape that is asked for, all at once."""
-    asked = {one.callspec.params.get("name") for one in request.session.items if hasattr(one, "callspec")}
-    wanted = [one for one in ON_AWS if one[0] in asked]
+    wanted = asked_for(ON_AWS, request)
     for shape in dict.fromkeys(shape for _, shape, _, _ in wanted):
         step_functions.create(flows / f"{shape}.py", name=shape)
     return {

@@ -17,8 +17,7 @@ NODE=test-node SOCKET=$RUN/containerd.sock KUBECONFIG_FILE=$HOME_DIR/kubeconfig
 COMPONENTS="kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl"
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# In a shell of its own: what the Go compiler is told is not for the cluster.
-build() (
+build() {
   . "$HERE/../../scripts/go.sh" "$HOME_DIR/go"
   local need=""; for tool in containerd runc iptables conntrack openssl gcc; do command -v "$tool" >/dev/null || need=yes; done
   if [ -n "$need" ] || [ ! -d /usr/lib/cni ]; then
@@ -45,7 +44,7 @@ build() (
     mkdir -p "$HOME_DIR/src/pause" && gcc -static -O2 -o "$HOME_DIR/src/pause/pause" "$HOME_DIR/src/pause.c"
     python3 "$HERE/image.py" --name local/pause:1 --root "$HOME_DIR/src/pause" --entrypoint /pause --output "$BIN/pause.tar"
   }
-)
+}
 
 # k8s.io/kubernetes replaces its staging modules by folders of its own tree; as a module they are published as v0.<minor>.<patch>.
 go_mod() {

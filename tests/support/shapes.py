@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 SHAPES: list[tuple[str, str, dict[str, object]]] = [
     ("linear", "LinearFlow", {}),
     ("single_step", "SingleStepFlow", {}),
@@ -28,7 +30,6 @@ IDS = ["-".join([shape, *map(str, conf.values())]) for shape, _, conf in SHAPES]
 
 _CONTAINED = (
     "linear",
-    "single_step",
     "static_split",
     "foreach",
     "foreach_in_split",
@@ -38,8 +39,12 @@ _CONTAINED = (
 """Those that stand in one of the others, too."""
 
 
-def without_contained(*also: str) -> list[tuple[str, str, str, dict[str, object]]]:
-    """Return id, shape, flow and parameters of the shapes that contain all others, or of all with `TEST_ALL_SHAPES=1`.
+Shape = tuple[str, str, str, dict[str, object]]
+"""Id, shape, flow and parameters."""
+
+
+def without_contained(*also: str) -> list[Shape]:
+    """Return the shapes that contain all others, or of all with `TEST_ALL_SHAPES=1`.
 
     For where each task takes seconds of the machine, as a pod or a job does.
 
@@ -47,3 +52,9 @@ def without_contained(*also: str) -> list[tuple[str, str, str, dict[str, object]
     """
     left_out = () if os.environ.get("TEST_ALL_SHAPES") else (*_CONTAINED, *also)
     return [(name, *shape) for name, shape in zip(IDS, SHAPES, strict=True) if name not in left_out]
+
+
+def asked_for(shapes: list[Shape], request: pytest.FixtureRequest) -> list[Shape]:
+    """Return those of the shapes that a test of this session runs."""
+    asked = {one.callspec.params.get("name") for one in request.session.items if hasattr(one, "callspec")}
+    return [one for one in shapes if one[0] in asked]
