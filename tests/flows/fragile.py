@@ -26,6 +26,21 @@ class FragileFlow(FlowSpec):
         if self.input in (3, 7) and current.retry_count == 0:
             raise ValueError("once")
         self.v = self.input * 2
+        self.left = 3
+        self.next(self.drain)
+
+    @retry(times=1, minutes_between_retries=0)
+    @step
+    def drain(self):
+        self.left -= 1
+        self.note(f"{self.v} {self.left}")
+        if (self.v, self.left) == (10, 1) and current.retry_count == 0:
+            raise ValueError("once, in the second round")
+        self.level = "some" if self.left else "empty"
+        self.next({"some": self.drain, "empty": self.drained}, condition="level")
+
+    @step
+    def drained(self):
         self.next(self.collect)
 
     @step

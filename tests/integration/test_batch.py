@@ -86,3 +86,37 @@ def test_a_job_that_must_not_be_tried_again_fails_at_once_with_its_reason(
     run.wait(timeout=300, expect="failed")
     assert run.instances()[("start", -1)].try_number == 1
     assert "failed: Essential container in task exited" in run.log("start")
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
+def test_a_worker_that_dies_finds_its_job_again_and_does_not_repeat_it(
+    airflow: SharedAirflow, store: ObjectStore, jobs: dict[str, str], flows: Path, ended: bool
+) -> None:
+    name = deploy(airflow, flows / "containers/patient_job.py", "PatientJobFlow", jobs)
+    run = airflow.start(name, "PatientJobFlow")
+    airflow.wait_until(lambda: store.has("PatientJobFlow", run.run_id, "started-0"), timeout=120)
+    airflow.kill_task(run, "start")
+    with airflow.killed("scheduler"):
+        if ended:
+            store.put("PatientJobFlow", run.run_id, "go")
+            airflow.wait_until(lambda: states(store)[run.run_id] == ["SUCCEEDED"], timeout=120)
+    if not ended:
+        airflow.wait_until(lambda: run.instances()[("start", -1)].try_number == 2, timeout=180)
+        store.put("PatientJobFlow", run.run_id, "go")
+    run.wait(timeout=300)
+    found = artifacts(store.root, "PatientJobFlow", run.run_id, environment=jobs)
+    assert found["start"][((), ())]["attempt"] == 0
+    assert not store.has("PatientJobFlow", run.run_id, "started-1")
+    assert states(store)[run.run_id] == ["SUCCEEDED"]
+
+
+def states(store: ObjectStore) -> dict[str, list[str]]:
+    """Of each Metaflow run, the states of its jobs."""
+    batch = store.client("batch")
+    queue = batch.describe_job_queues()["jobQueues"][0]["jobQueueName"]
+    found: dict[str, list[str]] = {}
+    for state in ("SUBMITTED", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED"):
+        for job in batch.list_jobs(jobQueue=queue, jobStatus=state)["jobSummaryList"]:
+            (described,) = batch.describe_jobs(jobs=[job["jobId"]])["jobs"]
+            found.setdefault(described["parameters"]["metaflow.run_id"], []).append(state)
+    return found

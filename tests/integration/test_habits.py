@@ -65,6 +65,15 @@ def test_a_retried_recursion_goes_on_at_the_round_that_failed(finished: tuple[Fl
     assert notes(folder, "loop") == ["1 0", "2 0", "3 0", "3 1", "4 1", "5 1"]
 
 
+def test_a_retried_pack_of_recursions_goes_on_at_the_round_that_failed(finished: tuple[FlowRun, Path]) -> None:
+    run, folder = finished
+    assert len([key for key in run.instances() if key[0] == "drain"]) == 6
+    # The two of one pack; the one before had ended and is not run again.
+    assert [note for note in notes(folder, "drain") if note.split()[0] in ("8", "10")] == [
+        "8 2 0", "8 1 0", "8 0 0", "10 2 0", "10 1 0", "10 1 1", "10 0 1",
+    ]  # fmt: skip
+
+
 def test_clearing_one_task_runs_exactly_it_again_and_a_seventh_time_too(
     airflow: SharedAirflow, finished: tuple[FlowRun, Path]
 ) -> None:

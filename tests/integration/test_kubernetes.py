@@ -96,6 +96,20 @@ def test_a_worker_that_dies_with_all_its_processes_finds_its_pod_again(pods: Pod
     assert not pods.has(run, "started-1")
 
 
+def test_a_pod_that_succeeds_while_nobody_watches_is_not_run_again(pods: Pods, flows: Path) -> None:
+    pods.deploy(flows / "containers/patient.py")
+    run = pods.airflow.start("PatientFlow", "PatientFlow")
+    pods.airflow.wait_until(lambda: pods.has(run, "started-0"), timeout=180)
+    pods.airflow.kill_task(run, "start")
+    with pods.airflow.killed("scheduler"):
+        pods.put(run, "go")
+        pods.airflow.wait_until(lambda: pods.phases("PatientFlow") == ["Succeeded"], timeout=120)
+    run.wait(timeout=300)
+    assert run.instances()[("start", -1)].try_number == 2
+    assert pods.artifacts(run)["start"][((), ())]["attempt"] == 0
+    assert not pods.has(run, "started-1")
+
+
 @pytest.mark.parametrize("end", ["deleted", "killed"])
 def test_a_pod_that_is_ended_by_somebody_is_a_failed_attempt(pods: Pods, flows: Path, end: str) -> None:
     pods.deploy(flows / "containers/patient.py")
@@ -106,6 +120,7 @@ def test_a_pod_that_is_ended_by_somebody_is_a_failed_attempt(pods: Pods, flows: 
     else:
         (pod,) = pods.cluster.get("pods", "-l", "metaflow/flow=PatientFlow")
         pods.cluster.kill_container(pod["metadata"]["name"])
+    pods.airflow.wait_until(lambda: pods.has(run, "started-1"), timeout=180)
     pods.put(run, "go")
     run.wait(timeout=300)
     assert pods.artifacts(run)["start"][((), ())]["attempt"] == 1

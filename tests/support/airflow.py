@@ -133,12 +133,20 @@ class SharedAirflow:
         started = runs.trigger(self.server.client, dag_id, run_id or f"test__{uuid.uuid4()}", conf or {})
         return FlowRun(self, flow, dag_id, started.dag_run_id, id_prefix)
 
-    def kill_and_restart(self, process: str) -> None:
-        """Kill one of Airflow's processes, as the kernel does when memory is short, and start it again."""
+    @contextmanager
+    def killed(self, process: str) -> Iterator[None]:
+        """Kill one of Airflow's processes, as the kernel does when memory is short, and start it again afterwards."""
         old = self.server._processes[process]
         os.killpg(old.pid, signal.SIGKILL)
         old.wait()
-        self.server._spawn(process)
+        try:
+            yield
+        finally:
+            self.server._spawn(process)
+
+    def kill_and_restart(self, process: str) -> None:
+        with self.killed(process):
+            pass
 
     def kill_task(self, run: FlowRun, task_id: str) -> None:
         """Kill the process of a running task instance, as the kernel does when memory is short."""

@@ -61,6 +61,10 @@ class Pods:
         """Whether the flow has written an object by Metaflow's S3 client."""
         return self.store.has(run.flow, run.run_id, name)
 
+    def phases(self, flow: str) -> list[str]:
+        """The phases of the pods of a flow."""
+        return [one["status"]["phase"] for one in self.cluster.get("pods", "-l", f"metaflow/flow={flow}")]
+
     def put(self, run: FlowRun, name: str) -> None:
         self.store.put(run.flow, run.run_id, name)
 

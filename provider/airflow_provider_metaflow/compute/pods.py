@@ -13,6 +13,7 @@ from typing import Any
 from airflow_provider_metaflow.flow.commands import StepCall
 from airflow_provider_metaflow.flow.manifest import Manifest
 
+TASK_LABEL = "metaflow/task-id"
 CONTAINER = "base"
 """Name of the container, by which Airflow's operator and users' pod templates know it."""
 
@@ -120,7 +121,7 @@ def pod_labels(manifest: Manifest, call: StepCall) -> dict[str, str]:
         "metaflow/flow": label_value(manifest.graph.name),
         "metaflow/run-id": label_value(call.run_id),
         "metaflow/step": label_value(call.step.name),
-        "metaflow/task-id": label_value(call.task_id),
+        TASK_LABEL: label_value(call.task_id),
     }
 
 

@@ -28,6 +28,9 @@ class MetaflowBatchOperator(BatchOperator):
     prepare: Callable[[], dict[str, Any]]
     """Fills in what the job is submitted with, and returns its definition."""
 
+    has_result: Callable[[int], bool]
+    """Tells whether an attempt, whose job has succeeded, still counts and has left its result."""
+
     def __init__(self, *, attempt: int, **kwargs: Any) -> None:
         super().__init__(job_definition="", **kwargs)
         self.attempt = attempt
@@ -47,11 +50,11 @@ class MetaflowBatchOperator(BatchOperator):
         inspect.unwrap(BatchOperator.execute)(self, context)
 
     def submit_job(self, context: Context) -> None:
-        """Attach to the task's job that is there already, or submit it.
+        """Attach to the task's job that runs or has succeeded while nobody watched it, or submit it.
 
         :param context: Airflow's task context.
         """
-        found = self._running_job()
+        found = self._own_job()
         if found is not None:
             self.job_id, self.attempt = found
             self.log.info("Attaching to AWS Batch job %s of attempt %d", self.job_id, self.attempt)
@@ -80,18 +83,24 @@ class MetaflowBatchOperator(BatchOperator):
         )
         self._persist_cloudwatch_link(context)
 
-    def _running_job(self) -> tuple[str, int] | None:
+    def _own_job(self) -> tuple[str, int] | None:
         """Return id and attempt of the task's job that a worker has lost sight of."""
         stem = f"{self.job_name}-"
         # One request a state: with a filter by name Batch tells the jobs of all states, and of some weeks.
         filters = [{"name": "JOB_NAME", "values": [f"{stem}*"]}]
         pages = self._client.get_paginator("list_jobs").paginate(jobQueue=self.job_queue, filters=filters)
+        succeeded = []
         for page in pages:
             for job in page["jobSummaryList"]:
                 name, _, attempt = job["jobName"].rpartition("-")
-                if f"{name}-" == stem and job["status"] in _ALIVE and not self._is_leaving(job["jobId"]):
+                if f"{name}-" != stem:
+                    continue
+                if job["status"] in _ALIVE and not self._is_leaving(job["jobId"]):
                     return job["jobId"], int(attempt)
-        return None
+                if job["status"] == self.hook.SUCCESS_STATE:
+                    succeeded.append((int(attempt), job["jobId"]))
+        attempt, job_id = max(succeeded, default=(-1, ""))
+        return (job_id, attempt) if job_id and self.has_result(attempt) else None
 
     def _is_leaving(self, job_id: str) -> bool:
         """Tell whether a job is being ended, which Batch counts as running until its container has stopped."""

@@ -54,6 +54,10 @@ class BatchCompute(RemoteTask):
         """See :class:`~.remote.RemoteCompute`."""
         return self._watch(calls, self._operator(calls, None, None), event)
 
+    def lingering(self, calls: Sequence[StepCall]) -> frozenset[str]:  # noqa: ARG002  (Batch forgets its jobs itself)
+        """See :class:`~.remote.RemoteCompute`."""
+        return frozenset()
+
     def kill(self) -> None:
         """End the job."""
         if self._running is not None:
@@ -111,7 +115,12 @@ class BatchCompute(RemoteTask):
             **{"poll_interval": _POLL_SECONDS, **arguments},
         )
         operator.prepare = lambda: self._fill(operator, calls, parameters, gang if is_gang else None)
+        operator.has_result = lambda attempt: self._has_result(calls, attempt)
         return operator
+
+    def _has_result(self, calls: Sequence[StepCall], attempt: int) -> bool:
+        is_current = self.min_attempt is not None and attempt >= self.min_attempt
+        return is_current and None not in self.stored(calls, attempt)
 
     def _fill(
         self,

@@ -136,11 +136,12 @@ class StepExecution:
         is_pack = len(inputs) > 1
         if is_pack and self._operator.runs_arrays:
             return self._run_array(inputs)
-        finished = self._finished_before(list(inputs)) if is_pack and self._progress is None else {}
+        finished = self._finished_before(inputs) if self._progress is None else {}
         outcomes = []
         for path, paths in inputs.items():
             name = task_id(path, generation=self._attempt.generation)
             if path in finished:
+                self._operator.log.info("Metaflow task %s has a result of an earlier try", name)
                 outcomes.append(finished[path])
             if path in finished or name in self._failed:
                 continue
@@ -164,7 +165,7 @@ class StepExecution:
 
     def _run_array(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> list[TaskOutcome]:
         """Run all tasks of a pack that have no result yet as one array of the platform."""
-        known = self._finished_before(list(inputs))
+        known = self._finished_before(inputs)
         calls = {path: self._call(path, paths) for path, paths in inputs.items() if path not in known}
         for path, call in list(calls.items()):
             cloned = self._clone(call, path, 0)
@@ -183,18 +184,30 @@ class StepExecution:
             raise self._pack_failed(len(failed), len(inputs), failed[0])
         return [known[path] for path in inputs]
 
-    def _finished_before(self, paths: Sequence[IndexPath]) -> dict[IndexPath, TaskOutcome]:
-        """Return which tasks of a pack an earlier try since the last clear has finished."""
+    def _finished_before(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> dict[IndexPath, TaskOutcome]:
+        """Return which tasks an earlier try since the last clear has finished, e.g. one whose worker then died.
+
+        A recursion knows by itself where it goes on; of a gang the control node's result says nothing of the others.
+        """
         minimum = self._min_attempt()
-        if minimum is None:
+        if minimum is None or self._step.recursive or self._step.gang:
             return {}
-        ids = [task_id(path, generation=self._attempt.generation) for path in paths]
-        found = self._local().probe(self._step.name, self._run_id, ids, min_attempt=minimum)
+        calls = {path: self._call(path, paths) for path, paths in inputs.items()}
+        ids = [call.task_id for call in calls.values()]
+        documents = self._local().probe(self._step.name, self._run_id, ids, min_attempt=minimum)
+        found = {path: one for path, one in zip(calls, documents, strict=True) if one is not None}
+        lingering = self._lingering([calls[path] for path in found])
         return {
             path: TaskOutcome.from_document(path, document)
-            for path, document in zip(paths, found, strict=True)
-            if document is not None
+            for path, document in found.items()
+            if calls[path].task_id not in lingering
         }
+
+    def _lingering(self, finished: Sequence[StepCall]) -> frozenset[str]:
+        """Return which finished tasks still have a container, for which this try must see to the end."""
+        if not finished or self._operator.place == Compute.LOCAL:
+            return frozenset()
+        return self._platform().lingering(finished)
 
     def _min_attempt(self) -> int | None:
         """Return the first attempt since the last clear, None if this is it."""
@@ -206,7 +219,7 @@ class StepExecution:
     def _run_one(self, path: IndexPath, inputs: tuple[str, ...]) -> TaskOutcome:
         if not self._step.recursive:
             return self._run_task(path, inputs, iteration=0)
-        iteration, outcome = self._deferred_iteration(path) or self._last_iteration(path)
+        iteration, outcome = self._deferred_iteration(path) or self._last_iteration(path, inputs)
         while outcome is None or self._step.name in outcome.next_steps:
             if outcome is not None:
                 inputs = (f"{self._run_id}/{self._step.name}/{outcome.task_id}",)
@@ -223,23 +236,22 @@ class StepExecution:
         document = self._done.get(before)
         return None if document is None else (iteration, TaskOutcome.from_document(path, document))
 
-    def _last_iteration(self, path: IndexPath) -> tuple[int, TaskOutcome | None]:
+    def _last_iteration(self, path: IndexPath, inputs: tuple[str, ...]) -> tuple[int, TaskOutcome | None]:
         """Return where a recursive switch goes on after a failed try: next iteration, outcome before it."""
         minimum = self._min_attempt()
-        iteration, last = 0, None
-        while minimum is not None:
+        done: list[TaskOutcome] = []
+        while minimum is not None and len(done) % _ITERATIONS_PER_PROBE == 0:
             ids = [
-                task_id(path, iteration=iteration + i, generation=self._attempt.generation)
+                task_id(path, iteration=len(done) + i, generation=self._attempt.generation)
                 for i in range(_ITERATIONS_PER_PROBE)
             ]
             documents = self._local().probe(self._step.name, self._run_id, ids, min_attempt=minimum, stop=True)
-            for document in documents:
-                if document is None:
-                    return iteration, last
-                iteration, last = iteration + 1, TaskOutcome.from_document(path, document)
-                if self._step.name not in last.next_steps:
-                    return iteration, last
-        return 0, None
+            done.extend(TaskOutcome.from_document(path, one) for one in documents if one is not None)
+            if len(documents) < _ITERATIONS_PER_PROBE:
+                break
+        if done and self._lingering([self._call(path, inputs, len(done) - 1)]):
+            done.pop()
+        return len(done), done[-1] if done else None
 
     def _run_task(self, path: IndexPath, inputs: tuple[str, ...], *, iteration: int) -> TaskOutcome:
         call = self._call(path, inputs, iteration)
@@ -284,17 +296,14 @@ class StepExecution:
         )
         if self._operator.place == Compute.LOCAL:
             return [self._local().run(call, parameters) for call in calls]
-        if self._remote is None:
-            self._remote = make_remote(
-                self._operator, self._context, self._manifest, self._code, self._around.task_variables(), self._local()
-            )
+        remote = self._platform()
         current = calls[0].task_id
         try:
             if self._is_awaited(current) and self._event is not None:
                 event, self._event = self._event, None
-                documents = self._remote.resume(calls, event)
+                documents = remote.resume(calls, event)
             else:
-                documents = self._remote.run(calls, parameters, gang)
+                documents = remote.run(calls, parameters, gang)
         except TaskDeferred as deferral:
             # What the triggerer now waits for must not end with this process.
             self._remote = None
@@ -306,6 +315,19 @@ class StepExecution:
             self._done = {} if self._step.recursive else self._done
             self._done[current] = documents[0]
         return documents
+
+    def _platform(self) -> RemoteCompute:
+        if self._remote is None:
+            self._remote = make_remote(
+                self._operator,
+                self._context,
+                self._manifest,
+                self._code,
+                self._around.task_variables(),
+                self._local(),
+                self._min_attempt(),
+            )
+        return self._remote
 
     def _is_awaited(self, name: str) -> bool:
         """Tell whether a task is what was waited for; of an array any may be the first that has no result."""

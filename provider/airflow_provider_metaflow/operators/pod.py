@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,15 @@ _ENDED = ("Succeeded", "Failed")
 _ENDED_BY_OTHERS = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
 
 
+def attempt_of_pod(annotations: Mapping[str, str] | None, default: int) -> int:
+    """Return the Metaflow attempt that a pod runs.
+
+    :param annotations: the pod's annotations.
+    :param default: what to return if they do not tell.
+    """
+    return int((annotations or {}).get("metaflow/attempt", default))
+
+
 def _is_passing(error: BaseException) -> bool:
     """Tell whether the API may answer later.
 
@@ -46,7 +56,10 @@ def _is_passing(error: BaseException) -> bool:
 
 
 class MetaflowPodOperator(KubernetesPodOperator):
-    """The pod of one Metaflow task. Keeps what the pod said last, and attaches to no pod but its own."""
+    """The pod of one Metaflow task. Keeps what the pod said last, and attaches to no pod but its own.
+
+    :param min_attempt: the first attempt whose success counts if nobody has seen it; None if none does.
+    """
 
     last_seen: dict[str, Any] | None = None
     """The pod before it was cleaned up, in the words of the Kubernetes API."""
@@ -54,8 +67,9 @@ class MetaflowPodOperator(KubernetesPodOperator):
     last_events: tuple[dict[str, Any], ...] = ()
     """Its events, if it failed."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, min_attempt: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._min_attempt = min_attempt
         self._supervisor = os.getppid()
 
     def _is_orphaned(self) -> bool:
@@ -74,8 +88,31 @@ class MetaflowPodOperator(KubernetesPodOperator):
         :param pod_request_obj: the pod to create.
         :param context: Airflow's task context.
         """
-        self._await_deletion(pod_request_obj.metadata.namespace, context)
+        namespace = pod_request_obj.metadata.namespace
+        self._await_deletion(namespace, context)
+        found = self.find_pod(namespace, context) if self._min_attempt is not None else None
+        if found is not None and self._has_unseen_success(found):
+            return found
         return super().get_or_create_pod(pod_request_obj, context)
+
+    def find_pods(self, context: Context) -> list[V1Pod]:
+        """Return the pods that have the operator's labels and belong to this task instance.
+
+        :param context: Airflow's task context.
+        """
+        namespace = self.build_pod_request_obj(context).metadata.namespace
+        selector = self._build_find_pod_label_selector(context)
+        found: list[V1Pod] = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items
+        return found
+
+    def _has_unseen_success(self, pod: V1Pod) -> bool:
+        """Tell whether the pod did its work after its worker had died; Airflow would delete it and make another."""
+        if self._min_attempt is None or pod.status.phase != "Succeeded":
+            return False
+        unseen = attempt_of_pod(pod.metadata.annotations, self._min_attempt) >= self._min_attempt
+        if unseen:
+            self.log.info("Pod %s has succeeded while nobody watched it", pod.metadata.name)
+        return unseen
 
     def _await_deletion(self, namespace: str, context: Context) -> None:
         """Wait for a pod of the task that is being deleted: it must neither be attached to nor run beside its heir."""
@@ -195,7 +232,7 @@ class MetaflowGangOperator(MetaflowPodOperator):
         namespace = pod_request_obj.metadata.namespace
         self._await_deletion(namespace, context)
         found = self.find_pod(namespace, context)
-        if found is not None and found.status.phase not in _ENDED:
+        if found is not None and (found.status.phase not in _ENDED or self._has_unseen_success(found)):
             return found
         self._create_job(pod_request_obj)
         end = time.monotonic() + self.startup_timeout_seconds

@@ -19,6 +19,8 @@ from airflow_provider_metaflow.compute.pod_failure import (
 )
 from airflow_provider_metaflow.compute.pods import (
     CONTAINER,
+    TASK_LABEL,
+    label_value,
     make_pod,
     names_of,
     pod_annotations,
@@ -62,6 +64,13 @@ class PodCompute(RemoteTask):
         (call,) = calls
         gang = event.get("gang")
         return [self._watch(call, self._operator(call, None, gang), event)]
+
+    def lingering(self, calls: Sequence[StepCall]) -> frozenset[str]:
+        """See :class:`~.remote.RemoteCompute`."""
+        operator = self._operator(calls[0], self._pod(calls[0], None, None), None)
+        del operator.labels[TASK_LABEL]
+        found = {pod.metadata.labels[TASK_LABEL] for pod in operator.find_pods(self.context)}
+        return frozenset(call.task_id for call in calls if label_value(call.task_id) in found)
 
     def kill(self) -> None:
         """Delete the pod."""
@@ -132,6 +141,7 @@ class PodCompute(RemoteTask):
             "pod_template_dict": pod,
             "full_pod_spec": _as_pod(override),
             "base_container_name": CONTAINER,
+            "min_attempt": self.min_attempt,
             "log_pod_spec_on_failure": False,
             "container_name_log_prefix_enabled": False,
             # The end of the log, where the container could write no message of its own.
@@ -170,8 +180,9 @@ class PodCompute(RemoteTask):
 
 def _attempt(operator: MetaflowPodOperator, call: StepCall) -> int:
     """Return the attempt that the pod has run."""
-    annotations = ((operator.last_seen or {}).get("metadata") or {}).get("annotations") or {}
-    return int(annotations.get("metaflow/attempt", call.attempt))
+    from .pod import attempt_of_pod
+
+    return attempt_of_pod(((operator.last_seen or {}).get("metadata") or {}).get("annotations"), call.attempt)
 
 
 def _as_pod(override: Any) -> Any:

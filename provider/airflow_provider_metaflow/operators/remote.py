@@ -66,6 +66,12 @@ class RemoteCompute(Protocol):
         :param event: what the trigger has seen.
         """
 
+    def lingering(self, calls: Sequence[StepCall]) -> frozenset[str]:
+        """Return the ids of tasks that still have a container which somebody must delete.
+
+        :param calls: tasks that have a result, and that an earlier try may have lost sight of.
+        """
+
     def kill(self) -> None:
         """End what runs."""
 
@@ -80,6 +86,7 @@ class RemoteTask:
     :param code: the code package that the run uses.
     :param variables: variables of the orchestrator.
     :param local: the worker's own access to the datastore.
+    :param min_attempt: the first attempt since the task was cleared, whose result still counts; None if this is it.
     """
 
     owner: BaseOperator
@@ -88,6 +95,7 @@ class RemoteTask:
     code: CodePackage
     variables: Mapping[str, str]
     local: LocalCompute
+    min_attempt: int | None
 
     def document(
         self,
@@ -175,6 +183,7 @@ def make_remote(
     code: CodePackage,
     variables: Mapping[str, str],
     local: LocalCompute,
+    min_attempt: int | None,
 ) -> RemoteCompute:
     """Return the platform that runs the tasks of a step operator.
 
@@ -184,6 +193,7 @@ def make_remote(
     :param code: the code package that the run uses.
     :param variables: variables of the orchestrator.
     :param local: the worker's own access to the datastore.
+    :param min_attempt: the first attempt since the task was cleared; None if this is it.
     """
     step = manifest.graph.step(operator.step)
     attributes, arguments = split_options(manifest, step, Compute(operator.place), operator.options)
@@ -194,6 +204,7 @@ def make_remote(
         "code": code,
         "variables": variables,
         "local": local,
+        "min_attempt": min_attempt,
         "attributes": attributes,
         "arguments": arguments,
     }

@@ -55,3 +55,22 @@ def test_an_orphan_deletes_nothing(operator: tuple[Any, Client], monkeypatch: py
     with pytest.raises(StepFailedError, match="worker that watched its pod is gone"):
         MetaflowPodOperator.cleanup(made, POD, POD)
     assert client.deleted == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "attempt", "first", "attaches"),
+    [
+        ("Succeeded", "1", 0, True),
+        ("Succeeded", "1", 2, False),  # it ran before the task was cleared
+        ("Succeeded", "1", None, False),  # the task was cleared just now
+        ("Failed", "1", 0, False),
+    ],
+)
+def test_a_success_that_nobody_has_seen_counts_until_the_task_is_cleared(
+    phase: str, attempt: str, first: int | None, attaches: bool
+) -> None:
+    pod: Any = SimpleNamespace(
+        metadata=SimpleNamespace(name="pod", annotations={"metaflow/attempt": attempt}),
+        status=SimpleNamespace(phase=phase),
+    )
+    assert MetaflowPodOperator(task_id="step", min_attempt=first)._has_unseen_success(pod) is attaches

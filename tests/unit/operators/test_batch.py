@@ -1,0 +1,45 @@
+"""Which job of AWS Batch a task finds again."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_provider_metaflow.operators.batch import MetaflowBatchOperator
+
+
+class Client:
+    """Lists jobs as Batch does with a filter by name: of all states."""
+
+    def __init__(self, *jobs: tuple[str, str]) -> None:
+        self.jobs = [{"jobName": name, "jobId": f"id-{name}", "status": state} for name, state in jobs]
+
+    def get_paginator(self, _: str) -> Any:
+        return SimpleNamespace(paginate=lambda **_: [{"jobSummaryList": self.jobs}])
+
+
+def found(*jobs: tuple[str, str], results: tuple[int, ...] = ()) -> tuple[str, int] | None:
+    operator = MetaflowBatchOperator(task_id="step", job_name="job", job_queue="queue", attempt=3)
+    operator.has_result = lambda attempt: attempt in results
+    operator.__dict__["hook"] = SimpleNamespace(
+        client=Client(*jobs), SUCCESS_STATE="SUCCEEDED", get_job_description=lambda _: {}
+    )
+    return operator._own_job()
+
+
+@pytest.mark.parametrize("state", ["SUBMITTED", "RUNNABLE", "RUNNING"])
+def test_a_job_that_is_alive_is_found_again(state: str) -> None:
+    assert found(("job-0", "SUCCEEDED"), ("job-1", "FAILED"), ("job-2", state), results=(0,)) == ("id-job-2", 2)
+
+
+def test_a_job_that_has_succeeded_unseen_is_found_again_if_its_result_is_there() -> None:
+    jobs = (("job-0", "SUCCEEDED"), ("job-1", "SUCCEEDED"), ("job-2", "FAILED"))
+    assert found(*jobs, results=(0, 1)) == ("id-job-1", 1)
+    # Before the last clear, or with a datastore that has lost it.
+    assert found(*jobs) is None
+
+
+def test_the_jobs_of_others_are_not_found() -> None:
+    assert found(("job-5-0", "RUNNING"), ("jobs-0", "RUNNING"), ("job-0", "FAILED")) is None
