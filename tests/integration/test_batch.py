@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.airflow import SharedAirflow
+from tests.support.airflow import FlowRun, SharedAirflow
+from tests.support.decorated import assert_decorated
 from tests.support.metadata_service import metadata_service
 from tests.support.object_store import ObjectStore, batch_queue
-from tests.support.results import artifacts
+from tests.support.results import artifacts, local_artifacts
+from tests.support.shapes import asked_for, without_contained
 
 pytestmark = pytest.mark.scheduler
 
 CONNECTION = "batch-of-the-tests"
+IN_JOBS = without_contained("custom_names", "nested_foreach", "switch-short", "switch_in_split-False")
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +42,20 @@ def jobs(airflow: SharedAirflow, store: ObjectStore) -> Iterator[dict[str, str]]
         }
 
 
-def deploy(airflow: SharedAirflow, flow_file: Path, flow: str, jobs: dict[str, str], **options: object) -> str:
+def deploy(
+    airflow: SharedAirflow,
+    flow_file: Path,
+    flow: str,
+    jobs: dict[str, str],
+    *,
+    top: tuple[str, ...] = (),
+    **options: object,
+) -> str:
     """Deploy a flow, and a DAG of it that knows the connection."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in jobs.items():
             patch.setenv(name, value)
-        airflow.create(flow_file)
+        airflow.create(flow_file, top=top)
     manifest = str(airflow.server.dags / f"{flow}.metaflow.json")
     given = {"aws_conn_id": CONNECTION, "poll_interval": 2, **options}
     name = f"jobs-{flow}"
@@ -56,6 +67,7 @@ def deploy(airflow: SharedAirflow, flow_file: Path, flow: str, jobs: dict[str, s
     return name
 
 
+# The first test here: later ones register definitions of their own.
 def test_a_wide_foreach_is_one_array_job_and_a_gang_one_multi_node_job(
     airflow: SharedAirflow, store: ObjectStore, jobs: dict[str, str], flows: Path
 ) -> None:
@@ -120,3 +132,44 @@ def states(store: ObjectStore) -> dict[str, list[str]]:
             (described,) = batch.describe_jobs(jobs=[job["jobId"]])["jobs"]
             found.setdefault(described["parameters"]["metaflow.run_id"], []).append(state)
     return found
+
+
+@pytest.fixture(scope="module")
+def runs(
+    airflow: SharedAirflow, jobs: dict[str, str], flows: Path, request: pytest.FixtureRequest
+) -> dict[str, FlowRun]:
+    """A run of each shape that is asked for, all at once."""
+    wanted = asked_for(IN_JOBS, request)
+    with_batch = ("--with", "batch")
+    dags = {flow: deploy(airflow, flows / f"{shape}.py", flow, jobs, top=with_batch) for _, shape, flow, _ in wanted}
+    return {name: airflow.start(dags[flow], flow, conf) for name, _, flow, conf in wanted}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "conf"),
+    [(name, shape, conf) for name, shape, _, conf in IN_JOBS],
+    ids=[one[0] for one in IN_JOBS],
+)
+def test_a_shape_in_jobs_produces_the_artifacts_of_a_local_run(
+    store: ObjectStore,
+    jobs: dict[str, str],
+    runs: dict[str, FlowRun],
+    flows: Path,
+    name: str,
+    shape: str,
+    conf: dict[str, object],
+) -> None:
+    run = runs[name]
+    run.wait(timeout=900)
+    given = [f"--{key}={value}" for key, value in conf.items()]
+    found = artifacts(store.root, run.flow, run.run_id, environment=jobs)
+    assert found == local_artifacts(flows / f"{shape}.py", run.flow, *given)
+
+
+def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(
+    airflow: SharedAirflow, store: ObjectStore, jobs: dict[str, str], flows: Path
+) -> None:
+    name = deploy(airflow, flows / "containers/decorated.py", "DecoratedFlow", jobs, top=("--with", "batch"))
+    run = airflow.start(name, "DecoratedFlow")
+    run.wait(timeout=600)
+    assert_decorated(artifacts(store.root, run.flow, run.run_id, environment=jobs))
