@@ -16,10 +16,11 @@ from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedEr
 from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
 from airflow_provider_metaflow.flow.manifest import CodePackage
 from airflow_provider_metaflow.graph.compute import Compute
-from airflow_provider_metaflow.graph.identity import MAX_ATTEMPTS, Attempt, airflow_run_id, attempt_of, task_id
+from airflow_provider_metaflow.graph.identity import Attempt, airflow_run_id, attempt_of, task_id
 from airflow_provider_metaflow.graph.model import StepKind
 
 from .contexts import IndexPath, split_contexts
+from .earlier import EarlierTries, first_attempt
 from .inputs import resolve_inputs
 from .origin import Origin
 from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from .step import MetaflowStepOperator
-
-_ITERATIONS_PER_PROBE = 256
 
 
 class StepExecution:
@@ -68,6 +67,12 @@ class StepExecution:
             tries_left=self._ti.max_tries - self._tries,
             error_retries=self._step.retry.error,
         )
+        first = first_attempt(
+            tries=self._tries,
+            cleared_at=self._ti.max_tries - (operator.retries or 0),
+            generation=self._attempt.generation,
+        )
+        self._earlier = EarlierTries(self._step, first, self._local, self._lingering)
         self._code = self._manifest.code
         self._compute: LocalCompute | None = None
         self._remote: RemoteCompute | None = None
@@ -185,41 +190,18 @@ class StepExecution:
         return [known[path] for path in inputs]
 
     def _finished_before(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> dict[IndexPath, TaskOutcome]:
-        """Return which tasks an earlier try since the last clear has finished, e.g. one whose worker then died.
-
-        A recursion knows by itself where it goes on; of a gang the control node's result says nothing of the others.
-        """
-        minimum = self._min_attempt()
-        if minimum is None or self._step.recursive or self._step.gang:
-            return {}
-        calls = {path: self._call(path, paths) for path, paths in inputs.items()}
-        ids = [call.task_id for call in calls.values()]
-        documents = self._local().probe(self._step.name, self._run_id, ids, min_attempt=minimum)
-        found = {path: one for path, one in zip(calls, documents, strict=True) if one is not None}
-        lingering = self._lingering([calls[path] for path in found])
-        return {
-            path: TaskOutcome.from_document(path, document)
-            for path, document in found.items()
-            if calls[path].task_id not in lingering
-        }
+        return self._earlier.finished({path: self._call(path, paths) for path, paths in inputs.items()})
 
     def _lingering(self, finished: Sequence[StepCall]) -> frozenset[str]:
-        """Return which finished tasks still have a container, for which this try must see to the end."""
-        if not finished or self._operator.place == Compute.LOCAL:
-            return frozenset()
-        return self._platform().lingering(finished)
-
-    def _min_attempt(self) -> int | None:
-        """Return the first attempt since the last clear, None if this is it."""
-        cleared_at: int = self._ti.max_tries - (self._operator.retries or 0)
-        if self._tries <= cleared_at:
-            return None
-        return max(cleared_at - self._attempt.generation * MAX_ATTEMPTS, 0)
+        is_local = self._operator.place == Compute.LOCAL
+        return frozenset() if is_local else self._platform().lingering(finished)
 
     def _run_one(self, path: IndexPath, inputs: tuple[str, ...]) -> TaskOutcome:
         if not self._step.recursive:
             return self._run_task(path, inputs, iteration=0)
-        iteration, outcome = self._deferred_iteration(path) or self._last_iteration(path, inputs)
+        iteration, outcome = self._deferred_iteration(path) or self._earlier.last_iteration(
+            path, lambda number: self._call(path, inputs, number)
+        )
         while outcome is None or self._step.name in outcome.next_steps:
             if outcome is not None:
                 inputs = (f"{self._run_id}/{self._step.name}/{outcome.task_id}",)
@@ -235,23 +217,6 @@ class StepExecution:
         before = task_id(path, iteration=iteration - 1, generation=self._attempt.generation)
         document = self._done.get(before)
         return None if document is None else (iteration, TaskOutcome.from_document(path, document))
-
-    def _last_iteration(self, path: IndexPath, inputs: tuple[str, ...]) -> tuple[int, TaskOutcome | None]:
-        """Return where a recursive switch goes on after a failed try: next iteration, outcome before it."""
-        minimum = self._min_attempt()
-        done: list[TaskOutcome] = []
-        while minimum is not None and len(done) % _ITERATIONS_PER_PROBE == 0:
-            ids = [
-                task_id(path, iteration=len(done) + i, generation=self._attempt.generation)
-                for i in range(_ITERATIONS_PER_PROBE)
-            ]
-            documents = self._local().probe(self._step.name, self._run_id, ids, min_attempt=minimum, stop=True)
-            done.extend(TaskOutcome.from_document(path, one) for one in documents if one is not None)
-            if len(documents) < _ITERATIONS_PER_PROBE:
-                break
-        if done and self._lingering([self._call(path, inputs, len(done) - 1)]):
-            done.pop()
-        return len(done), done[-1] if done else None
 
     def _run_task(self, path: IndexPath, inputs: tuple[str, ...], *, iteration: int) -> TaskOutcome:
         call = self._call(path, inputs, iteration)
@@ -325,7 +290,7 @@ class StepExecution:
                 self._code,
                 self._around.task_variables(),
                 self._local(),
-                self._min_attempt(),
+                self._earlier.minimum,
             )
         return self._remote
 

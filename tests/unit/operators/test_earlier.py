@@ -1,0 +1,91 @@
+"""Results of earlier tries are taken: since the last clear, and unless a container is still to be seen to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from airflow_provider_metaflow.flow.commands import StepCall
+from airflow_provider_metaflow.graph.identity import task_id
+from airflow_provider_metaflow.graph.model import Step, StepKind
+from airflow_provider_metaflow.operators.earlier import EarlierTries, first_attempt
+
+BODY = Step(name="body", kind=StepKind.LINEAR)
+LOOP = Step(name="loop", kind=StepKind.SWITCH, recursive=True)
+GANG = Step(name="gang", kind=StepKind.LINEAR, gang=True)
+
+
+class Datastore:
+    """Holds the attempt that finished each task."""
+
+    def __init__(self, **attempts: int) -> None:
+        self.attempts = {name.replace("_", "-"): attempt for name, attempt in attempts.items()}
+
+    def probe(
+        self, step: str, run_id: str, task_ids: Sequence[str], *, min_attempt: int = 0, stop: bool = False
+    ) -> list[dict[str, Any] | None]:
+        found: list[dict[str, Any] | None] = []
+        for name in task_ids:
+            is_done = self.attempts.get(name, -1) >= min_attempt
+            found.append({"task_id": name} if is_done else None)
+            if stop and not is_done:
+                break
+        return found
+
+
+def call(step: Step, *path: int, iteration: int = 0) -> StepCall:
+    name = task_id(path, iteration=iteration)
+    return StepCall(step=step, run_id="run", task_id=name, attempt=1, max_user_retries=1, inputs=())
+
+
+def tries(step: Step, minimum: int | None, store: Datastore, lingering: Iterable[str] = ()) -> EarlierTries:
+    local: Any = store
+    return EarlierTries(step, minimum, lambda: local, lambda _: frozenset(lingering))
+
+
+@pytest.mark.parametrize(
+    ("before", "cleared_at", "generation", "expected"),
+    [(0, 0, 0, None), (1, 0, 0, 0), (3, 3, 0, None), (4, 3, 0, 3), (8, 7, 1, 1), (8, 2, 1, 0)],
+)
+def test_what_was_before_the_last_clear_does_not_count(
+    before: int, cleared_at: int, generation: int, expected: int | None
+) -> None:
+    assert first_attempt(tries=before, cleared_at=cleared_at, generation=generation) == expected
+
+
+def test_finished_tasks_of_a_pack_are_taken_and_others_are_not() -> None:
+    store = Datastore(t_0=0, t_1=1, t_2=2)
+    calls = {(index,): call(BODY, index) for index in range(4)}
+    assert set(tries(BODY, 0, store).finished(calls)) == {(0,), (1,), (2,)}
+    assert set(tries(BODY, 1, store).finished(calls)) == {(1,), (2,)}
+    assert set(tries(BODY, 1, store, ["t-1"]).finished(calls)) == {(2,)}
+    assert tries(BODY, None, store).finished(calls) == {}
+
+
+@pytest.mark.parametrize("step", [LOOP, GANG])
+def test_the_first_result_of_a_recursion_or_a_gang_is_not_its_end(step: Step) -> None:
+    assert tries(step, 0, Datastore(t=0)).finished({(): call(step)}) == {}
+
+
+@pytest.mark.parametrize("done", [0, 1, 255, 256, 257, 512])
+def test_a_recursion_goes_on_after_its_last_finished_iteration(done: int) -> None:
+    store = Datastore(**{task_id((), iteration=number): 0 for number in range(done)})
+    iteration, outcome = tries(LOOP, 0, store).last_iteration((), lambda number: call(LOOP, iteration=number))
+    assert (iteration, outcome and outcome.task_id) == (
+        done,
+        task_id((), iteration=done - 1) if done else None,
+    )
+
+
+def test_an_iteration_whose_container_is_there_is_seen_to_once_more() -> None:
+    earlier = tries(LOOP, 0, Datastore(t=0, t_r1=0), ["t-r1"])
+    iteration, outcome = earlier.last_iteration((), lambda number: call(LOOP, iteration=number))
+    assert outcome is not None
+    assert (iteration, outcome.task_id) == (1, "t")
+
+
+def test_a_recursion_starts_anew_after_a_clear() -> None:
+    earlier = tries(LOOP, None, Datastore(t=0, t_r1=0))
+    assert earlier.last_iteration((), lambda number: call(LOOP, iteration=number)) == (0, None)
