@@ -125,6 +125,20 @@ _BATCH = frozenset(
 )
 """Attributes of ``@batch`` that a job honours."""
 
+_POSITIVE = frozenset({"cpu", "disk", "memory"})
+_NUMBERS = _POSITIVE | {
+    "efa",
+    "ephemeral_storage",
+    "gpu",
+    "inferentia",
+    "max_swap",
+    "port",
+    "shared_memory",
+    "swappiness",
+    "tmpfs_size",
+}
+"""Attributes that are numbers or the text of one; Metaflow checks those of the flow, but not those of a DAG file."""
+
 POD_OVERRIDE = "pod_override"
 _KNOWN = {Compute.KUBERNETES: _KUBERNETES, Compute.BATCH: _BATCH}
 _ARGUMENTS = {Compute.KUBERNETES: POD_ARGUMENTS | {POD_OVERRIDE}, Compute.BATCH: BATCH_ARGUMENTS}
@@ -186,6 +200,7 @@ def check_options(manifest: Manifest, step: Step, compute: Compute, given: Mappi
     if compute is Compute.LOCAL:
         return
     attributes, _ = split_options(manifest, step, compute, given)
+    _check_numbers(manifest, step, compute, given)
     for name, value in attributes.items():
         if name not in _KNOWN[compute] and value not in (None, "", False, {}, []):
             raise UnsupportedFeatureError(
@@ -193,6 +208,23 @@ def check_options(manifest: Manifest, step: Step, compute: Compute, given: Mappi
                 flow=manifest.graph.name,
                 step=step.name,
                 hint="Remove it, or install a newer release of airflow-provider-metaflow.",
+            )
+
+
+def _check_numbers(manifest: Manifest, step: Step, compute: Compute, given: Mapping[str, Any]) -> None:
+    for name in sorted(_NUMBERS & given.keys()):
+        least = "greater than 0" if name in _POSITIVE else "0 or more"
+        value = given[name]
+        try:
+            number = float(value or 0)
+        except (TypeError, ValueError):
+            number = -1.0
+        if number < 0 or (name in _POSITIVE and not number):
+            raise InvalidOptionError(
+                f"`{compute.value}` has {name} {value!r}.",
+                flow=manifest.graph.name,
+                step=step.name,
+                hint=f"It must be a number {least}, without a unit, as in @{compute.value}.",
             )
 
 

@@ -70,6 +70,26 @@ def test_a_key_that_is_neither_attribute_nor_argument_is_refused(
         check_options(MANIFEST, step, compute, {key: 1})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [
+        ("memory", "4Gi", "greater than 0"),
+        ("cpu", 0, "greater than 0"),
+        ("disk", None, "greater than 0"),
+        ("gpu", -1, "0 or more"),
+        ("port", "http", "0 or more"),
+    ],
+)
+def test_a_number_of_the_dag_file_that_is_none_is_refused(name: str, value: object, least: str) -> None:
+    with pytest.raises(InvalidOptionError, match=rf"step train: `kubernetes` has {name} .*a number {least}"):
+        check_options(MANIFEST, on("kubernetes", {**KUBERNETES, name: None}), Compute.KUBERNETES, {name: value})
+
+
+def test_a_number_may_be_text_and_one_that_is_not_needed_may_be_none() -> None:
+    given = {"cpu": "0.5", "memory": 4096, "disk": 10.5, "gpu": None, "tmpfs_size": "", "shared_memory": 0}
+    check_options(MANIFEST, on("kubernetes", {**KUBERNETES, **given}), Compute.KUBERNETES, given)
+
+
 def test_an_attribute_that_this_release_does_not_know_is_refused_only_when_it_says_something() -> None:
     check_options(MANIFEST, on("kubernetes", {**KUBERNETES, "novelty": None}), Compute.KUBERNETES, {})
     with pytest.raises(UnsupportedFeatureError, match="@kubernetes has the attribute 'novelty'"):
