@@ -83,13 +83,13 @@ class Storage:
             self.saved[path] = json.loads(data.read())
 
 
-class Runner:
-    """In the place of ``task_runner``."""
+class Results:
+    """In the place of ``task_results``."""
 
     def __init__(self) -> None:
         self.storage = Storage()
 
-    def _flow_datastore(self, _: Any) -> Any:
+    def flow_datastore(self, _: Any) -> Any:
         return SimpleNamespace(_storage_impl=self.storage)
 
 
@@ -110,10 +110,10 @@ class Runner:
 def test_a_job_tells_the_machine_how_its_task_ended(
     document: dict[str, Any], status: int, outcome: Any, exit_status: int, saved: dict[str, Any]
 ) -> None:
-    runner = Runner()
+    results = Results()
     given = {"at": "at", "step": "start", **document}
-    assert depart(given, runner, status, outcome) == exit_status
-    assert runner.storage.saved == saved
+    assert depart(given, results, status, outcome) == exit_status
+    assert results.storage.saved == saved
 
 
 def placed(monkeypatch: pytest.MonkeyPatch, place: str, step: dict[str, Any], **variables: str) -> dict[str, str]:

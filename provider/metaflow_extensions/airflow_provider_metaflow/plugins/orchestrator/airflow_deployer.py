@@ -75,4 +75,5 @@ class AirflowDeployer(DeployerImpl):
         return deployed
 
 
-_addl_stubgen_modules = ["metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.airflow_deployer_objects"]
+_HERE = "metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator"
+_addl_stubgen_modules = [f"{_HERE}.airflow_deployer_objects", f"{_HERE}.airflow_triggered_run"]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from metaflow.exception import MetaflowException
-from metaflow.runner.deployer import DeployedFlow, TriggeredRun
-from metaflow.runner.utils import get_lower_level_group, handle_timeout, temporary_fifo
+from metaflow.runner.deployer import DeployedFlow
 
 from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.flow.configuration import metaflow_value
@@ -20,8 +15,9 @@ from airflow_provider_metaflow.rest import dags
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.deployment import DeployedDag, open_deployment
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
-from airflow_provider_metaflow.rest.runs import DagRun
 
+from .airflow_triggered_run import AirflowTriggeredRun, client_of, triggered_run
+from .deployer_calls import run_verb, started_run
 from .deployer_stand_in import stand_in
 
 _TYPES = {
@@ -32,116 +28,6 @@ _TYPES = {
     ParameterType.JSON: "JSON",
     ParameterType.FILE: "FilePath",
 }
-
-
-class AirflowTriggeredRun(TriggeredRun):
-    """A run that was triggered on Airflow."""
-
-    @property
-    def status(self) -> str | None:
-        """
-        Get the status of the triggered run.
-
-        Returns
-        -------
-        str, optional
-            PENDING, RUNNING, SUCCEEDED or FAILED; None if Airflow does not know the run.
-        """
-        run = self._dag_run()
-        return None if run is None else run.status
-
-    @property
-    def is_running(self) -> bool:
-        """
-        Check if the run is going on, or waits to start.
-
-        Returns
-        -------
-        bool
-            True if its status is PENDING or RUNNING.
-        """
-        return self.status in ("PENDING", "RUNNING")
-
-    def wait_for_completion(self, check_interval: int = 5, timeout: int | None = None) -> None:
-        """
-        Wait for the run to end.
-
-        Parameters
-        ----------
-        check_interval: int, default: 5
-            Seconds between two looks.
-        timeout : int, optional, default None
-            Maximum time in seconds to wait. If None, waits indefinitely.
-
-        Raises
-        ------
-        TimeoutError
-            If the run does not end within the specified time.
-        """
-        start = time.monotonic()
-        while self.is_running:
-            if timeout is not None and time.monotonic() - start > timeout:
-                raise TimeoutError("The run did not end within the specified timeout.")
-            time.sleep(check_interval)
-
-    def terminate(self, **kwargs: Any) -> bool:
-        """
-        End the run; Airflow kills its running tasks.
-
-        Parameters
-        ----------
-        authorize : str, optional, default None
-            Authorize with a production token.
-
-        Returns
-        -------
-        bool
-            True if the command was successful, False otherwise.
-        """
-        return _run_verb(self.deployer, "terminate", run_id=self._run_id, **kwargs)
-
-    def suspend(self, **kwargs: Any) -> bool:
-        """
-        Pause the DAG of the run. Airflow holds all runs of a DAG together.
-
-        Parameters
-        ----------
-        authorize : str, optional, default None
-            Authorize with a production token.
-
-        Returns
-        -------
-        bool
-            True if the command was successful, False otherwise.
-        """
-        return _run_verb(self.deployer, "suspend", run_id=self._run_id, **kwargs)
-
-    def unsuspend(self, **kwargs: Any) -> bool:
-        """
-        Unpause the DAG of the run.
-
-        Parameters
-        ----------
-        authorize : str, optional, default None
-            Authorize with a production token.
-
-        Returns
-        -------
-        bool
-            True if the command was successful, False otherwise.
-        """
-        return _run_verb(self.deployer, "unsuspend", run_id=self._run_id, **kwargs)
-
-    @property
-    def _run_id(self) -> str:
-        return str(self.pathspec).split("/")[1]
-
-    def _dag_run(self) -> DagRun | None:
-        with _client(self.deployer) as client:
-            try:
-                return open_deployment(client, self.deployer.name).find(self.pathspec)
-            except (dags.DagNotReadyError, ValueError):
-                return None
 
 
 class AirflowDeployedFlow(DeployedFlow):
@@ -191,7 +77,7 @@ class AirflowDeployedFlow(DeployedFlow):
         """
         if step_to_rerun is not None:
             kwargs["step_to_rerun"] = step_to_rerun
-        with _client(self.deployer) as client:
+        with client_of(self.deployer) as client:
             deployed = open_deployment(client, self.deployer.name)
             conf = deployed.resume_conf(origin_run_id, step_to_rerun, {})
         for parameter in deployed.record.parameters:
@@ -217,7 +103,7 @@ class AirflowDeployedFlow(DeployedFlow):
         file = getattr(self.deployer, "additional_info", {}).get("file")
         if file is not None:
             kwargs.setdefault("file", file)
-        return _run_verb(self.deployer, "delete", **kwargs)
+        return run_verb(self.deployer, "delete", **kwargs)
 
     def list_runs(self, states: list[str] | None = None) -> Iterator[AirflowTriggeredRun]:
         """
@@ -237,9 +123,9 @@ class AirflowDeployedFlow(DeployedFlow):
 
         by_status = {status: state for state, status in runs.STATUS.items()}
         chosen = tuple(by_status[status] for status in states or ())
-        with _client(self.deployer) as client:
+        with client_of(self.deployer) as client:
             for run in runs.list_runs(client, self.deployer.name, chosen):
-                yield _triggered(self.deployer, run.run_id)
+                yield triggered_run(self.deployer, run.run_id)
 
     @property
     def production_token(self) -> str | None:
@@ -349,57 +235,10 @@ class AirflowDeployedFlow(DeployedFlow):
         AirflowTriggeredRun
             The run.
         """
-        return _triggered(cls.from_deployment(identifier, metadata).deployer, run_id)
+        return triggered_run(cls.from_deployment(identifier, metadata).deployer, run_id)
 
     def _start(self, verb: str, **kwargs: Any) -> AirflowTriggeredRun:
-        deployer = self.deployer
-        with temporary_fifo() as (path, descriptor):
-            command = _group(deployer, verb)(deployer_attribute_file=path, **kwargs)
-            pid = deployer.spm.run_command(
-                [sys.executable, *command], env=deployer.env_vars, cwd=deployer.cwd, show_output=deployer.show_output
-            )
-            process = deployer.spm.get(pid)
-            content = handle_timeout(descriptor, process, deployer.file_read_timeout)
-            process.sync_wait()
-            if process.process.returncode == 0:
-                return AirflowTriggeredRun(deployer=deployer, content=content)
-        raise RuntimeError("Error on %s of %s on %s" % (verb, deployer.name, deployer.TYPE))
-
-
-def _group(deployer: Any, verb: str) -> Any:
-    group = get_lower_level_group(deployer.api, deployer.top_level_kwargs, deployer.TYPE, deployer.deployer_kwargs)
-    return getattr(group, verb)
-
-
-def _run_verb(deployer: Any, verb: str, **kwargs: Any) -> bool:
-    pid = deployer.spm.run_command(
-        [sys.executable, *_group(deployer, verb)(**kwargs)],
-        env=deployer.env_vars,
-        cwd=deployer.cwd,
-        show_output=deployer.show_output,
-    )
-    process = deployer.spm.get(pid)
-    process.sync_wait()
-    return bool(process.process.returncode == 0)
-
-
-def _client(deployer: Any) -> AirflowClient:
-    """Return a client of the Airflow that the deployer's own environment names."""
-    given = {**os.environ, **(deployer.env or {})}
-
-    def value(name: str) -> str | None:
-        return given.get("METAFLOW_%s" % name) or metaflow_value(name)
-
-    return AirflowClient(configured_endpoint(value))
-
-
-def _triggered(deployer: Any, run_id: str) -> AirflowTriggeredRun:
-    content = {
-        "name": deployer.name,
-        "metadata": deployer.metadata,
-        "pathspec": "%s/%s" % (deployer.flow_name, run_id.rpartition("/")[2]),
-    }
-    return AirflowTriggeredRun(deployer=deployer, content=json.dumps(content))
+        return AirflowTriggeredRun(deployer=self.deployer, content=started_run(self.deployer, verb, **kwargs))
 
 
 def _one_parameter(one: Parameter) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def main(document: dict[str, Any], root: str) -> int:
     import machine_task  # type: ignore[import-not-found]
     import placed_task  # type: ignore[import-not-found]
     import side_task  # type: ignore[import-not-found]
+    import task_results  # type: ignore[import-not-found]
     import task_runner  # type: ignore[import-not-found]
 
     sys.path.remove(here)
@@ -51,15 +52,15 @@ def main(document: dict[str, Any], root: str) -> int:
     os.environ.update(document["env"])
     is_placed = "sources" in document
     task = {} if is_placed else _prepare(document)
-    task_runner._import_metaflow()
+    task_runner.import_metaflow()
     if is_placed:
         if of_machine:
-            machine_task.arrive(document, task_runner)
-        document = placed_task.complete(document, task_runner)
+            machine_task.arrive(document, task_results)
+        document = placed_task.complete(document, task_results)
         if document.get("finished"):
             print("An earlier try has finished this task; its result stands.", file=sys.stderr)
             placed_task.write_outputs(document["finished"], document["outputs"])
-            return machine_task.depart(document, task_runner, 0, document["finished"]) if of_machine else 0
+            return machine_task.depart(document, task_results, 0, document["finished"]) if of_machine else 0
         task = _prepare(document)
     # TaskLog saves the logs, without a process of its own.
     from metaflow.plugins import SIDECARS
@@ -68,7 +69,7 @@ def main(document: dict[str, Any], root: str) -> int:
     status, outcome = _run(task_runner, _request(document, task, root))
     if outcome is not None and is_placed:
         placed_task.write_outputs(outcome, document["outputs"])
-    return int(machine_task.depart(document, task_runner, status, outcome)) if of_machine else status
+    return int(machine_task.depart(document, task_results, status, outcome)) if of_machine else status
 
 
 def _prepare(document: dict[str, Any]) -> dict[str, Any]:

@@ -74,13 +74,13 @@ def _tries(index: str | None, told: list[str]) -> str:
     return told[0] if told else "0"
 
 
-def arrive(document: dict[str, Any], task_runner: Any) -> None:
+def arrive(document: dict[str, Any], results: Any) -> None:
     """Read what the run's input and earlier jobs say of this task; before ``placed_task.complete``.
 
     :param document: the document of the step.
-    :param task_runner: the module of that name, with Metaflow imported.
+    :param results: the module ``task_results``, with Metaflow imported.
     """
-    storage = task_runner._flow_datastore(document)._storage_impl
+    storage = results.flow_datastore(document)._storage_impl
     tries = int(os.environ["METAFLOW_ORCHESTRATOR_TRY"])
     if tries and _load(storage, "%s/%s.final" % (document["at"], document["step"])) is not None:
         print("An earlier try has said that another is of no use.", file=sys.stderr)
@@ -185,15 +185,15 @@ def _continue_loop(document: dict[str, Any], storage: Any) -> None:
         os.environ["METAFLOW_ORCHESTRATOR_ITERATION"] = str(before["iteration"] + goes_on)
 
 
-def depart(document: dict[str, Any], task_runner: Any, status: int, outcome: dict[str, Any] | None) -> int:
+def depart(document: dict[str, Any], results: Any, status: int, outcome: dict[str, Any] | None) -> int:
     """Tell the state machine how the task ended, and return the exit status of the job.
 
     :param document: the document of the step.
-    :param task_runner: the module of that name.
+    :param results: the module ``task_results``.
     :param status: exit status of the task.
     :param outcome: its outcome document, if it succeeded.
     """
-    storage = task_runner._flow_datastore(document)._storage_impl
+    storage = results.flow_datastore(document)._storage_impl
     where = "%s/%s" % (document["at"], document["step"])
     if status == NO_RETRY:
         _save(storage, where + ".final", {"status": status})

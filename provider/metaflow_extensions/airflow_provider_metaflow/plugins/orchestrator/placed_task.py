@@ -133,18 +133,18 @@ class Finder:
         return found
 
 
-def complete(document: dict[str, Any], task_runner: Any) -> dict[str, Any]:
+def complete(document: dict[str, Any], results: Any) -> dict[str, Any]:
     """Return a document as ``container_task`` takes it; with ``finished``, if an earlier try has done the work.
 
     :param document: what ``adapters`` have written for the step.
-    :param task_runner: the module of that name, with Metaflow imported.
+    :param results: the module ``task_results``, with Metaflow imported.
     """
     place = Place.read(os.environ)
     step, own = document["step"], task_id(place.path, place.iteration)
-    datastore = task_runner._flow_datastore(document)
+    datastore = results.flow_datastore(document)
 
     def outcome(name: str, task: str, run: str = place.run_id) -> Any:
-        return task_runner._stored_outcome(datastore, run, name, task, 0)
+        return results.stored_outcome(datastore, run, name, task, 0)
 
     tries, nodes = (int(os.environ.get(name) or 0) for name in (TRY_VARIABLE, NODES_VARIABLE))
 
