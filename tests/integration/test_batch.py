@@ -122,6 +122,27 @@ def test_a_worker_that_dies_finds_its_job_again_and_does_not_repeat_it(
     assert states(store)[run.run_id] == ["SUCCEEDED"]
 
 
+@pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+def test_a_cleared_task_ends_its_job(
+    airflow: SharedAirflow, store: ObjectStore, jobs: dict[str, str], flows: Path, deferrable: bool
+) -> None:
+    # Airflow 3.3 fails a task whose trigger fires before its scheduler has seen the deferral: not too fast.
+    name = deploy(
+        airflow, flows / "containers/patient_job.py", "PatientJobFlow", jobs, deferrable=deferrable, poll_interval=10
+    )
+    run = airflow.start(name, "PatientJobFlow")
+    airflow.wait_until(lambda: store.has("PatientJobFlow", run.run_id, "started-0"), timeout=120)
+    if deferrable:
+        airflow.wait_until(lambda: run.states()["start"] == {"deferred"}, timeout=60)
+    run.clear(task_ids=["start"])
+    airflow.wait_until(lambda: store.has("PatientJobFlow", run.run_id, "started-1"), timeout=180)
+    store.put("PatientJobFlow", run.run_id, "go")
+    run.wait(timeout=300)
+    assert states(store)[run.run_id] == ["SUCCEEDED", "FAILED"]
+    found = artifacts(store.root, "PatientJobFlow", run.run_id, environment=jobs)
+    assert found["start"][((), ())]["attempt"] == 1
+
+
 def states(store: ObjectStore) -> dict[str, list[str]]:
     """Of each Metaflow run, the states of its jobs."""
     batch = store.client("batch")

@@ -156,3 +156,17 @@ def test_a_pod_is_found_again_by_the_next_try_and_deleted_with_a_cleared_task(po
     done = pods.artifacts(run)["start"][((), ())]
     assert (done["attempt"], done["pod"]) == (1, second)
     assert not pods.has(run, "started-2")
+
+
+def test_a_task_that_is_cleared_while_it_is_deferred_does_not_find_its_old_pod(pods: Pods, flows: Path) -> None:
+    pods.deploy(flows / "containers/patient.py")
+    pods.write_dag("cleared", "PatientFlow", deferrable=True, poll_interval=10)
+    run = pods.airflow.start("cleared", "PatientFlow")
+    pods.airflow.wait_until(lambda: pods.has(run, "started-0"), timeout=180)
+    pods.airflow.wait_until(lambda: run.states()["start"] == {"deferred"}, timeout=60)
+    run.clear(task_ids=["start"])
+    pods.airflow.wait_until(lambda: pods.has(run, "started-1"), timeout=180)
+    assert pods.phases("PatientFlow") == ["Running"]
+    pods.put(run, "go")
+    run.wait(timeout=300)
+    assert pods.artifacts(run)["start"][((), ())]["attempt"] == 1

@@ -8,13 +8,16 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.amazon.aws.operators.batch import BatchOperator
 from airflow.providers.amazon.aws.utils.waiter_with_logging import wait
 
+from airflow_provider_metaflow.triggers.batch import MetaflowBatchTrigger
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
 
 _ALIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 
@@ -23,17 +26,18 @@ class MetaflowBatchOperator(BatchOperator):
     """The job of one Metaflow task, of an array of them, or of a gang.
 
     :param attempt: attempt of the Metaflow task; at the end of the job's name.
+    :param first_attempt: the first one since the task was cleared; jobs of those before are ended.
     """
 
     prepare: Callable[[], dict[str, Any]]
     """Fills in what the job is submitted with, and returns its definition."""
 
     has_result: Callable[[int], bool]
-    """Tells whether an attempt, whose job has succeeded, still counts and has left its result."""
+    """Tells whether an attempt, whose job has succeeded, has left its result."""
 
-    def __init__(self, *, attempt: int, **kwargs: Any) -> None:
+    def __init__(self, *, attempt: int, first_attempt: int = 0, **kwargs: Any) -> None:
         super().__init__(job_definition="", **kwargs)
-        self.attempt = attempt
+        self.attempt, self._first_attempt = attempt, first_attempt
 
     @property
     def _client(self) -> Any:
@@ -48,6 +52,16 @@ class MetaflowBatchOperator(BatchOperator):
         """
         # Without the guard that warns when one operator executes another.
         inspect.unwrap(BatchOperator.execute)(self, context)
+
+    def defer(self, *, trigger: BaseTrigger, method_name: str, **kwargs: Any) -> NoReturn:
+        """Let the triggerer wait, by a trigger that ends the job when a user kills the task.
+
+        :param trigger: Airflow's own.
+        :param method_name: where to go on.
+        :param kwargs: see Airflow's operator.
+        :raises TaskDeferred: always.
+        """
+        super().defer(trigger=MetaflowBatchTrigger(**trigger.serialize()[1]), method_name=method_name, **kwargs)
 
     def submit_job(self, context: Context) -> None:
         """Attach to the task's job that runs or has succeeded while nobody watched it, or submit it.
@@ -90,15 +104,16 @@ class MetaflowBatchOperator(BatchOperator):
         filters = [{"name": "JOB_NAME", "values": [f"{stem}*"]}]
         pages = self._client.get_paginator("list_jobs").paginate(jobQueue=self.job_queue, filters=filters)
         succeeded = []
-        for page in pages:
-            for job in page["jobSummaryList"]:
-                name, _, attempt = job["jobName"].rpartition("-")
-                if f"{name}-" != stem:
-                    continue
-                if job["status"] in _ALIVE and not self._is_leaving(job["jobId"]):
-                    return job["jobId"], int(attempt)
-                if job["status"] == self.hook.SUCCESS_STATE:
-                    succeeded.append((int(attempt), job["jobId"]))
+        for job in (job for page in pages for job in page["jobSummaryList"]):
+            name, _, number = job["jobName"].rpartition("-")
+            if f"{name}-" != stem:
+                continue
+            if job["status"] in _ALIVE and not self._is_leaving(job["jobId"]):
+                if int(number) >= self._first_attempt:
+                    return job["jobId"], int(number)
+                self._client.terminate_job(jobId=job["jobId"], reason="Its task was cleared")
+            elif job["status"] == self.hook.SUCCESS_STATE and int(number) >= self._first_attempt:
+                succeeded.append((int(number), job["jobId"]))
         attempt, job_id = max(succeeded, default=(-1, ""))
         return (job_id, attempt) if job_id and self.has_result(attempt) else None
 

@@ -108,6 +108,7 @@ class BatchCompute(RemoteTask):
             job_name=job_name(self.manifest, call),
             job_queue=self.attributes["queue"],
             attempt=call.attempt,
+            first_attempt=self.first_attempt,
             parameters=job_parameters(self.manifest, call),
             tags=job_tags(self.manifest, call, self.attributes),
             retry_strategy={"attempts": 1},
@@ -115,12 +116,8 @@ class BatchCompute(RemoteTask):
             **{"poll_interval": _POLL_SECONDS, **arguments},
         )
         operator.prepare = lambda: self._fill(operator, calls, parameters, gang if is_gang else None)
-        operator.has_result = lambda attempt: self._has_result(calls, attempt)
+        operator.has_result = lambda attempt: None not in self.stored(calls, attempt)
         return operator
-
-    def _has_result(self, calls: Sequence[StepCall], attempt: int) -> bool:
-        is_current = self.min_attempt is not None and attempt >= self.min_attempt
-        return is_current and None not in self.stored(calls, attempt)
 
     def _fill(
         self,

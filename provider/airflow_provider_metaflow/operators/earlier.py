@@ -17,16 +17,14 @@ from .outcome import TaskOutcome
 _ITERATIONS_PER_PROBE = 256
 
 
-def first_attempt(*, tries: int, cleared_at: int, generation: int) -> int | None:
-    """Return the first attempt since the last clear, None if the attempt that is made now is it.
+def first_attempt(*, tries: int, cleared_at: int, generation: int) -> int:
+    """Return the first attempt since the last clear, which may be the one that is made now.
 
     :param tries: how many tries came before this one, over all clears.
     :param cleared_at: how many of them came before the last clear.
     :param generation: how often the six attempts that Metaflow allows were used up.
     """
-    if tries <= cleared_at:
-        return None
-    return max(cleared_at - generation * MAX_ATTEMPTS, 0)
+    return max(min(tries, cleared_at) - generation * MAX_ATTEMPTS, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class EarlierTries:
     """The tries since the last clear, whose worker may have died before it could tell of a result.
 
     :param step: the step.
-    :param minimum: the first attempt since the last clear (see :func:`first_attempt`).
+    :param minimum: the first attempt since the last clear; None if that is the one that is made now.
     :param local: returns the worker's own access to the datastore.
     :param lingering: returns which finished tasks still have a container, for which this try must see to the end.
     """

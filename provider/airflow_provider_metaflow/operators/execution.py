@@ -67,12 +67,14 @@ class StepExecution:
             tries_left=self._ti.max_tries - self._tries,
             error_retries=self._step.retry.error,
         )
-        first = first_attempt(
+        self._first_attempt = first_attempt(
             tries=self._tries,
             cleared_at=self._ti.max_tries - (operator.retries or 0),
             generation=self._attempt.generation,
         )
-        self._earlier = EarlierTries(self._step, first, self._local, self._lingering)
+        is_first = self._first_attempt == self._attempt.number
+        minimum = None if is_first else self._first_attempt
+        self._earlier = EarlierTries(self._step, minimum, self._local, self._lingering)
         self._code = self._manifest.code
         self._compute: LocalCompute | None = None
         self._remote: RemoteCompute | None = None
@@ -290,7 +292,7 @@ class StepExecution:
                 self._code,
                 self._around.task_variables(),
                 self._local(),
-                self._earlier.minimum,
+                self._first_attempt,
             )
         return self._remote
 

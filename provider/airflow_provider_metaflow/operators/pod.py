@@ -11,20 +11,23 @@ import signal
 import time
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import tenacity
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import KubernetesApiException
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.utils.pod_manager import OnKillAction
 from kubernetes.client import ApiClient, ApiException, BatchV1Api
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_metaflow.compute.gang import INDEX_LABEL, JOB_LABEL, make_job, make_service
 from airflow_provider_metaflow.compute.pod_failure import exit_code
 from airflow_provider_metaflow.exceptions import StepFailedError
+from airflow_provider_metaflow.triggers.gang import JOB_KEY, MetaflowGangTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
     from kubernetes.client import V1Job, V1Pod
 
 _POLL_SECONDS = 1.0
@@ -58,7 +61,7 @@ def _is_passing(error: BaseException) -> bool:
 class MetaflowPodOperator(KubernetesPodOperator):
     """The pod of one Metaflow task. Keeps what the pod said last, and attaches to no pod but its own.
 
-    :param min_attempt: the first attempt whose success counts if nobody has seen it; None if none does.
+    :param first_attempt: the first attempt since the task was cleared; pods of those before are deleted.
     """
 
     last_seen: dict[str, Any] | None = None
@@ -67,9 +70,9 @@ class MetaflowPodOperator(KubernetesPodOperator):
     last_events: tuple[dict[str, Any], ...] = ()
     """Its events, if it failed."""
 
-    def __init__(self, *, min_attempt: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, first_attempt: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._min_attempt = min_attempt
+        self._first_attempt = first_attempt
         self._supervisor = os.getppid()
 
     def _is_orphaned(self) -> bool:
@@ -88,12 +91,43 @@ class MetaflowPodOperator(KubernetesPodOperator):
         :param pod_request_obj: the pod to create.
         :param context: Airflow's task context.
         """
-        namespace = pod_request_obj.metadata.namespace
-        self._await_deletion(namespace, context)
-        found = self.find_pod(namespace, context) if self._min_attempt is not None else None
-        if found is not None and self._has_unseen_success(found):
+        found = self._find_current(pod_request_obj.metadata.namespace, context)
+        # Airflow would delete one that did its work while nobody watched, and make another.
+        if found is not None and found.status.phase == "Succeeded":
+            self.log.info("Pod %s has succeeded while nobody watched it", found.metadata.name)
             return found
         return super().get_or_create_pod(pod_request_obj, context)
+
+    def _find_current(self, namespace: str, context: Context) -> V1Pod | None:
+        """Return the task's pod, unless it is being deleted or was there before the task was cleared."""
+        self._await_deletion(namespace, context)
+        found = self.find_pod(namespace, context)
+        if found is None or not self._is_outdated(found):
+            return found
+        self.log.info("Deleting pod %s, whose task was cleared", found.metadata.name)
+        self._delete(found)
+        self._await_deletion(namespace, context, found.metadata.name)
+        return None
+
+    def _await_deletion(self, namespace: str, context: Context, deleted: str | None = None) -> None:
+        """Wait for a pod of the task that is being deleted: it must neither be attached to nor run beside its heir."""
+        selector = self._build_find_pod_label_selector(context)
+        end = time.monotonic() + _DELETION_SECONDS
+        while time.monotonic() < end:
+            pods = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items
+            # Of a job Kubernetes deletes the pods a little later.
+            leaving = [one for one in (pod.metadata for pod in pods) if one.deletion_timestamp or one.name == deleted]
+            if not leaving:
+                return
+            self.log.info("Waiting for the deletion of pod %s", leaving[0].name)
+            time.sleep(_POLL_SECONDS)
+
+    def _is_outdated(self, pod: V1Pod) -> bool:
+        attempt = attempt_of_pod(pod.metadata.annotations, self._first_attempt)
+        return attempt < self._first_attempt and self.on_kill_action != OnKillAction.KEEP_POD
+
+    def _delete(self, pod: V1Pod) -> None:
+        self.pod_manager.delete_pod(pod)
 
     def find_pods(self, context: Context) -> list[V1Pod]:
         """Return the pods that have the operator's labels and belong to this task instance.
@@ -104,27 +138,6 @@ class MetaflowPodOperator(KubernetesPodOperator):
         selector = self._build_find_pod_label_selector(context)
         found: list[V1Pod] = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items
         return found
-
-    def _has_unseen_success(self, pod: V1Pod) -> bool:
-        """Tell whether the pod did its work after its worker had died; Airflow would delete it and make another."""
-        if self._min_attempt is None or pod.status.phase != "Succeeded":
-            return False
-        unseen = attempt_of_pod(pod.metadata.annotations, self._min_attempt) >= self._min_attempt
-        if unseen:
-            self.log.info("Pod %s has succeeded while nobody watched it", pod.metadata.name)
-        return unseen
-
-    def _await_deletion(self, namespace: str, context: Context) -> None:
-        """Wait for a pod of the task that is being deleted: it must neither be attached to nor run beside its heir."""
-        selector = self._build_find_pod_label_selector(context)
-        end = time.monotonic() + _DELETION_SECONDS
-        while time.monotonic() < end:
-            pods = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items
-            leaving = [pod.metadata.name for pod in pods if pod.metadata.deletion_timestamp is not None]
-            if not leaving:
-                return
-            self.log.info("Waiting for the deletion of pod %s", leaving[0])
-            time.sleep(_POLL_SECONDS)
 
     def await_pod_start(self, pod: V1Pod) -> None:
         """Wait until the pod runs, over a restart of the API server.
@@ -230,9 +243,8 @@ class MetaflowGangOperator(MetaflowPodOperator):
         :param context: Airflow's task context.
         """
         namespace = pod_request_obj.metadata.namespace
-        self._await_deletion(namespace, context)
-        found = self.find_pod(namespace, context)
-        if found is not None and (found.status.phase not in _ENDED or self._has_unseen_success(found)):
+        found = self._find_current(namespace, context)
+        if found is not None and found.status.phase != "Failed":
             return found
         self._create_job(pod_request_obj)
         end = time.monotonic() + self.startup_timeout_seconds
@@ -244,6 +256,19 @@ class MetaflowGangOperator(MetaflowPodOperator):
         raise StepFailedError(
             f"its job {pod_request_obj.metadata.name} got no pods in {self.startup_timeout_seconds} s."
         )
+
+    def defer(self, *, trigger: BaseTrigger, method_name: str, **kwargs: Any) -> NoReturn:
+        """Let the triggerer wait, by a trigger that deletes the gang when a user kills the task.
+
+        :param trigger: Airflow's own.
+        :param method_name: where to go on.
+        :param kwargs: see Airflow's operator.
+        :raises TaskDeferred: always.
+        """
+        arguments = trigger.serialize()[1]
+        job = self.pod.metadata.labels[JOB_LABEL] if self.pod is not None else None
+        arguments["trigger_kwargs"] = {**arguments["trigger_kwargs"], JOB_KEY: job}
+        super().defer(trigger=MetaflowGangTrigger(**arguments), method_name=method_name, **kwargs)
 
     def _create_job(self, pod: V1Pod) -> V1Job:
         template = ApiClient().sanitize_for_serialization(pod)
@@ -306,6 +331,9 @@ class MetaflowGangOperator(MetaflowPodOperator):
         own = [pod for pod in plain if exit_code(pod) not in (None, *_ENDED_BY_OTHERS)]
         found: dict[str, Any] | None = next(iter([*own, *plain]), None)
         return found
+
+    def _delete(self, pod: V1Pod) -> None:
+        self._delete_job(pod.metadata.labels[JOB_LABEL], pod.metadata.namespace)
 
     def _delete_job(self, name: str, namespace: str) -> None:
         try:

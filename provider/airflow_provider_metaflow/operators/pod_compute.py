@@ -141,7 +141,7 @@ class PodCompute(RemoteTask):
             "pod_template_dict": pod,
             "full_pod_spec": _as_pod(override),
             "base_container_name": CONTAINER,
-            "min_attempt": self.min_attempt,
+            "first_attempt": self.first_attempt,
             "log_pod_spec_on_failure": False,
             "container_name_log_prefix_enabled": False,
             # The end of the log, where the container could write no message of its own.

@@ -86,7 +86,7 @@ class RemoteTask:
     :param code: the code package that the run uses.
     :param variables: variables of the orchestrator.
     :param local: the worker's own access to the datastore.
-    :param min_attempt: the first attempt since the task was cleared, whose result still counts; None if this is it.
+    :param first_attempt: the first attempt since the task was cleared; containers of those before are ended.
     """
 
     owner: BaseOperator
@@ -95,7 +95,7 @@ class RemoteTask:
     code: CodePackage
     variables: Mapping[str, str]
     local: LocalCompute
-    min_attempt: int | None
+    first_attempt: int
 
     def document(
         self,
@@ -183,7 +183,7 @@ def make_remote(
     code: CodePackage,
     variables: Mapping[str, str],
     local: LocalCompute,
-    min_attempt: int | None,
+    first_attempt: int,
 ) -> RemoteCompute:
     """Return the platform that runs the tasks of a step operator.
 
@@ -193,7 +193,7 @@ def make_remote(
     :param code: the code package that the run uses.
     :param variables: variables of the orchestrator.
     :param local: the worker's own access to the datastore.
-    :param min_attempt: the first attempt since the task was cleared; None if this is it.
+    :param first_attempt: the first attempt since the task was cleared.
     """
     step = manifest.graph.step(operator.step)
     attributes, arguments = split_options(manifest, step, Compute(operator.place), operator.options)
@@ -204,7 +204,7 @@ def make_remote(
         "code": code,
         "variables": variables,
         "local": local,
-        "min_attempt": min_attempt,
+        "first_attempt": first_attempt,
         "attributes": attributes,
         "arguments": arguments,
     }

@@ -47,10 +47,10 @@ def tries(step: Step, minimum: int | None, store: Datastore, lingering: Iterable
 
 @pytest.mark.parametrize(
     ("before", "cleared_at", "generation", "expected"),
-    [(0, 0, 0, None), (1, 0, 0, 0), (3, 3, 0, None), (4, 3, 0, 3), (8, 7, 1, 1), (8, 2, 1, 0)],
+    [(0, 0, 0, 0), (1, 0, 0, 0), (3, 3, 0, 3), (4, 3, 0, 3), (6, 6, 1, 0), (8, 7, 1, 1), (8, 2, 1, 0), (1, 2, 0, 1)],
 )
 def test_what_was_before_the_last_clear_does_not_count(
-    before: int, cleared_at: int, generation: int, expected: int | None
+    before: int, cleared_at: int, generation: int, expected: int
 ) -> None:
     assert first_attempt(tries=before, cleared_at=cleared_at, generation=generation) == expected
 

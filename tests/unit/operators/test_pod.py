@@ -57,20 +57,42 @@ def test_an_orphan_deletes_nothing(operator: tuple[Any, Client], monkeypatch: py
     assert client.deleted == []
 
 
+class Listing(Client):
+    """Knows one pod until it is deleted."""
+
+    def __init__(self, phase: str, attempt: int) -> None:
+        super().__init__()
+        metadata = SimpleNamespace(
+            name="pod",
+            namespace="flows",
+            annotations={"metaflow/attempt": str(attempt)},
+            labels={JOB_LABEL: "pod", "try_number": "1"},
+            deletion_timestamp=None,
+        )
+        self.pod = SimpleNamespace(metadata=metadata, status=SimpleNamespace(phase=phase))
+
+    def list_namespaced_pod(self, **_: Any) -> Any:
+        return SimpleNamespace(items=[] if self.deleted else [self.pod])
+
+
 @pytest.mark.parametrize(
-    ("phase", "attempt", "first", "attaches"),
+    ("phase", "attempt", "attaches"),
     [
-        ("Succeeded", "1", 0, True),
-        ("Succeeded", "1", 2, False),  # it ran before the task was cleared
-        ("Succeeded", "1", None, False),  # the task was cleared just now
-        ("Failed", "1", 0, False),
+        ("Running", 2, True),
+        ("Running", 3, True),
+        ("Running", 1, False),
+        ("Succeeded", 2, True),
+        ("Succeeded", 1, False),
     ],
 )
-def test_a_success_that_nobody_has_seen_counts_until_the_task_is_cleared(
-    phase: str, attempt: str, first: int | None, attaches: bool
+def test_the_pod_of_an_attempt_since_the_last_clear_is_attached_to_and_an_older_one_is_deleted(
+    operator: tuple[Any, Client], phase: str, attempt: int, attaches: bool
 ) -> None:
-    pod: Any = SimpleNamespace(
-        metadata=SimpleNamespace(name="pod", annotations={"metaflow/attempt": attempt}),
-        status=SimpleNamespace(phase=phase),
-    )
-    assert MetaflowPodOperator(task_id="step", min_attempt=first)._has_unseen_success(pod) is attaches
+    made, _ = operator
+    client = Listing(phase, attempt)
+    manager = SimpleNamespace(delete_pod=lambda pod: client.delete_namespaced_pod(pod.metadata.name, "flows"))
+    made.__dict__.update(client=client, jobs=client, pod_manager=manager, _first_attempt=2)
+    made._build_find_pod_label_selector = lambda *_, **__: ""
+    found = made._find_current("flows", {"ti": SimpleNamespace(try_number=3)})
+    assert found is (client.pod if attaches else None)
+    assert len(client.deleted) == (0 if attaches else 1)
