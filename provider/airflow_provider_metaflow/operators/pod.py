@@ -100,8 +100,9 @@ class MetaflowPodOperator(KubernetesPodOperator):
 
     def _find_current(self, namespace: str, context: Context) -> V1Pod | None:
         """Return the task's pod, unless it is being deleted or was there before the task was cleared."""
-        self._await_deletion(namespace, context)
-        found = self.find_pod(namespace, context)
+        pods = self._await_deletion(namespace, context)
+        # Airflow's own search lists them once more, and refuses several.
+        found = pods[0] if len(pods) == 1 else self.find_pod(namespace, context) if pods else None
         if found is None or not self._is_outdated(found):
             return found
         self.log.info("Deleting pod %s, whose task was cleared", found.metadata.name)
@@ -109,16 +110,19 @@ class MetaflowPodOperator(KubernetesPodOperator):
         self._await_deletion(namespace, context, found.metadata.name)
         return None
 
-    def _await_deletion(self, namespace: str, context: Context, deleted: str | None = None) -> None:
-        """Wait for a pod of the task that is being deleted: it must neither be attached to nor run beside its heir."""
+    def _await_deletion(self, namespace: str, context: Context, deleted: str | None = None) -> list[V1Pod]:
+        """Wait for a pod of the task that is being deleted: it must neither be attached to nor run beside its heir.
+
+        Returns the pods of the task that stay.
+        """
         selector = self._build_find_pod_label_selector(context)
         end = time.monotonic() + _DELETION_SECONDS
-        while time.monotonic() < end:
-            pods = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items
+        while True:
+            pods: list[V1Pod] = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items
             # Of a job Kubernetes deletes the pods a little later.
             leaving = [one for one in (pod.metadata for pod in pods) if one.deletion_timestamp or one.name == deleted]
-            if not leaving:
-                return
+            if not leaving or time.monotonic() > end:
+                return pods
             self.log.info("Waiting for the deletion of pod %s", leaving[0].name)
             time.sleep(_POLL_SECONDS)
 
