@@ -145,7 +145,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--without-kubernetes", action="store_true", help="Skip what needs a cluster, on a machine that can run none."
     )
-    parser.addoption("--update-golden", action="store_true", help="Write the golden files anew.")
+    parser.addoption("--update-golden", action="store_true", help="Write the golden files again.")
 
 
 @pytest.fixture(scope="session")
@@ -161,5 +161,51 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Manifest
         options = CompileOptions(python=sys.executable, create=create, top_level=top)
         with environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(sysroot)):
             return load_manifest(FLOWS / f"{name}.py", options, cache)
+
+    return compile_flow
+
+
+@pytest.fixture(scope="session")
+def recorded(request: pytest.FixtureRequest) -> Callable[[str], Manifest]:
+    """The compiled form of a flow of `tests/flows`, from `tests/golden`; with `--update-golden`, compiled again."""
+    from tests.support import recorded as records
+
+    def compile_again(name: str) -> Manifest:
+        if name in records.DECORATED:
+            manifest: Manifest = request.getfixturevalue("compiled_on_s3")(name)
+            return manifest
+        return records.on_s3(request.getfixturevalue("compiled")(name), name)
+
+    def find(name: str) -> Manifest:
+        if request.config.getoption("--update-golden"):
+            return compile_again(name)
+        found = records.read_recorded(name)
+        assert found is not None, f"{name} is not in tests/golden: run the tests once with --update-golden"
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def compiled_on_s3(
+    store: ObjectStore, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Manifest]:
+    """Compiles a decorated flow with its code package in S3, once per flow."""
+    from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+    from tests.support import recorded as records
+
+    cache = tmp_path_factory.mktemp("recorded")
+
+    def compile_flow(name: str) -> Manifest:
+        top, create = records.DECORATED[name]
+        environment = {**store.environment, **records.ENVIRONMENT}
+        options = CompileOptions(
+            python=sys.executable, create=create, top_level=top, environment=tuple(sorted(environment.items()))
+        )
+        manifest = load_manifest(FLOWS / f"{name}.py", options, cache)
+        found = records.on_s3(manifest, name)
+        if request.config.getoption("--update-golden"):
+            records.record(name, found)
+        return found
 
     return compile_flow

@@ -81,8 +81,8 @@ class Play:
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_task_finds_the_tasks_that_led_to_it(shape: str, seed: int, compiled: Callable[..., Manifest]) -> None:
-    graph = compiled(shape).graph
+def test_a_task_finds_the_tasks_that_led_to_it(shape: str, seed: int, recorded: Callable[[str], Manifest]) -> None:
+    graph = recorded(shape).graph
     play = Play(graph, random.Random(seed))
     play.run(graph.start, (), [], {})
     for (name, path, iteration), expected in play.inputs.items():
@@ -95,8 +95,8 @@ def test_a_task_finds_the_tasks_that_led_to_it(shape: str, seed: int, compiled: 
         assert finder.inputs(name, sources, path) == expected, (name, path)
 
 
-def test_a_result_that_is_missing_is_told(compiled: Callable[..., Manifest]) -> None:
-    graph = compiled("switch").graph
+def test_a_result_that_is_missing_is_told(recorded: Callable[[str], Manifest]) -> None:
+    graph = recorded("switch").graph
     step: Step = next(one for one in graph.steps if len(one.parents) > 1)
     finder = Finder(lambda *_: None, walked_steps(graph, step))
     with pytest.raises(LookupError, match="has no result in the datastore"):

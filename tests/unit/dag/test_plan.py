@@ -34,9 +34,9 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_graph_and_plan_are_those_of_the_last_release(
-    shape: str, compiled: Callable[..., Manifest], request: pytest.FixtureRequest
+    shape: str, recorded: Callable[[str], Manifest], request: pytest.FixtureRequest
 ) -> None:
-    graph = compiled(shape).graph
+    graph = recorded(shape).graph
     made = {
         "graph.json": json.loads(msgspec.json.encode(graph)),
         "dag.json": json.loads(msgspec.json.encode(plan_dag(graph))),
@@ -49,8 +49,8 @@ def test_graph_and_plan_are_those_of_the_last_release(
         assert content == json.loads(file.read_text())
 
 
-def test_steps_around_an_inner_foreach_stand_in_segments_of_their_own(compiled: Callable[..., Manifest]) -> None:
-    plan = plan_dag(compiled("nested_foreach").graph)
+def test_steps_around_an_inner_foreach_stand_in_segments_of_their_own(recorded: Callable[[str], Manifest]) -> None:
+    plan = plan_dag(recorded("nested_foreach").graph)
     by_segment: dict[str | None, list[str]] = {}
     for task in plan.tasks:
         by_segment.setdefault(task.segment, []).append(task.step)
@@ -71,8 +71,8 @@ def test_steps_around_an_inner_foreach_stand_in_segments_of_their_own(compiled: 
     }
 
 
-def test_a_gang_is_one_task_and_no_segment(compiled: Callable[..., Manifest]) -> None:
-    graph = compiled("parallel").graph
+def test_a_gang_is_one_task_and_no_segment(recorded: Callable[[str], Manifest]) -> None:
+    graph = recorded("parallel").graph
     assert graph.step("start").kind is StepKind.PARALLEL
     assert graph.step("train").gang
     assert graph.step("train").foreach_path == ()
@@ -80,8 +80,8 @@ def test_a_gang_is_one_task_and_no_segment(compiled: Callable[..., Manifest]) ->
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_segment_waits_for_itself(shape: str, compiled: Callable[..., Manifest]) -> None:
-    graph = compiled(shape).graph
+def test_no_segment_waits_for_itself(shape: str, recorded: Callable[[str], Manifest]) -> None:
+    graph = recorded(shape).graph
     node = {task.step: task.segment or task.step for task in plan_dag(graph).tasks}
     before: dict[str, set[str]] = {}
     for step in graph.steps:
