@@ -54,7 +54,8 @@ def main() -> None:
     os.environ.setdefault("METAFLOW_USER", "bench")
     os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(folder)
     manifest = load_manifest(FLOW, CompileOptions(python=sys.executable), folder)
-    ours = unpacked(manifest.code, folder, manifest.command.datastore_root)
+    with unpacked(manifest.code, folder, manifest.command.datastore_root) as unpacked_folder:
+        ours = unpacked_folder
     bare = folder / "bare"
     shutil.copytree(ours, bare, symlinks=True)
     shutil.rmtree(bare / PACKAGED_METAFLOW / "metaflow_extensions")

@@ -48,6 +48,10 @@ class ManifestError(MetaflowProviderError, ValueError):
     """A manifest that cannot be read: missing, cut short, edited, or of another version."""
 
 
+class CacheFolderError(MetaflowProviderError, RuntimeError):
+    """The folder of compiled manifests and unpacked code is not private to this user, or cannot be written."""
+
+
 class FlowCompileError(MetaflowProviderError, ValueError):
     """A flow that does not import, fails Metaflow's lint, or cannot be packaged."""
 

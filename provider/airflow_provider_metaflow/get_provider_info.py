@@ -75,15 +75,20 @@ def get_provider_info():  # type: ignore[no-untyped-def]
                 "description": "Metaflow steps on Airflow workers.",
                 "options": {
                     "cache_folder": {
-                        "description": "Folder for compiled "
-                        "manifests and unpacked code "
-                        "packages; empty: a folder of "
-                        "this user in the system's "
-                        "temporary folder.\n",
+                        "description": "Folder for compiled manifests and unpacked code packages, which only the user "
+                        "of Airflow may enter; empty: metaflow-cache-UID in Airflow's home.\n",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "/var/cache/airflow-metaflow",
                         "default": "",
+                    },
+                    "cache_limit_megabytes": {
+                        "description": "How large the cache may grow; what was not used for longest is removed "
+                        "first.\n",
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": "1024",
+                        "default": "4096",
                     },
                     "python": {
                         "description": "Interpreter of the steps and of the compiler; empty: Airflow's own.\n",

@@ -8,16 +8,30 @@ import tempfile
 from pathlib import Path
 
 from airflow_provider_metaflow._compat import conf
+from airflow_provider_metaflow.cache import DEFAULT_LIMIT_BYTES, Cache
 
 _SECTION = "metaflow"
 
 
 def cache_folder() -> Path:
-    """Return the folder for compiled manifests and unpacked code packages."""
+    """Return the folder for compiled manifests and unpacked code packages, by default one in Airflow's home.
+
+    A user who may not write there, e.g. one that Airflow impersonates for a task, gets one in the system's temporary
+    folder. Wherever it is, :mod:`~airflow_provider_metaflow.cache` refuses a folder that is not private.
+    """
     configured = conf.get(_SECTION, "cache_folder", fallback="")
     if configured:
         return Path(configured).expanduser()
-    return Path(tempfile.gettempdir()) / f"airflow-metaflow-cache-{os.getuid()}"
+    home = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser()
+    own = f"metaflow-cache-{os.geteuid()}"
+    existing = next((folder for folder in (home, *home.parents) if folder.exists()), home)
+    return home / own if os.access(existing, os.W_OK) else Path(tempfile.gettempdir()) / f"airflow-{own}"
+
+
+def cache() -> Cache:
+    """Return the cache of compiled manifests and unpacked code packages."""
+    limit = conf.getint(_SECTION, "cache_limit_megabytes", fallback=DEFAULT_LIMIT_BYTES // 1024**2)
+    return Cache(cache_folder(), limit * 1024**2)
 
 
 def python() -> str:

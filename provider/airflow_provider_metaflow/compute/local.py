@@ -10,10 +10,11 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_metaflow.cache import Cache
 from airflow_provider_metaflow.exceptions import StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall, init_arguments, step_arguments, task_variables
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
@@ -33,7 +34,7 @@ class LocalCompute:
 
     :param manifest: the compiled flow.
     :param code: the code package that the run uses.
-    :param cache: folder for unpacked packages.
+    :param cache: the cache of unpacked packages, or its folder.
     :param python: interpreter.
     :param warm: see :class:`~.runner.RunnerSettings`.
     :param idle_seconds: see :class:`~.runner.RunnerSettings`.
@@ -44,7 +45,7 @@ class LocalCompute:
 
     manifest: Manifest
     code: CodePackage
-    cache: Path
+    cache: Cache | Path
     python: str
     warm: bool
     idle_seconds: float
@@ -53,6 +54,7 @@ class LocalCompute:
     on_line: LineWriter
     _runner: Runner | None = None
     _root: Path | None = None
+    _kept: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _scratch: tempfile.TemporaryDirectory[str] | None = None
     _module: subprocess.Popen[str] | None = None
 
@@ -65,6 +67,8 @@ class LocalCompute:
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
+        self._root = None
+        self._kept.close()
 
     def __enter__(self) -> LocalCompute:
         return self
@@ -217,7 +221,7 @@ class LocalCompute:
     def _unpacked(self) -> Path:
         if self._root is None:
             root = self.manifest.command.datastore_root
-            self._root = unpacked(self.code, self.cache, root, self._worker())
+            self._root = self._kept.enter_context(unpacked(self.code, self.cache, root, self._worker()))
         return self._root
 
     def _shared_environment(self) -> dict[str, str]:

@@ -221,7 +221,8 @@ def _manifest(
             create=tuple(compile_options),
             python=python or settings.python(),
         ),
-        settings.cache_folder(),
+        settings.cache(),
+        remember_failures=True,
     )
 
 

@@ -5,20 +5,22 @@ Imports no Metaflow and no user code into the calling process.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
+from airflow_provider_metaflow.cache import MANIFESTS, Cache, locked, touch
 from airflow_provider_metaflow.exceptions import FlowCompileError, ManifestError
 
+from .attempts import Attempt
 from .manifest import SCHEMA_VERSION, SUFFIX, Manifest, decode_manifest
+from .supervised import Finished, run_supervised
 
 _SOURCE_SUFFIXES = (".py", ".R", ".RDS")
 """Files that Metaflow packages with a flow (``metaflow.packaging_sys``: default suffixes)."""
@@ -46,25 +48,31 @@ class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
     environment: tuple[tuple[str, str], ...] = ()
 
 
-def load_manifest(path: Path, options: CompileOptions, cache: Path) -> Manifest:
+def load_manifest(
+    path: Path, options: CompileOptions, cache: Cache | Path, *, remember_failures: bool = False
+) -> Manifest:
     """Return the manifest of a flow file.
 
     :param path: the flow file.
     :param options: how to compile it.
-    :param cache: folder for compiled manifests.
+    :param cache: the cache of compiled manifests, or its folder.
+    :param remember_failures: raise the same error again for a short time instead of compiling it again; for callers
+        that come by every few seconds, as parses of DAG files do.
     :raises MetaflowProviderError: if the file is gone or does not compile.
     """
     if not path.is_file():
         raise FlowCompileError(
-            f"flow file {path} does not exist.", hint="Mend the path in the DAG file, or bring the flow back."
+            f"flow file {path} does not exist.", hint="Fix the path in the DAG file, or bring the flow back."
         )
-    target = cache / "manifests" / f"{_key(path, options)}{SUFFIX}"
+    cache = Cache.at(cache)
+    target = cache.folder(MANIFESTS) / f"{_key(path, options)}{SUFFIX}"
     manifest = _cached(target)
     if manifest is None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            manifest = _cached(target) or _compile(path, options, target)
+        attempt = Attempt(target.with_suffix(".failed")) if remember_failures else None
+        with locked(target):
+            manifest = _cached(target) or _compile(path, options, target, attempt)
+            cache.evict(target)
+    touch(target)
     return manifest
 
 
@@ -82,7 +90,42 @@ def _cached(target: Path) -> Manifest | None:
     return manifest
 
 
-def _compile(path: Path, options: CompileOptions, target: Path) -> Manifest:
+def _compile(path: Path, options: CompileOptions, target: Path, attempt: Attempt | None) -> Manifest:
+    if attempt is None:
+        return _compiled(path, options, target, lambda: None)
+    attempt.check()
+    attempt.begin(path.name)
+    try:
+        manifest = _compiled(path, options, target, attempt.beat)
+    except _CompileTimeoutError as error:
+        attempt.fail(error, hung=True)
+        raise
+    except FlowCompileError as error:
+        attempt.fail(error, hung=False)
+        raise
+    attempt.succeed()
+    return manifest
+
+
+def _compiled(path: Path, options: CompileOptions, target: Path, beat: Callable[[], None]) -> Manifest:
+    result = _run(path, options, target, beat)
+    if result.status != 0:
+        raise FlowCompileError(
+            f"it does not compile:\n{_complaint(result.stdout, result.stderr)}",
+            flow=path.name,
+            step=_step_named(result.stdout + result.stderr),
+            hint=f"\nTry: python {path} {options.group} create",
+        )
+    # It holds the production token.
+    target.chmod(0o600)
+    return decode_manifest(target.read_bytes(), str(target))
+
+
+class _CompileTimeoutError(FlowCompileError):
+    """Compiling took too long."""
+
+
+def _run(path: Path, options: CompileOptions, target: Path, beat: Callable[[], None]) -> Finished:
     group = [options.group, *(["--name", options.name] if options.name else [])]
     command = [
         options.python,
@@ -96,29 +139,19 @@ def _compile(path: Path, options: CompileOptions, target: Path) -> Manifest:
         str(target.resolve()),
     ]
     try:
-        result = subprocess.run(
+        return run_supervised(
             command,
-            cwd=path.parent,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_TIMEOUT_SECONDS,
-            env={**_child_environment(), **dict(options.environment)},
+            folder=path.parent,
+            environment={**_child_environment(), **dict(options.environment)},
+            seconds=_TIMEOUT_SECONDS,
+            beat=beat,
         )
     except OSError as error:
         raise FlowCompileError(
             f"the interpreter {options.python!r} cannot be started ({error.strerror}).", flow=path.name
         ) from None
     except subprocess.TimeoutExpired:
-        raise FlowCompileError(f"compiling it took over {_TIMEOUT_SECONDS} s.", flow=path.name) from None
-    if result.returncode != 0:
-        raise FlowCompileError(
-            f"it does not compile:\n{_complaint(result.stdout, result.stderr)}",
-            flow=path.name,
-            step=_step_named(result.stdout + result.stderr),
-            hint=f"\nTry: python {path} {options.group} create",
-        )
-    return decode_manifest(target.read_bytes(), str(target))
+        raise _CompileTimeoutError(f"compiling it took over {_TIMEOUT_SECONDS} s.", flow=path.name) from None
 
 
 def _child_environment() -> dict[str, str]:

@@ -344,7 +344,7 @@ class StepExecution:
             self._compute = LocalCompute(
                 manifest=self._manifest,
                 code=self._code,
-                cache=settings.cache_folder(),
+                cache=settings.cache(),
                 python=self._operator.python or settings.python(),
                 warm=settings.warm_process() if self._operator.warm_process is None else self._operator.warm_process,
                 idle_seconds=settings.warm_process_idle_seconds(),

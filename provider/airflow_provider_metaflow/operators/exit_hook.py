@@ -73,7 +73,7 @@ class MetaflowExitHookOperator(BaseOperator):
             manifest=self.manifest,
             # The code that the run started with.
             code=CodePackage(**first["code"]) if first else self.manifest.code,
-            cache=settings.cache_folder(),
+            cache=settings.cache(),
             python=self.python or settings.python(),
             warm=False,
             idle_seconds=0,

@@ -219,8 +219,8 @@ def test_a_warm_process_exits_when_it_is_idle(manifest: Manifest, tmp_path: Path
 
 
 def test_a_worker_without_metaflow_gets_one_clear_message(manifest: Manifest, tmp_path: Path) -> None:
-    root = unpacked(manifest.code, tmp_path, manifest.command.datastore_root)
-    (root / ".mf_code" / "metaflow" / "__init__.py").write_text("raise ImportError('no metaflow on this worker')")
+    with unpacked(manifest.code, tmp_path, manifest.command.datastore_root) as root:
+        (root / ".mf_code" / "metaflow" / "__init__.py").write_text("raise ImportError('no metaflow on this worker')")
     made = Made(manifest, warm=False, cache=tmp_path, python=sys.executable)
     with pytest.raises(StepNotRunnableError, match=r"(?s)ended without an answer.*no metaflow on this worker.*import"):
         made.run(call(manifest, f"r-{tmp_path.name}"))
@@ -235,13 +235,15 @@ def test_a_missing_interpreter_gets_one_clear_message(manifest: Manifest, tmp_pa
 def test_a_code_package_that_is_gone_is_told_by_name_and_leaves_nothing(manifest: Manifest, tmp_path: Path) -> None:
     gone = replace(manifest.code, url=str(tmp_path / "gone"))
     with pytest.raises(StepNotRunnableError, match=r"code package .*gone cannot be unpacked"):
-        unpacked(gone, tmp_path / "cache", manifest.command.datastore_root)
+        with unpacked(gone, tmp_path / "cache", manifest.command.datastore_root):
+            pass
     assert not [path for path in (tmp_path / "cache" / "code").iterdir() if path.suffix != ".lock"]
 
 
 def test_a_code_package_is_unpacked_once(manifest: Manifest, tmp_path: Path) -> None:
-    first = unpacked(manifest.code, tmp_path, manifest.command.datastore_root)
-    before = first.stat().st_mtime_ns
-    assert unpacked(manifest.code, tmp_path, manifest.command.datastore_root) == first
+    with unpacked(manifest.code, tmp_path, manifest.command.datastore_root) as first:
+        before = first.stat().st_mtime_ns
+    with unpacked(manifest.code, tmp_path, manifest.command.datastore_root) as second:
+        assert second == first
     assert first.stat().st_mtime_ns == before
     assert (first / "probe.py").read_text() == FLOW

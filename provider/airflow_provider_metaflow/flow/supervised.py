@@ -1,0 +1,108 @@
+"""Runs a command in a child process that ends with this one, and of which nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from . import supervisor
+
+_STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.02
+_BEAT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """How a command has ended.
+
+    :param status: its exit status; above 128 for a signal.
+    :param stdout: what it wrote.
+    :param stderr: what it wrote there.
+    """
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def run_supervised(
+    command: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float,
+    beat: Callable[[], None] = lambda: None,
+) -> Finished:
+    """Run a command; when this function returns or raises, and when this process dies, all its processes are gone.
+
+    :param command: the command, as an argument list.
+    :param folder: its working directory.
+    :param environment: its environment.
+    :param seconds: how long it may take.
+    :param beat: called about once a second while it runs.
+    :raises OSError: if it cannot be started.
+    :raises subprocess.TimeoutExpired: if it takes longer.
+    """
+    program = _program(command[0], folder, environment)
+    # Files and no pipes: who inherits a pipe and lives on would keep us waiting.
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", supervisor.__file__, str(os.getpid()), program, *command[1:]],
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            _wait(process, command, seconds, beat)
+        finally:
+            _stop(process)
+        return Finished(status=process.returncode, stdout=_text(stdout), stderr=_text(stderr))
+
+
+def _program(name: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """Return the path of a program, as ``execvpe`` finds it."""
+    import shutil
+
+    found = shutil.which(str(folder / name) if os.sep in name else name, path=environment.get("PATH", os.defpath))
+    if found is None:
+        raise FileNotFoundError(2, "No such file or directory", name)
+    return found
+
+
+def _wait(process: subprocess.Popen[bytes], command: Sequence[str], seconds: float, beat: Callable[[], None]) -> None:
+    end = time.monotonic() + seconds
+    next_beat = 0.0
+    while process.poll() is None:
+        now = time.monotonic()
+        if now > end:
+            raise subprocess.TimeoutExpired(list(command), seconds)
+        if now > next_beat:
+            beat()
+            next_beat = now + _BEAT_SECONDS
+        time.sleep(_POLL_SECONDS)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
