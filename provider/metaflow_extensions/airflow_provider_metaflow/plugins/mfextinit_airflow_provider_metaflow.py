@@ -4,16 +4,16 @@ import os
 
 # Replaces Metaflow's own `airflow` group, whose DAG files do not import on Airflow 3.
 CLIS_DESC = [
-    ("airflow", ".orchestrator.airflow_cli.cli"),
-    ("argo", ".orchestrator.argo_cli.cli"),
-    ("sfn", ".orchestrator.sfn_cli.cli"),
+    ("airflow", ".orchestrator.command_groups.airflow"),
+    ("argo", ".orchestrator.command_groups.argo"),
+    ("sfn", ".orchestrator.command_groups.sfn"),
 ]
 
 if os.environ.get("METAFLOW_ADAPTERS_REPLACE_STOCK") == "1":
     # Under the names of Metaflow's own groups, which have the same verbs and options.
     CLIS_DESC += [
-        ("argo-workflows", ".orchestrator.argo_cli.stock_cli"),
-        ("step-functions", ".orchestrator.sfn_cli.stock_cli"),
+        ("argo-workflows", ".orchestrator.command_groups.argo_workflows"),
+        ("step-functions", ".orchestrator.command_groups.step_functions"),
     ]
 
 DEPLOYER_IMPL_PROVIDERS_DESC = [

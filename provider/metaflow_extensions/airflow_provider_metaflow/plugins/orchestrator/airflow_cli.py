@@ -39,12 +39,7 @@ class AirflowError(MetaflowException):
 plain_errors = plain_errors_of(AirflowError)
 
 
-@click.group()
-def cli() -> None:
-    pass
-
-
-@cli.group(help="Commands related to Airflow.")
+@click.group(help="Commands related to Airflow.")
 @click.option("--name", default=None, type=str, help="Airflow DAG id. The flow name is used by default.")
 @click.pass_obj
 @plain_errors

@@ -45,12 +45,7 @@ adapter = adapter_of(
 )
 
 
-@click.group()
-def cli() -> None:
-    pass
-
-
-@cli.group(help="Commands related to Argo Workflows.")
+@click.group(help="Commands related to Argo Workflows.")
 @click.option("--name", default=None, type=str, help="Name of the workflow template; by default that of the flow.")
 @click.pass_obj
 @plain_errors
@@ -59,13 +54,6 @@ def argo(obj: Any, name: str | None = None) -> None:
     obj.argo_name = adapter("names").argo_name(obj.flow.name, name)
     obj.argo_cluster = adapter("cluster").ArgoCluster(KUBERNETES_NAMESPACE or "default")
 
-
-@click.group()
-def stock_cli() -> None:
-    pass
-
-
-stock_cli.add_command(argo, "argo-workflows")
 
 _CREATE_OPTIONS = [
     TAGS,

@@ -43,12 +43,7 @@ adapter = adapter_of(
 )
 
 
-@click.group()
-def cli() -> None:
-    pass
-
-
-@cli.group(help="Commands related to AWS Step Functions.")
+@click.group(help="Commands related to AWS Step Functions.")
 @click.option("--name", default=None, type=str, help="Name of the state machine; by default that of the flow.")
 @click.pass_obj
 @plain_errors
@@ -57,13 +52,6 @@ def sfn(obj: Any, name: str | None = None) -> None:
     obj.sfn_name = adapter("names").sfn_name(obj.flow.name, name, SFN_STATE_MACHINE_PREFIX)
     obj.aws = adapter("aws").Aws()
 
-
-@click.group()
-def stock_cli() -> None:
-    pass
-
-
-stock_cli.add_command(sfn, "step-functions")
 
 _CREATE_OPTIONS = [
     TAGS,
