@@ -110,14 +110,15 @@ class MetaflowStepOperator(BaseOperator):
 
         from .execution import StepExecution
 
-        self._execution = StepExecution(self, context, **resumed)
         try:
+            self._execution = StepExecution(self, context, **resumed)
             return self._execution.run()
         except (ParameterValueError, MissingResultError, FinalFailureError) as error:
             # Another try would meet the same input, or is not wanted.
             raise AirflowFailException(str(error)) from error
         finally:
-            self._execution.close()
+            if self._execution is not None:
+                self._execution.close()
 
     @property
     def metaflow_pathspec(self) -> str | None:
