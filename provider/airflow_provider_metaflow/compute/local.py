@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.cache import Cache
-from airflow_provider_metaflow.exceptions import StepFailedError
-from airflow_provider_metaflow.flow.commands import StepCall, init_arguments, step_arguments, task_variables
+from airflow_provider_metaflow.exceptions import ParameterValueError, StepFailedError
+from airflow_provider_metaflow.flow.commands import StepCall, init_request, step_arguments, task_variables
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
-from airflow_provider_metaflow.graph.identity import PARAMETERS_TASK
 
 from .code import unpacked
 from .runner import LineWriter, Runner, RunnerSettings, step_environment
@@ -93,10 +92,7 @@ class LocalCompute:
             "time_limit": self._time_limit(call),
         }
         if parameters is not None:
-            request["init"] = {
-                "task_id": PARAMETERS_TASK,
-                "arguments": init_arguments(self.manifest, call.run_id, parameters),
-            }
+            request["init"] = init_request(self.manifest, call.run_id, parameters)
         answer = self._session(environment).call(request, self.on_line)
         self._check(call, answer)
         outcome: dict[str, Any] = answer["outcome"]
@@ -192,6 +188,8 @@ class LocalCompute:
         if status == 0 and answer["outcome"] is not None:
             return
         where = {"flow": self.manifest.graph.name, "step": call.step.name}
+        if answer.get("refused"):
+            raise ParameterValueError(answer["refused"]["message"], flow=where["flow"], hint=answer["refused"]["hint"])
         if answer["phase"] == "init":
             raise StepFailedError(f"the run could not be registered: init exited with {status}.", **where)
         if status == 0:

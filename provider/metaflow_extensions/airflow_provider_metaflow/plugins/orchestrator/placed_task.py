@@ -306,7 +306,8 @@ def _init(document: dict[str, Any], run_id: str, given: list[dict[str, Any]]) ->
             if value is not None and not (value == "null" and name in nullable)
         ),
     ]
-    return {"task_id": PARAMETERS[1], "arguments": arguments}
+    # Metaflow would take their values for paths; `file_parameters.py` checks them.
+    return {"task_id": PARAMETERS[1], "arguments": arguments, "files": document.get("files") or {}}
 
 
 def next_attempt(datastore: Any, run_id: str, step: str, task: str) -> int:

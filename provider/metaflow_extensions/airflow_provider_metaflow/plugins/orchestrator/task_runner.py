@@ -25,6 +25,7 @@ import time
 import traceback
 from typing import Any
 
+from file_parameters import RefusedFileError, checked_arguments  # type: ignore[import-not-found]
 from task_process import Channel, ClientGoneError, TaskLog, run_command  # type: ignore[import-not-found]
 from task_results import flow_datastore, is_done, read_outcome, stored_outcome  # type: ignore[import-not-found]
 
@@ -44,6 +45,10 @@ _PRELOADED = (
     "metaflow.task",
     "metaflow.user_configs.config_options",
 )
+
+
+_NO_RETRY = 202
+"""Exit status by which a task says that another try is of no use (``METAFLOW_EXIT_DISALLOW_RETRY``)."""
 
 
 class Session:
@@ -67,9 +72,9 @@ class Session:
         datastore = flow_datastore(request)
         init = request.get("init")
         if init and not is_done(datastore, request["run_id"], "_parameters", init["task_id"]):
-            status = run_command(self._channel, request, init["arguments"], None)
-            if status != 0:
-                return {"status": status, "phase": "init", "outcome": None}
+            answer = self._init(request, init, datastore)
+            if answer["status"] != 0:
+                return answer
         task = datastore.get_task_datastore(
             request["run_id"], request["step"], request["task_id"], attempt=request["attempt"], mode="w"
         )
@@ -83,6 +88,15 @@ class Session:
                 datastore, request["run_id"], request["step"], request["task_id"], request["attempt"]
             )
         return {"status": status, "phase": "step", "outcome": outcome}
+
+    def _init(self, request: dict[str, Any], init: dict[str, Any], datastore: Any) -> dict[str, Any]:
+        try:
+            arguments = checked_arguments(init, request["flow_name"], datastore._storage_impl)
+        except RefusedFileError as error:
+            self._channel.write({"event": "line", "stream": "stderr", "text": str(error)})
+            refused = {"message": error.message, "hint": error.hint}
+            return {"status": _NO_RETRY, "phase": "init", "outcome": None, "refused": refused}
+        return {"status": run_command(self._channel, request, arguments, None), "phase": "init", "outcome": None}
 
     def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
         datastore = flow_datastore(request)
