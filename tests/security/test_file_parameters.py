@@ -53,8 +53,8 @@ def content_of(text: str) -> Any:
     "path",
     [
         "/etc/passwd", "/proc/self/environ", "~/.aws/credentials", "~", "/", "./airflow.cfg", "../airflow.cfg",
-        "airflow.cfg", "conf/airflow.cfg", "s3://bucket/key", "local:///etc/passwd", "file:///etc/passwd", "/a path/with spaces.txt",
-        "C:\\secrets.txt", "..\\up", "a/b/../c",
+        "airflow.cfg", "conf/airflow.cfg", "s3://bucket/key", "local:///etc/passwd", "file:///etc/passwd",
+        "/a path/with spaces.txt", "C:\\secrets.txt", "..\\up", "a/b/../c",
     ],
 )  # fmt: skip
 def test_a_path_is_refused_by_one_error_that_names_flow_parameter_and_fix(storage: Any, path: str) -> None:

@@ -103,8 +103,8 @@ def file_value(flow: str, name: str, value: str, facts: dict[str, Any], storage:
 def upload(content: bytes, flow: str, storage: Any, is_text: bool, encoding: str | None) -> dict[str, Any]:
     """Put the content of a file into the flow's folder of uploads; return its descriptor.
 
-    The layout is that of Metaflow's own uploader (``metaflow.includefile.UploaderV2``), but always below the root of the
-    flow's datastore.
+    The layout is that of Metaflow's own uploader (``metaflow.includefile.UploaderV2``), but always below the root of
+    the flow's datastore.
 
     :param content: the content.
     :param flow: name of the flow.
