@@ -84,7 +84,7 @@ def test_a_task_runs_in_one_interpreter_and_tells_its_outcome_and_its_log(
     assert result.returncode == 0, result.stdout + result.stderr
     outcome = json.loads((tmp_path / "sink").read_text())
     assert outcome["task_id"] == "t"
-    assert (outcome["next"], outcome["num_splits"]) == (["upper"], 5)
+    assert (outcome["next"], outcome["num_splits"]) == (["upper"], 3)
     found = artifacts(store.root, "ForeachFlow", "r1", environment=store.environment)
     assert ((), ()) in found["start"]
     # The wide body goes on from there; the document of an array says which of its tasks a container runs.
