@@ -188,7 +188,7 @@ def test_a_container_that_metaflows_own_commands_set_up_runs_its_task(
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "set up" in result.stdout
-    assert json.loads((tmp_path / "sink").read_text())["num_splits"] == 5
+    assert json.loads((tmp_path / "sink").read_text())["num_splits"] == 3
 
 
 def test_an_init_script_runs_before_everything_else(manifest: Manifest) -> None:
