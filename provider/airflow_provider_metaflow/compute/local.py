@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from .runner import LineWriter, Runner, RunnerSettings, step_environment
 
 _LIMIT_SLACK_SECONDS = 60
 """How much later than Metaflow's own ``@timeout`` the process is killed, so that retry and catch can see it."""
+
+_LINE_CHARACTERS = 64 * 1024
+"""Longer lines are shown in parts."""
 
 
 @dataclass(slots=True)
@@ -151,7 +155,8 @@ class LocalCompute:
         )
         self._module = process
         try:
-            for line in process.stdout or ():
+            # A line without an end comes in parts.
+            for line in iter(partial(process.stdout.readline, _LINE_CHARACTERS), "") if process.stdout else ():
                 self.on_line("stdout", line.rstrip("\n"))
             status = process.wait()
         finally:

@@ -23,10 +23,12 @@ import os
 import sys
 import time
 import traceback
+from functools import partial
 from typing import Any
 
 from file_parameters import RefusedFileError, checked_arguments  # type: ignore[import-not-found]
-from task_process import Channel, ClientGoneError, TaskLog, run_command  # type: ignore[import-not-found]
+from task_log import TaskLog  # type: ignore[import-not-found]
+from task_process import Channel, ClientGoneError, run_command  # type: ignore[import-not-found]
 from task_results import flow_datastore, is_done, read_outcome, stored_outcome  # type: ignore[import-not-found]
 
 _PRELOADED = (
@@ -81,7 +83,8 @@ class Session:
         outcome_file = request["env"].get("METAFLOW_ORCHESTRATOR_OUTCOME")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(outcome_file)
-        status = run_command(self._channel, request, request["arguments"], TaskLog(self._channel, task))
+        log = TaskLog(partial(self._channel.line, "stderr"), task)
+        status = run_command(self._channel, request, request["arguments"], log)
         outcome = None
         if status == 0:
             outcome = read_outcome(outcome_file) or stored_outcome(
