@@ -31,6 +31,8 @@ from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.flow.remote import bootstrap_script
 from airflow_provider_metaflow.flow.remote_settings import ContainerSetup, RemoteSettings, remote_settings
 
+pytestmark = pytest.mark.subprocess
+
 
 @pytest.fixture(scope="module")
 def manifest(store: ObjectStore, flows: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.subprocess
+
 FLOW = """
 from metaflow import FlowSpec, Parameter, batch, kubernetes, project, schedule, step, trigger
 
