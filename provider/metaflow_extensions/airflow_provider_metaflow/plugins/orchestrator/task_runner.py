@@ -29,7 +29,13 @@ from typing import Any
 from file_parameters import RefusedFileError, checked_arguments  # type: ignore[import-not-found]
 from task_log import TaskLog  # type: ignore[import-not-found]
 from task_process import Channel, ClientGoneError, run_command  # type: ignore[import-not-found]
-from task_results import flow_datastore, is_done, read_outcome, stored_outcome  # type: ignore[import-not-found]
+from task_results import (  # type: ignore[import-not-found]
+    copy_summary,
+    flow_datastore,
+    is_done,
+    read_outcome,
+    stored_outcome,
+)
 
 _PRELOADED = (
     "metaflow",
@@ -48,6 +54,7 @@ _PRELOADED = (
     "metaflow.user_configs.config_options",
 )
 
+_CLONE = "--clone-only="
 
 _NO_RETRY = 202
 """Exit status by which a task says that another try is of no use (``METAFLOW_EXIT_DISALLOW_RETRY``)."""
@@ -87,6 +94,10 @@ class Session:
         status = run_command(self._channel, request, request["arguments"], log)
         outcome = None
         if status == 0:
+            origin = next((one for one in request["arguments"] if one.startswith(_CLONE)), None)
+            if origin is not None:
+                where = (request["run_id"], request["step"], request["task_id"], request["attempt"])
+                copy_summary(datastore, *where, origin.removeprefix(_CLONE))
             outcome = read_outcome(outcome_file) or stored_outcome(
                 datastore, request["run_id"], request["step"], request["task_id"], request["attempt"]
             )
