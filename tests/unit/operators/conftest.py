@@ -35,7 +35,7 @@ def make_dag(compiled: Callable[..., Manifest], tmp_path: Path) -> Callable[...,
 
 
 def changed(manifest: Manifest, steps: Mapping[str, Mapping[str, Any]], code: str) -> Manifest:
-    """Return a manifest with other fields of some steps, and another code package if one is named."""
+    """Return a manifest with other fields of some steps, and another code package if the hash of one is given."""
     unknown = steps.keys() - {step.name for step in manifest.graph.steps}
     assert not unknown
 
@@ -43,7 +43,8 @@ def changed(manifest: Manifest, steps: Mapping[str, Mapping[str, Any]], code: st
         return replace(step, **steps.get(step.name, {}))
 
     graph = replace(manifest.graph, steps=tuple(map(one, manifest.graph.steps)))
-    return replace(manifest, graph=graph, code=replace(manifest.code, url=code) if code else manifest.code)
+    url = f"{manifest.command.datastore_root}/{graph.name}/data/{code[:2]}/{code}"
+    return replace(manifest, graph=graph, code=replace(manifest.code, sha=code, url=url) if code else manifest.code)
 
 
 @pytest.fixture

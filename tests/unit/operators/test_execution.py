@@ -394,14 +394,17 @@ def test_the_nodes_of_a_gang_are_all_inputs_of_its_join(start: Start, metaflow: 
 def test_a_run_keeps_its_code_when_another_is_deployed_meanwhile(
     make_dag: Callable[..., DAG], metaflow: MemoryMetaflow
 ) -> None:
-    run = FlowRun(make_dag("linear", code="file:///old"))
+    old, new = "0d" * 20, "4e" * 20
+    run = FlowRun(make_dag("linear", code=old))
     run.run_all("start")
-    run.dag = make_dag("linear", code="file:///new")
+    run.dag = make_dag("linear", code=new)
     run.run_all("middle", "end")
-    assert metaflow.codes == ["file:///old"] * 3
+    # In the flow's datastore: what tells of the old package is its hash alone.
+    root = run.dag.task_dict["end"].manifest.command.datastore_root
+    assert metaflow.codes == [f"{root}/LinearFlow/data/0d/{old}"] * 3
     run.clear("start")
     run.run_all("start")
-    assert metaflow.codes[-1] == "file:///new"
+    assert metaflow.codes[-1] == f"{root}/LinearFlow/data/4e/{new}"
 
 
 # Resume.
