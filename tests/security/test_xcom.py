@@ -1,4 +1,4 @@
-"""Promise: whoever edits an XCom, or the configuration of a run, chooses no code, and no data of another run or flow."""
+"""Promise: whoever edits an XCom, or the configuration of a run, chooses no code and no data of another run or flow."""
 
 from __future__ import annotations
 
