@@ -22,7 +22,7 @@ from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
 
 from .code import unpacked
-from .runner import LineWriter, Runner, RunnerSettings, step_environment
+from .runner import LineWriter, Runner, RunnerSettings, process_variables, step_environment
 
 _LIMIT_SLACK_SECONDS = 60
 """How much later than Metaflow's own ``@timeout`` the process is killed, so that retry and catch can see it."""
@@ -56,6 +56,7 @@ class LocalCompute:
     variables: Mapping[str, str]
     on_line: LineWriter
     _runner: Runner | None = None
+    _shape: Mapping[str, str] = field(default_factory=dict)
     _root: Path | None = None
     _kept: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -209,11 +210,18 @@ class LocalCompute:
         return seconds + max(_LIMIT_SLACK_SECONDS, seconds // 10)
 
     def _session(self, environment: Mapping[str, str]) -> Runner:
+        shape = process_variables(environment)
+        if self._runner is not None and shape != self._shape:
+            # Metaflow reads its configuration when it is imported; a step may have its own.
+            runner, self._runner = self._runner, None
+            runner.close()
         if self._runner is None:
+            self._shape = shape
             self._runner = Runner(
                 RunnerSettings(
                     python=self.python,
                     root=self._unpacked(),
+                    base=self._worker(),
                     environment=environment,
                     warm=self.warm,
                     idle_seconds=self.idle_seconds,

@@ -175,6 +175,28 @@ def _signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
+def set_environment(environment: dict[str, str]) -> None:
+    """Make these the variables of this process, and forget clients of clouds that were made with others.
+
+    :param environment: all variables.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
+    boto3 = sys.modules.get("boto3")
+    if boto3 is not None:
+        boto3.DEFAULT_SESSION = None  # type: ignore[attr-defined]
+    # `metaflow.plugins`; Metaflow itself makes new ones in a new process, by the process's id.
+    for module, path in (
+        ("metaflow.plugins.gcp.gs_storage_client_factory", ("_client_cache",)),
+        ("metaflow.plugins.azure.blob_service_client_factory", ("_ClientCache", "_cache")),
+    ):
+        found: Any = sys.modules.get(module)
+        for name in path:
+            found = getattr(found, name, None)
+        if found:
+            found.clear()
+
+
 def _become_metaflow(request: dict[str, Any], arguments: list[str], streams: dict[str, tuple[int, int]]) -> None:
     """Turn a forked child into ``python FLOW_FILE ARGUMENTS``; never returns."""
     code = 1
@@ -191,8 +213,7 @@ def _become_metaflow(request: dict[str, Any], arguments: list[str], streams: dic
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = _text_stream(2)  # type: ignore[misc]
-        os.environ.clear()
-        os.environ.update(request["env"])
+        set_environment(request["env"])
         time.tzset()
         os.chdir(request["cwd"])
         flow_file = request["flow_file"]

@@ -28,7 +28,7 @@ from typing import Any
 
 from file_parameters import RefusedFileError, checked_arguments  # type: ignore[import-not-found]
 from task_log import TaskLog  # type: ignore[import-not-found]
-from task_process import Channel, ClientGoneError, run_command  # type: ignore[import-not-found]
+from task_process import Channel, ClientGoneError, run_command, set_environment  # type: ignore[import-not-found]
 from task_results import (  # type: ignore[import-not-found]
     copy_summary,
     flow_datastore,
@@ -69,6 +69,8 @@ class Session:
     def serve(self) -> None:
         """Answer requests until the client goes."""
         while (request := self._channel.read()) is not None:
+            # Results and logs are read and written with the rights of the step, too, whichever step came before.
+            set_environment(request["env"])
             try:
                 answer = getattr(self, "_" + request["op"])(request)
             except ClientGoneError:
