@@ -2,14 +2,11 @@ from metaflow import FlowSpec, step
 
 
 class NestedForeachFlow(FlowSpec):
-    '''Three deep, of unequal sizes at both inner levels.
-
-    There is a step between two levels and none between the others, a step between two joins and none between the others.
-    '''
+    '''Two and three deep, of varying sizes, with steps between the levels and after the inner joins.'''
 
     @step
     def start(self):
-        self.outer = [1, 2]
+        self.outer = [1, 2, 3]
         self.next(self.prepare, foreach="outer")
 
     @step
@@ -24,7 +21,7 @@ class NestedForeachFlow(FlowSpec):
 
     @step
     def work(self):
-        self.deep = ["p", "q"][: 1 + self.input]
+        self.deep = ["p", "q"][: 1 + self.input % 2]
         self.w = self.o * 100 + self.input
         self.next(self.leaf, foreach="deep")
 
@@ -40,8 +37,13 @@ class NestedForeachFlow(FlowSpec):
 
     @step
     def deep_join(self, inputs):
+        self.ls = [inp.l for inp in inputs]
         self.merge_artifacts(inputs, include=["w"])
-        self.ls = [inp.l for inp in inputs] + [self.w]
+        self.next(self.after_deep)
+
+    @step
+    def after_deep(self):
+        self.ls = self.ls + [self.w]
         self.next(self.inner_join)
 
     @step

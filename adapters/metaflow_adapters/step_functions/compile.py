@@ -19,16 +19,16 @@ from .documents import FOLDER, whole_document
 from .emit import Surroundings, emit_scope
 from .events import needs_gate, pattern_of, status_pattern
 from .gate import RESET, gate_definition
-from .iam import Needs, policies
-from .jobs import Jobs, JobSettings, inline_document, make_jobs
+from .jobs import AFTER, Jobs, JobSettings, inline_document, make_jobs
 from .limits import check_limits
 from .machine import FlowMachine, Resources, to_json
 from .names import helper_name, machine_helper_name
+from .needs import all_policies, needs_of
 from .nodes import ScopePlan
 from .plan import job_kinds, plan_flow
 from .schedule import reset_of, schedule_of
 from .settings import AwsSettings, aws_settings
-from .states import Map, Scope, machine_of
+from .states import machine_of
 
 NO_ROLE = "${EventsRoleArn}"
 
@@ -121,17 +121,13 @@ def machine_from(manifest: Manifest, options: StepFunctionsOptions) -> FlowMachi
     definition = machine_of(states, graph.name, Comment=_comment(manifest), **limit)
     after = _after(manifest, jobs, settings)
     resources = _resources(manifest, jobs, around, settings, after)
-    needs = _needs(manifest, jobs, states, around, resources, options)
+    resources = dataclasses.replace(resources, uploads=uploads, job_definitions=(*resources.job_definitions, *after[1]))
+    needs = needs_of(manifest, jobs, states, around, resources, logged=options.log_history)
     machine = FlowMachine(
         name=deployment.name,
         states=states,
         definition=definition,
-        resources=dataclasses.replace(
-            resources,
-            uploads=uploads,
-            policies=policies(place, needs),
-            job_definitions=(*resources.job_definitions, *after[1]),
-        ),
+        resources=dataclasses.replace(resources, policies=all_policies(needs, settings, resources)),
         manifest=manifest,
         settings=settings,
         place=place,
@@ -194,7 +190,7 @@ def _with_secrets(manifest: Manifest, like: dict[str, Any], settings: AwsSetting
         {"name": f"{VARIABLE_PREFIX}{key}", "valueFrom": f"{secret}:{key}::"}
         for key, secret in told_endpoints(manifest.deployment.notifications).items()
     ]
-    return {**like, "jobDefinitionName": f"{like['jobDefinitionName']}-after", "containerProperties": container}
+    return {**like, "jobDefinitionName": f"{like['jobDefinitionName']}{AFTER}", "containerProperties": container}
 
 
 def _resources(
@@ -247,27 +243,3 @@ def _rule(name: str, pattern: dict[str, Any], target: str, role: str) -> dict[st
         "Description": "Made by airflow-provider-metaflow.",
         "Targets": [{"Id": "machine", "Arn": target, "RoleArn": role}],
     }
-
-
-def _needs(
-    manifest: Manifest,
-    jobs: Jobs,
-    states: Scope,
-    around: Surroundings,
-    resources: Resources,
-    options: StepFunctionsOptions,
-) -> Needs:
-    told = manifest.deployment.notifications
-    return Needs(
-        machine=manifest.deployment.name,
-        helpers=tuple(resources.state_machines),
-        definitions=tuple(one["jobDefinitionName"] for one in resources.job_definitions),
-        queues=tuple(dict.fromkeys(one.queue for one in jobs.by_step.values())),
-        bucket=around.bucket,
-        root=around.root,
-        told=around.prefix,
-        distributed=any(isinstance(one, Map) and one.distributed for one in states.all_states()),
-        tagged=any(one.tags for one in jobs.by_step.values()),
-        logged=options.log_history,
-        topic=told.sns_topic if told is not None else None,
-    )

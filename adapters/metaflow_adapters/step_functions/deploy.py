@@ -15,11 +15,7 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 from .aws import Aws, code_of, told
 from .jobs import DEPLOYMENT_TAG
 from .machine import FlowMachine, to_json
-from .names import helper_name, machine_helper_name
-
-HELPERS = ("events", "after")
-_SCHEDULES = ("", "reset")
-_MAX_RULES = 20
+from .names import HELPERS, MAX_RULES, SCHEDULES, helper_name, machine_helper_name
 
 
 def bring(machine: FlowMachine, aws: Aws) -> str:
@@ -138,7 +134,7 @@ def remove_schedules(aws: Aws, name: str, kept: set[str]) -> None:
     """
     from botocore.exceptions import ClientError
 
-    for what in _SCHEDULES:
+    for what in SCHEDULES:
         schedule = helper_name(name, what)
         if schedule in kept:
             continue
@@ -160,7 +156,7 @@ def remove_rules(aws: Aws, name: str, arn_of: Any, kept: set[str]) -> None:
     """
     own = {arn_of(name), *(arn_of(machine_helper_name(name, helper)) for helper in HELPERS)}
     rules = [helper_name(name), helper_name(name, "after")]
-    rules += [helper_name(name, f"event-{number}") for number in range(_MAX_RULES)]
+    rules += [helper_name(name, f"event-{number}") for number in range(MAX_RULES)]
     for target in own:
         with told("Listing rules"):
             found = aws.events.list_rule_names_by_target(TargetArn=target)["RuleNames"]

@@ -14,6 +14,7 @@ from airflow_provider_metaflow.compute.options import base_attributes, check_opt
 from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
 from airflow_provider_metaflow.flow.container import FLOW_VARIABLE, container_command, encode_inline, first_environment
 from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.compute import Compute, compute_of
 from airflow_provider_metaflow.graph.model import Step
 from metaflow_adapters.documents import described_parameters
@@ -24,13 +25,20 @@ from .submission import Job
 DEPLOYMENT_TAG = "metaflow-state-machine"
 """Tag of a job definition with the state machine that it was made for."""
 
+DEFAULT_LOG_GROUP = "/aws/batch/job"
+"""Where AWS Batch keeps the logs of jobs that name no group."""
+
 NO_RETRY = 202
 """Exit status by which a Metaflow task says that another try is of no use."""
 
 MAX_DEFINITION_BYTES = 20_000
 """AWS Batch takes job definitions of 24 KiB (service quotas); a longer flow document goes to the datastore."""
 
+AFTER = "-after"
+"""What the name of the job definition ends with that only the machine that follows runs uses."""
+
 _MAX_JOB_NAME = 128
+_DIGEST = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +80,19 @@ def make_jobs(manifest: Manifest, kinds: Mapping[str, JobKind], flow_variable: s
     """
     definitions: dict[str, dict[str, Any]] = {}
     by_step = {}
+    of_steps = {step.name: attributes_of_step(manifest, step, settings) for step in manifest.graph.steps}
+    # Not every role may tag. If any job is tagged all are, by which a policy knows them from those of other flows.
+    is_tagged = bool(
+        settings.tags
+        or remote_settings(manifest).batch_emit_tags
+        or any(one.get("aws_batch_tags") for one in of_steps.values())
+    )
     for step in manifest.graph.steps:
-        attributes = attributes_of_step(manifest, step, settings)
+        attributes = of_steps[step.name]
         definition = _definition(manifest, step, kinds[step.name], attributes, flow_variable, settings)
         definitions[definition["jobDefinitionName"]] = definition
-        by_step[step.name] = _job(manifest, step, attributes, definition["jobDefinitionName"], settings)
+        tags = _tags(manifest, step, attributes, settings) if is_tagged else {}
+        by_step[step.name] = _job(manifest, step, attributes, definition["jobDefinitionName"], tags)
     return Jobs(definitions=tuple(definitions.values()), by_step=by_step)
 
 
@@ -160,16 +176,38 @@ def _definition(
     definition["tags"] = {DEPLOYMENT_TAG: manifest.deployment.name, **settings.tags}
     named = {name: value for name, value in definition.items() if name != "jobDefinitionName"}
     digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
-    return {"jobDefinitionName": f"metaflow-{digest[:16]}", **named}
+    return {"jobDefinitionName": f"{definition_stem(manifest.deployment.name)}{digest[:_DIGEST]}", **named}
+
+
+def definition_stem(machine: str) -> str:
+    """Return what the names of the job definitions of a deployment begin with.
+
+    The rest is a hash of their content. Policies know by it the definitions of later versions of the flow, too.
+
+    :param machine: name of the state machine.
+    """
+    # AWS Batch takes letters, digits, hyphens and underscores.
+    return f"metaflow-{re.sub(r'[^A-Za-z0-9_-]', '-', machine)}-"
+
+
+def definition_patterns(machine: str) -> tuple[str, ...]:
+    """Return patterns of IAM for the names of the job definitions of a deployment.
+
+    :param machine: name of the state machine.
+    """
+    # As many single wildcards as there are digits: `*` would match those of a machine whose name begins the same.
+    own = f"{definition_stem(machine)}{'?' * _DIGEST}"
+    return own, f"{own}{AFTER}"
 
 
 def _retries(step: Step) -> int:
     return step.retry.user + step.retry.error
 
 
-def _job(manifest: Manifest, step: Step, attributes: Mapping[str, Any], definition: str, settings: JobSettings) -> Job:
+def _job(
+    manifest: Manifest, step: Step, attributes: Mapping[str, Any], definition: str, tags: Mapping[str, str]
+) -> Job:
     readable = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{manifest.graph.name}-{step.name}")
-    tags = {**settings.tags, **{str(key): str(one) for key, one in (attributes.get("aws_batch_tags") or {}).items()}}
     return Job(
         name=readable[:_MAX_JOB_NAME],
         definition=definition,
@@ -179,6 +217,30 @@ def _job(manifest: Manifest, step: Step, attributes: Mapping[str, Any], definiti
         retries=_retries(step),
         delay_seconds=step.retry.delay_seconds,
     )
+
+
+def _tags(manifest: Manifest, step: Step, attributes: Mapping[str, Any], settings: JobSettings) -> dict[str, str]:
+    """Return the tags of a step's jobs: those that were given, the deployment's, and Metaflow's own if asked for.
+
+    ``METAFLOW_BATCH_EMIT_TAGS`` asks for them, as for those of Metaflow's own deployer.
+    """
+    given = {str(key): str(one) for key, one in (attributes.get("aws_batch_tags") or {}).items()}
+    emitted = {}
+    if remote_settings(manifest).batch_emit_tags:
+        owner = _taggable(manifest.deployment.owner)
+        emitted = {
+            "app": "metaflow",
+            "metaflow.user": owner,
+            "metaflow.owner": owner,
+            "metaflow.flow_name": manifest.graph.name,
+            "metaflow.step_name": step.name,
+        }
+    return {**emitted, **settings.tags, **given, DEPLOYMENT_TAG: manifest.deployment.name}
+
+
+def _taggable(value: str) -> str:
+    """Return a value with the characters that AWS takes in tags (AWS Batch, tag restrictions)."""
+    return re.sub(r"[^A-Za-z0-9\s+=._:/@-]", "", value)[:256]
 
 
 def _parameters(manifest: Manifest) -> dict[str, str]:

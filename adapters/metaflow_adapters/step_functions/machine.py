@@ -25,7 +25,7 @@ class Resources:
     :param state_machines: definitions of helping state machines, by name.
     :param schedules: for ``CreateSchedule``.
     :param rules: for ``PutRule`` and ``PutTargets``: ``Name``, ``EventPattern``, ``Targets``.
-    :param policies: least-privilege policy documents, by the role that needs them.
+    :param policies: least-privilege policy documents, by the role that needs them; ``deployer`` is who deploys.
     :param uploads: content of objects that must be in S3, by URL.
     """
 
@@ -69,6 +69,18 @@ class FlowMachine:
     def to_json(self) -> str:
         """Return the definition as text, for Terraform, CDK or CloudFormation. Equal flows give equal bytes."""
         return to_json(self.definition)
+
+    def trust_policies(self) -> dict[str, dict[str, Any]]:
+        """Return the trust policies of the roles: which service may assume each of them."""
+        from .trust import trust_policies
+
+        return trust_policies(self.place, list(self.resources.policies))
+
+    def roles_template(self) -> dict[str, Any]:
+        """Return the roles and the deployer's policy as one template of CloudFormation."""
+        from .trust import roles_template
+
+        return roles_template(self)
 
     def deploy(self, aws: Aws | None = None) -> str:
         """Bring the flow to AWS and return the ARN of its state machine.

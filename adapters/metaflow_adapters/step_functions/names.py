@@ -15,6 +15,15 @@ MAX_NAME = 80
 MAX_HELPER_NAME = 64
 """Longest name of a rule or schedule (EventBridge, service quotas)."""
 
+HELPERS = ("events", "after")
+"""What the state machines that help a deployment are for."""
+
+SCHEDULES = ("", "reset")
+"""What the schedules of a deployment are for; the first starts its runs."""
+
+MAX_RULES = 20
+"""How many numbered rules are looked for when a deployment is changed or deleted."""
+
 _PROJECT_CUT = 60
 _RULE_CUT = 47
 _INVALID = re.compile(r"[^A-Za-z0-9_.-]")

@@ -12,8 +12,9 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 from metaflow_adapters.ownership import check_owner
 
 from .aws import Aws, code_of, start_parameters, told
-from .deploy import HELPERS, remove_definitions, remove_machine, remove_rules, remove_schedules
-from .names import machine_helper_name
+from .deploy import remove_definitions, remove_machine, remove_rules, remove_schedules
+from .jobs import DEFAULT_LOG_GROUP
+from .names import HELPERS, machine_helper_name
 from .secrets import remove_secret
 
 PREFIX = "sfn-"
@@ -248,7 +249,7 @@ class SfnRuns:
 
     def _stream(self, job: Mapping[str, Any], stream: str) -> Iterator[str]:
         options = (job.get("container", {}).get("logConfiguration") or {}).get("options") or {}
-        group = options.get("awslogs-group", "/aws/batch/job")
+        group = options.get("awslogs-group", DEFAULT_LOG_GROUP)
         with told(f"Reading the log {stream}"):
             pages = self._aws.logs.get_paginator("filter_log_events").paginate(
                 logGroupName=group, logStreamNames=[stream]

@@ -1,4 +1,4 @@
-"""Runs the jobs of moto's AWS Batch as processes of this machine, and mends what moto leaves out.
+"""Runs the jobs of moto's AWS Batch as processes of this machine, and adds what moto leaves out.
 
 What moto 5.2.5 does not do and the product needs: run without Docker; refuse container overrides of more than 8,192
 bytes; `retryStrategy` and `nodeOverrides` of SubmitJob; exit codes; the state of an array's parent; nodes of a job.
@@ -6,6 +6,7 @@ bytes; `retryStrategy` and `nodeOverrides` of SubmitJob; exit codes; the state o
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import shutil
@@ -15,11 +16,16 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 MAX_OVERRIDES_BYTES = 8192
+in_process: Callable[[Any, dict[str, str]], tuple[int, str]] | None = None
+"""Runs a container in this process, for tests that need no real tasks: of a job and its variables it makes an exit
+status and a log."""
+
 SLOTS = threading.BoundedSemaphore(int(os.environ.get("TEST_BATCH_SLOTS", "4")))
 POLL_SECONDS = 0.05
 
@@ -135,11 +141,23 @@ def _attempts(job: Any) -> bool:
         job.latest_attempt["container"]["exitCode"] = job.exit_code
         job._stop_attempt()
         _log_to_cloudwatch(job, attempt)
-        if job.exit_code == 0 or job.stop:
+        if job.exit_code == 0 or job.stop or not _is_tried_again(retry, job.exit_code):
             break
     if job.exit_code != 0:
         job.job_stopped_reason = job.job_stopped_reason or "Essential container in task exited"
     return bool(job.exit_code == 0)
+
+
+def _is_tried_again(retry: dict[str, Any], exit_code: int) -> bool:
+    """What the first rule that matches says (AWS Batch, "Automated job retries"); without a match it is tried again."""
+    for rule in retry.get("evaluateOnExit", []):
+        code, reason = rule.get("onExitCode"), rule.get("onReason")
+        if code is not None and not fnmatch.fnmatchcase(str(exit_code), code):
+            continue
+        if reason is not None and not fnmatch.fnmatchcase("Essential container in task exited", reason):
+            continue
+        return bool(rule["action"].upper() == "RETRY")
+    return True
 
 
 def _log_to_cloudwatch(job: Any, attempt: int) -> None:
@@ -170,6 +188,8 @@ def _containers(job: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def _attempt(job: Any, attempt: int, containers: list[tuple[dict[str, Any], dict[str, Any]]]) -> int:
+    if in_process is not None:
+        return _attempt_here(job, attempt, containers)
     folder = Path(tempfile.mkdtemp(prefix="batch-job-"))
     began, limit = time.monotonic(), job._get_attempt_duration()
     log_folder = Path(os.environ.get("TEST_BATCH_LOGS", tempfile.gettempdir()))
@@ -198,6 +218,16 @@ def _attempt(job: Any, attempt: int, containers: list[tuple[dict[str, Any], dict
     return main.returncode if main.returncode >= 0 else 128 - main.returncode
 
 
+def _attempt_here(job: Any, attempt: int, containers: list[tuple[dict[str, Any], dict[str, Any]]]) -> int:
+    assert in_process is not None
+    log_folder, statuses = Path(os.environ.get("TEST_BATCH_LOGS", tempfile.gettempdir())), []
+    for index, (properties, overrides) in enumerate(containers):
+        status, log = in_process(job, _variables(job, attempt, properties, overrides, index, len(containers)))
+        (log_folder / f"{job.job_id.replace(':', '-')}-{attempt}-{index}.log").write_text(log)
+        statuses.append(status)
+    return statuses[0]
+
+
 def _kill(job: Any) -> None:
     for process in job.processes:
         if process.poll() is None:
@@ -208,17 +238,12 @@ def _kill(job: Any) -> None:
 def _environment(
     job: Any, attempt: int, properties: dict[str, Any], overrides: dict[str, Any], index: int, count: int
 ) -> dict[str, str]:
-    given = [*properties.get("environment", []), *overrides.get("environment", [])]
     environment = {
         # Nothing of this machine's Metaflow or Airflow; credentials as a job's role would give them.
         **{k: v for k, v in os.environ.items() if not k.startswith(("METAFLOW_", "AIRFLOW", "PYTHON"))},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        **{one["name"]: one["value"] for one in given},
         **{one["name"]: _secret(one["valueFrom"]) for one in properties.get("secrets", [])},
-        "AWS_BATCH_JOB_ID": job.job_id,
-        "AWS_BATCH_JOB_ATTEMPT": str(attempt),
-        "AWS_BATCH_CE_NAME": "local",
-        "AWS_BATCH_JQ_NAME": job.job_queue.name,
+        **_variables(job, attempt, properties, overrides, index, count),
         "AWS_EXECUTION_ENV": "AWS_ECS_LOCAL",
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_ENDPOINT_URL": f"http://localhost:{os.environ['MOTO_PORT']}",
@@ -230,15 +255,30 @@ def _environment(
     }
     if "TEST_BATCH_JOB_PYTHONPATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["TEST_BATCH_JOB_PYTHONPATH"]
-    if "index" in (job.array_properties or {}):
-        environment["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.array_properties["index"])
-    if job.job_definition.type == "multinode":
-        environment["AWS_BATCH_JOB_NODE_INDEX"] = str(index)
-        environment["AWS_BATCH_JOB_NUM_NODES"] = str(count)
-        environment["AWS_BATCH_JOB_MAIN_NODE_INDEX"] = "0"
-        if index:
-            environment["AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"] = "127.0.0.1"
     return environment
+
+
+def _variables(
+    job: Any, attempt: int, properties: dict[str, Any], overrides: dict[str, Any], index: int, count: int
+) -> dict[str, str]:
+    """The variables that a container has from its definition, its job and AWS Batch."""
+    given = [*properties.get("environment", []), *overrides.get("environment", [])]
+    found = {
+        **{one["name"]: one["value"] for one in given},
+        "AWS_BATCH_JOB_ID": job.job_id,
+        "AWS_BATCH_JOB_ATTEMPT": str(attempt),
+        "AWS_BATCH_CE_NAME": "local",
+        "AWS_BATCH_JQ_NAME": job.job_queue.name,
+    }
+    if "index" in (job.array_properties or {}):
+        found["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.array_properties["index"])
+    if job.job_definition.type == "multinode":
+        found["AWS_BATCH_JOB_NODE_INDEX"] = str(index)
+        found["AWS_BATCH_JOB_NUM_NODES"] = str(count)
+        found["AWS_BATCH_JOB_MAIN_NODE_INDEX"] = "0"
+        if index:
+            found["AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"] = "127.0.0.1"
+    return found
 
 
 def _secret(place: str) -> str:

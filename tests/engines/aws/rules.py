@@ -10,6 +10,9 @@ import json
 from datetime import datetime, timezone
 from typing import Any
 
+from .authority import Request
+from .enforcement import installed
+
 
 def install() -> None:
     """Mend it; once per process."""
@@ -29,6 +32,11 @@ def install() -> None:
         send(others, event, transform_input)
         for one in machines:
             _, _, _, region, account = one["Arn"].split(":")[:5]
+            enforcement = installed()
+            start = Request("states:StartExecution", one["Arn"])
+            # AWS drops an event whose target its role does not permit; it only counts a failed invocation.
+            if enforcement and not enforcement.permits(one.get("RoleArn", ""), "events.amazonaws.com", start):
+                continue
             given = one.get("Input") or json.dumps({**event, "time": _iso(event.get("time"))}, default=str)
             stepfunctions_parser_backends[account][region].start_execution(one["Arn"], None, given)
 

@@ -12,8 +12,6 @@ from botocore.exceptions import ClientError
 from tests.support.object_store import BUCKET
 from tests.support.step_functions import STATES, StepFunctions
 
-pytestmark = pytest.mark.subprocess
-
 END = {"Type": "Pass", "End": True}
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.subprocess
-
 FLOW = """
 from metaflow import FlowSpec, batch, kubernetes, step, timeout
 

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytestmark = pytest.mark.subprocess
-
 FLOW = """
 from metaflow import FlowSpec, Parameter, batch, kubernetes, project, schedule, step, trigger
 

@@ -32,5 +32,7 @@ def test_a_hook_that_fails_does_not_stop_the_others_and_fails_the_machine_in_the
 
 def test_the_job_of_a_hook_has_the_tags_of_the_jobs_of_steps(machine: Callable[..., FlowMachine]) -> None:
     made = machine("linear", change=hooked, batch_tags={"team": "ml"})
+    # With the tag by which a policy knows the jobs of the deployment from those of others.
+    tags = {"team": "ml", "metaflow-state-machine": "linear"}
     texts = json.dumps(made.definition), json.dumps(dict(made.resources.state_machines))
-    assert all('"Tags": {"team": "ml"}' in text for text in texts), texts
+    assert all(f'"Tags": {json.dumps(tags)}' in text for text in texts), texts

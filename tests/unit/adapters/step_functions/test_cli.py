@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-pytestmark = pytest.mark.subprocess
+from tests.engines.aws.authority import Authority, Principal, Request
 
 FLOW = """
 from metaflow import FlowSpec, Parameter, batch, kubernetes, project, schedule, step, trigger
@@ -84,8 +83,21 @@ def test_check_tells_the_cost_and_the_policies(tool: Tool) -> None:
     assert done.returncode == 0, done.stderr
     assert "state transitions of a run: 2" in done.stdout
     assert "events in its history: 14 of 25,000" in done.stdout
-    policies = json.loads(tool.run("sfn", "check", "--policies").stdout)
-    assert set(policies) == {"state_machine", "events", "jobs"}
+    printed = json.loads(tool.run("sfn", "check", "--policies").stdout)
+    trust = printed.pop("trust")
+    assert set(printed) == {"deployer", "state_machine", "events", "jobs"}
+    assert set(trust) == set(printed) - {"deployer"}
+    # Byte for byte, stars and all: IAM would take each of them.
+    authority = Authority()
+    for role, policy in printed.items():
+        authority.add(role, [policy], trust.get(role))
+    (definition,) = {one["Arguments"]["JobDefinition"] for one in json.loads(
+        tool.run("sfn", "create", "--only-json").stdout
+    )["States"].values()}  # fmt: skip
+    submit = Request("batch:SubmitJob", f"arn:aws:batch:${{AWS::Region}}:1:job-definition/{definition}:7")
+    assert Principal("machine", (printed["state_machine"],)).allows(submit)
+    template = json.loads(tool.run("sfn", "check", "--cloudformation").stdout)
+    assert template["AWSTemplateFormatVersion"] == "2010-09-09"
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 
 import msgspec
+import pytest
+from tests.engines.aws.authority import Authority
+from tests.support.aws_account import SETTINGS
+from tests.support.recorded import DECORATED, SHAPES
 
 from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import EventTrigger
+from airflow_provider_metaflow.graph.model import Decorator, EventTrigger
 from metaflow_adapters.step_functions import FlowMachine
+from metaflow_adapters.step_functions.settings import AwsSettings
 
 Make = Callable[..., FlowMachine]
 
@@ -27,15 +33,166 @@ def test_a_linear_flow_needs_batch_and_its_own_objects_only(machine: Make) -> No
         "events:DescribeRule", "s3:GetObject", "s3:PutObject",
     }  # fmt: skip
     (definition,) = made.resources.job_definitions
-    assert f"arn:aws:batch:eu-west-1:123456789012:job-definition/{definition['jobDefinitionName']}" in allowed[
+    # By a pattern, so that the policy serves later versions of the flow, too.
+    stem, digest = definition["jobDefinitionName"].rsplit("-", 1)
+    assert (stem, len(digest)) == ("metaflow-linear", 16)
+    assert f"arn:aws:batch:eu-west-1:123456789012:job-definition/metaflow-linear-{'?' * 16}" in allowed[
         "batch:SubmitJob"
     ]  # fmt: skip
     assert allowed["s3:GetObject"] == ["arn:aws:s3:::bucket/metaflow/mf.sfn/LinearFlow/*"]
 
 
+def test_jobs_reach_the_prefixes_of_their_own_flow_only(machine: Make) -> None:
+    allowed = actions(machine("linear"), "jobs")
+    assert set(allowed) == {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
+    assert allowed["s3:PutObject"] == [
+        f"arn:aws:s3:::bucket/metaflow/{one}"
+        for one in ("LinearFlow/*", "data/LinearFlow/*", "mf.cards/LinearFlow/*", "mf.sfn/LinearFlow/*")
+    ]
+
+
+def test_roots_of_the_configuration_take_the_place_of_those_below_the_datastore(machine: Make) -> None:
+    def change(manifest: Manifest) -> Manifest:
+        roots = {"METAFLOW_DATATOOLS_S3ROOT": "s3://files/data/", "METAFLOW_CARD_S3ROOT": "s3://cards"}
+        environment = {**manifest.remote["environment"], **roots}
+        return msgspec.structs.replace(manifest, remote={**manifest.remote, "environment": environment})
+
+    made = machine("linear", change=change)
+    written = actions(made, "jobs")["s3:PutObject"]
+    assert {"arn:aws:s3:::files/data/LinearFlow/*", "arn:aws:s3:::cards/LinearFlow/*"} <= set(written)
+    buckets = [one["Resource"] for one in made.resources.policies["jobs"]["Statement"] if "Condition" in one]
+    assert buckets == [["arn:aws:s3:::bucket"], ["arn:aws:s3:::files"], ["arn:aws:s3:::cards"]]
+
+
+def test_a_flow_that_follows_another_may_read_its_data(machine: Make) -> None:
+    made = machine("decorated/on_finish")
+    names = [one.event.split(".")[-2] for one in made.manifest.graph.triggers]
+    read = next(one for one in made.resources.policies["jobs"]["Statement"] if one["Sid"] == "Given")
+    assert [f"arn:aws:s3:::bucket/metaflow/{name}/*" for name in names] == read["Resource"][1:]
+    assert read["Action"] == ["s3:GetObject"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "secrets"),
+    [
+        (["aws-secrets-manager.db"], ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-??????"]),
+        ([{"type": "aws-secrets-manager", "id": "arn:aws:secretsmanager:x:1:secret:a-b"}],
+         ["arn:aws:secretsmanager:x:1:secret:a-b"]),
+        ([{"type": "inline", "id": "test"}, "az-key-vault.x"], None),
+    ],
+)  # fmt: skip
+def test_jobs_may_read_the_secrets_that_steps_name(
+    machine: Make, sources: list[object], secrets: list[str] | None
+) -> None:
+    def change(manifest: Manifest) -> Manifest:
+        replace = msgspec.structs.replace
+        own = Decorator(name="secrets", attributes={"sources": sources})
+        first, *others = manifest.graph.steps
+        steps = (replace(first, decorators=(*first.decorators, own)), *others)
+        return replace(manifest, graph=replace(manifest.graph, steps=steps))
+
+    allowed = actions(machine("linear", change=change), "jobs")
+    assert allowed.get("secretsmanager:GetSecretValue") == secrets
+
+
+def test_jobs_of_other_flows_can_be_ended_only_where_jobs_have_no_tags(machine: Make) -> None:
+    for options, condition in (
+        ({}, None),
+        ({"batch_tags": {"team": "ml"}}, {"StringEquals": {"aws:ResourceTag/metaflow-state-machine": "linear"}}),
+    ):
+        made = machine("linear", **options)
+        for role in ("state_machine", "deployer"):
+            statements = made.resources.policies[role]["Statement"]
+            (ends,) = [one for one in statements if "batch:TerminateJob" in one["Action"]]
+            assert ends["Resource"] == ["arn:aws:batch:eu-west-1:123456789012:job/*"]
+            assert ends.get("Condition") == condition
+
+
+def test_metaflows_tags_are_given_to_jobs_if_the_configuration_asks_for_them(machine: Make) -> None:
+    def change(manifest: Manifest) -> Manifest:
+        owner = msgspec.structs.replace(manifest.deployment, owner="ann,(x)@example.org")
+        return msgspec.structs.replace(manifest, deployment=owner, remote={**manifest.remote, "batch_emit_tags": True})
+
+    states = machine("linear", change=change).definition["States"]
+    assert states["middle"]["Arguments"]["Tags"] == {
+        "app": "metaflow", "metaflow.user": "annx@example.org", "metaflow.owner": "annx@example.org",
+        "metaflow.flow_name": "LinearFlow", "metaflow.step_name": "middle", "metaflow-state-machine": "linear",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("flow", [*SHAPES, *(one for one in DECORATED if one != "decorated/pods")])
+def test_iam_would_take_every_policy(machine: Make, flow: str) -> None:
+    made = machine(flow, change=without("ephemeral_storage"), settings=SETTINGS)
+    authority = Authority()
+    trust = made.trust_policies()
+    assert set(made.resources.policies) - set(trust) == {"deployer"}
+    for role, policy in made.resources.policies.items():
+        authority.add(role, [policy], trust.get(role))
+
+
+def without(attribute: str) -> Callable[[Manifest], Manifest]:
+    """A change that takes an attribute of `@batch` away, which only Fargate knows."""
+
+    def change(manifest: Manifest) -> Manifest:
+        for step in manifest.graph.steps:
+            for one in step.decorators:
+                one.attributes.pop(attribute, None)
+        return manifest
+
+    return change
+
+
+def test_the_template_makes_the_roles_that_are_printed(machine: Make) -> None:
+    made = machine("nested_foreach", settings=AwsSettings())
+    template = made.roles_template()
+    text = json.dumps(template)
+    assert json.loads(text) == template
+    resources = template["Resources"]
+    assert {name: one["Type"] for name, one in resources.items()} == {
+        "MachineRole": "AWS::IAM::Role", "EventsRole": "AWS::IAM::Role", "JobsRole": "AWS::IAM::Role",
+        "DeployerPolicy": "AWS::IAM::ManagedPolicy",
+    }  # fmt: skip
+    # Every placeholder is one that CloudFormation knows, and stands where it is substituted.
+    known = {"AWS::Region", "AWS::AccountId", *(f"{name}.Arn" for name in resources)}
+    assert set(re.findall(r"\$\{([^}]*)\}", text)) <= known
+    for one in objects(template):
+        assert all(key == "Fn::Sub" for key, value in one.items() if isinstance(value, str) and "${" in value)
+    passed = [one for one in resources["DeployerPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+              if one["Action"] == ["iam:PassRole"]]  # fmt: skip
+    assert [one["Resource"] for one in passed] == [
+        [{"Fn::Sub": f"${{{name}.Arn}}"}] for name in ("MachineRole", "EventsRole", "JobsRole")
+    ]
+    assert template["Outputs"]["MachineRoleArn"]["Description"] == "METAFLOW_SFN_IAM_ROLE"
+
+
+def objects(value: object) -> Iterator[dict[str, object]]:
+    if isinstance(value, dict):
+        yield value
+        for one in value.values():
+            yield from objects(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from objects(one)
+
+
+def test_a_service_assumes_its_role_for_this_account_only(machine: Make) -> None:
+    trust = machine("linear").trust_policies()
+    services = {role: one["Statement"][0]["Principal"]["Service"] for role, one in trust.items()}
+    assert services == {
+        "state_machine": ["states.amazonaws.com"],
+        "events": ["events.amazonaws.com", "scheduler.amazonaws.com"],
+        "jobs": ["ecs-tasks.amazonaws.com"],
+    }
+    conditions = [one["Statement"][0]["Condition"] for one in trust.values()]
+    assert conditions == [{"StringEquals": {"aws:SourceAccount": "123456789012"}}] * 3
+
+
 def test_a_distributed_map_may_start_its_own_children(machine: Make) -> None:
     allowed = actions(machine("nested_foreach"), "state_machine")
     assert allowed["states:StartExecution"] == ["arn:aws:states:eu-west-1:123456789012:stateMachine:nested-foreach"]
+    # Of its children, too, whose names AWS gives.
+    executions = [f"arn:aws:states:eu-west-1:123456789012:execution:nested-foreach{end}" for end in (":*", "/*")]
+    assert allowed["states:DescribeExecution"] == allowed["states:StopExecution"] == executions
     assert "states:StartExecution" not in actions(machine("nested_foreach", distributed=False), "state_machine")
 
 

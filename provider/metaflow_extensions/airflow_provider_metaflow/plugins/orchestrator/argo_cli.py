@@ -27,6 +27,7 @@ from .cli_options import (
     adapter_of,
     add_options,
     plain_errors_of,
+    print_data,
     tell_deployed,
     token_options,
     write_attributes,
@@ -187,7 +188,7 @@ def _secret_name(obj: Any) -> str:
 
 
 def _print(obj: Any, text: str, secret: dict[str, str]) -> None:
-    obj.echo_always(text, err=False, no_bold=True)
+    print_data(text)
     if secret:
         print(
             "Warning: the Kubernetes secret %s is not in here; make it with the keys %s."

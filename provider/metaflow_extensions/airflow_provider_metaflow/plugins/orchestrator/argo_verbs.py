@@ -19,6 +19,7 @@ from .cli_options import (
     following_steps,
     given_texts,
     known_token,
+    print_data,
     tell_started,
 )
 
@@ -75,7 +76,7 @@ def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
 @click.pass_obj
 @plain_errors
 def status(obj: Any, run_id: str) -> None:
-    obj.echo_always(adapter("runs").status_of(_runs(obj).find(run_id)), err=False)
+    print_data(adapter("runs").status_of(_runs(obj).find(run_id)))
 
 
 @argo.command(help="Show the runs of the deployed flow, the newest first.")
@@ -83,7 +84,7 @@ def status(obj: Any, run_id: str) -> None:
 @plain_errors
 def list_runs(obj: Any) -> None:
     for run_id, state, created in _runs(obj).every():
-        obj.echo_always("%s  %-10s %s" % (created, state, run_id), err=False)
+        print_data("%s  %-10s %s" % (created, state, run_id))
 
 
 @argo.command(help="Show the logs of a run's pods.")
@@ -94,7 +95,7 @@ def list_runs(obj: Any) -> None:
 def logs(obj: Any, run_id: str, step: str | None) -> None:
     for node, text in _runs(obj).logs(run_id, step):
         for line in text.splitlines():
-            obj.echo_always("%s: %s" % (node, line), err=False)
+            print_data("%s: %s" % (node, line))
 
 
 def _add_change(verb: str, text: str, done: str) -> None:
@@ -130,4 +131,4 @@ def delete(obj: Any, authorize: str | None) -> None:
 @plain_errors
 def list_workflow_templates(obj: Any, all_flows: bool) -> None:
     for name in adapter("runs").deployed_templates(obj.argo_cluster, None if all_flows else obj.flow.name):
-        obj.echo_always(name, err=False)
+        print_data(name)

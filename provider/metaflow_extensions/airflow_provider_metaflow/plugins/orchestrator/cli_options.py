@@ -124,6 +124,16 @@ def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return add_options(options)(command)
 
 
+def print_data(text: str) -> None:
+    """Print text for other programs, or of other programs, byte for byte on standard output.
+
+    Metaflow's ``echo`` is for messages: it takes pairs of ``*`` for emphasis and drops them.
+
+    :param text: documents, names and log lines.
+    """
+    click.echo(text)
+
+
 def write_attributes(path: str | None, **attributes: Any) -> None:
     """Tell Metaflow's Deployer, which waits at the other end of a pipe, what it must know."""
     if path:
@@ -156,30 +166,10 @@ def given_texts(obj: Any, options: dict[str, Any]) -> dict[str, str]:
         value = options.get(name)
         if name not in given or value is None:
             continue
-        value = parameter_value(obj, value)
+        if callable(value):
+            value = value(return_str=True)
         values[parameter.name] = value if isinstance(value, str) else _text(value)
     return values
-
-
-def parameter_value(obj: Any, value: Any) -> Any:
-    """Return what a run is given for a value of click; a file is uploaded, for no run reads files of this machine.
-
-    :param obj: state of Metaflow's command line.
-    :param value: the value.
-    """
-    from metaflow.includefile import IncludedFile
-
-    from .file_parameters import upload
-
-    if isinstance(value, IncludedFile):
-        return json.dumps(value.descriptor)
-    if not callable(value):
-        return value
-    # Metaflow's own upload goes beside the datastore where that is a folder, or where METAFLOW_DATATOOLS_… says.
-    file = value._fun.keywords["ctx"]
-    content = Path(file.path).read_bytes()
-    storage = obj.flow_datastore._storage_impl
-    return json.dumps(upload(content, file.flow_name, storage, file.is_text, file.encoding))
 
 
 def _text(value: Any) -> str:
@@ -266,9 +256,11 @@ def tell_deployed(obj: Any, manifest: Manifest, token: str, group: str) -> None:
     obj.echo("The namespace of this production flow is")
     obj.echo("    production:%s" % token, fg="green")
     if graph.schedule is not None:
-        obj.echo("It runs by the schedule %s (%s)." % (graph.schedule.cron, graph.schedule.timezone or "UTC"))
+        rhythm = (graph.schedule.cron, graph.schedule.timezone or "UTC")
+        # The stars of a cron expression are no emphasis.
+        obj.echo("It runs by the schedule %s (%s)." % rhythm, no_bold=True)
     if graph.triggers:
         names = ", ".join(one.event for one in graph.triggers)
-        obj.echo("It runs when all of these events have come: %s." % names)
+        obj.echo("It runs when all of these events have come: %s." % names, no_bold=True)
     if graph.schedule is None and not graph.triggers:
         obj.echo("Nothing starts it by itself; `%s trigger` does." % group)

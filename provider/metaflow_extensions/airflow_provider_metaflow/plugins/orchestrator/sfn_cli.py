@@ -25,6 +25,7 @@ from .cli_options import (
     adapter_of,
     add_options,
     plain_errors_of,
+    print_data,
     tell_deployed,
     token_options,
     write_attributes,
@@ -123,7 +124,7 @@ def create(
     machine = _machine(obj, manifest, options, asks=not only_json)
     if only_json:
         _tell_deployer(obj, deployer_attribute_file)
-        obj.echo_always(machine.to_json(), err=False, no_bold=True)
+        print_data(machine.to_json())
         print(
             "Warning: nothing was uploaded; job definitions, code package and rules are made by `sfn create`.",
             file=sys.stderr,
@@ -172,21 +173,31 @@ def _machine(obj: Any, manifest: Manifest, options: dict[str, Any], *, asks: boo
 
 @sfn.command(help="Tell what a run costs: state transitions, events, bytes and price.")
 @click.option("--splits", default=10, show_default=True, type=int, help="Splits of each foreach.")
-@click.option("--policies", is_flag=True, default=False, help="Print the policies that the roles need, as JSON.")
+@click.option(
+    "--policies",
+    is_flag=True,
+    default=False,
+    help="Print the policies of roles and deployer, and the trust policies of the roles, as JSON.",
+)
+@click.option(
+    "--cloudformation", is_flag=True, default=False, help="Print them as one template of CloudFormation, as JSON."
+)
 @add_options(_CREATE_OPTIONS)
 @add_options(_NOTIFY_OPTIONS)
 @click.pass_obj
 @plain_errors
-def check(obj: Any, splits: int, policies: bool, **options: Any) -> None:
+def check(obj: Any, splits: int, policies: bool, cloudformation: bool, **options: Any) -> None:
     import json
 
     manifest = _compile(obj, PLACEHOLDER_TOKEN, options, uploads=False, saves_secret=False)
     machine = _machine(obj, manifest, options, asks=False)
-    if policies:
-        obj.echo_always(json.dumps(machine.resources.policies, indent=2), err=False)
-        return
-    for line in adapter("limits").report(machine, splits):
-        obj.echo_always(line, err=False)
+    if cloudformation:
+        print_data(json.dumps(machine.roles_template(), indent=2))
+    elif policies:
+        print_data(json.dumps({**machine.resources.policies, "trust": machine.trust_policies()}, indent=2))
+    else:
+        for line in adapter("limits").report(machine, splits):
+            print_data(line)
 
 
 def _tell_deployer(obj: Any, path: str | None) -> None:

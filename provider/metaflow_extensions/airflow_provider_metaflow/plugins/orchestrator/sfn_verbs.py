@@ -17,6 +17,7 @@ from .cli_options import (
     following_steps,
     given_texts,
     known_token,
+    print_data,
     tell_started,
 )
 from .sfn_cli import adapter, plain_errors, sfn
@@ -83,10 +84,10 @@ def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
 @plain_errors
 def status(obj: Any, run_id: str) -> None:
     found = _runs(obj).find(run_id)
-    obj.echo_always(found["status"], err=False)
+    print_data(found["status"])
     for name in ("error", "cause"):
         if found.get(name):
-            obj.echo_always("%s: %s" % (name, found[name]), err=False)
+            print_data("%s: %s" % (name, found[name]))
 
 
 @sfn.command(help="Show the runs of the deployed flow, the newest first.")
@@ -99,7 +100,7 @@ def list_runs(obj: Any, **asked: bool) -> None:
     for one in found:
         started = one["startDate"].replace(microsecond=0)
         stopped = " stoppedAt:'%s'" % one["stopDate"].replace(microsecond=0) if one.get("stopDate") else ""
-        obj.echo_always("sfn-%s startedAt:'%s'%s %s" % (one["name"], started, stopped, one["status"]), err=False)
+        print_data("sfn-%s startedAt:'%s'%s %s" % (one["name"], started, stopped, one["status"]))
     if not found:
         what = " ".join([*statuses, "executions"])
         obj.echo("No %s for *%s* found on AWS Step Functions." % (what, obj.sfn_name.name))
@@ -112,7 +113,7 @@ def list_runs(obj: Any, **asked: bool) -> None:
 @plain_errors
 def logs(obj: Any, run_id: str, step: str | None) -> None:
     for name, line in _runs(obj).logs(run_id, step):
-        obj.echo_always("%s: %s" % (name, line), err=False)
+        print_data("%s: %s" % (name, line))
 
 
 @sfn.command(help="End a run.")
@@ -140,4 +141,4 @@ def delete(obj: Any, authorize: str | None) -> None:
 @plain_errors
 def list_deployments(obj: Any, all_flows: bool) -> None:
     for name in adapter("runs").deployed_machines(obj.aws, None if all_flows else obj.flow.name):
-        obj.echo_always(name, err=False)
+        print_data(name)
