@@ -6,18 +6,29 @@ CONSTRAINTS = constraints/constraints.txt
 # Cluster, Airflow, AWS and the rest are tested side by side; two at a time on a small machine.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 
-.PHONY: demo test lint lock clean
+.PHONY: demo quick test test-extended lint lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m airflow_provider_metaflow.embedded.demo
 
-test: $(VENV)/.test $(VENV)-oldest/.demo
+# What a contributor runs before each commit: no apt, npm, Go or root; at most three minutes on two cores.
+quick: $(VENV)/.test
+	@$(BIN)/python -m tests.harness.quick $(PYTEST_ARGS)
+
+test: $(VENV)/.test
 	@scripts/postgres.sh
 	@scripts/browser.sh
 	@scripts/redis.sh
 	@scripts/second_opinions.sh
-	@case "$(PYTEST_ARGS)" in *--without-kubernetes*) ;; *) PYTHON=$(BIN)/python scripts/kubernetes.sh && PYTHON=$(BIN)/python scripts/object_stores.sh ;; esac
-	@$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(PYTEST_ARGS)
+	@case "$(PYTEST_ARGS)" in *--without-kubernetes*) ;; *) PYTHON=$(BIN)/python scripts/kubernetes.sh ;; esac
+	@$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m "not extended" $(PYTEST_ARGS)
+
+# What serves few tests and needs big builds: when a change touches those parts.
+test-extended: $(VENV)/.test $(VENV)-oldest/.demo
+	@scripts/postgres.sh
+	@PYTHON=$(BIN)/python scripts/kubernetes.sh
+	@PYTHON=$(BIN)/python scripts/object_stores.sh
+	@TEST_ALL_SHAPES=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m extended $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check provider adapters tests benchmarks dags_examples

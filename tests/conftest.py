@@ -152,6 +152,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Manifest]:
     """Compiles a flow file of `tests/flows`, once per flow and options."""
     from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+    from tests.harness.processes import GUARD
     from tests.support.environment import environment_variable
 
     sysroot = tmp_path_factory.mktemp("sysroot")
@@ -159,7 +160,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Manifest
 
     def compile_flow(name: str, *create: str, top: tuple[str, ...] = ()) -> Manifest:
         options = CompileOptions(python=sys.executable, create=create, top_level=top)
-        with environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(sysroot)):
+        with environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(sysroot)), GUARD.allowed():
             return load_manifest(FLOWS / f"{name}.py", options, cache)
 
     return compile_flow

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_metaflow.compute.options import task_limit_of
+from airflow_provider_metaflow.flow.commands import file_facts
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.model import FlowGraph, ParameterType, Step
@@ -98,4 +99,7 @@ def step_document(
         document["init_options"] = [f"--tag={tag}" for tag in manifest.deployment.tags]
         document["parameters"] = [one.name for one in parameters]
         document["nullable"] = [one.name for one in parameters if one.default is None]
+        files = file_facts(manifest.graph)
+        if files:
+            document["files"] = files
     return document

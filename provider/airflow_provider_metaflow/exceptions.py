@@ -84,6 +84,10 @@ class MissingResultError(MetaflowProviderError, RuntimeError):
     """A task needs the result of a parent that has none, e.g. one that was marked as success by hand."""
 
 
+class EditedXComError(MetaflowProviderError, ValueError):
+    """An XCom that holds what the task which pushed it cannot have meant: it was edited, or is of another release."""
+
+
 class RunFailedError(MetaflowProviderError, RuntimeError):
     """A run that was waited for has failed."""
 

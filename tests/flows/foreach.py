@@ -6,7 +6,7 @@ class ForeachFlow(FlowSpec):
 
     @step
     def start(self):
-        self.items = list("abcde")
+        self.items = list("abc")
         self.next(self.upper, foreach="items")
 
     @step
@@ -31,12 +31,7 @@ class ForeachFlow(FlowSpec):
 
     @step
     def second(self):
-        self.n += self.index
-        self.next(self.third)
-
-    @step
-    def third(self):
-        self.n = (self.n, self.input)
+        self.n = (self.n + self.index, self.input)
         self.next(self.gather2)
 
     @step

@@ -8,7 +8,7 @@ class ForeachInSplitFlow(FlowSpec):
 
     @step
     def fan(self):
-        self.items = [5, 6, 7]
+        self.items = [5, 6]
         self.next(self.body, foreach="items")
 
     @step

@@ -2,11 +2,14 @@ from metaflow import FlowSpec, step
 
 
 class NestedForeachFlow(FlowSpec):
-    '''Two and three deep, of varying sizes, with steps between the levels and after the inner joins.'''
+    '''Three deep, of unequal sizes at both inner levels.
+
+    There is a step between two levels and none between the others, a step between two joins and none between the others.
+    '''
 
     @step
     def start(self):
-        self.outer = [1, 2, 3]
+        self.outer = [1, 2]
         self.next(self.prepare, foreach="outer")
 
     @step
@@ -21,7 +24,7 @@ class NestedForeachFlow(FlowSpec):
 
     @step
     def work(self):
-        self.deep = ["p", "q"][: 1 + self.input % 2]
+        self.deep = ["p", "q"][: 1 + self.input]
         self.w = self.o * 100 + self.input
         self.next(self.leaf, foreach="deep")
 
@@ -37,13 +40,8 @@ class NestedForeachFlow(FlowSpec):
 
     @step
     def deep_join(self, inputs):
-        self.ls = [inp.l for inp in inputs]
         self.merge_artifacts(inputs, include=["w"])
-        self.next(self.after_deep)
-
-    @step
-    def after_deep(self):
-        self.ls = self.ls + [self.w]
+        self.ls = [inp.l for inp in inputs] + [self.w]
         self.next(self.inner_join)
 
     @step

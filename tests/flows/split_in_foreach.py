@@ -21,7 +21,7 @@ class SplitInForeachFlow(FlowSpec):
 
     @step
     def fan(self):
-        self.parts = list(range(self.b + 1))
+        self.parts = list(range(self.b))
         self.next(self.part, foreach="parts")
 
     @step

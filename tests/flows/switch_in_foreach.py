@@ -6,7 +6,8 @@ class SwitchInForeachFlow(FlowSpec):
 
     @step
     def start(self):
-        self.items = [0, 1, 2, 3, 4, 5]
+        # One case first and last, with a foreach of unequal size each time, and the others between.
+        self.items = [2, 0, 1, 5]
         self.next(self.decide, foreach="items")
 
     @step
@@ -32,7 +33,7 @@ class SwitchInForeachFlow(FlowSpec):
 
     @step
     def many(self):
-        self.parts = list(range(self.n))
+        self.parts = list(range(self.n // 2))
         self.next(self.part, foreach="parts")
 
     @step

@@ -17,7 +17,7 @@ class SwitchInSplitFlow(FlowSpec):
 
     @step
     def fan(self):
-        self.items = [1, 2, 3]
+        self.items = [1, 2]
         self.next(self.body, foreach="items")
 
     @step

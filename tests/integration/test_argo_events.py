@@ -12,7 +12,7 @@ from tests.support.argo_events import argo_events, publish, wait_for_sensor
 from tests.support.kubernetes import HOST
 from tests.support.metadata_service import metadata_service
 
-pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
+pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes, pytest.mark.extended]
 
 TEXT = "it's \"quoted\" $HOME {{workflow.name}} {{ .Input }} `id`\nsecond line, grün"
 

@@ -11,7 +11,7 @@ from tests.support.controllers import jobset
 from tests.support.kubernetes import Cluster
 from tests.support.results import local_artifacts
 
-pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
+pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes, pytest.mark.extended]
 
 
 @pytest.fixture(scope="module")

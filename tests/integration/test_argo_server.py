@@ -13,7 +13,7 @@ from tests.support.kubernetes import NAMESPACE
 
 from metaflow_adapters.argo import compile_flow
 
-pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
+pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes, pytest.mark.extended]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.support.kubernetes import HOST, IMAGE, NAMESPACE, Cluster
 from tests.support.object_store import free_port
 from tests.support.results import artifacts
 
-pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
+pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes, pytest.mark.extended]
 
 FOLDER = "/cloud"
 

@@ -1,4 +1,4 @@
-"""The oldest Airflow that we support parses and runs flows; `make test` installs it beside the newest."""
+"""The oldest Airflow that we support parses and runs flows; `make test-extended` installs it beside the newest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.extended
 
 PYTHON = Path(__file__).parents[2] / ".venv-oldest" / "bin" / "python"
 
@@ -37,7 +39,7 @@ with EmbeddedAirflow(home=home) as server:
 
 def test_the_oldest_supported_airflow_runs_flows(flows: Path, tmp_path: Path) -> None:
     if not PYTHON.exists():
-        pytest.fail(f"{PYTHON} is missing; `make test` makes it.")
+        pytest.fail(f"{PYTHON} is missing; `make test-extended` makes it.")
     shapes = ("nested_foreach", "switch", "switch_in_split", "switch_in_foreach")
     result = subprocess.run(
         [PYTHON, "-c", SCRIPT, tmp_path, *(flows / f"{shape}.py" for shape in shapes)],

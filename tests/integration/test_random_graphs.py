@@ -14,7 +14,7 @@ from tests.support.random_flows import Block, bodies, flow_source
 from tests.support.results import Results, local_artifacts
 from tests.support.step_functions import Execution, StepFunctions
 
-pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
+pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes, pytest.mark.extended]
 _numbers = itertools.count()
 
 Run = FlowRun | Workflow | Execution

@@ -41,4 +41,4 @@ def test_a_foreach_join_sees_its_inputs_in_split_order_whatever_case_each_took(
 ) -> None:
     run = shape_runs["switch_in_foreach"]
     run.wait()
-    assert "order: even0,odd1+,[0, 2],even3,odd4+,[0, 5, 10, 15, 20]" in run.log("collect")
+    assert "order: [0],even0,odd1+,[0, 5]" in run.log("collect")

@@ -17,6 +17,7 @@ from airflow_provider_metaflow.get_provider_info import get_provider_info
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.subprocess
 def test_nobody_reaches_across_the_rooms() -> None:
     result = subprocess.run(
         [Path(sys.executable).parent / "lint-imports", "--config", "setup.cfg"],

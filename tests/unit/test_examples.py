@@ -15,6 +15,7 @@ PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
 DEMO = {"start", "region", "region-splits", "train", "compare", "winners", "decide", "report"}
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     ("file", "dags"),
     [
@@ -41,6 +42,7 @@ def test_an_example_parses(
         assert tasks <= set(bag.dags[dag_id].task_ids)
 
 
+@pytest.mark.subprocess
 def test_a_pool_of_the_translator_and_one_of_an_override_reach_their_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +55,7 @@ def test_a_pool_of_the_translator_and_one_of_an_override_reach_their_steps(
     assert (dag.get_task("compare").priority_weight, dag.get_task("compare").pool_slots) == (10, 2)
 
 
+@pytest.mark.subprocess
 def test_the_mixed_example_sends_each_step_where_it_belongs(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

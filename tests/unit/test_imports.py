@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.subprocess
+
 
 def modules_after(statement: str, *blocked: str) -> set[str]:
     script = (

@@ -11,21 +11,24 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.cache import Cache
-from airflow_provider_metaflow.exceptions import StepFailedError
-from airflow_provider_metaflow.flow.commands import StepCall, init_arguments, step_arguments, task_variables
+from airflow_provider_metaflow.exceptions import ParameterValueError, StepFailedError
+from airflow_provider_metaflow.flow.commands import StepCall, init_request, step_arguments, task_variables
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
-from airflow_provider_metaflow.graph.identity import PARAMETERS_TASK
 
 from .code import unpacked
-from .runner import LineWriter, Runner, RunnerSettings, step_environment
+from .runner import LineWriter, Runner, RunnerSettings, process_variables, step_environment
 
 _LIMIT_SLACK_SECONDS = 60
 """How much later than Metaflow's own ``@timeout`` the process is killed, so that retry and catch can see it."""
+
+_LINE_CHARACTERS = 64 * 1024
+"""Longer lines are shown in parts."""
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ class LocalCompute:
     variables: Mapping[str, str]
     on_line: LineWriter
     _runner: Runner | None = None
+    _shape: Mapping[str, str] = field(default_factory=dict)
     _root: Path | None = None
     _kept: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -93,10 +97,7 @@ class LocalCompute:
             "time_limit": self._time_limit(call),
         }
         if parameters is not None:
-            request["init"] = {
-                "task_id": PARAMETERS_TASK,
-                "arguments": init_arguments(self.manifest, call.run_id, parameters),
-            }
+            request["init"] = init_request(self.manifest, call.run_id, parameters)
         answer = self._session(environment).call(request, self.on_line)
         self._check(call, answer)
         outcome: dict[str, Any] = answer["outcome"]
@@ -155,7 +156,8 @@ class LocalCompute:
         )
         self._module = process
         try:
-            for line in process.stdout or ():
+            # A line without an end comes in parts.
+            for line in iter(partial(process.stdout.readline, _LINE_CHARACTERS), "") if process.stdout else ():
                 self.on_line("stdout", line.rstrip("\n"))
             status = process.wait()
         finally:
@@ -192,6 +194,8 @@ class LocalCompute:
         if status == 0 and answer["outcome"] is not None:
             return
         where = {"flow": self.manifest.graph.name, "step": call.step.name}
+        if answer.get("refused"):
+            raise ParameterValueError(answer["refused"]["message"], flow=where["flow"], hint=answer["refused"]["hint"])
         if answer["phase"] == "init":
             raise StepFailedError(f"the run could not be registered: init exited with {status}.", **where)
         if status == 0:
@@ -206,11 +210,18 @@ class LocalCompute:
         return seconds + max(_LIMIT_SLACK_SECONDS, seconds // 10)
 
     def _session(self, environment: Mapping[str, str]) -> Runner:
+        shape = process_variables(environment)
+        if self._runner is not None and shape != self._shape:
+            # Metaflow reads its configuration when it is imported; a step may have its own.
+            runner, self._runner = self._runner, None
+            runner.close()
         if self._runner is None:
+            self._shape = shape
             self._runner = Runner(
                 RunnerSettings(
                     python=self.python,
                     root=self._unpacked(),
+                    base=self._worker(),
                     environment=environment,
                     warm=self.warm,
                     idle_seconds=self.idle_seconds,

@@ -41,14 +41,17 @@ class RunnerSettings:
 
     :param python: interpreter of the steps.
     :param root: unpacked code package.
-    :param environment: environment of the steps; variables that shape the interpreter or Metaflow's configuration
-        are those of the runner, too.
+    :param base: environment of the worker. A runner that is kept serves many steps, and starts with nothing that
+        only one of them may see.
+    :param environment: environment of the steps; each gets it with its request. Variables that shape the interpreter
+        or Metaflow's configuration are those of the runner, too.
     :param warm: keep one runner per kind of environment alive between tasks.
     :param idle_seconds: after how long without a task a warm runner exits.
     """
 
     python: str
     root: Path
+    base: Mapping[str, str]
     environment: Mapping[str, str]
     warm: bool
     idle_seconds: float
@@ -191,27 +194,48 @@ def _runner_file() -> Path:
 
 def _shapes_process(name: str) -> bool:
     """Whether a variable takes effect when the interpreter starts or when Metaflow is imported."""
-    return name.startswith(("METAFLOW_", "PYTHON", "LD_", "MALLOC_")) and name not in _PER_TASK
+    if name.startswith("METAFLOW_ORCHESTRATOR_") or name in _PER_TASK:
+        return False
+    return name in _SHAPING or name.startswith(("METAFLOW_", "PYTHON", "LD_", "LC_", "MALLOC_"))
 
+
+_SHAPING = frozenset({"HOME", "LANG", "LANGUAGE"})
+"""Metaflow's configuration is looked for in the home."""
 
 _PER_TASK = frozenset(
     {
-        "METAFLOW_ORCHESTRATOR_OUTCOME",
-        "METAFLOW_ORCHESTRATOR_LINKS",
+        "METAFLOW_CODE_METADATA",
+        "METAFLOW_CODE_SHA",
+        "METAFLOW_CODE_URL",
+        "METAFLOW_RETRY_COUNT",
         "METAFLOW_RUN_ID",
         "METAFLOW_STEP_NAME",
         "METAFLOW_TASK_ID",
-        "METAFLOW_RETRY_COUNT",
     }
 )
+"""Metaflow reads them when it needs them."""
+
+
+def process_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a process must be started with, for a task to find them in effect.
+
+    :param environment: environment of the task.
+    """
+    return {name: value for name, value in sorted(environment.items()) if _shapes_process(name)}
 
 
 def _runner_environment(settings: RunnerSettings) -> dict[str, str]:
-    return {name: value for name, value in settings.environment.items() if name not in _PER_TASK}
+    """Return the environment of a runner: the worker's, without what Airflow sets for its task, and what shapes it."""
+    base = {
+        name: value
+        for name, value in settings.base.items()
+        if not name.startswith("AIRFLOW_CTX_") and not _shapes_process(name)
+    }
+    return {**base, **process_variables(settings.environment)}
 
 
 def _key(settings: RunnerSettings) -> str:
-    shaping = {name: value for name, value in sorted(settings.environment.items()) if _shapes_process(name)}
+    shaping = process_variables(settings.environment)
     runner = _runner_file()
     identity = [settings.python, str(settings.root), str(runner), runner.stat().st_mtime_ns, shaping]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +14,17 @@ import msgspec
 from airflow_provider_metaflow.exceptions import ParameterValueError
 from airflow_provider_metaflow.graph.model import EventTrigger, FlowGraph, Step
 
+log = logging.getLogger(__name__)
+
 _MADE_BY_METAFLOW = "auto-generated-by-metaflow"
 """Field that tells the events of runs from those of users; the name is that of Metaflow's Argo deployer."""
 
+_MAX_TRIGGER_BYTES = 32 * 1024
+_MAX_ID_CHARACTERS = 256
+"""Ids come from whoever publishes an event, and tell events apart for a reader."""
+
+_YEAR_10000 = 253402300800
+"""In seconds since 1970; Python's datetime ends there, and with it Metaflow's triggers."""
 
 SCHEME = "x-metaflow-event://"
 """Airflow takes a URI with ``x-`` as it is. For any other scheme it loads the asset handlers of all providers, which
@@ -158,7 +167,7 @@ def trigger_list(graph: FlowGraph, events: Sequence[ReceivedEvent]) -> list[dict
     return [
         {
             "timestamp": _seconds(event),
-            "id": str(event.payload.get("id") or f"{event.name}@{event.timestamp:.6f}"),
+            "id": str(event.payload.get("id") or f"{event.name}@{event.timestamp:.6f}")[:_MAX_ID_CHARACTERS],
             "name": event.name,
             "type": "run" if of_run.get(event.name, bool(event.payload.get(_MADE_BY_METAFLOW))) else "event",
         }
@@ -166,10 +175,47 @@ def trigger_list(graph: FlowGraph, events: Sequence[ReceivedEvent]) -> list[dict
     ]
 
 
+def trigger_text(graph: FlowGraph, events: Sequence[ReceivedEvent]) -> str:
+    """Return the JSON text of :func:`trigger_list` for the newest event of each name, as Metaflow's deployers give it.
+
+    It is a variable of each process of a task, and Linux starts none with a longer variable than 128 KiB. Airflow hands
+    all events to one run that have come since the run before, however many these are.
+
+    :param graph: the flow.
+    :param events: the events that the run was started by.
+    """
+    found: list[dict[str, Any]] = []
+    size = 2
+    for event in reversed(sorted(newest_events(events), key=lambda event: event.timestamp)):  # noqa: C413  (stable)
+        (one,) = trigger_list(graph, [event])
+        size += len(json.dumps(one)) + 2
+        if size > _MAX_TRIGGER_BYTES:
+            break
+        found.insert(0, one)
+    if len(found) < len(events):
+        log.info(
+            "The run consumed %d events; current.trigger holds the newest ones of %d names.", len(events), len(found)
+        )
+    return json.dumps(found)
+
+
+def newest_events(events: Sequence[ReceivedEvent]) -> list[ReceivedEvent]:
+    """Return the newest event of each name, in the order in which the names came first.
+
+    :param events: the events.
+    """
+    found: dict[str, ReceivedEvent] = {}
+    for event in events:
+        if event.name not in found or found[event.name].timestamp <= event.timestamp:
+            found[event.name] = event
+    return list(found.values())
+
+
 def _seconds(event: ReceivedEvent) -> int:
-    """Return the time that the publisher gave, else that of Airflow."""
+    """Return the time that the publisher gave, if it is one, else that of Airflow."""
     given = event.payload.get("timestamp")
-    return int(given if isinstance(given, (int, float)) else event.timestamp)
+    is_time = isinstance(given, (int, float)) and 0 <= given < _YEAR_10000
+    return int(given if is_time else event.timestamp)  # type: ignore[arg-type]
 
 
 def mapped_values(flow: str, triggers: Sequence[EventTrigger], events: Sequence[ReceivedEvent]) -> dict[str, Any]:
@@ -180,7 +226,7 @@ def mapped_values(flow: str, triggers: Sequence[EventTrigger], events: Sequence[
     :param events: the events; of several with one name the newest counts.
     :raises ParameterValueError: if the flow maps a field that the payload does not hold.
     """
-    newest = {event.name: event for event in sorted(events, key=lambda event: event.timestamp)}
+    newest = {event.name: event for event in newest_events(events)}
     values: dict[str, Any] = {}
     for trigger in triggers:
         event = newest.get(trigger.event)

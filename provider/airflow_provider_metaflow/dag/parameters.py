@@ -125,6 +125,9 @@ def _text(graph: FlowGraph, parameter: Parameter, value: Any) -> str | None:
             return _bool_text(graph, parameter, value)
         case ParameterType.INT | ParameterType.FLOAT:
             return _number_text(graph, parameter, value)
+        case ParameterType.FILE if isinstance(value, Mapping):
+            # A descriptor of a file that was uploaded.
+            return json.dumps(value)
         case _:
             return _string_text(graph, parameter, value)
 

@@ -6,11 +6,12 @@ Values are list elements, never parts of a shell string, so nothing in them can 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
 from airflow_provider_metaflow.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
-from airflow_provider_metaflow.graph.model import Step
+from airflow_provider_metaflow.graph.model import FlowGraph, ParameterType, Step
 
 from .manifest import CodePackage, Manifest
 
@@ -55,6 +56,36 @@ def init_arguments(manifest: Manifest, run_id: str, parameters: Mapping[str, str
         *_tags(manifest),
         *(f"--{name}={value}" for name, value in parameters.items()),
     ]
+
+
+def init_request(manifest: Manifest, run_id: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the process that runs ``init`` must know: the task, the arguments, and which of them are files.
+
+    Metaflow would take the value of a file parameter for a path; ``file_parameters.py`` of the extension checks it
+    where ``init`` runs.
+
+    :param manifest: the compiled flow.
+    :param run_id: Metaflow run id.
+    :param parameters: see :func:`init_arguments`.
+    """
+    request: dict[str, Any] = {
+        "task_id": PARAMETERS_TASK,
+        "arguments": init_arguments(manifest, run_id, parameters),
+    }
+    files = file_facts(manifest.graph)
+    return {**request, "files": files} if files else request
+
+
+def file_facts(graph: FlowGraph) -> dict[str, dict[str, Any]]:
+    """Return what tells how the values of file parameters are checked and stored, by parameter.
+
+    :param graph: the flow.
+    """
+    return {
+        one.name: {"default": one.default, "is_text": one.is_text, "encoding": one.encoding}
+        for one in graph.parameters
+        if one.type is ParameterType.FILE
+    }
 
 
 def step_arguments(manifest: Manifest, call: StepCall) -> list[str]:

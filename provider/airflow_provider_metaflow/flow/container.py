@@ -12,9 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_metaflow.graph.identity import PARAMETERS_TASK
-
-from .commands import StepCall, init_arguments, join_paths, own_arguments, shared_arguments
+from .commands import StepCall, init_request, join_paths, own_arguments, shared_arguments
 from .manifest import CodePackage, Manifest
 from .remote_settings import remote_settings
 
@@ -179,10 +177,7 @@ def task_document(
         for task, call in zip(document["tasks"], calls, strict=True):
             task["arguments"].append(f"--input-paths={join_paths(call.inputs)}")
     if parameters is not None:
-        document["init"] = {
-            "task_id": PARAMETERS_TASK,
-            "arguments": init_arguments(manifest, first.run_id, parameters),
-        }
+        document["init"] = init_request(manifest, first.run_id, parameters)
     if gang is not None:
         document["gang"] = gang
     if time_limit is not None:

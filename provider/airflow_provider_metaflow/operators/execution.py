@@ -14,7 +14,7 @@ from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.dag.plan import contexts_task_id
 from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
-from airflow_provider_metaflow.flow.manifest import CodePackage
+from airflow_provider_metaflow.flow.started_code import started_code
 from airflow_provider_metaflow.graph.compute import Compute
 from airflow_provider_metaflow.graph.identity import Attempt, airflow_run_id, attempt_of, task_id
 from airflow_provider_metaflow.graph.model import StepKind
@@ -119,7 +119,7 @@ class StepExecution:
         outcomes = self._run_all(inputs)
         instance = InstanceOutcome(
             run_id=self._run_id,
-            code=msgspec.to_builtins(self._code),
+            code=self._code.sha,
             tasks=tuple(outcomes),
             map_index=self._ti.map_index,
         )
@@ -134,7 +134,7 @@ class StepExecution:
         instance = self._view.any_instance()
         if instance is not None:
             # The run keeps the code it started with, whatever has been deployed since.
-            self._code = CodePackage(**instance.code)
+            self._code = started_code(self._manifest, instance.code)
             self.close()
         return {path: tuple(f"{self._run_id}/{i}" for i in paths) for path, paths in resolved.items()}
 

@@ -55,10 +55,10 @@ class MetaflowExitHookOperator(BaseOperator):
         from airflow_provider_metaflow import settings
         from airflow_provider_metaflow._compat import AirflowSkipException
         from airflow_provider_metaflow.compute.local import LocalCompute
-        from airflow_provider_metaflow.flow.manifest import CodePackage
+        from airflow_provider_metaflow.flow.started_code import started_code
         from airflow_provider_metaflow.graph.identity import airflow_run_id
 
-        from .outcome import XCOM_KEY
+        from .outcome import XCOM_KEY, InstanceOutcome
 
         ti: Any = context["ti"]
         graph = self.manifest.graph
@@ -72,7 +72,7 @@ class MetaflowExitHookOperator(BaseOperator):
         self._compute = LocalCompute(
             manifest=self.manifest,
             # The code that the run started with.
-            code=CodePackage(**first["code"]) if first else self.manifest.code,
+            code=started_code(self.manifest, InstanceOutcome.from_json(first).code) if first else self.manifest.code,
             cache=settings.cache(),
             python=self.python or settings.python(),
             warm=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from airflow_provider_metaflow.graph.model import FlowGraph
 from .contexts import IndexPath
 
 _GENERATIONS = 4
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
+"""Run ids of all orchestrators; nothing that leads out of the flow's folder of the datastore, or to two paths."""
 
 Probe = Callable[[str, str, Sequence[str]], list[dict[str, Any] | None]]
 
@@ -41,10 +45,16 @@ class Origin:
             raise ParameterValueError(
                 f"{RESUME_KEY} must be an object with the key 'origin', the run to take tasks from.", flow=graph.name
             )
+        if _RUN_ID.fullmatch(asked["origin"]) is None:
+            raise ParameterValueError(
+                f"the origin of {RESUME_KEY} is {asked['origin']!r:.80}, which is no run id.",
+                flow=graph.name,
+                hint="Give the id of a run of the same flow, without the flow's name, e.g. airflow-1f2e3d4c5b6a7980.",
+            )
         step = asked.get("step")
         try:
             return cls(asked["origin"], graph.with_descendants(step) if step else frozenset())
-        except KeyError:
+        except (KeyError, TypeError):
             raise ParameterValueError(f"has no step {step!r} to run again.", flow=graph.name) from None
 
     def task(self, step: str, path: IndexPath, iteration: int, probe: Probe) -> tuple[str, dict[str, Any]] | None:

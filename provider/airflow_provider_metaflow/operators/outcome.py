@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+
+from airflow_provider_metaflow.exceptions import EditedXComError
+from airflow_provider_metaflow.graph.identity import task_id
+from airflow_provider_metaflow.graph.model import Step
+
+from .contexts import MAX_SPLITS
 
 XCOM_KEY = "metaflow"
 """XCom key of the outcome of a task instance."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SPLITS)]
+
+
+class _TaskFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an XCom tells of a task: numbers and names, never where something is."""
+
+    path: tuple[_Count, ...]
+    task: str
+    next: tuple[str, ...]
+    splits: _Count | None = None
+    values: tuple[str, ...] | None = None
+    gang: tuple[str, ...] = ()
+    cloned: bool = False
+    parallel: _Count | None = None
+
+
+class _InstanceFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    run_id: str
+    code: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{40}\Z")]
+    tasks: tuple[_TaskFacts, ...]
+    index: Annotated[int, msgspec.Meta(ge=-1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,20 +97,20 @@ class TaskOutcome:
         return data
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> TaskOutcome:
-        """Read what :meth:`to_json` wrote.
+    def of_facts(cls, facts: _TaskFacts) -> TaskOutcome:
+        """Return the outcome that an XCom tells.
 
-        :param data: JSON types.
+        :param facts: what :meth:`to_json` wrote.
         """
         return cls(
-            path=tuple(data["path"]),
-            task_id=data["task"],
-            next_steps=tuple(data["next"]),
-            num_splits=data.get("splits"),
-            values=tuple(data["values"]) if "values" in data else None,
-            gang=tuple(data.get("gang", ())),
-            cloned=data.get("cloned", False),
-            num_parallel=data.get("parallel"),
+            path=facts.path,
+            task_id=facts.task,
+            next_steps=facts.next,
+            num_splits=facts.splits,
+            values=facts.values,
+            gang=facts.gang,
+            cloned=facts.cloned,
+            num_parallel=facts.parallel,
         )
 
 
@@ -88,13 +119,13 @@ class InstanceOutcome:
     """How all Metaflow tasks of one Airflow task instance ended.
 
     :param run_id: Metaflow run id.
-    :param code: the code package that the run uses; handed on, so that a run keeps the code it started with.
+    :param code: SHA-1 of the code package that the run uses; handed on, so that a run keeps the code it started with.
     :param tasks: the tasks.
     :param map_index: Airflow's map index of the task instance; -1 outside of a foreach.
     """
 
     run_id: str
-    code: dict[str, str]
+    code: str
     tasks: tuple[TaskOutcome, ...]
     map_index: int = -1
 
@@ -104,14 +135,48 @@ class InstanceOutcome:
         return {"run_id": self.run_id, "code": self.code, "tasks": tasks, "index": self.map_index}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> InstanceOutcome:
-        """Read what :meth:`to_json` wrote.
+    def from_json(cls, data: Any) -> InstanceOutcome:
+        """Read what :meth:`to_json` wrote, and nothing else: users may edit an XCom.
 
         :param data: content of the XCom.
+        :raises EditedXComError: if it is of another form.
         """
-        return cls(
-            run_id=data["run_id"],
-            code=data["code"],
-            tasks=tuple(TaskOutcome.from_json(task) for task in data["tasks"]),
-            map_index=data["index"],
+        try:
+            facts = msgspec.convert(data, _InstanceFacts)
+        except msgspec.ValidationError as error:
+            raise EditedXComError(
+                f"the XCom {XCOM_KEY!r} of a task before this one cannot be read ({error}).",
+                hint="It was edited, or is of another release: clear that task, so that it runs again.",
+            ) from None
+        tasks = tuple(TaskOutcome.of_facts(task) for task in facts.tasks)
+        return cls(run_id=facts.run_id, code=facts.code, tasks=tasks, map_index=facts.index)
+
+
+def check_outcome(step: Step, outcome: TaskOutcome) -> None:
+    """Check that an outcome can be of a task of that step: its id follows from its path, its next steps are the step's.
+
+    So an edited XCom can at most tell that other tasks of the same run have run; it never leads to another run or flow.
+
+    :param step: the step.
+    :param outcome: what its task has told.
+    :raises EditedXComError: if it cannot.
+    """
+    own = re.escape(task_id(outcome.path))
+    known = {*step.next_steps, *([step.name] if step.recursive else [])}
+    problem = None
+    if len(outcome.path) != len(step.foreach_path):
+        problem = f"the index path {list(outcome.path)}"
+    elif re.fullmatch(rf"{own}(-r\d+)?(-g\d+)?", outcome.task_id) is None:
+        problem = f"the task id {outcome.task_id!r:.60}"
+    elif not set(outcome.next_steps) <= known:
+        problem = f"the next step {sorted(set(outcome.next_steps) - known)[0]!r:.60}"
+    else:
+        node = re.compile(rf"{re.escape(outcome.task_id)}([-_](node|worker)[-_]\d+)?")
+        other = next((one for one in outcome.gang if node.fullmatch(one) is None), None)
+        problem = f"the node {other!r:.60}" if other is not None else None
+    if problem is not None:
+        raise EditedXComError(
+            f"the XCom {XCOM_KEY!r} tells {problem}, which no task of the step has.",
+            step=step.name,
+            hint=f"It was edited: clear the tasks of {step.name}, so that they run again.",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
 
@@ -71,14 +71,14 @@ class MetaflowRunOperator(BaseOperator):
         """
         return self._here(context) if self.impl is None else self._elsewhere(context)
 
-    def execute_complete(self, context: Context, event: Any) -> str:
+    def execute_complete(self, context: Context, event: Any, pathspec: str | None = None) -> str:  # noqa: ARG002
         """Go on after the waiting in the triggerer.
 
         :param context: Airflow's task context.
         :param event: what the trigger has seen.
+        :param pathspec: the run; kept by Airflow during the deferral, not by an XCom, which users may edit.
         """
-        ti: Any = context["ti"]
-        self.metaflow_pathspec = ti.xcom_pull(task_ids=ti.task_id, key=PATHSPEC_KEY, map_indexes=ti.map_index)
+        self.metaflow_pathspec = pathspec
         if isinstance(event, Mapping):
             return self._judge(event)
         (run_id,) = event[1]["run_ids"]
@@ -114,7 +114,7 @@ class MetaflowRunOperator(BaseOperator):
                 run_ids=[dag_run_id],
                 poll_interval=self.poll_interval,
             )
-            self.defer(trigger=trigger, method_name="execute_complete")
+            self._defer(trigger)
         while (state := _text(ti.get_dagrun_state(self.deployment, dag_run_id))) not in _FINISHED:
             time.sleep(self.poll_interval)
         return self._judge_state(state)
@@ -151,10 +151,13 @@ class MetaflowRunOperator(BaseOperator):
             from airflow_provider_metaflow.triggers.metaflow import MetaflowTrigger
 
             trigger = MetaflowTrigger(self.metaflow_conn_id, question, poll_interval=self.poll_interval, terminate=True)
-            self.defer(trigger=trigger, method_name="execute_complete")
+            self._defer(trigger)
         while not (answer := hook.ask(**question))["finished"]:
             time.sleep(self.poll_interval)
         return self._judge(answer)
+
+    def _defer(self, trigger: Any) -> NoReturn:
+        self.defer(trigger=trigger, method_name="execute_complete", kwargs={"pathspec": self.metaflow_pathspec})
 
     def _announce(self, ti: Any, pathspec: str) -> None:
         """Tell which run it is before waiting for it."""

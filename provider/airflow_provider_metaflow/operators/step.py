@@ -106,18 +106,31 @@ class MetaflowStepOperator(BaseOperator):
     def _execute(self, context: Context, **resumed: Any) -> Any:
         # Here and not above, since every parse of a DAG file imports this module.
         from airflow_provider_metaflow._compat import AirflowFailException
-        from airflow_provider_metaflow.exceptions import FinalFailureError, MissingResultError, ParameterValueError
+        from airflow_provider_metaflow.exceptions import (
+            EditedXComError,
+            FinalFailureError,
+            MissingResultError,
+            ParameterValueError,
+            UnsupportedFeatureError,
+        )
 
         from .execution import StepExecution
 
-        self._execution = StepExecution(self, context, **resumed)
         try:
+            self._execution = StepExecution(self, context, **resumed)
             return self._execution.run()
-        except (ParameterValueError, MissingResultError, FinalFailureError) as error:
+        except (
+            EditedXComError,
+            FinalFailureError,
+            MissingResultError,
+            ParameterValueError,
+            UnsupportedFeatureError,
+        ) as error:
             # Another try would meet the same input, or is not wanted.
             raise AirflowFailException(str(error)) from error
         finally:
-            self._execution.close()
+            if self._execution is not None:
+                self._execution.close()
 
     @property
     def metaflow_pathspec(self) -> str | None:

@@ -13,7 +13,7 @@ from airflow_provider_metaflow.dag.events import (
     mapped_values,
     read_payload,
     step_payload,
-    trigger_list,
+    trigger_text,
 )
 from airflow_provider_metaflow.dag.parameters import command_line_values
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
@@ -51,7 +51,7 @@ class Surroundings:
         variables = dict(context_to_airflow_vars(self._context, in_env_var_format=True))
         events = self._received_events()
         if events:
-            variables["METAFLOW_ORCHESTRATOR_TRIGGERS"] = json.dumps(trigger_list(self._graph, events))
+            variables["METAFLOW_ORCHESTRATOR_TRIGGERS"] = trigger_text(self._graph, events)
         return variables
 
     def task_variables(self) -> dict[str, str]:

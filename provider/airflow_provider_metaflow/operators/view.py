@@ -8,8 +8,8 @@ from typing import Any
 from airflow_provider_metaflow.graph.identity import task_id
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
 
-from .contexts import IndexPath, context_items, map_indexes_under
-from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
+from .contexts import IndexPath, check_contexts, context_items, map_indexes_under
+from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome, check_outcome
 
 _FEW = 32
 """Up to so many task instances are asked one by one; more are read in one request for all."""
@@ -52,7 +52,7 @@ class AirflowRunView:
         """Return the index context of this task instance."""
         if self._own is None:
             if self._step.foreach_path:
-                self._own = self._contexts(self._step.foreach_path[-1])[self._ti.map_index]
+                (self._own,) = self._contexts(self._step.foreach_path[-1], self._ti.map_index)
             else:
                 self._own = {"items": [[]], "parents": [], "label": ""}
         return self._own
@@ -83,6 +83,8 @@ class AirflowRunView:
             instance = InstanceOutcome.from_json(data)
             if of_successes and not self._is_success(parent, instance.map_index):
                 continue
+            for task in instance.tasks:
+                check_outcome(parent, task)
             self._seen[parent.name] = instance
             found.update({task.path: task for task in instance.tasks})
             self.all_cloned = self.all_cloned and all(task.cloned for task in instance.tasks)
@@ -134,10 +136,11 @@ class AirflowRunView:
                 found[path] = TaskOutcome.from_document(path, document)
         return found
 
-    def _contexts(self, foreach: str) -> list[dict[str, Any]]:
-        source = self._airflow_id(self._contexts_of(self._graph.step(foreach)))
-        contexts: list[dict[str, Any]] = self._ti.xcom_pull(task_ids=source, map_indexes=None)
-        return contexts
+    def _contexts(self, foreach: str, map_index: int | None = None) -> list[dict[str, Any]]:
+        opener = self._graph.step(foreach)
+        source = self._airflow_id(self._contexts_of(opener))
+        pulled = self._ti.xcom_pull(task_ids=source, map_indexes=None)
+        return check_contexts(pulled, len(opener.foreach_path) + 1, map_index)
 
     def _map_indexes(self, parent: Step) -> list[int] | None:
         """Return the map indexes of the task instances that concern this one; None for all."""

@@ -23,6 +23,8 @@ from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
 from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 from airflow_provider_metaflow.flow.manifest import Manifest
 
+pytestmark = pytest.mark.subprocess
+
 FLOW = """
 import os, random, subprocess, sys, time
 from metaflow import FlowSpec, step

@@ -29,6 +29,7 @@ def run(*arguments: Any, status: int = 0) -> str:
     return " ".join(result.output.split())
 
 
+@pytest.mark.subprocess
 def test_compile_writes_a_manifest(flows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path))
     target = tmp_path / "out.metaflow.json"
@@ -38,6 +39,7 @@ def test_compile_writes_a_manifest(flows: Path, tmp_path: Path, monkeypatch: pyt
     assert (deployment.name, deployment.tags) == ("other", ("t",))
 
 
+@pytest.mark.subprocess
 def test_show_draws_the_graph_of_a_manifest_and_of_a_flow_file(
     compiled: Compiled, flows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,7 @@ def test_one_flow_is_two_groups_of_one_dag(manifest_file: Callable[..., Path]) -
     assert sorted(DagSerialization.to_dict(dag)["dag"]["task_group"]["children"]) == ["one", "two"]
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("shape", ["nested_foreach", "switch_in_foreach", "parallel", "files/parameters"])
 def test_two_processes_serialize_the_same_dag(shape: str, manifest_file: Callable[..., Path]) -> None:
     script = (
@@ -188,6 +189,7 @@ def test_two_processes_serialize_the_same_dag(shape: str, manifest_file: Callabl
     assert made[0]["dag"]["tasks"]
 
 
+@pytest.mark.subprocess
 def test_load_flows_makes_one_dag_per_flow_and_an_error_of_a_broken_one(tmp_path: Path, flows: Path) -> None:
     folder = tmp_path / "flows"
     folder.mkdir()
@@ -214,6 +216,7 @@ def test_load_flows_without_its_folder_says_so() -> None:
         load_flows({}, "not-there")
 
 
+@pytest.mark.subprocess
 def test_a_shape_that_airflow_runs_from_3_3_on_is_refused_before(
     tmp_path: Path, flows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,7 @@ def test_steps_around_an_inner_foreach_stand_in_segments_of_their_own(recorded: 
         "start-foreach": ["prepare", "fan"],
         "fan-foreach": ["work"],
         "work-foreach": ["leaf", "leaf2"],
-        "fan-foreach-2": ["deep_join", "after_deep"],
+        "fan-foreach-2": ["deep_join"],
         "start-foreach-2": ["inner_join", "after_inner"],
     }
     assert {segment.group_id: segment.source for segment in plan.segments} == {

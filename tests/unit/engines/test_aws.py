@@ -12,6 +12,8 @@ from botocore.exceptions import ClientError
 from tests.support.object_store import BUCKET
 from tests.support.step_functions import STATES, StepFunctions
 
+pytestmark = pytest.mark.subprocess
+
 END = {"Type": "Pass", "End": True}
 
 

@@ -9,6 +9,8 @@ import pytest
 from airflow_provider_metaflow.exceptions import FlowCompileError
 from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 
+pytestmark = pytest.mark.subprocess
+
 OPTIONS = CompileOptions(python=sys.executable)
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from airflow_provider_metaflow.flow.manifest import read_manifest
 
+pytestmark = pytest.mark.subprocess
+
 
 class Laptop:
     """A user with a datastore and a home of their own."""

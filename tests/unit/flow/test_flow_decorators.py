@@ -12,6 +12,8 @@ import pytest
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import EventTrigger, ExitHook, SensorKind
 
+pytestmark = pytest.mark.subprocess
+
 Compiled = Callable[..., Manifest]
 
 FLOW = """

@@ -11,6 +11,7 @@ from tests.support.recorded import DECORATED, SHAPES, on_s3, read_recorded
 from airflow_provider_metaflow.flow.manifest import Manifest
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("name", DECORATED)
 def test_a_decorated_flow_compiles_to_its_recorded_manifest(
     name: str, compiled_on_s3: Callable[[str], Manifest]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.subprocess
+
 FLOW = """
 from metaflow import FlowSpec, batch, kubernetes, step, timeout
 

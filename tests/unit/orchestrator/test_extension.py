@@ -18,6 +18,8 @@ FLOW = ROOT / "tests/flows/cards.py"
 IMAGE = ("metaflow", "requests", "urllib3", "certifi", "idna", "charset_normalizer")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
+pytestmark = pytest.mark.subprocess
+
 
 def test_metaflow_knows_the_extension_by_the_name_of_its_distribution(tmp_path: Path) -> None:
     """Metaflow's uv environment leaves out packages by these names, and uv refuses Metaflow's stand-in for a name."""

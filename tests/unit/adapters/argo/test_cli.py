@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.subprocess
+
 FLOW = """
 from metaflow import FlowSpec, Parameter, batch, kubernetes, project, schedule, step, trigger
 

@@ -80,6 +80,7 @@ def faults(documents: list[dict[str, Any]]) -> list[str]:
     return [line for line in found.stdout.splitlines() if not any(one.search(line) for one in KNOWN_FALSE_ALARMS)]
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("shape", SHAPES)
 def test_argos_own_schemas_take_the_objects(shape: str, on_s3: Callable[..., Manifest]) -> None:
     manifest = on_s3(shape)

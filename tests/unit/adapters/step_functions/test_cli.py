@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.engines.aws.authority import Authority, Principal, Request
 
+pytestmark = pytest.mark.subprocess
+
 FLOW = """
 from metaflow import FlowSpec, Parameter, batch, kubernetes, project, schedule, step, trigger
 

@@ -77,6 +77,7 @@ def test_aws_would_take_the_definition(shape: str, machine: Make) -> None:
         assert refuse(machine(shape, **options).to_json()) is None
 
 
+@pytest.mark.subprocess
 def test_a_second_validator_takes_all_definitions(machine: Make, tmp_path: Path) -> None:
     """npm's asl-validator, which `scripts/second_opinions.sh` installs; it finds what is broken on purpose, too."""
     program = VALIDATOR / "node_modules/.bin/asl-validator"

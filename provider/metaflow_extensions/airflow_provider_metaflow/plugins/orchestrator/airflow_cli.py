@@ -26,6 +26,7 @@ from .cli_options import (
     NOTIFY_WHEN,
     GivenOptions,
     add_options,
+    parameter_value,
     plain_errors_of,
     token_options,
     write_attributes,
@@ -174,7 +175,7 @@ def given_parameters(obj: Any, options: dict[str, Any]) -> dict[str, Any]:
         name = parameter.name.replace("-", "_").lower()
         value = options.get(name)
         if name in given and value is not None:
-            values[parameter.name] = conf_value(parameter, value(return_str=True) if callable(value) else value)
+            values[parameter.name] = conf_value(parameter, parameter_value(obj, value))
     return values
 
 

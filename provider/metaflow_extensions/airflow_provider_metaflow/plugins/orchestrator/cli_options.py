@@ -166,10 +166,30 @@ def given_texts(obj: Any, options: dict[str, Any]) -> dict[str, str]:
         value = options.get(name)
         if name not in given or value is None:
             continue
-        if callable(value):
-            value = value(return_str=True)
+        value = parameter_value(obj, value)
         values[parameter.name] = value if isinstance(value, str) else _text(value)
     return values
+
+
+def parameter_value(obj: Any, value: Any) -> Any:
+    """Return what a run is given for a value of click; a file is uploaded, for no run reads files of this machine.
+
+    :param obj: state of Metaflow's command line.
+    :param value: the value.
+    """
+    from metaflow.includefile import IncludedFile
+
+    from .file_parameters import upload
+
+    if isinstance(value, IncludedFile):
+        return json.dumps(value.descriptor)
+    if not callable(value):
+        return value
+    # Metaflow's own upload goes beside the datastore where that is a folder, or where METAFLOW_DATATOOLS_… says.
+    file = value._fun.keywords["ctx"]
+    content = Path(file.path).read_bytes()
+    storage = obj.flow_datastore._storage_impl
+    return json.dumps(upload(content, file.flow_name, storage, file.is_text, file.encoding))
 
 
 def _text(value: Any) -> str:

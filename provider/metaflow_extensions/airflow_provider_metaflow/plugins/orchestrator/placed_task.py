@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import os
+import re
 import sys
 import time
 from typing import Any
@@ -46,6 +47,17 @@ MAX_ATTEMPTS = 6
 """Attempts that Metaflow allows for one task (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def _check_name(text: str, what: str) -> None:
+    """Refuse a name that leads out of the flow's folder of the datastore; whoever starts a run may choose it."""
+    if _NAME.fullmatch(text) is None:
+        sys.exit(
+            "The name of %s is %s; it may hold letters, digits, dots, dashes and underscores." % (what, ascii(text))
+        )
+
+
 class Place:
     """Where in the run a task stands.
 
@@ -62,6 +74,8 @@ class Place:
         """Read it from the variables that the orchestrator has set."""
         prefix, _, indexes = environment.get(PLACE_VARIABLE, "").rpartition("@")
         run_id = environment[RUN_VARIABLE] + ("-%s" % prefix if prefix else "")
+        # Both are parts of paths in the datastore.
+        _check_name(run_id, "the run")
         path = tuple(int(index) for index in indexes.split("-") if index)
         return cls(run_id, path, int(environment.get(ITERATION_VARIABLE) or 0))
 
@@ -252,7 +266,10 @@ def _origin(step: str, own: str, outcome: Any) -> str | None:
     What follows a step that is run anew is run anew, too; whoever resumes a run names all of it.
     """
     run_id, *anew = os.environ.get(ORIGIN_VARIABLE, "").split(":")
-    if not run_id or step in anew or outcome(step, own, run_id) is None:
+    if not run_id:
+        return None
+    _check_name(run_id, "the run to resume")
+    if step in anew or outcome(step, own, run_id) is None:
         return None
     print("The result of %s/%s/%s is taken over." % (run_id, step, own), file=sys.stderr)
     return "%s/%s/%s" % (run_id, step, own)
@@ -306,7 +323,8 @@ def _init(document: dict[str, Any], run_id: str, given: list[dict[str, Any]]) ->
             if value is not None and not (value == "null" and name in nullable)
         ),
     ]
-    return {"task_id": PARAMETERS[1], "arguments": arguments}
+    # Metaflow would take their values for paths; `file_parameters.py` checks them.
+    return {"task_id": PARAMETERS[1], "arguments": arguments, "files": document.get("files") or {}}
 
 
 def next_attempt(datastore: Any, run_id: str, step: str, task: str) -> int:

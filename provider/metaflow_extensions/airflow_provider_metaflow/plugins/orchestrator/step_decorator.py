@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,8 @@ class OrchestratorInternalDecorator(StepDecorator):
     ) -> None:
         """Fill gaps in the attempts and register links; called by Metaflow before user code."""
         self._run_id, self._task_id = run_id, task_id
+        self._task_datastore, self._inputs = task_datastore, inputs
+        self._texts: dict[str, str] = {}
         # The workers of a local gang inherit the environment of their control task, which alone reports.
         self._writes_outcome = ubf_context != "ubf_task"
         fill_attempt_gaps(self._flow_datastore, run_id, step_name, task_id, retry_count)
@@ -87,6 +90,31 @@ class OrchestratorInternalDecorator(StepDecorator):
                 ],
             )
 
+    def task_post_step(
+        self, step_name: str, flow: Any, graph: Any, retry_count: int, max_user_code_retries: int
+    ) -> None:
+        """Take small values of artifacts, which Metaflow drops when it saves them; called after user code."""
+        self._take_values(flow)
+
+    def task_exception(
+        self,
+        exception: BaseException,
+        step_name: str,
+        flow: Any,
+        graph: Any,
+        retry_count: int,
+        max_user_code_retries: int,
+    ) -> bool:
+        """Do the same where user code has failed; False lets the task fail."""
+        self._take_values(flow)
+        return False
+
+    def _take_values(self, flow: Any) -> None:
+        from .task_summary import json_texts
+
+        values = {name: value for name, value in vars(flow).items() if not name.startswith("_") and name != "name"}
+        self._texts = json_texts(values)
+
     def task_finished(
         self,
         step_name: str,
@@ -96,17 +124,40 @@ class OrchestratorInternalDecorator(StepDecorator):
         retry_count: int,
         max_user_code_retries: int,
     ) -> None:
-        """Write the outcome document of a task that succeeded; its result is durable by now."""
+        """Write the summary, and the outcome document of a task that succeeded; its result is durable by now."""
+        outcome = None
+        if is_task_ok:
+            outcome = describe_outcome(lambda name: getattr(flow, name, None), self._task_id, retry_count)
+        # The result of the task is durable, so that a summary that cannot be written must not fail it.
+        try:
+            self._save_summary(step_name, graph, outcome, retry_count)
+        except Exception as error:
+            print("The summary of the task could not be written: %s" % error, file=sys.stderr)
         if is_task_ok:
             self._publish_events(flow.name, step_name)
         path = os.environ.get(OUTCOME_VARIABLE)
         if not path or not is_task_ok or not self._writes_outcome:
             return
-        outcome = describe_outcome(lambda name: getattr(flow, name, None), self._task_id, retry_count)
         temporary = "%s.%d" % (path, os.getpid())
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump(outcome, file)
         os.replace(temporary, path)
+
+    def _save_summary(self, step_name: str, graph: Any, outcome: dict[str, Any] | None, attempt: int) -> None:
+        from .task_summary import make_summary, save_summary
+
+        parameters = None
+        if step_name == graph.start_step:
+            objects = self._inputs[0].ds_metadata["objects"]
+            parameters = [name for name in objects if not name.startswith("_") and name != "name"]
+        summary = make_summary(
+            self._task_datastore,
+            outcome=outcome,
+            texts=self._texts,
+            inputs=self._inputs or (),
+            parameters=parameters,
+        )
+        save_summary(self._flow_datastore, self._run_id, step_name, self._task_id, attempt, summary)
 
     def _publish_events(self, flow_name: str, step_name: str) -> None:
         """Tell of the end of a task by Argo events, with the fields of Metaflow's own deployer."""

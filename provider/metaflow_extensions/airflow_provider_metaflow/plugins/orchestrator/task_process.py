@@ -1,4 +1,4 @@
-"""One Metaflow command as a forked child of a process that has imported Metaflow, and who watches it.
+"""One Metaflow command as a forked child of a process that has imported Metaflow, and what watches it.
 
 Environment, working directory, signals and process group of the child are those of a fresh process.
 """
@@ -12,14 +12,14 @@ import os
 import selectors
 import signal
 import sys
-import tempfile
 import time
 import traceback
-from typing import IO, Any
+from functools import partial
+from typing import Any
+
+from task_log import LiveLines, TaskLog  # type: ignore[import-not-found]
 
 KILL_GRACE_SECONDS = 10.0
-SMALL_LOG_BYTES = 1024 * 1024
-"""Logs up to this size are saved from memory, as ``metaflow.mflog.save_logs`` does."""
 
 
 class Channel:
@@ -28,18 +28,28 @@ class Channel:
     def __init__(self, reader: int, writer: int) -> None:
         self.reader = reader
         self.writer = writer
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def read(self) -> dict[str, Any] | None:
         """Return the next request, or None when the other side has gone."""
-        while b"\n" not in self._buffer:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
             data = os.read(self.reader, 1 << 16)
             if not data:
                 return None
             self._buffer += data
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        request: dict[str, Any] = json.loads(line)
+        request: dict[str, Any] = json.loads(self._buffer[:end])
+        del self._buffer[: end + 1]
         return request
+
+    def line(self, stream: str, text: str) -> None:
+        """Send a line of a task.
+
+        :param stream: ``stdout`` or ``stderr``.
+        :param text: the line, without its end.
+        """
+        self.write({"event": "line", "stream": stream, "text": text})
 
     def write(self, event: dict[str, Any]) -> None:
         """Send an event; a vanished reader shows in :meth:`read`, not here."""
@@ -47,69 +57,6 @@ class Channel:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             while data:
                 data = data[os.write(self.writer, data) :]
-
-
-class TaskLog:
-    """Captures the two streams of a task in Metaflow's structured form, and forwards them line by line."""
-
-    def __init__(self, channel: Channel, task_datastore: Any) -> None:
-        from metaflow.mflog import TASK_LOG_SOURCE, update_delay
-        from metaflow.mflog.mflog import decorate
-
-        self._decorate, self._source, self._delay = decorate, TASK_LOG_SOURCE, update_delay
-        self._channel = channel
-        self._datastore = task_datastore
-        self._partial = {"stdout": b"", "stderr": b""}
-        self._files = {name: tempfile.TemporaryFile() for name in self._partial}  # noqa: SIM115
-        self._started = self._saved = time.monotonic()
-        self._dirty = True
-
-    def feed(self, stream: str, data: bytes) -> None:
-        """Take bytes as they were read from the task."""
-        *lines, self._partial[stream] = (self._partial[stream] + data).split(b"\n")
-        for line in lines:
-            self._line(stream, line)
-
-    def _line(self, stream: str, line: bytes) -> None:
-        self._dirty = True
-        self._files[stream].write(self._decorate(self._source, line + b"\n"))
-        self._channel.write({"event": "line", "stream": stream, "text": line.decode("utf-8", "replace")})
-
-    def save_if_due(self) -> None:
-        """Save at the pace of Metaflow's own log sidecar, so that a running task's log can be followed."""
-        now = time.monotonic()
-        # Less often than the sidecar at first: each save rewrites the whole file.
-        if self._dirty and now - self._saved > max(5.0, self._delay(now - self._started)):
-            self.save()
-
-    def finish(self) -> None:
-        """Take unfinished last lines and save."""
-        for stream, rest in self._partial.items():
-            if rest:
-                self._line(stream, rest)
-        self.save()
-
-    def save(self) -> None:
-        """Write both logs to the datastore; a failure to do so is told, but fails no task."""
-        self._saved, self._dirty = time.monotonic(), False
-        try:
-            self._datastore.save_logs(self._source, {name: self._content(name) for name in self._files})
-        except Exception as error:  # the task's own result counts, whatever happens to its log
-            text = f"Metaflow log could not be saved: {error}"
-            self._channel.write({"event": "line", "stream": "stderr", "text": text})
-
-    def _content(self, name: str) -> Any:
-        file = self._files[name]
-        file.flush()
-        if file.tell() <= SMALL_LOG_BYTES:
-            return os.pread(file.fileno(), file.tell(), 0)
-        from pathlib import Path
-
-        return Path(f"/proc/self/fd/{file.fileno()}") if sys.platform == "linux" else _read_all(file)
-
-
-def _read_all(file: IO[bytes]) -> bytes:
-    return os.pread(file.fileno(), file.tell(), 0)
 
 
 class ClientGoneError(Exception):
@@ -142,6 +89,7 @@ class _Supervisor:
         self, channel: Channel, pid: int, readers: dict[str, int], log: TaskLog | None, limit: float | None
     ) -> None:
         self._channel, self._pid, self._log = channel, pid, log
+        self._live = {name: LiveLines(partial(channel.line, name)) for name in readers}
         self._selector = selectors.DefaultSelector()
         for name, descriptor in readers.items():
             os.set_blocking(descriptor, False)
@@ -168,6 +116,8 @@ class _Supervisor:
                     drain_until = time.monotonic() + 1.0
             if status is not None and (not self._open or time.monotonic() > (drain_until or 0)):
                 break
+            for lines in self._live.values():
+                lines.show_if_due()
             if self._log:
                 self._log.save_if_due()
         return self._finish(status)
@@ -186,11 +136,10 @@ class _Supervisor:
             self._selector.unregister(key.fd)
             os.close(key.fd)
             self._open -= 1
-        elif self._log:
-            self._log.feed(key.data, data)
         else:
-            for line in data.decode("utf-8", "replace").splitlines():
-                self._channel.write({"event": "line", "stream": key.data, "text": line})
+            if self._log:
+                self._log.feed(key.data, data)
+            self._live[key.data].feed(data)
 
     def _kill(self) -> int:
         _signal_group(self._pid, signal.SIGTERM)
@@ -210,19 +159,42 @@ class _Supervisor:
             if key.data != "client":
                 os.close(key.fd)
         self._selector.close()
+        for lines in self._live.values():
+            lines.finish()
         if self._log:
             self._log.finish()
         if self._client_gone:
             raise ClientGoneError
         if self._deadline and time.monotonic() > self._deadline and status < 0:
-            text = "The time limit of the task is over; it was killed."
-            self._channel.write({"event": "line", "stream": "stderr", "text": text})
+            self._channel.line("stderr", "The time limit of the task is over; it was killed.")
         return status
 
 
 def _signal_group(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
+
+
+def set_environment(environment: dict[str, str]) -> None:
+    """Make these the variables of this process, and forget clients of clouds that were made with others.
+
+    :param environment: all variables.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
+    boto3 = sys.modules.get("boto3")
+    if boto3 is not None:
+        boto3.DEFAULT_SESSION = None  # type: ignore[attr-defined]
+    # `metaflow.plugins`; Metaflow itself makes new ones in a new process, by the process's id.
+    for module, path in (
+        ("metaflow.plugins.gcp.gs_storage_client_factory", ("_client_cache",)),
+        ("metaflow.plugins.azure.blob_service_client_factory", ("_ClientCache", "_cache")),
+    ):
+        found: Any = sys.modules.get(module)
+        for name in path:
+            found = getattr(found, name, None)
+        if found:
+            found.clear()
 
 
 def _become_metaflow(request: dict[str, Any], arguments: list[str], streams: dict[str, tuple[int, int]]) -> None:
@@ -241,8 +213,7 @@ def _become_metaflow(request: dict[str, Any], arguments: list[str], streams: dic
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = _text_stream(2)  # type: ignore[misc]
-        os.environ.clear()
-        os.environ.update(request["env"])
+        set_environment(request["env"])
         time.tzset()
         os.chdir(request["cwd"])
         flow_file = request["flow_file"]

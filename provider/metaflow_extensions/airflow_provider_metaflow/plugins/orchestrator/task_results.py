@@ -1,10 +1,12 @@
-"""What tasks have left in a flow's datastore."""
+"""What tasks have left in a flow's datastore; read without unpickling any of it."""
 
 from __future__ import annotations
 
 import json
 import os
 from typing import Any
+
+from task_summary import load_summary, outcome_of, save_summary  # type: ignore[import-not-found]
 
 
 def flow_datastore(request: dict[str, Any]) -> Any:
@@ -37,11 +39,31 @@ def read_outcome(path: str | None) -> dict[str, Any] | None:
 
 
 def stored_outcome(datastore: Any, run_id: str, step: str, task_id: str, min_attempt: int) -> dict[str, Any] | None:
-    """Read from the datastore what the step decorator would have reported."""
+    """Return what the step decorator has reported of a finished task; None if it has not, or the task failed."""
     task = _latest_done(datastore, run_id, step, task_id)
-    if task is None or task.attempt < min_attempt or not task.get("_task_ok"):
+    if task is None or task.attempt < min_attempt:
         return None
-    from step_decorator import describe_outcome  # type: ignore[import-not-found]
-
-    outcome: dict[str, Any] = describe_outcome(task.get, task_id, task.attempt)
+    summary = load_summary(task)
+    outcome: dict[str, Any] | None = outcome_of(summary, task_id, task.attempt) if summary else None
     return outcome
+
+
+def copy_summary(datastore: Any, run_id: str, step: str, task_id: str, attempt: int, origin: str) -> None:
+    """Give a clone the summary of its origin; Metaflow runs no decorators for it.
+
+    :param datastore: datastore of the flow.
+    :param run_id: run of the clone.
+    :param step: its step.
+    :param task_id: its task id.
+    :param attempt: its attempt.
+    :param origin: ``run/step/task`` of the task that was cloned.
+    """
+    task = _latest_done(datastore, *origin.split("/"))
+    summary = load_summary(task) if task is not None else None
+    if summary is None:
+        return
+    outcome = outcome_of(summary, task_id, attempt)
+    # The nodes of a gang are known by the task ids of the run that they are in.
+    if outcome is not None and task_id not in outcome.get("gang", ()):
+        outcome.pop("gang", None)
+    save_summary(datastore, run_id, step, task_id, attempt, {**summary, "outcome": outcome})

@@ -23,10 +23,19 @@ import os
 import sys
 import time
 import traceback
+from functools import partial
 from typing import Any
 
-from task_process import Channel, ClientGoneError, TaskLog, run_command  # type: ignore[import-not-found]
-from task_results import flow_datastore, is_done, read_outcome, stored_outcome  # type: ignore[import-not-found]
+from file_parameters import RefusedFileError, checked_arguments  # type: ignore[import-not-found]
+from task_log import TaskLog  # type: ignore[import-not-found]
+from task_process import Channel, ClientGoneError, run_command, set_environment  # type: ignore[import-not-found]
+from task_results import (  # type: ignore[import-not-found]
+    copy_summary,
+    flow_datastore,
+    is_done,
+    read_outcome,
+    stored_outcome,
+)
 
 _PRELOADED = (
     "metaflow",
@@ -45,6 +54,11 @@ _PRELOADED = (
     "metaflow.user_configs.config_options",
 )
 
+_CLONE = "--clone-only="
+
+_NO_RETRY = 202
+"""Exit status by which a task says that another try is of no use (``METAFLOW_EXIT_DISALLOW_RETRY``)."""
+
 
 class Session:
     """Serves the requests of one client."""
@@ -55,6 +69,8 @@ class Session:
     def serve(self) -> None:
         """Answer requests until the client goes."""
         while (request := self._channel.read()) is not None:
+            # Results and logs are read and written with the rights of the step, too, whichever step came before.
+            set_environment(request["env"])
             try:
                 answer = getattr(self, "_" + request["op"])(request)
             except ClientGoneError:
@@ -67,22 +83,36 @@ class Session:
         datastore = flow_datastore(request)
         init = request.get("init")
         if init and not is_done(datastore, request["run_id"], "_parameters", init["task_id"]):
-            status = run_command(self._channel, request, init["arguments"], None)
-            if status != 0:
-                return {"status": status, "phase": "init", "outcome": None}
+            answer = self._init(request, init, datastore)
+            if answer["status"] != 0:
+                return answer
         task = datastore.get_task_datastore(
             request["run_id"], request["step"], request["task_id"], attempt=request["attempt"], mode="w"
         )
         outcome_file = request["env"].get("METAFLOW_ORCHESTRATOR_OUTCOME")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(outcome_file)
-        status = run_command(self._channel, request, request["arguments"], TaskLog(self._channel, task))
+        log = TaskLog(partial(self._channel.line, "stderr"), task)
+        status = run_command(self._channel, request, request["arguments"], log)
         outcome = None
         if status == 0:
+            origin = next((one for one in request["arguments"] if one.startswith(_CLONE)), None)
+            if origin is not None:
+                where = (request["run_id"], request["step"], request["task_id"], request["attempt"])
+                copy_summary(datastore, *where, origin.removeprefix(_CLONE))
             outcome = read_outcome(outcome_file) or stored_outcome(
                 datastore, request["run_id"], request["step"], request["task_id"], request["attempt"]
             )
         return {"status": status, "phase": "step", "outcome": outcome}
+
+    def _init(self, request: dict[str, Any], init: dict[str, Any], datastore: Any) -> dict[str, Any]:
+        try:
+            arguments = checked_arguments(init, request["flow_name"], datastore._storage_impl)
+        except RefusedFileError as error:
+            self._channel.write({"event": "line", "stream": "stderr", "text": str(error)})
+            refused = {"message": error.message, "hint": error.hint}
+            return {"status": _NO_RETRY, "phase": "init", "outcome": None, "refused": refused}
+        return {"status": run_command(self._channel, request, arguments, None), "phase": "init", "outcome": None}
 
     def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
         datastore = flow_datastore(request)

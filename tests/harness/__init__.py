@@ -1,0 +1,1 @@
+"""What `make quick`, `make test` and `make test-extended` run beside pytest: tools, builds, coverage and figures."""

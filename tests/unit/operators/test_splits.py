@@ -1,0 +1,55 @@
+"""The index contexts of a foreach in a foreach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.support.task_runs import FlowRun, MemoryMetaflow
+
+Start = Callable[..., FlowRun]
+
+
+def test_the_splits_of_all_outer_tasks_are_one_list_in_split_order(start: Start, metaflow: MemoryMetaflow) -> None:
+    sizes = {"t-0": 1, "t-1": 2}
+    metaflow.outcome = lambda call, document: (
+        {**document, "num_splits": sizes[call.task_id], "values": ["a", "b"]} if call.step.name == "fan" else document
+    )
+    run = start("nested_foreach")
+    run.run_all("start", "prepare", "fan", "fan-splits", "work")
+    assert run.value("fan-splits") == [
+        {"items": [[0, 0]], "parents": [0], "label": "0: a"},
+        {"items": [[1, 0]], "parents": [1], "label": "1: a"},
+        {"items": [[1, 1]], "parents": [1], "label": "1: b"},
+    ]
+    assert [metaflow.inputs("work", task) for task in ("t-0-0", "t-1-0", "t-1-1")] == [
+        ["fan/t-0"],
+        ["fan/t-1"],
+        ["fan/t-1"],
+    ]
+
+
+def test_outer_tasks_that_took_another_branch_have_no_splits(start: Start, metaflow: MemoryMetaflow) -> None:
+    kinds = {"t-0": "even", "t-1": "many"}
+    metaflow.outcome = lambda call, document: (
+        {**document, "next": [kinds[call.task_id]]} if call.step.name == "decide" else document
+    )
+    run = start("switch_in_foreach")
+    run.run_all("start", "decide")
+    assert run.run("even", 0) == "success"
+    assert [run.run("many", index).state for index in (0, 1)] == ["skipped", "success"]
+    run.run_all("many-splits", "part")
+    assert metaflow.ran("part") == ["t-1-0", "t-1-1"]
+    assert run.run("parts_join", 0) == "skipped"
+    assert run.run("parts_join", 1) == "success"
+    assert metaflow.inputs("parts_join", "t-1") == ["part/t-1-0", "part/t-1-1"]
+    run.run_all("collect")
+    assert metaflow.inputs("collect") == ["even/t-0", "parts_join/t-1"]
+
+
+def test_splits_of_which_no_outer_task_was_run_are_skipped(start: Start, metaflow: MemoryMetaflow) -> None:
+    metaflow.outcome = lambda call, document: {**document, "next": ["even"]} if call.step.name == "decide" else document
+    run = start("switch_in_foreach")
+    run.run_all("start", "decide", "even")
+    assert [run.run("many", index).state for index in (0, 1)] == ["skipped", "skipped"]
+    assert run.run("many-splits") == "skipped"
+    assert run.value("many-splits") is None
