@@ -53,7 +53,9 @@ def card_view(airflow: EmbeddedAirflow, page: Any) -> None:
 def main() -> None:
     """Take all pictures."""
     os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(ROOT / ".demo")
-    with EmbeddedAirflow(home=ROOT / ".demo") as airflow, sync_playwright() as playwright:
+    # No page of a log-in before the pictures.
+    everybody = {"CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True"}
+    with EmbeddedAirflow(home=ROOT / ".demo", settings=everybody) as airflow, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1700, "height": 950}, device_scale_factor=1.5)
         page.goto(f"{airflow.url}/")

@@ -170,6 +170,8 @@ def shared_airflow(home: Path, **more: str) -> Iterator[SharedAirflow]:
     sysroot = home / "datastore"
     sysroot.mkdir(parents=True)
     settings = {
+        # Tests talk to it without a log-in; those of log-ins start an API server of their own.
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "CORE__MAX_MAP_LENGTH": "8",
         "METAFLOW__WARM_PROCESS_IDLE_SECONDS": "30",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "2",

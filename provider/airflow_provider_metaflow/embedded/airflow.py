@@ -1,8 +1,13 @@
-"""Starts and stops the processes of an Airflow in a folder, and hands out a client of its REST API."""
+"""Starts and stops the processes of an Airflow in a folder, and hands out a client of its REST API.
+
+Whoever can trigger its runs runs code as the user who started it, so other users of the machine get no way in: it
+listens on the loopback only, asks for a random password, and its folder is private.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -10,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +28,12 @@ from airflow_provider_metaflow.rest.endpoint import Endpoint
 _START_SECONDS = 180
 _STOP_SECONDS = 20
 
+USER = "admin"
+"""Who may log in."""
+
+_LOG_IN = ("METAFLOW_AIRFLOW_TOKEN", "METAFLOW_AIRFLOW_AUTH_COMMAND")
+"""Credentials for another Airflow, which this one must not get."""
+
 
 class EmbeddedAirflowError(MetaflowProviderError, RuntimeError):
     """The embedded Airflow did not start, or one of its processes ended."""
@@ -32,7 +43,7 @@ class EmbeddedAirflowError(MetaflowProviderError, RuntimeError):
 class EmbeddedAirflow:
     """One Airflow; a context manager that starts it and leaves no process behind.
 
-    :param home: its folder: configuration, logs, ``dags/``, and the database unless one is given.
+    :param home: its folder: configuration, logs, ``dags/``, and the database unless one is given. It is made private.
     :param database: SQLAlchemy URL; default: SQLite in the folder.
     :param parallelism: how many tasks run at a time.
     :param settings: further configuration, as ``SECTION__OPTION`` names.
@@ -71,26 +82,34 @@ class EmbeddedAirflow:
         """Address of the API server and the web interface."""
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def passwords(self) -> Path:
+        """File with the password of :data:`USER`, in the form of Airflow's simple auth manager."""
+        return self.home / "simple_auth_manager_passwords.json"
+
+    def _password(self) -> str:
+        text = _private_file(self.passwords, lambda: json.dumps({USER: secrets.token_urlsafe(16)}) + "\n")
+        return str(json.loads(text)[USER])
+
     def environment(self) -> dict[str, str]:
         """Return the environment of all its processes, also fit for its command line."""
-        secret = self.home / "secret"
-        if not secret.exists():
-            self.home.mkdir(parents=True, exist_ok=True)
-            secret.touch(mode=0o600)
-            secret.write_text(secrets.token_urlsafe(32))
+        _make_private(self.home)
+        secret = _private_file(self.home / "secret", lambda: secrets.token_urlsafe(32))
         options = {
             "CORE__DAGS_FOLDER": str(self.dags),
             "CORE__EXECUTOR": "LocalExecutor",
             "CORE__PARALLELISM": str(self.parallelism),
             "CORE__LOAD_EXAMPLES": "False",
-            "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+            "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.passwords),
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "DATABASE__SQL_ALCHEMY_CONN": self.database or f"sqlite:///{self.home}/airflow.db",
-            "API__SECRET_KEY": secret.read_text(),
+            "API__SECRET_KEY": secret,
             "API__HOST": "127.0.0.1",
             "API__PORT": str(self._port),
             "API__WORKERS": "1",
-            "API_AUTH__JWT_SECRET": secret.read_text(),
+            "API_AUTH__JWT_SECRET": secret,
             "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
             "LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
@@ -104,13 +123,15 @@ class EmbeddedAirflow:
             **self.settings,
         }
         return {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in _LOG_IN},
             "AIRFLOW_HOME": str(self.home),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             # Metaflow refuses to run as root without a name.
             "METAFLOW_USER": os.environ.get("METAFLOW_USER") or os.environ.get("USER") or "airflow",
             # Steps that publish events, and operators that end runs, find it.
             "METAFLOW_AIRFLOW_URL": self.url,
+            "METAFLOW_AIRFLOW_USERNAME": USER,
+            "METAFLOW_AIRFLOW_PASSWORD": self._password(),
             **{f"AIRFLOW__{name}": value for name, value in options.items()},
         }
 
@@ -122,13 +143,18 @@ class EmbeddedAirflow:
         self._port = self._port or _free_port()
         self._worker_log_port = self._worker_log_port or _free_port()
         self._trigger_log_port = self._trigger_log_port or _free_port()
-        self.dags.mkdir(parents=True, exist_ok=True)
+        _make_private(self.home)
+        self.dags.mkdir(exist_ok=True)
+        if self.database is None:
+            # SQLite gives its other files the mode of this one.
+            (self.home / "airflow.db").touch(mode=0o600)
+            (self.home / "airflow.db").chmod(0o600)
         self.run("db", "migrate")
         names = ["api-server", "scheduler", "dag-processor", *(["triggerer"] if self.triggerer else [])]
         for name in names:
             self._spawn(name)
         self._await_api()
-        self._client = AirflowClient(Endpoint(url=self.url))
+        self._client = AirflowClient(Endpoint(url=self.url, username=USER, password=self._password()))
 
     def stop(self) -> None:
         """Stop all processes, each with its process group."""
@@ -191,7 +217,7 @@ class EmbeddedAirflow:
     def _spawn(self, name: str) -> None:
         with self._log(name).open("wb") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "airflow", name],
+                [sys.executable, "-m", "airflow", name, *_OPTIONS.get(name, ())],
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -209,6 +235,33 @@ class EmbeddedAirflow:
                     return
             time.sleep(0.2)
         raise EmbeddedAirflowError(f"Airflow did not come up within {_START_SECONDS} s; see {self.home}.")
+
+
+_OPTIONS = {"scheduler": ("--skip-serve-logs",), "triggerer": ("--skip-serve-logs",)}
+"""All processes see the log files; the servers of logs would listen on all interfaces."""
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that only this user can enter.
+
+    :raises EmbeddedAirflowError: if it belongs to another user.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_uid != os.geteuid():
+        raise EmbeddedAirflowError(
+            f"the folder {folder} belongs to another user.", hint="Give a folder of your own, e.g. with `--home`."
+        )
+    folder.chmod(0o700)
+
+
+def _private_file(path: Path, content: Callable[[], str]) -> str:
+    """Return the text of a file that only this user can read, making it first if it is missing."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(content())
+    path.chmod(0o600)
+    return path.read_text()
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:

@@ -23,7 +23,7 @@ def main() -> int:
     os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(folder)
     os.environ.setdefault("METAFLOW_USER", os.environ.get("USER") or "demo")
     os.environ["METAFLOW_HOME"] = str(folder / "metaflow-config")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     console.print(f"Compiling {_FLOW}", highlight=False)
     manifest = load_manifest(_FLOW.resolve(), CompileOptions(python=sys.executable), folder / "metaflow")
     trial = run_trial(manifest, {}, folder)

@@ -59,7 +59,7 @@ def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path
 
         from airflow_provider_metaflow.rest import dags, runs
 
-        from .airflow import EmbeddedAirflow
+        from .airflow import USER, EmbeddedAirflow
         from .progress import RunProgress
     except ImportError as error:
         raise MissingExtraError(
@@ -80,6 +80,7 @@ def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path
         dag_run = run.dag_run_id
         pathspec = f"{manifest.graph.name}/{airflow_run_id(name, dag_run)}"
         console.print(f"Run {pathspec}; web interface: {airflow.url}", highlight=False)
+        console.print(f"Log in as {USER} with the password in {airflow.passwords}", highlight=False, soft_wrap=True)
         with RunProgress(manifest.graph, console) as progress:
             state = runs.wait_for_run(airflow.client, name, dag_run, timeout=7 * 86400, watch=progress.show)
         instances = runs.task_instances(airflow.client, name, dag_run)
