@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import linecache
 import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
 
-# A block is ("line",), ("split", branches), ("foreach", size, body), ("switch", chosen, cases) or ("loop", rounds).
+from airflow_provider_metaflow.graph.model import FlowGraph
+
+# A block is ("line",), ("gang",), ("split", branches), ("foreach", size, body), ("switch", chosen, cases) or
+# ("loop", rounds).
 # A body is a list of blocks.
 Block = tuple[Any, ...]
 
@@ -22,11 +26,17 @@ def _blocks(children: st.SearchStrategy[Block]) -> st.SearchStrategy[Block]:
     )
 
 
-def bodies() -> st.SearchStrategy[list[Block]]:
-    """Bodies of whole flows, small enough to run."""
-    leaf = st.one_of(st.just(("line",)), st.tuples(st.just("loop"), st.integers(1, 3)))
+def bodies(*, gangs: bool = False, most_tasks: int = 20) -> st.SearchStrategy[list[Block]]:
+    """Bodies of whole flows, small enough to run.
+
+    :param gangs: whether there are `@parallel` steps, whose tasks have no one order.
+    :param most_tasks: how many tasks a run may have.
+    """
+    leaf: st.SearchStrategy[Block] = st.one_of(st.just(("line",)), st.tuples(st.just("loop"), st.integers(1, 3)))
+    if gangs:
+        leaf = st.one_of(leaf, st.just(("gang",)))
     block = st.recursive(leaf, _blocks, max_leaves=5)
-    return st.lists(block, min_size=1, max_size=3).filter(lambda body: 3 <= _tasks(body) <= 20)
+    return st.lists(block, min_size=1, max_size=3).filter(lambda body: 3 <= _tasks(body) <= most_tasks)
 
 
 def _tasks(body: list[Block]) -> int:
@@ -38,6 +48,8 @@ def _tasks(body: list[Block]) -> int:
                 total += 1
             case ("loop", rounds):
                 total += rounds + 1
+            case ("gang",):
+                total += 5
             case ("split", branches):
                 total += 2 + sum(1 + _tasks(branch) for branch in branches)
             case ("foreach", size, inner):
@@ -78,6 +90,8 @@ class _Writer:
                 return entry
             case ("loop", rounds):
                 return self._loop(rounds, after)
+            case ("gang",):
+                return self._gang(after)
             case ("split", branches):
                 return self._split(branches, after)
             case ("foreach", size, inner):
@@ -97,6 +111,14 @@ class _Writer:
             f'self.again = "yes" if self.rounds[key] % {rounds} else "no"'
         )
         self.step(entry, code, f'self.next({{"yes": self.{entry}, "no": self.{out}}}, condition="again")')
+        return entry
+
+    def _gang(self, after: str) -> str:
+        join, entry, node = self.name("join"), self.name("fan"), self.name("node")
+        self._join(join, self._leading_line(after))
+        self.step(node, "pass", f"self.next(self.{join})")
+        self.steps[-1] = f"@parallel\n{self.steps[-1]}"
+        self.step(entry, "pass", f"self.next(self.{node}, num_parallel=2)")
         return entry
 
     def _split(self, branches: list[list[Block]], after: str) -> str:
@@ -140,7 +162,28 @@ def flow_source(name: str, body: list[Block]) -> str:
     end = "@step\ndef end(self):\n    pass"
     steps = "\n\n".join([start, *reversed(writer.steps), end])
     return (
-        f"from metaflow import FlowSpec, step\n\n\nclass {name}(FlowSpec):\n"
+        f"from metaflow import FlowSpec, parallel, step\n\n\nclass {name}(FlowSpec):\n"
         + textwrap.indent(steps, "    ")
         + f'\n\n\nif __name__ == "__main__":\n    {name}()\n'
     )
+
+
+def random_graph(name: str, source: str) -> FlowGraph:
+    """Return the graph of a flow that stands in no file, as the compiler reads it, without a process of its own.
+
+    :param name: name of the flow.
+    :param source: what :func:`flow_source` made.
+    :raises metaflow.lint.LintWarn: if the flow is not legal.
+    """
+    from metaflow.lint import linter
+
+    from airflow_provider_metaflow.flow.reader import read_graph
+
+    file = f"<{name}>"
+    # Metaflow reads the source of each step.
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    namespace: dict[str, Any] = {"__name__": "random_flow"}
+    exec(compile(source, file, "exec"), namespace)
+    flow = namespace[name](use_cli=False)
+    linter.run_checks(flow._graph)
+    return read_graph(flow, flow._graph)

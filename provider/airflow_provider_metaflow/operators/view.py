@@ -140,6 +140,9 @@ class AirflowRunView:
         opener = self._graph.step(foreach)
         source = self._airflow_id(self._contexts_of(opener))
         pulled = self._ti.xcom_pull(task_ids=source, map_indexes=None)
+        if pulled is None and map_index is None:
+            # Every split of the outer foreach took a branch without this one, whose tasks are all skipped.
+            return []
         return check_contexts(pulled, len(opener.foreach_path) + 1, map_index)
 
     def _map_indexes(self, parent: Step) -> list[int] | None:
