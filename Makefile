@@ -6,6 +6,9 @@ CONSTRAINTS = constraints/constraints.txt
 # Cluster, Airflow, AWS and the rest are tested side by side; two at a time on a small machine.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 
+# Make's variables reach the tests as if they were the environment's.
+export CLUSTER TEST_KUBECONFIG TEST_STEP_IMAGE TEST_HOST_ADDRESS TEST_ARGO_IMAGE
+
 .PHONY: demo quick test test-extended lint lock clean
 
 demo: $(VENV)/.demo
@@ -15,20 +18,13 @@ demo: $(VENV)/.demo
 quick: $(VENV)/.test
 	@$(BIN)/python -m tests.harness.quick $(PYTEST_ARGS)
 
+# CLUSTER=built|kind|k3d|own|none; TEST_KUBECONFIG and the like: CONTRIBUTING.md.
 test: $(VENV)/.test
-	@scripts/postgres.sh
-	@scripts/browser.sh
-	@scripts/redis.sh
-	@scripts/second_opinions.sh
-	@case "$(PYTEST_ARGS)" in *--without-kubernetes*) ;; *) PYTHON=$(BIN)/python scripts/kubernetes.sh ;; esac
-	@$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m "not extended" $(PYTEST_ARGS)
+	@WORKERS=$(WORKERS) $(BIN)/python -m tests.harness.full test $(PYTEST_ARGS)
 
-# What serves few tests and needs big builds: when a change touches those parts.
+# What serves few tests and needs big builds: when a change touches those parts. It writes tests/extended.json.
 test-extended: $(VENV)/.test $(VENV)-oldest/.demo
-	@scripts/postgres.sh
-	@PYTHON=$(BIN)/python scripts/kubernetes.sh
-	@PYTHON=$(BIN)/python scripts/object_stores.sh
-	@TEST_ALL_SHAPES=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m extended $(PYTEST_ARGS)
+	@WORKERS=$(WORKERS) $(BIN)/python -m tests.harness.full extended $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check provider adapters tests benchmarks dags_examples

@@ -51,10 +51,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return GroupScheduling(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    from tests.support.workers import check_groups
+def pytest_configure(config: pytest.Config) -> None:
+    from tests.harness import figures
+
+    figures.register(config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    from tests.support.workers import check_groups, leave_out
 
     check_groups(items)
+    leave_out(config, items)
 
 
 def pytest_unconfigure() -> None:

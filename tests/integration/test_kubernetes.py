@@ -62,6 +62,7 @@ def test_a_gang_fails_as_one_and_names_the_node(pods: Pods, flows: Path) -> None
     assert "node 1 of its gang failed: it exited with 1: ValueError: node one is broken" in run.log("train")
 
 
+@pytest.mark.built_cluster
 @pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
 def test_a_run_survives_its_platform(pods: Pods, flows: Path, deferrable: bool) -> None:
     pods.deploy(flows / "containers/patient.py")
@@ -110,7 +111,7 @@ def test_a_pod_that_succeeds_while_nobody_watches_is_not_run_again(pods: Pods, f
     assert not pods.has(run, "started-1")
 
 
-@pytest.mark.parametrize("end", ["deleted", "killed"])
+@pytest.mark.parametrize("end", ["deleted", pytest.param("killed", marks=pytest.mark.built_cluster)])
 def test_a_pod_that_is_ended_by_somebody_is_a_failed_attempt(pods: Pods, flows: Path, end: str) -> None:
     pods.deploy(flows / "containers/patient.py")
     run = pods.airflow.start("PatientFlow", "PatientFlow")

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from .controllers import create, load
-from .kubernetes import NAMESPACE, Cluster, step_settings
+from .kubernetes import NAMESPACE, PULL_POLICY, Cluster, step_settings
 from .object_store import ObjectStore
 from .patience import patient, wait_until
 from .results import artifacts
@@ -147,7 +147,9 @@ def argo(cluster: Cluster, store: ObjectStore, version: str = VERSION) -> Iterat
     """Install Argo in the cluster and wait until its controller runs."""
     image, objects = load("argo-workflows", version)
     create(cluster, objects)
-    for document in yaml.safe_load_all(_INSTALL.replace("IMAGE", image)):
+    executor = image.replace("/workflow-controller:", "/argoexec:")
+    install = _INSTALL.replace("EXECUTOR", executor).replace("IMAGE", image).replace("POLICY", PULL_POLICY)
+    for document in yaml.safe_load_all(install):
         cluster.apply(document)
     cluster.kubectl("-n", SYSTEM, "rollout", "status", "deployment/workflow-controller", "--timeout=120s")
     environment = {
@@ -161,7 +163,7 @@ def argo(cluster: Cluster, store: ObjectStore, version: str = VERSION) -> Iterat
 _INSTALL = """
 apiVersion: v1
 kind: Namespace
-metadata: {name: argo}
+metadata: {name: argo, labels: {metaflow-tests: "yes"}}
 ---
 apiVersion: v1
 kind: ServiceAccount
@@ -208,8 +210,8 @@ spec:
       containers:
       - name: controller
         image: IMAGE
-        imagePullPolicy: Never
-        command: [/bin/workflow-controller, --executor-image, IMAGE, --executor-image-pull-policy, Never]
+        imagePullPolicy: POLICY
+        command: [/bin/workflow-controller, --executor-image, EXECUTOR, --executor-image-pull-policy, POLICY]
         env:
         - {name: LEADER_ELECTION_DISABLE, value: "true"}
         - {name: LEADER_ELECTION_IDENTITY, value: workflow-controller}

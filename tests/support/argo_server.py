@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.harness import builds
+
 from .kubernetes import Cluster, script
 from .object_store import free_port
 
@@ -18,7 +20,8 @@ from .object_store import free_port
 @contextmanager
 def argo_server(cluster: Cluster, log: Path) -> Iterator[str]:
     """Start the server with the rights of the cluster's administrator, and yield its URL."""
-    binary = Path(script("controllers.sh", "build", "argo-workflows")) / "argo"
+    builds.wait("controllers")
+    binary = Path(script("controllers.sh", "server", "argo-workflows")) / "argo"
     port = free_port("127.0.0.1")
     command = [str(binary), "server", "-n", "argo", "--auth-mode", "server", "--secure=false", "--port", str(port)]
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}

@@ -19,6 +19,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from tests.harness import builds
+
 CONTAINER = "flows"
 _AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The account key that Azurite's documentation publishes."""
@@ -26,6 +28,7 @@ _AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K
 
 def _programs() -> Path:
     """Where ``scripts/object_stores.sh`` puts the emulators."""
+    builds.wait("object-stores")
     return Path(os.environ.get("TEST_OBJECT_STORES_HOME", Path.home() / ".cache/test-object-stores"))
 
 

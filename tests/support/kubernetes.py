@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,14 +19,24 @@ from typing import Any
 
 import yaml
 
+from tests.harness import builds
+
 EXAMPLES = Path(__file__).parent.parent.parent / "docs/kubernetes"
 SCRIPTS = Path(__file__).parent.parent / "kubernetes"
-HOST = "10.244.0.1"
+OWN = os.environ.get("TEST_KUBECONFIG", "")
+"""Kubeconfig of a cluster that is there already, in the place of the one of `tests/kubernetes/`."""
+
+HOST = os.environ.get("TEST_HOST_ADDRESS") or "10.244.0.1"
 """Address of this machine as pods see it."""
 
-IMAGE = "local/step:1"
+IMAGE = os.environ.get("TEST_STEP_IMAGE") or "local/step:1"
+PULL_POLICY = "IfNotPresent" if OWN else "Never"
 NAMESPACE = "flows"
 SECRET = "object-store"  # the name of one
+
+_NAMESPACES = (NAMESPACE, "argo")
+_OURS = {"metaflow-tests": "yes"}
+"""The label of namespaces that tests have made in a cluster of somebody."""
 
 
 def step_settings(cpu: str) -> dict[str, str]:
@@ -33,7 +45,7 @@ def step_settings(cpu: str) -> dict[str, str]:
         "METAFLOW_KUBERNETES_NAMESPACE": NAMESPACE,
         "METAFLOW_KUBERNETES_SECRETS": SECRET,
         "METAFLOW_KUBERNETES_CONTAINER_IMAGE": IMAGE,
-        "METAFLOW_KUBERNETES_IMAGE_PULL_POLICY": "Never",
+        "METAFLOW_KUBERNETES_IMAGE_PULL_POLICY": PULL_POLICY,
         "METAFLOW_KUBERNETES_CPU": cpu,
         "METAFLOW_KUBERNETES_MEMORY": "100",
         "METAFLOW_KUBERNETES_DISK": "20",
@@ -47,11 +59,11 @@ class Cluster:
     """The cluster: its kubeconfig, and kubectl."""
 
     kubeconfig: Path
-    binaries: Path
+    binary: Path
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
         result = subprocess.run(
-            [str(self.binaries / "kubectl"), "--kubeconfig", str(self.kubeconfig), *arguments],
+            [str(self.binary), "--kubeconfig", str(self.kubeconfig), *arguments],
             input=text,
             capture_output=True,
             text=True,
@@ -89,6 +101,7 @@ class Cluster:
 
     def restart_api_server(self) -> None:
         """Kill the API server and start it again."""
+        assert not OWN, "a test that does so is marked `built_cluster`"
         file = self.kubeconfig.parent / "run/kube-apiserver.pid"
         os.kill(int(file.read_text()), signal.SIGKILL)
         # Until somebody asks for its status the process is there, as a zombie.
@@ -102,6 +115,7 @@ class Cluster:
 
     def kill_container(self, pod: str) -> None:
         """Kill the first process of a pod's step, as the kernel does when the node's memory is short."""
+        assert not OWN, "a test that does so is marked `built_cluster`"
         marks = (f"HOSTNAME={pod[:63]}".encode(), f"METAFLOW_KUBERNETES_POD_NAME={pod}".encode())
         own = []
         for folder in Path("/proc").glob("[0-9]*"):
@@ -119,6 +133,12 @@ class Cluster:
 
 def script(name: str, *arguments: str) -> str:
     """Run a script of `tests/kubernetes` and return what it prints last."""
+    printed = script_output(name, *arguments).strip()
+    return printed.splitlines()[-1] if printed else ""
+
+
+def script_output(name: str, *arguments: str) -> str:
+    """Run a script of `tests/kubernetes` and return what it prints."""
     result = subprocess.run(
         [str(SCRIPTS / name), *arguments],
         capture_output=True,
@@ -126,19 +146,15 @@ def script(name: str, *arguments: str) -> str:
         env={**os.environ, "PYTHON": sys.executable},
     )
     assert result.returncode == 0, f"{name} {' '.join(arguments)} failed:\n{result.stdout}{result.stderr}"
-    return result.stdout.strip().splitlines()[-1] if result.stdout.strip() else ""
+    return result.stdout
 
 
 @contextmanager
 def cluster(secret: dict[str, str]) -> Iterator[Cluster]:
     """Start the cluster with the image of steps, a namespace and the object store's credentials as a secret of it."""
-    image = script("step_image.sh")
-    try:
-        kubeconfig = Path(script("cluster.sh", "up"))
-        started = Cluster(kubeconfig, Path(script("cluster.sh", "binaries")))
-        script("cluster.sh", "load", image)
+    with _own() if OWN else _built() as started:
         started.apply(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": _OURS}},
             {
                 "apiVersion": "v1",
                 "kind": "Secret",
@@ -147,7 +163,40 @@ def cluster(secret: dict[str, str]) -> Iterator[Cluster]:
             },
         )
         yield started
+
+
+@contextmanager
+def _built() -> Iterator[Cluster]:
+    builds.wait("cluster")
+    image = script("step_image.sh")
+    try:
+        kubeconfig = Path(script("cluster.sh", "up"))
+        script("cluster.sh", "load", image)
+        yield Cluster(kubeconfig, Path(script("cluster.sh", "binaries")) / "kubectl")
     finally:
         # Whoever works on these tests may keep it from one run to the next.
         if not os.environ.get("TEST_KUBE_KEEP"):
             script("cluster.sh", "down")
+
+
+@contextmanager
+def _own() -> Iterator[Cluster]:
+    """The cluster of `TEST_KUBECONFIG`, whose other namespaces are left alone."""
+    kubectl = shutil.which("kubectl")
+    assert kubectl, "kubectl is missing"
+    given = Cluster(Path(OWN), Path(kubectl))
+    with tempfile.TemporaryDirectory() as folder:
+        kubeconfig = Path(folder) / "kubeconfig"
+        kubeconfig.touch(mode=0o600)
+        kubeconfig.write_text(given.kubectl("config", "view", "--raw", "--minify", "--flatten"))
+        started = Cluster(kubeconfig, given.binary)
+        for name in _NAMESPACES:
+            found = started.kubectl("get", "namespace", name, "--ignore-not-found", "-o", "jsonpath={.metadata.labels}")
+            there = started.kubectl("get", "namespace", name, "--ignore-not-found", "-o", "name")
+            assert not there or next(iter(_OURS)) in found, (
+                f"The cluster has a namespace {name} that is not of these tests; give them a cluster without one."
+            )
+        try:
+            yield started
+        finally:
+            started.kubectl("delete", "namespace", *_NAMESPACES, "--ignore-not-found", "--timeout=180s", check=False)

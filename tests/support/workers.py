@@ -1,4 +1,4 @@
-"""Which tests run on one worker: those that share an expensive fixture.
+"""Which tests run on one worker, and in what order.
 
 By file, since the scheduler of xdist knows tests by their names only; its own marks do not work with pytest 9.2.
 """
@@ -10,40 +10,60 @@ from collections.abc import Iterable
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-GROUPS = {
-    "cluster": ("argo", "environments", "kubernetes", "object_stores", "random_graphs"),
-    "step_functions": ("step_functions", "aws"),
-    "airflow": ("batch", "blocks", "events", "examples", "features", "habits", "manage", "shapes", "ui"),
-}
-"""What files of tests are about, by the largest fixture that they share."""
+from tests.harness import builds, figures
+from tests.support.kubernetes import OWN
 
-_FOLDERS = ("tests/integration/", "tests/unit/engines/")
+_CLUSTER = ("argo", "environments", "kubernetes", "object_stores", "random_graphs")
+"""What files of integration tests are about that need the cluster, of which a machine has one."""
+
+_FOLDER = "tests/integration/"
 
 
 def group_of(nodeid: str) -> str:
-    """Return the group of a test: the fixture that it needs, or its file."""
+    """Return the group of a test: the cluster, or its file. Each worker starts an Airflow and an AWS of its own."""
     file = nodeid.partition("::")[0]
     name = file.rpartition("/")[2].removeprefix("test_").removesuffix(".py")
-    for group, starts in GROUPS.items():
-        if file.startswith(_FOLDERS) and name.startswith(starts):
-            return group
-    return file
+    return "cluster" if file.startswith(_FOLDER) and name.startswith(_CLUSTER) else file
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Whole groups to each worker, in the order of their names."""
+    """Whole groups to each worker, those first that took longest; the cluster's when its build has ended."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
 
+    def _assign_work_unit(self, node: object) -> None:
+        took = figures.durations()
+        # The scheduler of xdist takes the first.
+        self.workqueue.move_to_end(next_group(list(self.workqueue), took), last=False)
+        super()._assign_work_unit(node)
+
+
+def next_group(groups: list[str], took: dict[str, float]) -> str:
+    """Return the group to begin with: the longest of those that need not wait for a build."""
+    startable = [group for group in groups if group != "cluster" or builds.ready("cluster")]
+    return max(startable or groups, key=lambda group: (took.get(group, 0), group in ("cluster",)))
+
 
 def check_groups(items: Iterable[pytest.Item]) -> None:
-    """See that each test is in the group of what it needs; two workers cannot both have the cluster.
+    """See that each test that needs the cluster is in its group; two workers cannot both have it.
 
     :raises pytest.UsageError: if one is not.
     """
     for item in items:
-        needed = getattr(item, "fixturenames", ())
-        wanted = next((group for group in GROUPS if group in needed), None)
-        if wanted and group_of(item.nodeid) != wanted:
-            raise pytest.UsageError(f"{item.nodeid} needs `{wanted}`: name its file in tests/support/workers.py")
+        if "cluster" in getattr(item, "fixturenames", ()) and group_of(item.nodeid) != "cluster":
+            raise pytest.UsageError(f"{item.nodeid} needs the cluster: name its file in tests/support/workers.py")
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what this machine's cluster cannot run: pytest counts that as not run, never as passed."""
+    without = config.getoption("--without-kubernetes")
+    left = [
+        item
+        for item in items
+        if (OWN and item.get_closest_marker("built_cluster"))
+        or (without and "cluster" in getattr(item, "fixturenames", ()))
+    ]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]

@@ -1,0 +1,93 @@
+"""How long groups of tests take: counted while pytest runs, and kept in `benchmarks/results/tests.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks/results/tests.json"
+
+OUTPUT = "TEST_FIGURES"
+"""The environment variable that names the file for the figures of one pytest."""
+
+
+@dataclass
+class Figures:
+    """Of one pytest: seconds of each group of tests, and how many tests ended how."""
+
+    groups: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Figures:
+        """Read what the plugin has written; empty if pytest did not come to an end."""
+        return cls(**json.loads(path.read_text())) if path.exists() else cls()
+
+
+class Recorder:
+    """A pytest plugin, in the process that hears of all tests."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._groups: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        from tests.support.workers import group_of
+
+        self._groups[group_of(report.nodeid)] += report.duration  # type: ignore[assignment]
+        if report.when == "call" or report.outcome != "passed":
+            self._counts["error" if report.failed and report.when != "call" else report.outcome] += 1
+
+    def pytest_sessionfinish(self) -> None:
+        self._path.write_text(json.dumps(asdict(Figures(dict(self._groups), dict(self._counts)))))
+
+
+def register(config: pytest.Config) -> None:
+    """Count, where the command that runs pytest has asked for it; not in the workers of xdist."""
+    path = os.environ.get(OUTPUT)
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(Path(path)))
+
+
+def keep(run: str, figures: Figures, phases: Mapping[str, float], path: Path = RESULTS) -> None:
+    """Keep the figures of a run in the repository, in the place of those before.
+
+    :param run: e.g. ``test warm``.
+    :param figures: of its pytest.
+    :param phases: seconds of what the command did, by name.
+    :param path: the file.
+    """
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    kept[run] = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip() or None,
+        "cores": os.cpu_count(),
+        "counts": dict(sorted(figures.counts.items())),
+        "seconds": {name: round(took, 1) for name, took in phases.items()},
+        "groups": {name: round(took, 1) for name, took in sorted(figures.groups.items(), key=lambda one: -one[1])},
+    }
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def durations(path: Path = RESULTS) -> dict[str, float]:
+    """Return the seconds of each group in the runs that were kept."""
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, float] = {}
+    for run in kept.values():
+        found.update(run.get("groups", {}))
+    return found

@@ -1,0 +1,147 @@
+"""`make test` and `make test-extended`: tools, builds in the background, pytest, coverage, figures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.harness import builds, clusters, extended, figures, tools
+
+ROOT = Path(__file__).parents[2]
+_KUBERNETES = "tests/kubernetes"
+
+CLUSTER_BUILD = [
+    [f"{_KUBERNETES}/cluster.sh", "build"],
+    [f"{_KUBERNETES}/step_image.sh"],
+    [f"{_KUBERNETES}/controllers.sh", "build", "argo-workflows"],
+]
+EXTENDED_BUILDS = {
+    "controllers": [
+        [f"{_KUBERNETES}/controllers.sh", "server", "argo-workflows"],
+        [f"{_KUBERNETES}/controllers.sh", "build", "argo-events"],
+        [f"{_KUBERNETES}/controllers.sh", "build", "jobset"],
+    ],
+    "object-stores": [["scripts/object_stores.sh"]],
+}
+_COLD_SECONDS = 60
+"""A build that takes longer had something to build."""
+
+
+class Run:
+    """One run of a layer: what it has done, and how long that took."""
+
+    def __init__(self, layer: str, arguments: Sequence[str]) -> None:
+        self.layer = layer
+        self.arguments = list(arguments)
+        self.kind = clusters.chosen(os.environ, arguments)
+        self.whole = not [one for one in arguments if one.startswith(("-k", "-m", "tests/")) or "::" in one]
+        self.seconds: dict[str, float] = {}
+        self.figures = figures.Figures()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure a part."""
+        began = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - began
+
+    def needed(self) -> list[tools.Tool]:
+        """Return what must be there before the first test."""
+        return [*tools.BASE, *clusters.tools(self.kind), *(tools.EXTENDED if self.layer == "extended" else ())]
+
+    def build_steps(self) -> builds.Steps:
+        """Return what is built while tests run."""
+        steps: dict[str, Sequence[Sequence[str]]] = {}
+        if self.kind == "built":
+            steps["cluster"] = CLUSTER_BUILD
+        if self.layer == "extended":
+            steps.update(EXTENDED_BUILDS)
+        return steps
+
+    def prepare(self) -> None:
+        """Look for everything that can stop the run before it takes time.
+
+        :raises ClusterError: if the cluster cannot be had.
+        :raises MissingToolsError: if a tool is missing.
+        """
+        clusters.check_user(self.kind)
+        if self.layer == "extended" and self.kind != "built":
+            raise clusters.ClusterError("make test-extended needs the built cluster: it loads controllers into it.")
+        with self.phase("tools"):
+            tools.bring(self.needed())
+            subprocess.run(["scripts/second_opinions.sh"], cwd=ROOT, check=True)
+
+    def pytest(self, environment: dict[str, str], folder: Path) -> int:
+        """Run the tests of the layer."""
+        wanted = "extended" if self.layer == "extended" else "not extended"
+        command = [sys.executable, "-m", "pytest", "-n", os.environ.get("WORKERS", "2"), "--no-loadscope-reorder"]
+        command += ["-m", wanted, *self.arguments]
+        if self.kind == "none" and "--without-kubernetes" not in self.arguments:
+            command.append("--without-kubernetes")
+        if self.layer == "extended":
+            environment = {**environment, "TEST_ALL_SHAPES": "1"}
+        report = folder / "figures.json"
+        with self.phase("pytest"):
+            code = subprocess.run(
+                command, cwd=ROOT, env={**os.environ, **environment, figures.OUTPUT: str(report)}
+            ).returncode
+        self.figures = figures.Figures.read(report)
+        return code
+
+    def keep(self, *, code: int) -> None:
+        """Print how long things took, and keep it if everything has run and passed."""
+        self.seconds["total"] = sum(took for name, took in self.seconds.items() if not name.startswith("build "))
+        print("; ".join(f"{name}: {took:.0f} s" for name, took in self.seconds.items()))
+        if not self.whole:
+            return
+        if self.layer == "extended":
+            extended.record(self.figures, seconds=self.seconds["total"])
+        if code == 0:
+            cold = any(took > _COLD_SECONDS for name, took in self.seconds.items() if name.startswith("build "))
+            figures.keep(f"{self.layer} {'cold' if cold else 'warm'}", self.figures, self.seconds)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a layer, `test` or `extended`, with further arguments of pytest; return the status of the command."""
+    layer, *rest = arguments
+    try:
+        run = Run(layer, rest)
+        run.prepare()
+    except (clusters.ClusterError, tools.MissingToolsError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    stale = extended.problem() if layer == "test" else None
+    if stale:
+        print(f"This run will fail: {stale}", file=sys.stderr)
+    code = _tests(run)
+    run.keep(code=code)
+    if note := extended.note():
+        print(note)
+    if stale:
+        print(stale, file=sys.stderr)
+    return int(bool(code or stale))
+
+
+def _tests(run: Run) -> int:
+    with tempfile.TemporaryDirectory(prefix="metaflow-builds-") as name:
+        folder = Path(name)
+        try:
+            with clusters.started(run.kind) as settings, builds.Builds(folder, run.build_steps()) as building:
+                code = run.pytest({**settings, builds.FOLDER: name}, folder)
+        except clusters.ClusterError as error:
+            print(error, file=sys.stderr)
+            return 2
+        for build, took in building.seconds.items():
+            print(f"build of {build}: {took:.0f} s, beside the tests")
+            run.seconds[f"build {build}"] = took
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
