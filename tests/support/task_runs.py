@@ -321,9 +321,9 @@ class FlowRun:
         )
 
 
-def step_of(run: FlowRun, name: str) -> Step:
+def step_of(dag: DAG, name: str) -> Step:
     """Return a step of the flow that a DAG runs."""
-    found: Step = run.dag.task_dict[name].manifest.graph.step(name)  # type: ignore[union-attr]
+    found: Step = dag.task_dict[name].manifest.graph.step(name)  # type: ignore[union-attr]
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 from msgspec.structs import replace
+from tests.support.manifests import deployed_on_s3
 from tests.support.task_runs import FlowRun, MemoryMetaflow
 
 from airflow_provider_metaflow import MetaflowDag
@@ -45,6 +46,18 @@ def changed(manifest: Manifest, steps: Mapping[str, Mapping[str, Any]], code: st
     graph = replace(manifest.graph, steps=tuple(map(one, manifest.graph.steps)))
     url = f"{manifest.command.datastore_root}/{graph.name}/data/{code[:2]}/{code}"
     return replace(manifest, graph=graph, code=replace(manifest.code, sha=code, url=url) if code else manifest.code)
+
+
+@pytest.fixture
+def remote_dag(compiled: Callable[..., Manifest], tmp_path: Path) -> Callable[..., DAG]:
+    """Makes the DAG of a shape as it would be deployed on S3."""
+
+    def make(shape: str, steps: Mapping[str, Mapping[str, Any]] | None = None, **arguments: Any) -> DAG:
+        path = tmp_path / f"{Path(shape).name}.metaflow.json"
+        path.write_bytes(encode_manifest(deployed_on_s3(changed(compiled(shape), steps or {}, ""))))
+        return MetaflowDag(path, **arguments)
+
+    return make
 
 
 @pytest.fixture

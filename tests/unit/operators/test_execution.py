@@ -407,6 +407,18 @@ def test_a_run_keeps_its_code_when_another_is_deployed_meanwhile(
     assert metaflow.codes[-1] == f"{root}/LinearFlow/data/4e/{new}"
 
 
+def test_a_join_of_which_one_input_was_found_in_the_datastore_keeps_the_code_too(
+    make_dag: Callable[..., DAG], metaflow: MemoryMetaflow
+) -> None:
+    run = FlowRun(make_dag("static_split", code="file:///old"))
+    run.run_all("start", "zeta", "left", "right")
+    del run.xcoms["right", -1, "metaflow"]
+    run.dag = make_dag("static_split", code="file:///new")
+    run.run_all("inner")
+    assert metaflow.inputs("inner") == ["left/t", "right/t"]
+    assert metaflow.codes[-1] == "file:///old"
+
+
 # Resume.
 
 
