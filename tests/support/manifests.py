@@ -8,6 +8,8 @@ from msgspec.structs import replace
 
 from airflow_provider_metaflow.flow.manifest import Manifest
 
+SHA = "ab" * 20
+
 KUBERNETES: dict[str, Any] = {
     "cpu": "1", "memory": "4096", "disk": "10240", "image": "image:1", "image_pull_policy": None,
     "image_pull_secrets": None, "service_account": None, "secrets": None, "node_selector": None, "namespace": "default",
@@ -32,7 +34,7 @@ def deployed_on_s3(manifest: Manifest) -> Manifest:
     """Return the manifest of the same flow with all that containers need."""
     return replace(
         manifest,
-        code=replace(manifest.code, url="s3://bucket/metaflow/data/ab/abc", sha="abc", datastore="s3"),
+        code=replace(manifest.code, url=f"s3://bucket/metaflow/Flow/data/ab/{SHA}", sha=SHA, datastore="s3"),
         command=replace(
             manifest.command,
             top_level=("--quiet", "--datastore=s3"),

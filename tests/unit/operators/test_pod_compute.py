@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk import DAG
 from tests.support.containers import inputs_of, told, work
 from tests.support.kubernetes_api import KubernetesApi, Pod, ended, kubernetes_api, running
+from tests.support.manifests import SHA
 from tests.support.task_runs import FlowRun, MemoryMetaflow
 
 from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
@@ -87,7 +88,7 @@ def test_a_step_is_one_pod_that_is_told_its_task_and_deleted_at_the_end(pods: Po
     assert (middle["attempt"], middle["env"]["METAFLOW_RUN_ID"]) == (0, RUN)
     assert middle["env"]["METAFLOW_DEFAULT_DATASTORE"] == "s3"
     assert json.loads(middle["env"]["METAFLOW_ORCHESTRATOR_LINKS"])["airflow-task-id"] == "middle"
-    assert environment(api.made[0])["METAFLOW_CODE_URL"] == "s3://bucket/metaflow/data/ab/abc"
+    assert environment(api.made[0])["METAFLOW_CODE_URL"] == f"s3://bucket/metaflow/Flow/data/ab/{SHA}"
     assert api.pods == {}
 
 
