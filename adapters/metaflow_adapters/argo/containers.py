@@ -33,6 +33,7 @@ from metaflow_adapters.documents import flow_document, step_document
 from .events import event_name
 from .metadata import ORIGIN
 from .plan import ITERATION, PLACE, StepPlan
+from .references import encoded, parameter, refuse_references
 
 _FOLDER = "/tmp/metaflow-outcome"  # noqa: S108  (in a container of its own)
 _NO_RETRY = 202
@@ -70,20 +71,24 @@ def shared_container(manifest: Manifest, *, resumable: bool = True) -> dict[str,
     """
     links = (
         '{"argo-workflow-name":"{{workflow.name}}","argo-workflow-namespace":"{{workflow.namespace}}",'
-        f'"argo-workflow-template":"{manifest.deployment.name}"}}'
+        f'"argo-workflow-template":{json.dumps(manifest.deployment.name)}}}'
     )
+    command = container_command(manifest, manifest.code, manifest.graph.start)
+    first = first_environment(manifest, manifest.code)
+    given = [manifest.deployment.name, command, first]
+    refuse_references("its configuration", given, flow=manifest.graph.name)
     variables = {
-        **first_environment(manifest, manifest.code),
+        **first,
         FLOW_VARIABLE: encode_inline(flow_document(manifest)),
         "METAFLOW_ORCHESTRATOR_RUN": "argo-{{workflow.name}}",
         "METAFLOW_ORCHESTRATOR_LINKS": links,
         "METAFLOW_ORCHESTRATOR_REASON": TERMINATION_LOG,
     }
     if resumable:
-        variables["METAFLOW_ORCHESTRATOR_ORIGIN"] = f"{{{{workflow.parameters.{ORIGIN}}}}}"
+        variables["METAFLOW_ORCHESTRATOR_ORIGIN_BASE64"] = encoded(parameter(ORIGIN))
     downward = [{"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in DOWNWARD.items()]
     return {
-        "command": container_command(manifest, manifest.code, manifest.graph.start),
+        "command": command,
         "env": [*({"name": name, "value": value} for name, value in variables.items()), *downward],
         "terminationMessagePath": TERMINATION_LOG,
     }
@@ -117,10 +122,11 @@ def step_container(
     deadline = deadline_of(step)
     pod = make_pod(attributes, command=[], environment={}, labels={}, annotations={}, deadline_seconds=deadline)
     (container,) = pod["spec"]["containers"]
+    own = container_command(manifest, manifest.code, step.name)
+    refuse_references("@kubernetes", [pod, own], flow=manifest.graph.name, step=step.name)
     container["env"] = [{"name": TASK_VARIABLE, "value": encode_inline(document)}, *_placed(plan, retries)]
     if triggers or (step.name == manifest.graph.start and manifest.graph.parameters):
         container["env"].append({"name": "METAFLOW_ORCHESTRATOR_PARAMETERS", "value": parameters})
-    own = container_command(manifest, manifest.code, step.name)
     if own != container_command(manifest, manifest.code, manifest.graph.start):
         container["command"] = own
     return StepContainer(
@@ -156,7 +162,7 @@ def _events(manifest: Manifest, step: Step) -> dict[str, str]:
 def _placed(plan: StepPlan, retries: int) -> Environment:
     found = {}
     if PLACE in plan.inputs:
-        found["METAFLOW_ORCHESTRATOR_PLACE"] = f"{{{{inputs.parameters.{PLACE}}}}}"
+        found["METAFLOW_ORCHESTRATOR_PLACE_BASE64"] = encoded(f"inputs.parameters.{PLACE}")
     if ITERATION in plan.inputs:
         found["METAFLOW_ORCHESTRATOR_ITERATION"] = f"{{{{inputs.parameters.{ITERATION}}}}}"
     if retries:

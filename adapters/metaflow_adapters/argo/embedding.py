@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hera.workflows import DAG, Parameter, Task, Workflow
 from hera.workflows._context import _context
 
@@ -21,6 +22,7 @@ from .containers import shared_container
 from .emit import emit_templates
 from .parameters import NULL
 from .plan import PLACE, plan_flow
+from .references import run_prefix
 
 GIVEN = "metaflow-parameters"
 """Parameter by which the flow's own parameters come to its start step, encoded."""
@@ -53,7 +55,7 @@ class EmbeddedFlow:
         :param parameters: values of the flow's parameters: texts, or outputs of other tasks.
         :param run: what tells this run of the flow from others of the same workflow, e.g. ``"{{item}}"`` in a loop.
         :param task: further arguments of Hera's ``Task``.
-        :raises InvalidOptionError: if a parameter is not the flow's.
+        :raises InvalidOptionError: if a parameter is not the flow's, or `run` cannot be a part of a run id.
         """
         known = {one.name for one in self.manifest.graph.parameters}
         arguments = []
@@ -66,7 +68,7 @@ class EmbeddedFlow:
                 )
             arguments.append(value.with_name(key) if isinstance(value, Parameter) else Parameter(name=key, value=value))
         if run is not None:
-            arguments.append(Parameter(name=PLACE, value=f"{run}@"))
+            arguments.append(Parameter(name=PLACE, value=f"{run_prefix(run, self.manifest.graph.name)}@"))
         return Task(name=name or self.name, template=self.name, arguments=arguments or None, **task)
 
 
@@ -81,6 +83,9 @@ def embed_flow(
     :param compile_options: further arguments of :func:`~.compile.compile_flow`.
     """
     manifest = compile_manifest_of(flow, "argo", **compile_options)
+    # No event starts a part of a workflow.
+    replace = msgspec.structs.replace
+    manifest = replace(manifest, graph=replace(manifest.graph, triggers=(), trigger_reset=None))
     # Hera adds whatever is made to the workflow that is open: not our tasks, please.
     templates = contextvars.Context().run(_templates, manifest, name, options or ArgoOptions())
     return EmbeddedFlow(name=name, templates=tuple(templates), manifest=manifest)

@@ -60,7 +60,7 @@ def event_name(event: str) -> str:
     :param event: name of the event.
     """
     digest = base64.b32encode(hashlib.sha1(event.encode(), usedforsecurity=False).digest()).decode()[:4].lower()
-    return f"{re.sub('[.@+-]', '', event)}_{digest}"
+    return f"{re.sub('[^A-Za-z0-9_]', '', event)}_{digest}"
 
 
 def event_parameters(graph: FlowGraph) -> Iterator[Parameter]:
@@ -125,7 +125,7 @@ def _check(graph: FlowGraph, settings: EventSettings) -> None:
 
 def _dependency(graph: FlowGraph, trigger: EventTrigger, settings: EventSettings) -> dict[str, Any]:
     required = {one.name for one in graph.parameters if one.required}
-    expressions = [_expression(f"name == '{trigger.event}'", "name", "name")]
+    expressions = [_expression(f"name == {_literal(trigger.event)}", "name", "name")]
     expressions += [
         # The path must be there.
         _expression("true == true", "field", field)
@@ -144,7 +144,18 @@ def _dependency(graph: FlowGraph, trigger: EventTrigger, settings: EventSettings
 
 
 def _expression(text: str, name: str, path: str) -> dict[str, Any]:
-    return {"expr": text, "fields": [{"name": name, "path": f"body.payload.{path}"}]}
+    return {"expr": text, "fields": [{"name": name, "path": f"body.payload.{_escaped(path)}"}]}
+
+
+def _literal(text: str) -> str:
+    """Return a text as a literal of Argo Events' expressions."""
+    is_plain = text.isascii() and text.isprintable() and "'" not in text and "\\" not in text
+    return f"'{text}'" if is_plain else json.dumps(text)
+
+
+def _escaped(field: str) -> str:
+    """Return the name of a field as one part of a path, as ``Escape`` of tidwall/gjson does it."""
+    return re.sub(r"[^\w:\s\x7f-\U0010ffff-]", lambda found: f"\\{found[0]}", field, flags=re.ASCII)
 
 
 def _trigger(manifest: Manifest, namespace: str | None) -> dict[str, Any]:
@@ -204,7 +215,9 @@ def _mapped(graph: FlowGraph) -> Iterator[dict[str, Any]]:
 
 def _field(field: str, kind: ParameterType) -> str:
     """Return a Go template for the text of a field: of JSON its text, of others the value itself."""
-    value = f'(get $.Input.body.payload "{field}")'
+    # JSON's escapes are Go's, too, but for those of characters beyond the first plane.
+    name = json.dumps(field, ensure_ascii=False)
+    value = f"(get $.Input.body.payload {name})"
     text = (
         f'{{{{ if kindIs "string" {value} }}}}{{{{ {value} }}}}{{{{ else }}}}{{{{ {value} | toRawJson }}}}{{{{ end }}}}'
     )
@@ -212,9 +225,7 @@ def _field(field: str, kind: ParameterType) -> str:
         text = (
             f'{{{{ if kindIs "bool" {value} }}}}{{{{ {value} | toString | title }}}}{{{{ else }}}}{text}{{{{ end }}}}'
         )
-    return (
-        f'{{{{ if (hasKey $.Input.body.payload "{field}") }}}}{text}{{{{ else }}}}{{{{ fail "absent" }}}}{{{{ end }}}}'
-    )
+    return f'{{{{ if (hasKey $.Input.body.payload {name}) }}}}{text}{{{{ else }}}}{{{{ fail "absent" }}}}{{{{ end }}}}'
 
 
 def _payloads(graph: FlowGraph) -> Iterator[dict[str, Any]]:

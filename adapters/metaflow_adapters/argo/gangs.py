@@ -16,13 +16,16 @@ from airflow_provider_metaflow.compute.gang import JOB_LABEL
 from .containers import StepContainer
 from .emit import retry_of
 from .plan import NODES, StepPlan
+from .references import whole_number
 from .yaml_text import to_yaml
 
 JOBSET = "jobset"
 JOB = "job"
 GANGS = (JOBSET, JOB)
 
-_NODES = f"{{{{inputs.parameters.{NODES}}}}}"
+_NODES = whole_number(f"inputs.parameters.{NODES}")
+"""A container has written it."""
+
 _KEEP_SECONDS = 7 * 24 * 60 * 60
 """Metaflow's ``KUBERNETES_JOB_TTL_SECONDS_AFTER_FINISHED``."""
 
@@ -54,7 +57,11 @@ def emit_gang(plan: StepPlan, made: StepContainer, shared: dict[str, Any], kind:
         action="create",
         set_owner_reference=True,
         # Numbers in YAML, which a reference is not before Argo has filled it in.
-        manifest=re.sub(rf"(completions|parallelism): '{re.escape(_NODES)}'", rf"\1: {_NODES}", to_yaml(manifest)),
+        manifest=re.sub(
+            rf"(completions|parallelism): '{re.escape(_NODES)}'",
+            lambda found: f"{found[1]}: {_NODES}",
+            to_yaml(manifest),
+        ),
         success_condition=succeeded,
         failure_condition=failed,
         service_account_name=made.pod.get("serviceAccountName"),

@@ -7,6 +7,8 @@ import json
 from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.documents import described_parameters
 
+from .references import refuse_references
+
 OWNER = "metaflow/owner"
 TOKEN = "metaflow/production_token"  # noqa: S105  (the name of an annotation)
 FLOW = "metaflow/flow_name"
@@ -48,6 +50,8 @@ def base_annotations(manifest: Manifest) -> dict[str, str]:
             BRANCH: project.branch,
             "metaflow/project_flow_name": project.flow_name,
         }
+    # Those of workflows and pods stand in templates.
+    refuse_references("its deployment", found, flow=manifest.graph.name)
     return found
 
 

@@ -47,6 +47,20 @@ MAX_ATTEMPTS = 6
 """Attempts that Metaflow allows for one task (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
 
 
+ENCODED = "_BASE64"
+"""At the end of the name of a variable whose value an orchestrator has encoded."""
+
+
+def _read(environment: Any, name: str) -> str:
+    encoded: str | None = environment.get(name + ENCODED)
+    text: str = environment.get(name, "") if encoded is None else _decoded(encoded)
+    return text
+
+
+def _decoded(text: str) -> str:
+    return base64.b64decode(text).decode("utf-8", "replace")
+
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -72,7 +86,10 @@ class Place:
     @classmethod
     def read(cls, environment: Any) -> Place:
         """Read it from the variables that the orchestrator has set."""
-        prefix, _, indexes = environment.get(PLACE_VARIABLE, "").rpartition("@")
+        prefix, _, indexes = _read(environment, PLACE_VARIABLE).rpartition("@")
+        if prefix.startswith("="):
+            # In a user's own workflow: its text may hold what others have chosen.
+            prefix = _decoded(prefix[1:])
         run_id = environment[RUN_VARIABLE] + ("-%s" % prefix if prefix else "")
         # Both are parts of paths in the datastore.
         _check_name(run_id, "the run")
@@ -265,7 +282,7 @@ def _origin(step: str, own: str, outcome: Any) -> str | None:
 
     What follows a step that is run anew is run anew, too; whoever resumes a run names all of it.
     """
-    run_id, *anew = os.environ.get(ORIGIN_VARIABLE, "").split(":")
+    run_id, *anew = _read(os.environ, ORIGIN_VARIABLE).split(":")
     if not run_id:
         return None
     _check_name(run_id, "the run to resume")
