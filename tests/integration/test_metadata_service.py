@@ -20,7 +20,8 @@ def test_runs_and_artifacts_are_found_by_the_service_of_the_connection(flows: Pa
             environment_variable("METAFLOW_SERVICE_URL", service.url),
             environment_variable("METAFLOW_SERVICE_AUTH_KEY", "s3cret"),
         ):
-            run_id = run_locally(flows / "linear.py", tmp_path, top=("--metadata", "service"))
+            top = ("--metadata", "service")
+            run_id = run_locally(flows / "linear.py", tmp_path, "--with", "orchestrator_internal", top=top)
         connection = {
             "conn_type": "metaflow",
             "host": service.url,

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
+import logging
+import time
 from collections.abc import Mapping
-from pathlib import Path
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk import BaseHook
 
 from airflow_provider_metaflow import settings
 from airflow_provider_metaflow.exceptions import InvalidOptionError, MetaflowQueryError
+from airflow_provider_metaflow.reading.environment import reading_environment, starting_environment
+from airflow_provider_metaflow.reading.local_files import LocalFiles, local_root
+from airflow_provider_metaflow.reading.pool import POOL, GoneError, ReaderProcess
+from airflow_provider_metaflow.reading.questions import Reader, TooLargeError, metadatum
 
-_READER = Path(__file__).with_name("reader.py")
-_SECONDS = 120
+log = logging.getLogger(__name__)
+
+_SECONDS = 120.0
+_CONNECTION_SECONDS = 600.0
+_READ = ("run", "artifact", "overview", "card")
+_ONCE = ("trigger", "terminate")
+_DEPLOYMENT = (*_ONCE, "status")
 _ROOTS = {
     "local": "METAFLOW_DATASTORE_SYSROOT_LOCAL",
     "s3": "METAFLOW_DATASTORE_SYSROOT_S3",
@@ -28,8 +38,9 @@ _ROOTS = {
 class MetaflowHook(BaseHook):
     """Asks about runs, artifacts and cards, and starts runs of deployed flows.
 
-    Each question is answered by a process of its own, so that connections do not mix and Airflow's processes load
-    neither Metaflow nor what is in an artifact.
+    What tasks have stored is never unpickled: answers come from JSON that the tasks themselves have written. A local
+    datastore is read as files; anything else is asked by a long-lived process per connection, which has none of
+    Airflow's own settings and secrets in its environment.
 
     :param metaflow_conn_id: connection of type ``metaflow``. The default connection may be missing; then the
         environment of the worker counts.
@@ -43,6 +54,7 @@ class MetaflowHook(BaseHook):
     def __init__(self, metaflow_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.metaflow_conn_id = metaflow_conn_id
+        self._known: tuple[float, dict[str, str]] | None = None
 
     def get_conn(self) -> dict[str, str]:
         """Return the settings of the connection as Metaflow's environment variables."""
@@ -66,28 +78,23 @@ class MetaflowHook(BaseHook):
             return {}
         raise error
 
-    def ask(self, op: str, *, variables: Mapping[str, str] | None = None, **question: Any) -> dict[str, Any]:
-        """Ask a question and return the answer; see ``reader.py``.
+    def ask(
+        self, op: str, *, variables: Mapping[str, str] | None = None, seconds: float = _SECONDS, **question: Any
+    ) -> dict[str, Any]:
+        """Ask a question and return the answer; see ``reading/questions.py`` and ``reading/process.py``.
 
         :param op: name of the question.
         :param variables: further environment variables.
+        :param seconds: how long to wait for the answer.
         :param question: its details.
         :raises MetaflowQueryError: if there is no answer.
         """
-        environment = {**os.environ, **self.get_conn(), **(variables or {})}
-        try:
-            result = subprocess.run(
-                _command(),
-                input=_encode(op, question, environment),
-                env=environment,
-                capture_output=True,
-                check=False,
-                timeout=_SECONDS,
-            )
-        except subprocess.TimeoutExpired as error:
-            tail = (error.stderr or b"").decode("utf-8", "replace").strip()[-1000:]
-            raise MetaflowQueryError(f"Metaflow has not answered within {_SECONDS} s. {tail}", transient=True) from None
-        return _answer(result.stdout, result.stderr)
+        asked = _Asked.of(op, question, {**self.get_conn(), **(variables or {})})
+        if op in _ONCE:
+            return _judged(asked.ask_once(seconds))
+        if asked.files is not None:
+            return _judged(asked.files.answer(asked.question))
+        return _judged(POOL.ask(settings.python(), asked.environment, asked.question, seconds))
 
     async def aask(self, op: str, **question: Any) -> dict[str, Any]:
         """Ask a question in a triggerer.
@@ -96,26 +103,18 @@ class MetaflowHook(BaseHook):
         :param question: its details.
         :raises MetaflowQueryError: if there is no answer.
         """
-        environment = {**os.environ, **await self.aget_conn()}
-        process = await asyncio.create_subprocess_exec(
-            *_command(),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-        )
-        try:
-            data = _encode(op, question, environment)
-            output, complaint = await asyncio.wait_for(process.communicate(data), _SECONDS)
-        except asyncio.TimeoutError:
-            raise MetaflowQueryError(f"Metaflow has not answered within {_SECONDS} s.", transient=True) from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-        return _answer(output, complaint)
+        # A trigger asks every few seconds, for hours; it need not ask Airflow for its connection each time.
+        if self._known is None or time.monotonic() - self._known[0] > _CONNECTION_SECONDS:
+            self._known = time.monotonic(), await self.aget_conn()
+        asked = _Asked.of(op, question, self._known[1])
+        if op in _ONCE:
+            return _judged(await asyncio.to_thread(asked.ask_once, _SECONDS))
+        if asked.files is not None:
+            return _judged(await asyncio.to_thread(asked.files.answer, asked.question))
+        return _judged(await POOL.aask(settings.python(), asked.environment, asked.question, _SECONDS))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Tell whether Metaflow can be reached; the button of the connection's form."""
+        """Report whether Metaflow can be reached; the button of the connection's form."""
         try:
             # A form waits for the answer.
             answer = self.ask("ping", variables={"METAFLOW_SERVICE_RETRY_COUNT": "1"})
@@ -124,21 +123,49 @@ class MetaflowHook(BaseHook):
             return False, str(error)
 
 
-def _command() -> list[str]:
-    return [settings.python(), str(_READER)]
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question, the environment of the process that answers it, and what answers it without a process.
+
+    :param question: the question.
+    :param environment: the environment.
+    :param files: reader of a local datastore that also holds the metadata.
+    """
+
+    question: Mapping[str, Any]
+    environment: Mapping[str, str]
+    files: Reader | None
+
+    @classmethod
+    def of(cls, op: str, question: Mapping[str, Any], variables: Mapping[str, str]) -> _Asked:
+        environment = (starting_environment if op in _DEPLOYMENT else reading_environment)(variables)
+        namespace = environment.get("METAFLOW_DEFAULT_NAMESPACE") or None
+        sysroot = environment.get("METAFLOW_DATASTORE_SYSROOT_LOCAL")
+        kinds = {environment.get(f"METAFLOW_DEFAULT_{name}") for name in ("DATASTORE", "METADATA")}
+        is_local = op in _READ and kinds == {"local"} and sysroot
+        files = LocalFiles(local_root(str(sysroot)), TooLargeError, metadatum) if is_local else None
+        return cls({"op": op, "namespace": namespace, **question}, environment, Reader(files, files) if files else None)
+
+    def ask_once(self, seconds: float) -> dict[str, Any]:
+        """Ask a process of its own what must not be asked twice."""
+        try:
+            process = ReaderProcess(settings.python(), self.environment)
+        except OSError as error:
+            raise MetaflowQueryError(f"the interpreter {settings.python()} cannot be started ({error}).") from None
+        try:
+            return process.submit(self.question).result(seconds)
+        except FutureTimeoutError:
+            raise MetaflowQueryError(f"Metaflow has not answered within {seconds:.0f} s.", transient=True) from None
+        except GoneError:
+            log.warning("The process that talks to Metaflow has ended: %s", process.last_words())
+            raise MetaflowQueryError(
+                "the process that talks to Metaflow has ended without an answer; the log says why."
+            ) from None
+        finally:
+            process.close()
 
 
-def _encode(op: str, question: Mapping[str, Any], environment: Mapping[str, str]) -> bytes:
-    namespace = environment.get("METAFLOW_DEFAULT_NAMESPACE") or None
-    return json.dumps({"op": op, "namespace": namespace, **question}).encode()
-
-
-def _answer(output: bytes, complaint: bytes) -> dict[str, Any]:
-    try:
-        answer: dict[str, Any] = json.loads(output)
-    except ValueError:
-        tail = complaint.decode("utf-8", "replace").strip()[-1000:]
-        raise MetaflowQueryError(f"the process that asks Metaflow ended without an answer: {tail}") from None
+def _judged(answer: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
         raise MetaflowQueryError(f"{answer['error']}.", transient=bool(answer.get("transient")))
     return answer

@@ -23,7 +23,7 @@ class MetaflowTrigger(BaseTrigger):
     """Ask a question time and again until its answer settles; shared by the operator and both sensors.
 
     :param metaflow_conn_id: connection of :class:`MetaflowHook`.
-    :param question: ``{"op": …}``, see ``hooks/reader.py``.
+    :param question: ``{"op": …}``, see ``reading/questions.py``.
     :param poll_interval: seconds between two questions.
     :param delay: seconds before the first.
     :param terminate: on a kill by the user, end the run that the question is about.

@@ -119,6 +119,7 @@ def summaries(compiled: Callable[..., Manifest], tmp_path_factory: pytest.TempPa
     return {**found, "clone": summary("airflow-clone", "start"), "cloned": cloned}
 
 
+@pytest.mark.subprocess
 def test_the_start_task_names_the_parameters_of_the_run_and_their_values(summaries: dict[str, Any]) -> None:
     start = summaries["start"]
     assert start["ok"]
@@ -128,11 +129,13 @@ def test_the_start_task_names_the_parameters_of_the_run_and_their_values(summari
     assert start["artifacts"]["number"]["size"] > 0
 
 
+@pytest.mark.subprocess
 def test_artifacts_that_a_step_only_passes_on_have_their_values_in_its_summary(summaries: dict[str, Any]) -> None:
     assert summaries["end"]["artifacts"]["number"]["value"] == 7
     assert "parameters" not in summaries["end"]
 
 
+@pytest.mark.subprocess
 def test_a_clone_has_the_summary_of_its_origin(summaries: dict[str, Any]) -> None:
     assert summaries["clone"]["artifacts"] == summaries["start"]["artifacts"]
     assert summaries["cloned"]["task_id"] == "t"

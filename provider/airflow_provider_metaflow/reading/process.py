@@ -1,0 +1,260 @@
+"""Answers questions about Metaflow's runs in a process of its own, one JSON object a line in and out.
+
+A request is ``{"id": …, "question": {…}}`` and its answer ``{"id": …, "answer": {…}}``. Airflow's own processes never
+import Metaflow: it reads its configuration when it is imported, and connections must not mix. The process ends when
+its standard input does. It runs as a script of the steps' interpreter: standard library and Metaflow only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from local_files import LocalFiles  # type: ignore[import-not-found]
+from questions import (  # type: ignore[import-not-found]
+    CannotAnswerError,
+    Reader,
+    TooLargeError,
+    metadatum,
+)
+
+_THREADS = 8
+_FIELDS = ("attempt", "attempt-done", "attempt_ok", "start_step", "end_step")
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    # What is printed must not look like an answer.
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    lock = threading.Lock()
+    failure, reader = _reader()
+
+    def reply(request: Mapping[str, Any]) -> None:
+        answer = failure or _answer(reader, request["question"])
+        line = json.dumps({"id": request["id"], "answer": answer})
+        with lock:
+            output.write(line + "\n")
+            output.flush()
+
+    threads = ThreadPoolExecutor(_THREADS)
+    for line in _lines(float(sys.argv[sys.argv.index("--idle") + 1])):
+        request = json.loads(line)
+        if request["question"]["op"] in _DEPLOYMENT:
+            # Metaflow's Deployer handles signals, which is for the main thread alone.
+            reply(request)
+        else:
+            threads.submit(reply, request)
+    # Nobody waits for what is still being read.
+    os._exit(0)
+
+
+def _lines(idle_seconds: float) -> Iterator[bytes]:
+    """Yield the lines of standard input until it ends, or none has come for a while."""
+    buffer = b""
+    while select.select([0], [], [], idle_seconds)[0]:
+        data = os.read(0, 1 << 16)
+        if not data:
+            return
+        *lines, buffer = (buffer + data).split(b"\n")
+        yield from lines
+
+
+def _reader() -> tuple[dict[str, Any] | None, Any]:
+    try:
+        import metaflow  # noqa: F401
+    except ImportError as error:
+        return {"error": f"{sys.executable} cannot import Metaflow ({error})", "transient": False}, None
+    return None, _Lazy()
+
+
+class _Lazy:
+    """Makes the reader when it is first asked, since a wrong setting must be an answer, too."""
+
+    def __init__(self) -> None:
+        self._lock, self._reader = threading.Lock(), None
+
+    def get(self) -> Any:
+        with self._lock:
+            if self._reader is None:
+                self._reader = Reader(*_sources())
+            return self._reader
+
+
+def _answer(reader: _Lazy, question: Mapping[str, Any]) -> dict[str, Any]:
+    from metaflow.exception import MetaflowException, MetaflowNotFound
+
+    try:
+        return _answer_of(reader, question)
+    except CannotAnswerError as error:
+        return {"error": str(error), "transient": False}
+    except MetaflowNotFound as error:
+        return {"exists": False, "message": str(error)}
+    except MetaflowException as error:
+        return {"error": f"{error.headline}: {error}", "transient": True}
+    except Exception as error:  # reported to whoever asks
+        return {"error": f"{type(error).__name__}: {error}", "transient": isinstance(error, OSError)}
+
+
+def _answer_of(reader: _Lazy, question: Mapping[str, Any]) -> dict[str, Any]:
+    if question["op"] == "ping":
+        return _ping()
+    if question["op"] in _DEPLOYMENT:
+        import metaflow
+
+        metaflow.namespace(question.get("namespace"))
+        return _DEPLOYMENT[question["op"]](question)
+    answer: dict[str, Any] = reader.get().answer(question)
+    return answer
+
+
+def _provider() -> tuple[Any, str, str]:
+    """Return the metadata provider, its kind and what it is at."""
+    import metaflow
+    from metaflow.plugins import METADATA_PROVIDERS
+
+    kind, _, where = metaflow.get_metadata().partition("@")
+    return next(one for one in METADATA_PROVIDERS if kind == one.TYPE), kind, where
+
+
+def _sources() -> tuple[Any, Any]:
+    from metaflow.metaflow_config import DEFAULT_DATASTORE
+    from metaflow.plugins import DATASTORES
+
+    provider, kind, where = _provider()
+    storage = next(one for one in DATASTORES if DEFAULT_DATASTORE == one.TYPE)
+    root = storage.get_datastore_root_from_config(lambda *_: None, create_on_absent=False)
+    store: Any = LocalFiles(root or os.devnull, TooLargeError, metadatum)
+    if DEFAULT_DATASTORE != "local":
+        if not root:
+            raise CannotAnswerError(
+                f"the root of the datastore {DEFAULT_DATASTORE} is not known; name it in the connection"
+            )
+        store = RemoteStore(storage(root))
+    if kind == "local":
+        # `local@FOLDER`, with or without the name of the datastore's folder.
+        folder = where if Path(where).name == ".metaflow" else str(Path(where) / ".metaflow")
+        return LocalFiles(folder, TooLargeError, metadatum), store
+    return ProviderIndex(provider), store
+
+
+class ProviderIndex:
+    """An ``Index`` over a metadata provider, whose objects are JSON; none of them holds a pickle.
+
+    :param provider: class of the provider.
+    """
+
+    def __init__(self, provider: Any) -> None:
+        self._provider = provider
+
+    def run(self, flow: str, run: str) -> Any:
+        """Return what is registered of a run, None if there is none."""
+        return self._provider.get_object("run", "self", None, None, flow, run)
+
+    def steps(self, flow: str, run: str) -> list[str]:
+        """Return the steps of a run, the first to start first."""
+        found = self._provider.get_object("run", "step", None, None, flow, run) or ()
+        return [str(one["step_name"]) for one in sorted(found, key=_time)]
+
+    def tasks(self, flow: str, run: str, step: str) -> list[str]:
+        """Return the tasks of a step, the first to start first."""
+        found = self._provider.get_object("step", "task", None, None, flow, run, step) or ()
+        return [str(one.get("task_name") or one["task_id"]) for one in sorted(found, key=_time)]
+
+    def metadata(self, flow: str, run: str, step: str, task: str) -> list[Any]:
+        """Return the metadata of a task about its attempts and the graph, the oldest first."""
+        found = self._provider.get_object("task", "metadata", None, None, flow, run, step, task) or ()
+        return [metadatum(one) for one in sorted(found, key=_time) if one.get("field_name") in _FIELDS]
+
+
+def _time(one: Mapping[str, Any]) -> Any:
+    return one.get("ts_epoch") or 0
+
+
+class RemoteStore:
+    """A ``Store`` over one of Metaflow's object stores.
+
+    :param storage: Metaflow's ``DataStoreStorage``.
+    """
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+
+    def document(self, path: Sequence[str], limit: int) -> Any:
+        """Return a JSON document; None if there is none."""
+        text = self.text(path, limit)
+        try:
+            return None if text is None else json.loads(text)
+        except ValueError:
+            return None
+
+    def names(self, path: Sequence[str]) -> list[str]:
+        """Return the names of the objects right below a path."""
+        found = self._storage.list_content(["/".join(path)])
+        return sorted(str(one.path).rpartition("/")[2] for one in found if one.is_file)
+
+    def text(self, path: Sequence[str], limit: int) -> str | None:
+        """Return a text; None if there is none. Its size is asked for before it is loaded."""
+        name = "/".join(path)
+        size = self._storage.size_file(name)
+        if size is None:
+            return None
+        if size > limit:
+            raise TooLargeError(size)
+        with self._storage.load_bytes([name]) as results:
+            for _, local, _ in results:
+                if local is not None:
+                    return Path(local).read_text(encoding="utf-8", errors="replace")
+        return None
+
+
+def _ping() -> dict[str, Any]:
+    """Ask the metadata service for its version, or look whether the local datastore is there."""
+    provider, kind, where = _provider()
+    if kind == "local":
+        if not Path(where).is_dir():
+            raise CannotAnswerError(f"there is no local datastore at {where}")
+        return {"message": f"local metadata in {where}"}
+    return {"message": f"metadata service {provider._version(None)} at {where}"}
+
+
+def _trigger(question: Mapping[str, Any]) -> dict[str, Any]:
+    """Start a run of a deployed flow. ``deployment``, ``impl``, ``parameters``."""
+    from metaflow import DeployedFlow
+
+    deployed = DeployedFlow.from_deployment(question["deployment"], impl=question["impl"])
+    return {"pathspec": deployed.trigger(**question["parameters"]).pathspec}
+
+
+def _status(question: Mapping[str, Any]) -> dict[str, Any]:
+    """Report how far a triggered run is. ``deployment``, ``impl``, ``pathspec``."""
+    status = _triggered(question).status
+    text = None if status is None else str(status).upper()
+    done = text is not None and text not in ("PENDING", "RUNNING")
+    return {"exists": status is not None, "finished": done, "successful": text == "SUCCEEDED", "status": text}
+
+
+def _terminate(question: Mapping[str, Any]) -> dict[str, Any]:
+    """End a triggered run. ``deployment``, ``impl``, ``pathspec``."""
+    return {"terminated": bool(_triggered(question).terminate())}
+
+
+def _triggered(question: Mapping[str, Any]) -> Any:
+    from metaflow import DeployedFlow
+
+    run_id = question["pathspec"].rpartition("/")[2]
+    return DeployedFlow.get_triggered_run(question["deployment"], run_id, impl=question["impl"])
+
+
+_DEPLOYMENT = {"trigger": _trigger, "status": _status, "terminate": _terminate}
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this file's folder
+    main()

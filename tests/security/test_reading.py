@@ -1,0 +1,254 @@
+"""Whoever looks at runs, in the API server, the triggerer or a worker, runs no code of those who made them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.environment import environment_variable
+from tests.support.metadata_service import MetadataService, metadata_service
+from tests.support.poison import assert_poisoned, poison
+from tests.support.results import run_locally
+
+from airflow_provider_metaflow.exceptions import MetaflowQueryError
+from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+from airflow_provider_metaflow.reading.environment import reading_environment, starting_environment
+from airflow_provider_metaflow.reading.pool import POOL, ReaderPool
+
+SECRETS = {
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://canary",
+    "AIRFLOW__CORE__FERNET_KEY": "canary-fernet",
+    "AIRFLOW__API_AUTH__JWT_SECRET": "canary-jwt",
+    "AIRFLOW_CONN_WAREHOUSE": "canary-connection",
+    "AIRFLOW_VAR_TOKEN": "canary-variable",
+    "_AIRFLOW_INTERNAL": "canary-internal",
+    "DATABASE_URL": "canary-database",
+    "SLACK_TOKEN": "canary-slack",
+}
+
+
+@pytest.fixture(autouse=True)
+def no_processes_left() -> Iterator[None]:
+    yield
+    POOL.close()
+
+
+@pytest.fixture(scope="module")
+def pristine(flows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A local datastore with a run that has a card, and the run's id."""
+    root = tmp_path_factory.mktemp("runs")
+    # Metaflow saves the cards of a local datastore in the one above the current folder.
+    (root / ".metaflow").mkdir()
+    return root, run_locally(Path(shutil.copy(flows / "cards.py", root)), root, "--with", "orchestrator_internal")
+
+
+@pytest.fixture
+def sysroot(pristine: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(pristine[0], tmp_path / "sysroot")
+
+
+@pytest.fixture
+def run(pristine: tuple[Path, str]) -> str:
+    return f"CardsFlow/{pristine[1]}"
+
+
+@pytest.fixture(params=["files", "process"])
+def hook(request: pytest.FixtureRequest, sysroot: Path) -> MetaflowHook:
+    """A hook of that datastore; read in this process, and by a process that has imported Metaflow."""
+    made = MetaflowHook()
+    variables = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(sysroot)}
+    if request.param == "files":
+        variables.update(METAFLOW_DEFAULT_DATASTORE="local", METAFLOW_DEFAULT_METADATA="local")
+    made.get_conn = lambda: variables  # type: ignore[method-assign]
+    return made
+
+
+def everything(hook: MetaflowHook, run: str) -> dict[str, Any]:
+    """Ask all that can be asked of a run."""
+    (start,) = hook.ask("overview", pathspec=run, step="start")["steps"]
+    (task,) = start["tasks"]
+    (card,) = task["cards"]
+    artifact = {"name": "title", "max_bytes": 1000}
+    return {
+        "run": hook.ask("run", pathspec=run),
+        "overview": hook.ask("overview", pathspec=run),
+        "of the run": hook.ask("artifact", pathspec=run, **artifact),
+        "of a step": hook.ask("artifact", pathspec=f"{run}/start", **artifact),
+        "of a task": hook.ask("artifact", pathspec=task["pathspec"], value=False, **artifact),
+        "card": hook.ask("card", pathspec=task["pathspec"], hash=card["hash"], max_bytes=10**7),
+    }
+
+
+def test_no_question_about_a_run_unpickles_what_its_tasks_have_stored(
+    hook: MetaflowHook, run: str, sysroot: Path, tmp_path: Path
+) -> None:
+    before = everything(hook, run)
+    assert before["run"] == {"exists": True, "finished": True, "successful": True}
+    assert before["overview"]["parameters"] == {"title": "'<b>bold</b>'"}
+    assert before["of the run"]["value"] == "<b>bold</b>"
+    assert before["card"]["html"].startswith("<!DOCTYPE html>")
+    written, root = tmp_path / "written", sysroot / ".metaflow"
+    for folder in (root / run).glob("*/*/"):
+        if folder.name != "_meta" and folder.parent.name != "_meta":
+            poison(root, str(folder.relative_to(root)), written)
+            assert_poisoned(root, str(folder.relative_to(root)), written)
+    assert everything(hook, run) == before
+    assert not written.exists()
+
+
+def test_a_run_without_summaries_is_shown_by_name_and_no_value_is_loaded(
+    hook: MetaflowHook, run: str, sysroot: Path, tmp_path: Path
+) -> None:
+    for summary in (sysroot / ".metaflow").rglob("*.orchestrator_summary.json"):
+        summary.unlink()
+    written, root = tmp_path / "written", sysroot / ".metaflow"
+    for folder in (root / run).glob("*/*/"):
+        if folder.name != "_meta" and folder.parent.name != "_meta":
+            poison(root, str(folder.relative_to(root)), written)
+    overview = hook.ask("overview", pathspec=run)
+    assert overview["finished"]
+    assert overview["parameters"] == {"title": None}
+    assert overview["steps"][0]["tasks"][0]["artifacts"][0]["name"] == "title"
+    assert hook.ask("artifact", pathspec=run, name="title", max_bytes=1000, value=False)["exists"]
+    with pytest.raises(MetaflowQueryError, match="was not written down as JSON by its task"):
+        hook.ask("artifact", pathspec=run, name="title", max_bytes=1000)
+    assert not written.exists()
+
+
+def test_a_sensor_in_the_triggerer_unpickles_nothing(run: str, sysroot: Path, tmp_path: Path) -> None:
+    root, written = sysroot / ".metaflow", tmp_path / "written"
+    for folder in (root / run).glob("*/*/"):
+        if folder.name != "_meta" and folder.parent.name != "_meta":
+            poison(root, str(folder.relative_to(root)), written)
+    made = MetaflowHook()
+
+    async def settings() -> dict[str, str]:
+        return {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(sysroot)}
+
+    made.aget_conn = settings  # type: ignore[method-assign]
+    questions = [made.aask("run", pathspec=run), made.aask("artifact", pathspec=run, name="title", max_bytes=99)]
+
+    async def both() -> list[Any]:
+        return list(await asyncio.gather(*questions))
+
+    finished, artifact = asyncio.run(both())
+    assert finished["finished"]
+    assert artifact["value"] == "<b>bold</b>"
+    assert not written.exists()
+
+
+def test_links_in_a_datastore_show_nothing_of_the_machine(hook: MetaflowHook, run: str, sysroot: Path) -> None:
+    secret = sysroot.parent / "secret.html"
+    secret.write_text("canary")
+    (card,) = (sysroot / ".metaflow" / "mf.cards").rglob("*.html")
+    card.unlink()
+    card.symlink_to(secret)
+    (task,) = hook.ask("overview", pathspec=run, step="start")["steps"][0]["tasks"]
+    question = {"pathspec": task["pathspec"], "hash": card.stem.split("-")[-1], "max_bytes": 1000}
+    assert not hook.ask("card", **question)["exists"]
+    # Nor does a link among the folders.
+    outside = sysroot.parent / "outside"
+    shutil.move(card.parent, outside)
+    (outside / card.name).unlink()
+    (outside / card.name).write_text("canary")
+    card.parent.symlink_to(outside)
+    assert not hook.ask("card", **question)["exists"]
+
+
+def test_a_named_pipe_in_a_datastore_stops_nobody(hook: MetaflowHook, run: str, sysroot: Path) -> None:
+    (card,) = (sysroot / ".metaflow" / "mf.cards").rglob("*.html")
+    (task,) = hook.ask("overview", pathspec=run, step="start")["steps"][0]["tasks"]
+    card.unlink()
+    os.mkfifo(card)
+    question = {"pathspec": task["pathspec"], "hash": card.stem.split("-")[-1], "max_bytes": 1000}
+    assert not hook.ask("card", seconds=10, **question)["exists"]
+
+
+@pytest.mark.parametrize("pathspec", ["CardsFlow/../CardsFlow", "../x", "CardsFlow/.", "CardsFlow/*", "a/b/c/d/e", ""])
+def test_a_pathspec_leads_nowhere_but_into_a_run(hook: MetaflowHook, pathspec: str) -> None:
+    with pytest.raises(MetaflowQueryError, match="is not of the form"):
+        hook.ask("artifact", pathspec=pathspec, name="x", max_bytes=9)
+
+
+def test_the_size_of_a_card_is_looked_at_before_it_is_loaded(hook: MetaflowHook, run: str, sysroot: Path) -> None:
+    (card,) = (sysroot / ".metaflow" / "mf.cards").rglob("*.html")
+    (task,) = hook.ask("overview", pathspec=run, step="start")["steps"][0]["tasks"]
+    with card.open("wb") as file:
+        file.truncate(10**12)  # a file with a hole, which no machine could load
+    question = {"pathspec": task["pathspec"], "hash": card.stem.split("-")[-1], "max_bytes": 1000}
+    with pytest.raises(MetaflowQueryError, match="1000000000000 bytes large; the limit is 1000"):
+        hook.ask("card", seconds=10, **question)
+
+
+def test_the_processes_that_talk_to_metaflow_know_none_of_airflows_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("METAFLOW_AIRFLOW_PASSWORD", "canary-password")
+    monkeypatch.setenv("METAFLOW_SERVICE_URL", "http://service")
+    for environment in (reading_environment({}), starting_environment({})):
+        assert not {name for name, value in environment.items() if "canary" in value and "PASSWORD" not in name}
+        assert environment["METAFLOW_SERVICE_URL"] == "http://service"
+        assert environment["PATH"] == os.environ["PATH"]
+    # Only what starts runs logs in to an Airflow.
+    assert "METAFLOW_AIRFLOW_PASSWORD" not in reading_environment({"METAFLOW_AIRFLOW_USERNAME": "x"})
+    assert starting_environment({})["METAFLOW_AIRFLOW_PASSWORD"] == "canary-password"
+
+
+def test_a_running_reader_process_has_that_environment(
+    run: str, sysroot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    pool = ReaderPool()
+    try:
+        question = {"op": "run", "pathspec": run}
+        environment = reading_environment({"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(sysroot)})
+        assert pool.ask(sys.executable, environment, question, 60)["finished"]
+        (process,) = pool._processes.values()
+        seen = Path(f"/proc/{process._process.pid}/environ").read_text()
+        assert "METAFLOW_DATASTORE_SYSROOT_LOCAL" in seen
+        assert "canary" not in seen
+    finally:
+        pool.close()
+
+
+@pytest.fixture
+def service_run(flows: Path, tmp_path: Path) -> Iterator[tuple[MetadataService, str]]:
+    """A run that is registered with a metadata service."""
+    with metadata_service("s3cret") as service:
+        with (
+            environment_variable("METAFLOW_SERVICE_URL", service.url),
+            environment_variable("METAFLOW_SERVICE_AUTH_KEY", "s3cret"),
+        ):
+            top = ("--metadata", "service")
+            yield service, run_locally(flows / "linear.py", tmp_path, "--with", "orchestrator_internal", top=top)
+
+
+def test_runs_of_a_metadata_service_are_read_without_unpickling(
+    service_run: tuple[MetadataService, str], tmp_path: Path
+) -> None:
+    service, run_id = service_run
+    connection = {
+        "conn_type": "metaflow",
+        "host": service.url,
+        "password": "s3cret",
+        "extra": {"datastore_root": str(tmp_path / ".metaflow")},
+    }
+    written, root = tmp_path / "written", tmp_path / ".metaflow"
+    for folder in (root / "LinearFlow" / run_id).glob("*/*/"):
+        poison(root, str(folder.relative_to(root)), written)
+    with environment_variable("AIRFLOW_CONN_SERVICE", json.dumps(connection)):
+        hook = MetaflowHook("service")
+        assert hook.ask("run", pathspec=f"LinearFlow/{run_id}")["finished"]
+        artifact = hook.ask("artifact", pathspec=f"LinearFlow/{run_id}", name="trace", max_bytes=1000)
+        assert artifact["value"] == ["start", "middle", "end"]
+        assert hook.ask("overview", pathspec=f"LinearFlow/{run_id}")["complete"]
+    assert not written.exists()
