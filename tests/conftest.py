@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,13 +161,14 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Manifest
     from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
     from tests.harness.processes import GUARD
     from tests.support.environment import environment_variable
+    from tests.support.interpreter import python
 
     sysroot = tmp_path_factory.mktemp("sysroot")
     cache = tmp_path_factory.mktemp("manifests")
 
     def compile_flow(name: str, *create: str, top: tuple[str, ...] = ()) -> Manifest:
-        options = CompileOptions(python=sys.executable, create=create, top_level=top)
         with environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(sysroot)), GUARD.allowed():
+            options = CompileOptions(python=python(), create=create, top_level=top)
             return load_manifest(FLOWS / f"{name}.py", options, cache)
 
     return compile_flow
@@ -202,6 +202,7 @@ def compiled_on_s3(
     """Compiles a decorated flow with its code package in S3, once per flow."""
     from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
     from tests.support import recorded as records
+    from tests.support.interpreter import python
 
     cache = tmp_path_factory.mktemp("recorded")
 
@@ -209,7 +210,7 @@ def compiled_on_s3(
         top, create = records.DECORATED[name]
         environment = {**store.environment, **records.ENVIRONMENT}
         options = CompileOptions(
-            python=sys.executable, create=create, top_level=top, environment=tuple(sorted(environment.items()))
+            python=python(), create=create, top_level=top, environment=tuple(sorted(environment.items()))
         )
         manifest = load_manifest(FLOWS / f"{name}.py", options, cache)
         found = records.on_s3(manifest, name)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.support.argo import Argo, Workflow
 from tests.support.decorated import assert_decorated
+from tests.support.interpreter import python
 from tests.support.kubernetes import HOST, IMAGE, NAMESPACE
 from tests.support.listener import listener
 from tests.support.metadata_service import MetadataService, metadata_service
@@ -227,7 +228,7 @@ def test_a_template_of_metaflows_own_deployer_is_replaced_by_its_owner_and_the_y
     serviced: Argo, flows: Path, tmp_path: Path
 ) -> None:
     flow = flows / "linear.py"
-    command = [sys.executable, flow.name, "--no-pylint", "argo-workflows", "--name", "stock", "create"]
+    command = [python(), flow.name, "--no-pylint", "argo-workflows", "--name", "stock", "create"]
     environment = {**os.environ, **serviced.environment}
     done = subprocess.run(command, cwd=flows, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.airflow import FlowRun, SharedAirflow
+from tests.support.interpreter import python
 from tests.support.unreliable import unreliable
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
@@ -37,7 +38,7 @@ def cli(airflow: SharedAirflow, flows: Path) -> Cli:
         path = flows / flow
         group = ["airflow", *(["--name", name] if name else [])]
         result = subprocess.run(
-            [sys.executable, path.name, "--no-pylint", "--quiet", *group, *arguments],
+            [python(), path.name, "--no-pylint", "--quiet", *group, *arguments],
             cwd=path.parent,
             capture_output=True,
             text=True,

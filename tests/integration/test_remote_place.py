@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from tests.support.interpreter import python
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -49,7 +49,7 @@ def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def flow(path: Path, *arguments: str, ok: bool = True, **environment: str) -> str:
     result = subprocess.run(
-        [sys.executable, path.name, "--no-pylint", "airflow", *arguments],
+        [python(), path.name, "--no-pylint", "airflow", *arguments],
         cwd=path.parent,
         capture_output=True,
         text=True,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.interpreter import python
 from tests.support.step_functions import STATES, Execution, StepFunctions
 
 from metaflow_adapters.step_functions import publish_event
@@ -250,7 +251,7 @@ def test_a_machine_of_metaflows_own_deployer_is_replaced_by_its_owner(
 
     def stock(*arguments: str) -> None:
         done = subprocess.run(
-            [sys.executable, flow.name, "--no-pylint", "step-functions", "--name", "stock", *arguments],
+            [python(), flow.name, "--no-pylint", "step-functions", "--name", "stock", *arguments],
             cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **aws.environment},
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.rest import dags, runs
 
 from .environment import environment_variable
+from .interpreter import python
 from .patience import patient, wait_until
 from .postgres import postgres
 from .results import Results, artifacts
@@ -98,7 +98,7 @@ class SharedAirflow:
         """Deploy a flow with `airflow create`; return the DAG file."""
         result = subprocess.run(
             [
-                sys.executable,
+                python(),
                 flow_file.name,
                 "--no-pylint",
                 *top,

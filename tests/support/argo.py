@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from .controllers import create, load
+from .interpreter import python
 from .kubernetes import NAMESPACE, PULL_POLICY, Cluster, step_settings
 from .object_store import ObjectStore
 from .patience import patient, wait_until
@@ -105,7 +105,7 @@ class Argo:
     ) -> subprocess.CompletedProcess[str]:
         """Run `python FLOW argo …`."""
         result = subprocess.run(
-            [sys.executable, flow_file.name, "--no-pylint", *top, "argo", *arguments],
+            [python(), flow_file.name, "--no-pylint", *top, "argo", *arguments],
             cwd=flow_file.parent,
             capture_output=True,
             text=True,

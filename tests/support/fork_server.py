@@ -21,6 +21,7 @@ import threading
 import traceback
 import types
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 PRELOADED = (
@@ -32,11 +33,11 @@ PRELOADED = (
 
 
 METAFLOW = (
-    "metaflow", "metaflow.cli", "metaflow.cli_components.run_cmds", "metaflow.lint", "metaflow.package",
-    "metaflow.plugins.package_cli", "metaflow.client", "metaflow_adapters.manifests",
-    "airflow_provider_metaflow.flow.manifest", "airflow_provider_metaflow.flow.reader",
-    "metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.airflow_cli",
+    "metaflow", "metaflow.client", "metaflow.lint", "metaflow.package", "metaflow.task",
+    "airflow_provider_metaflow.flow.manifest", "metaflow_adapters.manifests",
 )  # fmt: skip
+"""And not `metaflow.cli`: what a flow's decorators add to its options is read when that is imported."""
+
 _MOST_TEMPLATES = 4
 
 Files = list[int]
@@ -158,7 +159,7 @@ def _execute(arguments: list[str]) -> None:
     program, *rest = arguments
     if program == "-m":
         sys.argv = rest
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, str(Path.cwd()))
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
         return
     main = types.ModuleType("__main__")
@@ -169,11 +170,11 @@ def _execute(arguments: list[str]) -> None:
         code = compile(rest[0], "<string>", "exec")
     else:
         sys.argv = arguments
-        sys.path.insert(0, os.path.dirname(os.path.abspath(program)))
-        vars(main)["__file__"] = os.path.abspath(program)
-        with open(program, "rb") as file:
-            code = compile(file.read(), program, "exec")
-    exec(code, vars(main))  # noqa: S102
+        file = Path.cwd() / program
+        sys.path.insert(0, str(file.parent))
+        vars(main)["__file__"] = str(file)
+        code = compile(file.read_bytes(), program, "exec")
+    exec(code, vars(main))
 
 
 def _leave(status: int) -> None:

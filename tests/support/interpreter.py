@@ -4,7 +4,8 @@
 killed. Behind it, a server forks a child that has imported already what command lines of flows need: Metaflow with the
 settings of the call, the clients of AWS and Kubernetes, Hera. Each call is a process of its own, which sees nothing of
 another.
-What an interpreter does itself (options like ``-I``, variables like ``PYTHONHASHSEED``) is left to the real one.
+What an interpreter does itself (options like ``-I``, variables like ``PYTHONHASHSEED``) is left to the real one;
+with ``TEST_NEW_INTERPRETERS=1`` everything is.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ os._exit(status)
 @cache
 def python() -> str:
     """Return the path of the program; the server behind it starts with the first call, and ends with this process."""
+    if os.environ.get("TEST_NEW_INTERPRETERS"):
+        return sys.executable
     folder = Path(tempfile.mkdtemp(prefix="python-"))
     socket = folder / "socket"
     server = subprocess.Popen([sys.executable, str(_SERVER), str(socket)], stdin=subprocess.PIPE)

@@ -15,6 +15,8 @@ from typing import Any
 from metaflow.datastore import FlowDataStore
 from metaflow.plugins import DATASTORES
 
+from .interpreter import python
+
 Key = tuple[tuple[int, ...], tuple[int, ...]]
 Results = dict[str, dict[Key, dict[str, Any]]]
 _LOCAL = next(d for d in DATASTORES if d.TYPE == "local")
@@ -33,7 +35,7 @@ def artifacts(
     script += "sys.stdout.buffer.write(pickle.dumps(of_store(*sys.argv[1:])))"
     # Metaflow reads how to reach a store when it is imported.
     result = subprocess.run(
-        [sys.executable, "-c", script, kind, root, flow, run_id],
+        [python(), "-c", script, kind, root, flow, run_id],
         cwd=Path(__file__).parent.parent.parent,
         capture_output=True,
         env={**os.environ, **(environment or {})},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .interpreter import python
 from .metadata_service import metadata_service
 from .object_store import ObjectStore, batch_queue
 from .patience import patient
@@ -91,7 +91,7 @@ class StepFunctions:
     ) -> subprocess.CompletedProcess[str]:
         """Run `python FLOW sfn …`."""
         result = subprocess.run(
-            [sys.executable, flow_file.name, "--no-pylint", *top, "sfn", *arguments],
+            [python(), flow_file.name, "--no-pylint", *top, "sfn", *arguments],
             cwd=flow_file.parent,
             capture_output=True,
             text=True,

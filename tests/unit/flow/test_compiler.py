@@ -1,17 +1,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from tests.support.interpreter import python
 
 from airflow_provider_metaflow.exceptions import FlowCompileError
 from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 
 pytestmark = pytest.mark.subprocess
 
-OPTIONS = CompileOptions(python=sys.executable)
+OPTIONS = CompileOptions(python=python())
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def place(tmp_path: Path, flows: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_unchanged_flow_is_compiled_once(place: Path) -> None:
     first = load_manifest(place / "flow" / "linear.py", OPTIONS, place / "cache")
-    broken = CompileOptions(python=sys.executable)
+    broken = CompileOptions(python=python())
     (file,) = (place / "cache" / "manifests").glob("*.json")
     before = file.stat().st_mtime_ns
     assert load_manifest(place / "flow" / "linear.py", broken, place / "cache") == first
@@ -41,7 +41,7 @@ def test_a_change_of_what_the_manifest_depends_on_compiles_anew(place: Path, cha
     elif change == "helper":
         (place / "flow" / "helper.py").write_text("x = 1\n")
     elif change == "options":
-        options = CompileOptions(python=sys.executable, create=("--tag", "new"))
+        options = CompileOptions(python=python(), create=("--tag", "new"))
     else:
         Path(first.code.url).unlink()
     second = load_manifest(flow, options, place / "cache")
@@ -79,4 +79,4 @@ def test_a_missing_interpreter_is_told_by_name(place: Path) -> None:
 def test_remote_compute_is_refused_at_compile_time_with_the_step(place: Path) -> None:
     flow = place / "flow" / "linear.py"
     with pytest.raises(FlowCompileError, match="batch"):
-        load_manifest(flow, CompileOptions(python=sys.executable, top_level=("--with", "batch")), place / "cache")
+        load_manifest(flow, CompileOptions(python=python(), top_level=("--with", "batch")), place / "cache")

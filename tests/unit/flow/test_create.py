@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.interpreter import python
 
 from airflow_provider_metaflow.flow.manifest import read_manifest
 
@@ -23,17 +24,25 @@ class Laptop:
         self.dags = root / "dags"
 
     def create(
-        self, flow: str, *arguments: str, user: str = "alice", top: tuple[str, ...] = (), group: tuple[str, ...] = ()
+        self,
+        flow: str,
+        *arguments: str,
+        user: str = "alice",
+        top: tuple[str, ...] = (),
+        group: tuple[str, ...] = (),
+        seed: int | None = None,
     ) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if name != "AIRFLOW_HOME"}
         environment |= {
             "METAFLOW_USER": user,
             "METAFLOW_HOME": str(self.root / user),
             "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.root),
-            "PYTHONHASHSEED": "0",
         }
+        # Only an interpreter of its own can have one.
+        interpreter = python() if seed is None else sys.executable
+        environment |= {} if seed is None else {"PYTHONHASHSEED": str(seed)}
         path = self.flows / flow
-        command = [sys.executable, path.name, "--no-pylint", *top, "airflow", *group, "create", *arguments]
+        command = [interpreter, path.name, "--no-pylint", *top, "airflow", *group, "create", *arguments]
         return subprocess.run(command, cwd=path.parent, env=environment, capture_output=True, text=True)
 
     def token(self, file: Path) -> str:
@@ -56,8 +65,8 @@ def test_create_writes_a_dag_file_of_three_lines_that_parses_anywhere(laptop: La
 
 
 def test_two_creates_give_the_same_bytes(laptop: Laptop, tmp_path: Path) -> None:
-    laptop.create("decorators.py", str(tmp_path / "one.py"))
-    laptop.create("decorators.py", str(tmp_path / "two.py"))
+    laptop.create("decorators.py", str(tmp_path / "one.py"), seed=1)
+    laptop.create("decorators.py", str(tmp_path / "two.py"), seed=2)
     one, two = ((tmp_path / f"{name}.metaflow.json").read_bytes() for name in ("one", "two"))
     assert one == two
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.support.interpreter import python
 
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import EventTrigger, ExitHook, SensorKind
@@ -47,14 +47,14 @@ def compile_source(tmp_path: Path, decorators: str, *top: str) -> Manifest:
     path = tmp_path / "flow.py"
     path.write_text(FLOW.format(decorators=decorators))
     with environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path)):
-        return load_manifest(path, CompileOptions(python=sys.executable, top_level=top), tmp_path / "cache")
+        return load_manifest(path, CompileOptions(python=python(), top_level=top), tmp_path / "cache")
 
 
 def complaint(tmp_path: Path, decorators: str) -> str:
     path = tmp_path / "flow.py"
     path.write_text(FLOW.format(decorators=decorators))
     result = subprocess.run(
-        [sys.executable, path, "--no-pylint", "airflow", "create", str(tmp_path / "dag.py")],
+        [python(), path, "--no-pylint", "airflow", "create", str(tmp_path / "dag.py")],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.support.interpreter import python
 
 pytestmark = pytest.mark.subprocess
 
@@ -58,7 +58,7 @@ def test_remote_compute_that_cannot_work_is_refused_before_anything_is_written(
         "AWS_ACCESS_KEY_ID": "k",
         "AWS_SECRET_ACCESS_KEY": "s",
     }
-    command = [sys.executable, flow.name, "--no-pylint", f"--datastore={datastore}", "airflow", "create", "dag.py"]
+    command = [python(), flow.name, "--no-pylint", f"--datastore={datastore}", "airflow", "create", "dag.py"]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode != 0
     assert message in result.stdout + result.stderr

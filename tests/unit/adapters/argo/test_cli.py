@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.support.interpreter import python
 
 pytestmark = pytest.mark.subprocess
 
@@ -54,7 +54,7 @@ class Tool:
         self.flow.write_text(text)
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, self.flow.name, "--no-pylint", *arguments]
+        command = [python(), self.flow.name, "--no-pylint", *arguments]
         env = {**self.environment, **environment}
         return subprocess.run(command, cwd=self.flow.parent, env=env, capture_output=True, text=True)
 
