@@ -12,8 +12,8 @@ EVERYTHING = {
     "max_swap": 512,
     "swappiness": 40,
     "efa": 1,
-    "host_volumes": ["/data", "/models"],
-    "efs_volumes": {"fs-1": {"mount": "/shared"}},
+    "host_volumes": ["/data", "/srv/models:/models"],
+    "efs_volumes": ["fs-1", "fs-2:/shared"],
     "use_tmpfs": True,
     "tmpfs_tempdir": False,
     "tmpfs_size": 256,
@@ -24,6 +24,8 @@ EVERYTHING = {
     "executable": "python3.11",
     "privileged": True,
 }
+
+FARGATE = "arn:aws:batch:eu-west-1:123456789012:job-queue/fargate"
 
 
 class JobsFlow(FlowSpec):
@@ -37,12 +39,12 @@ class JobsFlow(FlowSpec):
         self.items = list(range(3))
         self.next(self.accelerated, foreach="items")
 
-    @batch(inferentia=2, ephemeral_storage=40)
+    @batch(inferentia=2)
     @step
     def accelerated(self):
         self.next(self.collect)
 
-    @batch(trainium=1)
+    @batch(ephemeral_storage=40, queue=FARGATE, execution_role="arn:aws:iam::123456789012:role/execution")
     @step
     def collect(self, inputs):
         self.next(self.fan)
@@ -60,7 +62,7 @@ class JobsFlow(FlowSpec):
     def train(self):
         self.next(self.gather)
 
-    @batch(image="image:1")
+    @batch(image="image:1", trainium=1)
     @step
     def gather(self, inputs):
         self.next(self.end)

@@ -15,7 +15,7 @@ EVERYTHING = {
     "gpu_vendor": "amd",
     "tolerations": [{"key": "arch", "operator": "Equal", "value": "amd", "effect": "NoSchedule"}],
     "labels": {"team": "ml"},
-    "annotations": {"example.org/note": "a {{note}}"},
+    "annotations": {"example.org/note": "a note"},
     "use_tmpfs": True,
     "tmpfs_tempdir": False,
     "tmpfs_size": 256,

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError, UnsupportedFeatureError
-from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
 from airflow_provider_metaflow.graph.model import Schedule
 from metaflow_adapters.argo import ArgoDeployment, compile_flow
 from metaflow_adapters.argo.events import EventSettings
@@ -28,7 +28,7 @@ SHAPES = [
     "linear", "single_step", "custom_names", "static_split", "foreach", "nested_foreach", "split_in_foreach",
     "foreach_in_split", "switch", "switch_in_foreach", "switch_in_split", "recursion", "parallel",
 ]  # fmt: skip
-EVENTS = EventSettings(event="event", source="source", account="account")
+EVENTS = EventSettings(event="event", source="source", account="account", namespace="events", bus="bus")
 
 
 def readable(document: Any) -> Any:
@@ -41,6 +41,9 @@ def readable(document: Any) -> Any:
         return json.loads(zlib.decompress(base64.b64decode(document)))
     if isinstance(document, str) and document.startswith("import base64"):
         return "<the program of flow/container.py>"
+    if isinstance(document, str) and document.startswith("apiVersion: "):
+        # What a resource template makes; a reference where a number is to stand is no YAML yet.
+        return readable(yaml.load(re.sub(r"(?m): ({{.*}})$", r": '\1'", document), yaml.CSafeLoader))
     return document
 
 
@@ -49,16 +52,70 @@ def templates_of(deployment: ArgoDeployment) -> dict[str, Any]:
     return {one["name"]: one for one in template["spec"]["templates"]}
 
 
+def compared(deployment: ArgoDeployment, file: Path, request: pytest.FixtureRequest) -> None:
+    """Compare the objects of a flow with a golden file; with `--update-golden`, write it first."""
+    made = [readable(one) for one in deployment.to_dicts()]
+    if request.config.getoption("--update-golden"):
+        file.write_text(yaml.safe_dump_all(made, sort_keys=False, width=120))
+    assert made == list(yaml.load_all(file.read_text(), yaml.CSafeLoader))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_objects_are_those_of_the_last_release(
     shape: str, on_s3: Callable[..., Manifest], request: pytest.FixtureRequest
 ) -> None:
     deployment = compile_flow(on_s3(shape), namespace="flows", gang="job")
-    made = [readable(one) for one in deployment.to_dicts()]
-    file = GOLDEN / shape / "argo.yaml"
-    if request.config.getoption("--update-golden"):
-        file.write_text(yaml.safe_dump_all(made, sort_keys=False, width=120))
-    assert made == list(yaml.safe_load_all(file.read_text()))
+    compared(deployment, GOLDEN / shape / "argo.yaml", request)
+
+
+NOTIFIED = Notifications(
+    on_error=True,
+    on_success=True,
+    slack="nightly-notify",
+    pager_duty="nightly-notify",
+    incident_io="nightly-notify",
+    incident_io_source="source-1",
+    incident_io_metadata=(("team", "ml"),),
+)
+EVERY_OPTION = {
+    "priority": 3,
+    "title": "a *title*",
+    "description": "what it does",
+    "ttl_seconds": 86400,
+    "pod_gc": "OnPodSuccess",
+    "concurrency_policy": "Forbid",
+    "successful_runs_kept": 2,
+    "failed_runs_kept": 4,
+}
+DECORATED: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+    ("decorated/careful", "argo.yaml", {}, {}),
+    ("decorated/careful", "argo-job.yaml", {}, {"gang": "job"}),
+    ("decorated/pods", "argo.yaml", {}, {}),
+    ("decorated/pods", "argo-job.yaml", {}, {"gang": "job", "image": "other:3"}),
+    ("decorated/nightly", "argo.yaml", {"name": "market.prod.nightlyflow", "notifications": NOTIFIED}, EVERY_OPTION),
+    ("decorated/nightly", "argo-quiet.yaml", {"notifications": NOTIFIED}, {"tell_failures": False}),
+    ("decorated/triggered", "argo.yaml", {"name": "market.test.testing.triggeredflow"}, {}),
+    ("decorated/on_finish", "argo.yaml", {"name": "market.test.testing.onfinishflow"}, {}),
+]
+"""Flow, golden file, fields of the deployment, options."""
+
+
+@pytest.mark.parametrize(("name", "file", "deployment", "options"), DECORATED)
+def test_the_objects_of_flows_with_decorators_are_those_of_the_last_release(
+    name: str,
+    file: str,
+    deployment: dict[str, Any],
+    options: dict[str, Any],
+    on_s3: Callable[..., Manifest],
+    request: pytest.FixtureRequest,
+) -> None:
+    made = compile_flow(on_s3(name, **deployment), namespace="flows", events=EVENTS, **options)
+    compared(made, GOLDEN / name / file, request)
+
+
+def test_a_step_for_aws_batch_is_refused(on_s3: Callable[..., Manifest]) -> None:
+    with pytest.raises(UnsupportedFeatureError, match="step start: it is marked for AWS Batch"):
+        compile_flow(on_s3("decorated/jobs"))
 
 
 KNOWN_FALSE_ALARMS = (
