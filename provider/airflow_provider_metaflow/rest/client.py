@@ -17,6 +17,7 @@ from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from .endpoint import Endpoint
 
 _COMMAND_SECONDS = 60
+_MAX_REDIRECTS = 5
 
 
 class AirflowApiError(MetaflowProviderError, RuntimeError):
@@ -60,7 +61,7 @@ class AirflowClient:
         verify: ssl.SSLContext | bool = endpoint.verify
         if endpoint.verify and endpoint.ca_file:
             verify = ssl.create_default_context(cafile=endpoint.ca_file)
-        self._http = httpx.Client(base_url=endpoint.url, timeout=endpoint.timeout, verify=verify, follow_redirects=True)
+        self._http = httpx.Client(base_url=endpoint.url, timeout=endpoint.timeout, verify=verify)
         self._authorized = False
 
     def __enter__(self) -> AirflowClient:
@@ -130,7 +131,14 @@ class AirflowClient:
 
     def _send(self, method: str, path: str, arguments: dict[str, Any]) -> httpx.Response:
         try:
-            return self._http.request(method, path, **arguments)
+            answer = self._http.request(method, path, **arguments)
+            for _ in range(_MAX_REDIRECTS):
+                if not answer.has_redirect_location:
+                    return answer
+                # The same request again; clients of the web turn a POST into a GET here, and say that all went well.
+                arguments = {name: value for name, value in arguments.items() if name != "params"}
+                answer = self._http.request(method, _redirected(answer, self.endpoint), **arguments)
+            raise AirflowApiError(f"Airflow at {self.endpoint.url} redirects {method} {path} in circles.")
         except httpx.TransportError as error:
             raise _PassingError(
                 AirflowApiError(
@@ -168,6 +176,30 @@ class AirflowClient:
             error.status = answer.status_code
             raise error
         return str(_checked(answer, endpoint).json()["access_token"])
+
+
+def _redirected(answer: httpx.Response, endpoint: Endpoint) -> httpx.URL:
+    """Return where an answer redirects to, if that is the same server; no other one gets the credentials.
+
+    A change from ``http`` to ``https`` on the same host is allowed.
+    """
+    old, new = answer.request.url, answer.request.url.join(answer.headers["Location"])
+    is_upgrade = (old.scheme, new.scheme, new.host) == ("http", "https", old.host) and new.port is None
+    if (old.scheme, old.host, old.port) != (new.scheme, new.host, new.port) and not is_upgrade:
+        at = new.copy_with(username=None, password=None, query=None, fragment=None)
+        raise AirflowApiError(
+            f"Airflow at {endpoint.url} redirects {answer.request.method} {old.path} to another server, {at}, which "
+            "does not get the credentials.",
+            hint="Set METAFLOW_AIRFLOW_URL to the address at which Airflow itself answers. A redirect to a page for "
+            "logging in means that METAFLOW_AIRFLOW_TOKEN or METAFLOW_AIRFLOW_AUTH_COMMAND is needed.",
+        )
+    if answer.status_code == httpx.codes.SEE_OTHER:
+        raise AirflowApiError(
+            f"Airflow at {endpoint.url} answered {answer.request.method} {old.path} with a redirect to the page "
+            f"{new.path}, and not as its API does.",
+            hint="Check that METAFLOW_AIRFLOW_URL is the address of the API server.",
+        )
+    return new
 
 
 def path_of(*parts: str) -> str:

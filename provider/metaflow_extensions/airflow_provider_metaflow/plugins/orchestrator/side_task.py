@@ -121,10 +121,18 @@ def _post(url: str, body: dict[str, Any], **headers: str) -> urllib.request.Requ
     return urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **headers})  # noqa: S310
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Lets a redirect be an error: the message and its key are for the configured address, and for no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 def _send(name: str, request: urllib.request.Request) -> bool:
+    opener = urllib.request.build_opener(_NoRedirect)
     for pause in _PAUSES:
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310  (a configured endpoint)
+            with opener.open(request, timeout=_SECONDS):
                 print("%s was told." % name)
                 return True
         except (urllib.error.URLError, OSError, ValueError) as error:  # noqa: PERF203  (three at most)
