@@ -17,6 +17,7 @@ from airflow_provider_metaflow.graph.validate import validate_graph
 from .manifest import CodePackage, Command, Deployment, Manifest, Notifications
 from .reader import read_graph
 from .remote import read_remote_settings
+from .url_credentials import without_credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +241,8 @@ def _environment(obj: Any, deployment: Deployment, code: CodePackage, root: str,
     from metaflow.flowspec import FlowStateItems
 
     info = dict(obj.environment.get_environment_info())
+    # Metaflow puts the address of the Git repository in, which on many CI systems holds a token.
+    info = {name: without_credentials(value) if isinstance(value, str) else value for name, value in info.items()}
     info["flow_name"] = obj.flow.name
     info["production_token"] = deployment.production_token
     environment = {

@@ -208,6 +208,9 @@ def read_manifest(path: Path) -> Manifest:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees either the old content or the new one, never a part.
 
+    Who cannot read its folder cannot read the file: in a private folder it is private, for a manifest holds the
+    production token and the values of ``@environment``.
+
     :param path: the file; its folder is made if missing.
     :param data: the content.
     """
@@ -224,7 +227,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
+        readers = path.parent.stat().st_mode & 0o044
+        Path(name).chmod((0o600 | readers) & ~umask)
         Path(name).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -25,6 +25,7 @@ from airflow_provider_metaflow.graph.model import (
 )
 
 from .flow_decorators import read_exit_hooks, read_sensors, read_trigger_reset, read_triggers
+from .url_credentials import without_credentials
 
 _KINDS = {
     "start": StepKind.LINEAR,
@@ -166,7 +167,11 @@ def _with_specs(flow: Any, node: Any) -> tuple[str, ...]:
 
 
 def _read_decorator(deco: Any) -> Decorator:
-    return Decorator(name=str(deco.name), attributes=json_attributes(deco))
+    attributes = json_attributes(deco)
+    if deco.name == "environment":
+        # The values stand in the step, once: they may be secrets.
+        attributes = {"vars": sorted(attributes.get("vars") or {})}
+    return Decorator(name=str(deco.name), attributes=attributes)
 
 
 def json_attributes(deco: Any) -> dict[str, Any]:
@@ -181,7 +186,7 @@ def json_attributes(deco: Any) -> dict[str, Any]:
 def _json(value: Any) -> Any:
     """Reduce an attribute to JSON; what JSON cannot hold is only told by its type."""
     try:
-        return json.loads(json.dumps(value, sort_keys=True))
+        return json.loads(without_credentials(json.dumps(value, sort_keys=True)))
     except (TypeError, ValueError):
         return f"<{type(value).__name__}>"
 

@@ -13,6 +13,7 @@ from airflow_provider_metaflow.graph.model import FlowGraph
 
 from .manifest import CodePackage, Manifest
 from .remote_settings import ContainerSetup, RemoteSettings, remote_settings
+from .url_credentials import has_credentials
 
 _CONFIGURED = (
     "ARGO_EVENTS_EVENT",
@@ -52,8 +53,8 @@ _HANDED_ON = ("METAFLOW_CONDA_", "METAFLOW_DEBUG_", "METAFLOW_SKIP_INSTALL_DEPEN
 def read_remote_settings(obj: Any, graph: FlowGraph, code: CodePackage, shared: Mapping[str, str]) -> dict[str, Any]:
     """Return the part of a manifest that is for containers: :class:`RemoteSettings` as plain data.
 
-    Headers of Metaflow's service and keys of event webhooks are secrets, and left out: they come to a task by a
-    Kubernetes secret that ``METAFLOW_KUBERNETES_SECRETS`` or ``@kubernetes(secrets=…)`` names.
+    Headers of Metaflow's service, keys of event webhooks and URLs with credentials are secrets, and left out: they
+    come to a task by a Kubernetes secret that ``METAFLOW_KUBERNETES_SECRETS`` or ``@kubernetes(secrets=…)`` names.
 
     :param obj: state of Metaflow's command line.
     :param graph: the flow.
@@ -83,6 +84,13 @@ def secret_warnings(manifest: Manifest) -> Iterator[str]:
     """
     from metaflow.metaflow_config import SERVICE_HEADERS
 
+    if manifest.remote:
+        for name in sorted({name for name, value in _all_configured() if has_credentials(value)}):
+            yield (
+                f"flow {manifest.graph.name}: {name} is a URL with credentials, which are secret and in no manifest; "
+                "containers must get the variable by a Kubernetes secret that METAFLOW_KUBERNETES_SECRETS names, or by "
+                "their image."
+            )
     remote = [step for step in manifest.graph.steps if compute_of(step) is not Compute.LOCAL]
     if manifest.command.metadata != "service" or not SERVICE_HEADERS:
         return
@@ -100,6 +108,11 @@ def secret_warnings(manifest: Manifest) -> Iterator[str]:
 
 
 def _configured() -> Iterator[tuple[str, str]]:
+    """Return the variables that a manifest may hold."""
+    return ((name, value) for name, value in _all_configured() if not has_credentials(value))
+
+
+def _all_configured() -> Iterator[tuple[str, str]]:
     import os
 
     from metaflow import metaflow_config
