@@ -12,6 +12,7 @@ from metaflow.metaflow_config import SFN_STATE_MACHINE_PREFIX
 
 from airflow_provider_metaflow.flow.deploy import DeployOptions
 from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, write_atomically
+from airflow_provider_metaflow.flow.remote import secret_warnings
 from airflow_provider_metaflow.flow.tokens import TokenOptions
 from metaflow_adapters.ownership import PLACEHOLDER_TOKEN, token_for
 
@@ -121,6 +122,8 @@ def create(
     if manifest_only:
         write_atomically(Path(file or ""), encode_manifest(manifest))
         return
+    for warning in secret_warnings(manifest):
+        print("Warning: %s" % warning, file=sys.stderr)
     machine = _machine(obj, manifest, options, asks=not only_json)
     if only_json:
         _tell_deployer(obj, deployer_attribute_file)
