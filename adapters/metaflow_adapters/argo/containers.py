@@ -11,6 +11,7 @@ from airflow_provider_metaflow.compute.options import base_attributes, check_opt
 from airflow_provider_metaflow.compute.pods import (
     DOWNWARD,
     TERMINATION_LOG,
+    literal,
     make_pod,
     names_of,
     task_environment,
@@ -88,8 +89,8 @@ def shared_container(manifest: Manifest, *, resumable: bool = True) -> dict[str,
         variables["METAFLOW_ORCHESTRATOR_ORIGIN_BASE64"] = encoded(parameter(ORIGIN))
     downward = [{"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in DOWNWARD.items()]
     return {
-        "command": command,
-        "env": [*({"name": name, "value": value} for name, value in variables.items()), *downward],
+        "command": [literal(word) for word in command],
+        "env": [*({"name": name, "value": literal(value)} for name, value in variables.items()), *downward],
         "terminationMessagePath": TERMINATION_LOG,
     }
 
@@ -128,7 +129,7 @@ def step_container(
     if triggers or (step.name == manifest.graph.start and manifest.graph.parameters):
         container["env"].append({"name": "METAFLOW_ORCHESTRATOR_PARAMETERS", "value": parameters})
     if own != container_command(manifest, manifest.code, manifest.graph.start):
-        container["command"] = own
+        container["command"] = [literal(word) for word in own]
     return StepContainer(
         container={key: value for key, value in container.items() if key not in ("name", "terminationMessagePath")},
         pod={**pod["spec"], "metadata": pod["metadata"]},

@@ -66,9 +66,9 @@ def make_pod(
             "name": CONTAINER,
             "image": attributes["image"],
             "imagePullPolicy": attributes.get("image_pull_policy"),
-            "command": [_literal(word) for word in command],
+            "command": [literal(word) for word in command],
             "env": [
-                *({"name": name, "value": _literal(value)} for name, value in environment.items()),
+                *({"name": name, "value": literal(value)} for name, value in environment.items()),
                 {"name": "METAFLOW_ORCHESTRATOR_SINK", "value": TERMINATION_LOG},
                 *({"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in DOWNWARD.items()),
             ],
@@ -238,9 +238,15 @@ def _texts(given: Mapping[str, Any] | None) -> dict[str, str]:
     return {str(key): "" if value is None else str(value) for key, value in (given or {}).items()}
 
 
-def _literal(text: str) -> str:
-    """Keep Kubernetes from putting variables into a text, as it does for ``$(NAME)``."""
-    return text.replace("$(", "$$(")
+def literal(text: str) -> str:
+    """Keep Kubernetes from putting variables into a text, as it does for ``$(NAME)`` in commands and variables.
+
+    It makes one of two dollars wherever they stand (``third_party/forked/golang/expansion``), so that ``$$(NAME)`` of a
+    user, escaped by a dollar before its parenthesis only, would become ``$`` and the value.
+
+    :param text: any text.
+    """
+    return text.replace("$", "$$")
 
 
 def _trimmed(given: Mapping[str, Any]) -> dict[str, Any]:
