@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError, MetaflowProviderError
+from airflow_provider_metaflow.exceptions import InvalidOptionError, ManifestError, MetaflowProviderError
 from airflow_provider_metaflow.flow.manifest import SUFFIX
 
 from .factory import MetaflowDag
@@ -66,23 +68,44 @@ def load_folder(
             f"load_flows finds no folder {folder}.", hint="Mend the path; it is relative to the DAG file."
         )
     dags: list[DAG] = []
+    taken: dict[str, Path] = {}
     for path in sorted({*folder.glob(pattern), *folder.glob(f"*{SUFFIX}")}):
         if path == Path(caller) or path.name == "__init__.py" or not _is_flow(path):
             continue
         dag = _load(path, root, arguments)
+        first = taken.setdefault(dag.dag_id, path)
+        if first != path:
+            # Airflow would fail the whole file.
+            error = InvalidOptionError(f"{path.name} and {first.name} are deployments of one name, {dag.dag_id!r}.")
+            dag = _broken(path, root, error)
         dags.append(dag)
         namespace[f"metaflow_{path.name.split('.')[0]}_{len(dags)}"] = dag
     return dags
 
 
 def _is_flow(path: Path) -> bool:
-    """Tell flow files from their helper modules without running them."""
-    return path.name.endswith(SUFFIX) or b"FlowSpec" in path.read_bytes()
+    """Tell flow files from helper modules without running them; one that cannot be read fails where it is loaded."""
+    if path.name.endswith(SUFFIX) or not path.is_file():
+        return path.name.endswith(SUFFIX)
+    try:
+        return b"FlowSpec" in path.read_bytes()
+    except OSError:
+        return True
 
 
 def _load(path: Path, root: Path, arguments: Mapping[str, Any]) -> DAG:
     try:
         return MetaflowDag(path, **arguments)
     except MetaflowProviderError as error:
-        name = path.relative_to(root) if path.is_relative_to(root) else path
-        return BrokenFlowDag(f"broken.{path.name.split('.')[0]}", str(name), error)
+        return _broken(path, root, error)
+    except Exception as error:  # whatever is wrong with one flow must not hide the others
+        reason = f"{path.name} cannot be made a DAG ({type(error).__name__}: {str(error)[:500]})."
+        return _broken(path, root, ManifestError(reason, hint="Fix the flow, and run `airflow create` again."))
+
+
+def _broken(path: Path, root: Path, error: MetaflowProviderError) -> BrokenFlowDag:
+    name = path.relative_to(root) if path.is_relative_to(root) else path
+    # The id of no other: files may differ in what no id can hold.
+    digest = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", path.name.split(".")[0])[:100]
+    return BrokenFlowDag(f"broken.{readable}.{digest}", str(name), error)

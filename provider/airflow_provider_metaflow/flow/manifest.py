@@ -16,8 +16,10 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_metaflow.exceptions import ManifestError
+from airflow_provider_metaflow.exceptions import FlowCompileError, InvalidOptionError, ManifestError
 from airflow_provider_metaflow.graph.model import FlowGraph
+from airflow_provider_metaflow.graph.naming import check_name
+from airflow_provider_metaflow.graph.validate import validate_graph
 
 SCHEMA_VERSION = 1
 SUFFIX = ".metaflow.json"
@@ -163,22 +165,35 @@ def decode_manifest(data: bytes, source: str) -> Manifest:
 
     :param data: what :func:`encode_manifest` made.
     :param source: what to call the text in an error, e.g. its file name.
-    :raises ManifestError: if it is cut short, was edited, or is of another version. The graph itself was validated
-        before the manifest was written.
+    :raises ManifestError: if it is cut short, was edited, is of another version, or holds what no flow can be.
     """
+    try:
+        manifest = _decode(data, source)
+        validate_graph(manifest.graph)
+        check_name(manifest.deployment.name, manifest.graph.name)
+    except RecursionError:
+        raise ManifestError(f"manifest {source} is damaged: it is nested too deeply.", hint=_RECREATE) from None
+    except (FlowCompileError, InvalidOptionError) as error:
+        raise ManifestError(
+            f"manifest {source} is damaged: {error.message}", flow=error.flow, step=error.step, hint=_RECREATE
+        ) from None
+    return manifest
+
+
+def _decode(data: bytes, source: str) -> Manifest:
     try:
         version = msgspec.json.decode(data, type=dict[str, Any]).get("schema_version")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ManifestError(f"manifest {source} is cut short or not JSON ({error}).", hint=_RECREATE) from None
     if version != SCHEMA_VERSION:
         raise ManifestError(
-            f"manifest {source} has format version {version!r}; this release reads version {SCHEMA_VERSION}.",
+            f"manifest {source} has format version {version!r:.80}; this release reads version {SCHEMA_VERSION}.",
             hint="Install the release of airflow-provider-metaflow that wrote it, or run `airflow create` again.",
         )
     try:
         document = msgspec.json.decode(data, type=_Document)
         manifest = msgspec.json.decode(document.manifest, type=Manifest)
-    except msgspec.ValidationError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ManifestError(f"manifest {source} is damaged: {error}.", hint=_RECREATE) from None
     if hashlib.sha256(encode_body(manifest)).hexdigest() != document.digest:
         raise ManifestError(
