@@ -1,4 +1,4 @@
-"""Promise: whatever stands in a folder of manifests, each file gives a DAG or one error of its own and hides no other."""
+"""Promise: whatever stands in a folder of manifests, each file gives a DAG or one error and hides no other."""
 
 from __future__ import annotations
 
