@@ -1,0 +1,78 @@
+"""`python flow.py …` in this process: Metaflow's own command line, with a datastore and a home of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command has printed, and its exit code."""
+
+    code: int
+    output: str
+
+
+class CommandLine:
+    """The terminal of a user.
+
+    :param root: folder of the user's datastore, home and working directory.
+    :param monkeypatch: takes back what is changed.
+    """
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root, self._monkeypatch = root, monkeypatch
+        monkeypatch.chdir(root)
+        monkeypatch.delenv("AIRFLOW_HOME", raising=False)
+
+    def run(self, file: Path, *arguments: str, user: str = "alice") -> Result:
+        """Run a command of a flow file; errors end it as they do on a terminal."""
+        from metaflow import cli, metaflow_config, metaflow_git, metaflow_version
+        from metaflow.exception import MetaflowException
+        from metaflow.runner.click_api import extract_flow_class_from_file
+
+        # Metaflow asks git for both.
+        self._monkeypatch.setattr(metaflow_git, "get_repository_info", lambda *_, **__: {})
+        self._monkeypatch.setattr(metaflow_version, "call_git_describe", lambda *_, **__: None)
+        self._monkeypatch.setattr(metaflow_config, "USER", user)
+        self._monkeypatch.setenv("METAFLOW_HOME", str(self.root / user))
+        self._monkeypatch.setattr(sys, "argv", [str(file), *arguments])
+        flow_class = extract_flow_class_from_file(str(file))
+        root = f"--datastore-root={self.root / '.metaflow'}"
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), _parameters_of(flow_class):
+            try:
+                code = cli.main(
+                    flow_class(use_cli=False),
+                    args=["--no-pylint", "--datastore=local", root, *arguments],
+                    handle_exceptions=False,
+                )
+            except MetaflowException as error:
+                print(f"{error.headline}: {error}")
+                code = 1
+        return Result(int(code or 0), output.getvalue())
+
+
+@contextlib.contextmanager
+def _parameters_of(flow_class: Any) -> Iterator[None]:
+    """Give our commands the parameters of a flow; in a process of its own they get them when they are imported."""
+    from metaflow import parameters
+    from metaflow.parameters import flow_context
+
+    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import airflow_cli, argo_cli, sfn_cli
+
+    groups = [airflow_cli.airflow, argo_cli.argo, sfn_cli.sfn]
+    commands = [one for group in groups for one in group.commands.values() if getattr(one, "has_flow_params", False)]
+    with flow_context(flow_class):
+        for command in commands:
+            command.params = list(command.original_params)
+            parameters.add_custom_parameters(deploy_mode=False)(command)
+        yield

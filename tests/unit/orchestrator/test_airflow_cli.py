@@ -1,0 +1,179 @@
+"""`python flow.py airflow create`, in process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.support.airflow_api import AirflowApi
+from tests.support.command_line import CommandLine
+
+from airflow_provider_metaflow.flow.manifest import Manifest, read_manifest
+
+
+def manifest(folder: Path, name: str) -> Manifest:
+    return read_manifest(folder / f"{name}.metaflow.json")
+
+
+def test_a_deployment_is_a_dag_file_and_a_manifest_that_tells_all_options(
+    terminal: CommandLine, flows: Path, tmp_path: Path
+) -> None:
+    done = terminal.run(
+        flows / "linear.py", "airflow", "--name", "renamed", "create", str(tmp_path / "d.py"), "--tag=a", "--tag=b",
+        "--namespace=mine", "--max-workers=7", "--workflow-timeout=90", "--worker-pool=ml",
+        "--is-paused-upon-creation", "--no-auto-emit-events",
+    )  # fmt: skip
+    assert done.code == 0, done.output
+    made = manifest(tmp_path, "d").deployment
+    assert (made.name, made.owner, made.tags, made.namespace) == ("renamed", "alice", ("a", "b"), "mine")
+    assert (made.max_workers, made.workflow_timeout, made.worker_pool) == (7, 90, "ml")
+    assert (made.is_paused_upon_creation, made.emit_events) == (True, False)
+    assert f"production:{made.production_token}" in done.output
+    assert f"airflow pools import {tmp_path}/d.pools.json" in done.output
+    assert "DAG('renamed')" in (tmp_path / "d.py").read_text()
+
+
+def test_a_deployment_holds_the_graph_the_code_and_the_command_of_its_tasks(
+    terminal: CommandLine, flows: Path, tmp_path: Path
+) -> None:
+    terminal.run(flows / "decorators.py", "airflow", "create", str(tmp_path / "d.py"))
+    made = manifest(tmp_path, "d")
+    assert Path(made.code.url).is_file()
+    assert (made.code.flow_file, made.code.flow_dir, made.code.datastore) == ("decorators.py", str(flows), "local")
+    assert made.command.datastore_root == str(tmp_path / ".metaflow")
+    assert "--with=orchestrator_internal" in made.command.top_level
+    assert made.command.environment["METAFLOW_PRODUCTION_TOKEN"] == made.deployment.production_token
+    assert made.command.environment["METAFLOW_USER"] == "alice"
+
+
+def test_options_of_metaflow_itself_reach_the_steps(terminal: CommandLine, flows: Path, tmp_path: Path) -> None:
+    terminal.run(flows / "linear.py", "--with", "retry:times=2", "airflow", "create", str(tmp_path / "d.py"))
+    middle = manifest(tmp_path, "d").graph.step("middle")
+    assert middle.retry.user == 2
+    assert any(spec.startswith("retry:") for spec in middle.with_specs)
+
+
+@pytest.mark.parametrize(
+    ("group", "arguments", "message"),
+    [
+        ((), ("linear.txt",), "has no .py suffix"),
+        ((), (), "no place for the DAG file is named"),
+        (("--name", "a b"), ("d.py",), "'a b' cannot be a DAG id"),
+        ((), ("d.py", "--max-workers=0"), "--max-workers is 0; it must be at least 1"),
+        ((), ("d.py", "--workflow-timeout=0"), "--workflow-timeout is 0; it must be at least 1"),
+        ((), ("d.py", "--tag="), "--tag"),
+        ((), ("d.py", "--notify-on-error"), "asks for notifications but names nobody"),
+        ((), ("unknown://bucket/d.py",), "unknown://bucket/d.py is no place that can be written to"),
+    ],
+)
+def test_bad_input_gets_one_message_and_leaves_no_file(
+    terminal: CommandLine, flows: Path, tmp_path: Path, group: tuple[str, ...], arguments: tuple[str, ...], message: str
+) -> None:
+    done = terminal.run(flows / "linear.py", "airflow", *group, "create", *arguments)
+    assert done.code != 0
+    assert message in done.output
+    assert not list(tmp_path.glob("**/*.metaflow.json"))
+
+
+def test_the_flow_itself_is_never_overwritten(terminal: CommandLine, flows: Path) -> None:
+    before = (flows / "linear.py").read_bytes()
+    done = terminal.run(flows / "linear.py", "airflow", "create", str(flows / "linear.py"))
+    assert "cannot be the same as flow file name" in done.output
+    assert (flows / "linear.py").read_bytes() == before
+
+
+def test_a_manifest_can_be_written_alone(terminal: CommandLine, flows: Path, tmp_path: Path) -> None:
+    file = tmp_path / "d.metaflow.json"
+    done = terminal.run(flows / "linear.py", "airflow", "create", str(file), "--manifest-only")
+    assert done.code == 0, done.output
+    assert [one.name for one in tmp_path.glob("d.*")] == ["d.metaflow.json"]
+    assert read_manifest(file).graph.name == "LinearFlow"
+
+
+def test_what_the_workers_cannot_honour_is_warned_of(terminal: CommandLine, flows: Path, tmp_path: Path) -> None:
+    done = terminal.run(flows / "decorators.py", "airflow", "create", str(tmp_path / "d.py"))
+    (line,) = [line for line in done.output.splitlines() if "@resources" in line]
+    assert line.startswith("Warning: flow DecoratorsFlow")
+
+
+# Tokens.
+
+
+def create(terminal: CommandLine, flows: Path, *arguments: str, user: str = "alice") -> str:
+    """Deploy, and return the token that the deployment has; else the output."""
+    done = terminal.run(flows / "linear.py", "airflow", "create", "d.py", *arguments, user=user)
+    return manifest(terminal.root, "d").deployment.production_token if done.code == 0 else done.output
+
+
+def test_a_deployment_keeps_its_token_until_a_new_one_is_asked_for(terminal: CommandLine, flows: Path) -> None:
+    first = create(terminal, flows)
+    assert first.startswith("linearflow-0-")
+    assert create(terminal, flows) == first
+    second = create(terminal, flows, "--generate-new-token")
+    assert second.startswith("linearflow-1-")
+    assert create(terminal, flows, "--new-token=production:mine") == "mine"
+    assert create(terminal, flows) == "mine"
+    assert "is not supported after using --new-token" in create(terminal, flows, "--generate-new-token")
+
+
+def test_somebody_else_needs_the_token_once(terminal: CommandLine, flows: Path) -> None:
+    token = create(terminal, flows)
+    told = create(terminal, flows, user="bob")
+    assert "was deployed to Airflow by the user alice; their production token is needed" in told
+    assert "`airflow create --authorize TOKEN`" in told
+    assert "is needed" in create(terminal, flows, "--authorize=guess", user="bob")
+    assert create(terminal, flows, f"--authorize=production:{token}", user="bob") == token
+    assert create(terminal, flows, user="bob") == token
+    # The name is bob's now; alice still has the token.
+    assert create(terminal, flows) == token
+
+
+# Notifications.
+
+
+def test_a_secret_of_a_notification_is_in_airflow_and_nowhere_else(
+    terminal: CommandLine, flows: Path, tmp_path: Path, api: AirflowApi
+) -> None:
+    done = terminal.run(
+        flows / "linear.py", "airflow", "create", "--notify-on-success", "--notify-slack-webhook-url=https://s3cret"
+    )
+    assert done.code == 0, done.output
+    assert api.connections["metaflow.LinearFlow.slack"]["password"] == "https://s3cret"
+    made = manifest(tmp_path / "dags", "LinearFlow").deployment.notifications
+    assert made is not None
+    assert (made.slack, made.on_success, made.on_error) == ("metaflow.LinearFlow.slack", True, False)
+    written = [one.read_text() for one in (tmp_path / "dags").iterdir()]
+    assert not any("s3cret" in text for text in [*written, done.output])
+
+
+# A trial.
+
+
+@pytest.mark.parametrize(("succeeds", "code"), [(True, 0), (False, 1)])
+def test_a_trial_takes_parameters_by_their_type_and_fails_as_its_run_does(
+    terminal: CommandLine, flows: Path, monkeypatch: pytest.MonkeyPatch, succeeds: bool, code: int
+) -> None:
+    from airflow_provider_metaflow.embedded import trial
+
+    asked: list[object] = []
+
+    def run_once(compiled: Manifest, parameters: object, home: str | None) -> bool:
+        asked.extend([compiled.graph.name, parameters, home])
+        return succeeds
+
+    monkeypatch.setattr(trial, "run_once", run_once)
+    done = terminal.run(flows / "recursion.py", "airflow", "test", "--rounds", "2", "--home", "h")
+    assert done.code == code, done.output
+    assert asked == ["RecursionFlow", {"rounds": 2}, "h"]
+    assert ("The run of *RecursionFlow* failed." in done.output) is not succeeds
+
+
+def test_the_deployer_is_told_what_was_made(terminal: CommandLine, flows: Path, tmp_path: Path) -> None:
+    terminal.run(flows / "linear.py", "airflow", "create", "d.py", "--deployer-attribute-file", "told.json")
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert (told["name"], told["flow_name"], told["additional_info"]) == (
+        "LinearFlow",
+        "LinearFlow",
+        {"file": "d.py"},
+    )
