@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ class ArgoPlay:
         else:
             env = {one["name"]: one.get("value", "") for one in template["container"]["env"]}
         env = {name: _filled(value, values) for name, value in env.items() if name in _PLACED}
-        path = _path(env.get("METAFLOW_ORCHESTRATOR_PLACE", ""))
+        path = _path(base64.b64decode(env.get("METAFLOW_ORCHESTRATOR_PLACE_BASE64", "")).decode())
         iteration = int(env.get("METAFLOW_ORCHESTRATOR_ITERATION", "0"))
         self.done.append((step, path, iteration))
         outcome = self.play.outcomes[(step, task_id(path, iteration))]
@@ -113,7 +114,7 @@ class ArgoPlay:
         return {one["name"]: one.get("value", "") for one in container["env"]}
 
 
-_PLACED = ("METAFLOW_ORCHESTRATOR_PLACE", "METAFLOW_ORCHESTRATOR_ITERATION")
+_PLACED = ("METAFLOW_ORCHESTRATOR_PLACE_BASE64", "METAFLOW_ORCHESTRATOR_ITERATION")
 
 
 def _job(document: dict[str, Any]) -> dict[str, Any]:
@@ -143,14 +144,30 @@ def _when(text: str) -> bool:
     return left == right
 
 
+_ENCODED = re.compile(r"sprig\.b64enc\((\S+)\)")
+_NUMBER = re.compile(r'(\S+) matches "\^\[0-9\]\+\$" \? \1 : "no-number"')
+_COUNTED = re.compile(r"asInt\((\S+)\) \+ 1")
+
+
+def _evaluated(expression: str, values: Values) -> str:
+    """Evaluate the expressions that our templates hold, where they concern the order of tasks."""
+    if found := _ENCODED.fullmatch(expression):
+        return base64.b64encode(values.get(found[1], "").encode()).decode()
+    if found := _NUMBER.fullmatch(expression):
+        assert values[found[1]].isdigit()
+        return values[found[1]]
+    if found := _COUNTED.fullmatch(expression):
+        return str(int(values[found[1]]) + 1)
+    return expression
+
+
 def _filled(text: str, values: Values, *, strict: bool = True) -> str:
     """Fill in references; one to the output of a task that has not run would let Argo wait without end."""
 
     def value(found: re.Match[str]) -> str:
         name = found.group(1)
-        counted = re.fullmatch(r"=asInt\((\S+)\) \+ 1", name)
-        if counted:
-            return str(int(values[counted.group(1)]) + 1)
+        if name.startswith("="):
+            return _evaluated(name[1:], values)
         if not strict and name not in values:
             return found.group(0)
         return values[name]
