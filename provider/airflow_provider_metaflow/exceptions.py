@@ -96,11 +96,13 @@ class MetaflowQueryError(MetaflowProviderError, RuntimeError):
     """Metaflow's metadata service or datastore gave no answer.
 
     :param transient: whether it may give one later.
+    :param plain: whether the message is fit for everybody who may ask; others may hold details of the installation,
+        and belong into a log.
     """
 
-    def __init__(self, message: str, *, transient: bool = False, **where: str | None) -> None:
+    def __init__(self, message: str, *, transient: bool = False, plain: bool = False, **where: str | None) -> None:
         super().__init__(message, **where)
-        self.transient = transient
+        self.transient, self.plain = transient, plain
 
 
 class MissingExtraError(MetaflowProviderError, ImportError):

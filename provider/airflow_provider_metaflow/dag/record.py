@@ -40,6 +40,27 @@ def record_line(manifest: Manifest) -> str:
     return LINE.format(base64.b64encode(msgspec.json.encode(record)).decode())
 
 
+def shown_record(manifest: Manifest) -> str:
+    """Return what the page in Airflow's web interface must know of a compiled flow, as JSON.
+
+    It is a field of the serialized start step, where no documentation of a flow or a DAG can stand.
+
+    :param manifest: the compiled flow.
+    """
+    graph = manifest.graph
+    record = {
+        "flow": graph.name,
+        "owner": manifest.deployment.owner,
+        "project": graph.project.name if graph.project else None,
+        "branch": graph.project.branch if graph.project else None,
+        "steps": [step.name for step in graph.steps],
+        "metadata": manifest.command.metadata,
+        "datastore": manifest.code.datastore,
+        "datastore_root": manifest.command.datastore_root,
+    }
+    return msgspec.json.encode(record).decode()
+
+
 def token_digest(token: str) -> str:
     """Return the digest of a production token.
 

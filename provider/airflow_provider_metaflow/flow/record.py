@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from typing import Any
 
 import msgspec
 
@@ -13,6 +14,8 @@ from airflow_provider_metaflow.graph.model import EventTrigger, Parameter
 from .manifest import Manifest
 
 _PATTERN = re.compile(f"^{re.escape(LINE).replace(re.escape('{}'), '([A-Za-z0-9+/=]+)')}$", re.MULTILINE)
+
+_STEP = ("airflow_provider_metaflow.operators.step", "MetaflowStepOperator")
 
 
 class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +49,48 @@ class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
     datastore_root: str = ""
 
 
+class ShownRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the page in Airflow's web interface knows of a flow.
+
+    :param flow: name of the flow.
+    :param owner: user who deployed it.
+    :param project: name of the ``@project``.
+    :param branch: its branch.
+    :param steps: names of the steps.
+    :param metadata: type of the metadata provider.
+    :param datastore: type of the datastore.
+    :param datastore_root: its root.
+    """
+
+    flow: str
+    owner: str
+    project: str | None
+    branch: str | None
+    steps: tuple[str, ...]
+    metadata: str
+    datastore: str
+    datastore_root: str
+
+
+def from_serialized_dag(data: Any) -> ShownRecord | None:
+    """Return what a serialized DAG says of its flow; None if it is not the DAG of one flow.
+
+    Only the field that :class:`~airflow_provider_metaflow.operators.step.MetaflowStepOperator` writes counts:
+    documentation comes from flow files.
+
+    :param data: Airflow's JSON form of the DAG.
+    """
+    found = []
+    for task in ((data or {}).get("dag") or {}).get("tasks") or ():
+        fields = task.get("__var") or {}
+        if (fields.get("_task_module"), fields.get("task_type")) == _STEP and "metaflow_record" in fields:
+            found.append(fields["metaflow_record"])
+    try:
+        return msgspec.json.decode(found[0], type=ShownRecord) if len(found) == 1 else None
+    except (TypeError, msgspec.DecodeError):
+        return None
+
+
 def record_of(manifest: Manifest) -> DeploymentRecord:
     """Return the record of a compiled flow.
 
@@ -61,10 +106,11 @@ def from_markdown(text: str | None) -> DeploymentRecord | None:
 
     :param text: ``doc_md`` of the DAG.
     """
-    found = _PATTERN.search(text or "")
-    if found is None:
+    # The last one: what stands before is the flow's own documentation, which may hold anything.
+    found = _PATTERN.findall(text or "")
+    if not found:
         return None
     try:
-        return msgspec.json.decode(base64.b64decode(found[1]), type=DeploymentRecord)
+        return msgspec.json.decode(base64.b64decode(found[-1]), type=DeploymentRecord)
     except (ValueError, msgspec.DecodeError):
         return None

@@ -167,7 +167,8 @@ class _Asked:
 
 def _judged(answer: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
-        raise MetaflowQueryError(f"{answer['error']}.", transient=bool(answer.get("transient")))
+        is_transient, is_plain = bool(answer.get("transient")), bool(answer.get("plain"))
+        raise MetaflowQueryError(f"{answer['error']}.", transient=is_transient, plain=is_plain)
     return answer
 
 

@@ -132,6 +132,20 @@ class MetaflowStepOperator(BaseOperator):
             if self._execution is not None:
                 self._execution.close()
 
+    @classmethod
+    def get_serialized_fields(cls) -> frozenset[str]:
+        """Return the fields that Airflow keeps of the operator in its database."""
+        fields: frozenset[str] = super().get_serialized_fields()  # type: ignore[no-untyped-call]
+        return fields | {"metaflow_record"}
+
+    @property
+    def metaflow_record(self) -> str | None:
+        """What the page in Airflow's web interface knows of the flow; of the start step of a whole DAG only."""
+        from airflow_provider_metaflow.dag.record import shown_record
+
+        is_first = self.step == self.manifest.graph.start and not self.id_prefix
+        return shown_record(self.manifest) if is_first else None
+
     @property
     def metaflow_pathspec(self) -> str | None:
         """The Metaflow task that was run last, for the links."""

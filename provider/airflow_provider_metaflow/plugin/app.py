@@ -7,7 +7,9 @@ its API.
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -21,9 +23,13 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from airflow_provider_metaflow.exceptions import MetaflowQueryError
-from airflow_provider_metaflow.flow.record import DeploymentRecord, from_markdown
+from airflow_provider_metaflow.flow.record import ShownRecord, from_serialized_dag
 from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+
+from .limits import BusyError, ReadingLimit, ShortCache
+
+log = logging.getLogger(__name__)
 
 MAX_CARD_BYTES = 50 * 1024 * 1024
 
@@ -36,6 +42,12 @@ _CARD_POLICY = (
     "img-src data: blob:; font-src data:; frame-ancestors 'self'"
 )
 _ROOTS = {"local": "LOCAL", "s3": "S3", "gs": "GS", "azure": "AZURE"}
+
+_SECONDS = 12.0
+"""How long the page waits for an answer."""
+
+_LIMIT = ReadingLimit(running=4, waiting=8, patience=5.0)
+_CACHE: ShortCache[dict[str, Any]] = ShortCache(seconds=5.0, size=32)
 
 app = FastAPI(title="Metaflow", docs_url=None, redoc_url=None, openapi_url=None)
 _MAY_READ = [Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))]
@@ -69,11 +81,13 @@ def show_run(
         return _page(values)
     step = task if task in record.steps else None
     pathspec = f"{record.flow}/{airflow_run_id(dag_id, run_id)}"
+    question = {"pathspec": pathspec, "step": step}
     try:
-        answer = MetaflowHook().ask("overview", variables=_variables(record), pathspec=pathspec, step=step)
-    except MetaflowQueryError as error:
-        values["note"] = f"Metaflow gave no answer: {error}"
-        return _page(values)
+        # Who may see it was decided before; the answer does not depend on who asks.
+        answer = _CACHE.get((record, pathspec, step), lambda: _ask(record, "overview", question))
+    except HTTPException as error:
+        values["note"] = error.detail
+        return _page(values, error.status_code, error.headers)
     values["pathspec"] = pathspec
     if answer["exists"]:
         values["run"] = answer
@@ -99,26 +113,34 @@ def show_card(dag_id: str, run_id: str, step: str, task: str, card: str, session
         raise HTTPException(404, "There is no such card.")
     # Of this very run: nobody sees the cards of a DAG that they may not read.
     pathspec = f"{record.flow}/{airflow_run_id(dag_id, run_id)}/{step}/{task}"
-    try:
-        answer = MetaflowHook().ask(
-            "card", variables=_variables(record), pathspec=pathspec, hash=card, max_bytes=MAX_CARD_BYTES
-        )
-    except MetaflowQueryError as error:
-        raise HTTPException(502, f"Metaflow gave no answer: {error}") from None
+    answer = _ask(record, "card", {"pathspec": pathspec, "hash": card, "max_bytes": MAX_CARD_BYTES})
     if not answer["exists"]:
         raise HTTPException(404, "There is no such card.")
     return _response(answer["html"], _CARD_POLICY)
 
 
-def _record(dag_id: str, session: Any) -> DeploymentRecord | None:
+def _ask(record: ShownRecord, op: str, question: dict[str, Any]) -> dict[str, Any]:
+    """Return Metaflow's answer; what keeps it from one goes to the log, since it may hold details of the machine."""
+    try:
+        with _LIMIT.slot():
+            return MetaflowHook().ask(op, variables=_variables(record), seconds=_SECONDS, **question)
+    except BusyError:
+        text = "Too many people are looking at runs of Metaflow just now; try again in a few seconds."
+        raise HTTPException(503, text, {"Retry-After": "5"}) from None
+    except MetaflowQueryError as error:
+        log.warning("Metaflow gave no answer about %s: %s", question["pathspec"], error)
+        reason = str(error) if error.plain else "the log of the API server says why."
+        raise HTTPException(502, f"Metaflow gave no answer: {reason}") from None
+
+
+def _record(dag_id: str, session: Any) -> ShownRecord | None:
     row = SerializedDagModel.get(dag_id, session=session)
     if row is None:
         raise HTTPException(404, f"There is no DAG {dag_id}.")
-    data: Any = row.data
-    return from_markdown((data or {}).get("dag", {}).get("doc_md"))
+    return from_serialized_dag(row.data)
 
 
-def _variables(record: DeploymentRecord) -> dict[str, str]:
+def _variables(record: ShownRecord) -> dict[str, str]:
     """Return where the deployment keeps its runs, as Metaflow's environment variables."""
     variables = {"METAFLOW_DEFAULT_METADATA": record.metadata, "METAFLOW_DEFAULT_DATASTORE": record.datastore}
     if record.datastore_root and record.datastore in _ROOTS:
@@ -128,15 +150,16 @@ def _variables(record: DeploymentRecord) -> dict[str, str]:
     return {name: value for name, value in variables.items() if value}
 
 
-def _page(values: dict[str, Any]) -> HTMLResponse:
-    return _response(_TEMPLATES.get_template("page.html").render(values), _PAGE_POLICY)
+def _page(values: dict[str, Any], status: int = 200, more: Mapping[str, str] | None = None) -> HTMLResponse:
+    return _response(_TEMPLATES.get_template("page.html").render(values), _PAGE_POLICY, status, more)
 
 
-def _response(html: str, policy: str) -> HTMLResponse:
+def _response(html: str, policy: str, status: int = 200, more: Mapping[str, str] | None = None) -> HTMLResponse:
     headers = {
         "Content-Security-Policy": policy,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "private, no-store",
+        **(more or {}),
     }
-    return HTMLResponse(html, headers=headers)
+    return HTMLResponse(html, status, headers)

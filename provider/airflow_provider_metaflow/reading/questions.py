@@ -132,7 +132,7 @@ class Reader:
         except NotFoundError as error:
             return {"exists": False, "message": str(error)}
         except CannotAnswerError as error:
-            return {"error": str(error), "transient": False}
+            return {"error": str(error), "transient": False, "plain": True}
         except OSError as error:
             return {"error": f"{type(error).__name__}: {error.strerror or error}", "transient": True}
 

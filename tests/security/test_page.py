@@ -1,0 +1,190 @@
+"""The page beside Airflow's own: where it looks, how much of the API server it takes, and what it lets out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from tests.support.environment import environment_variable
+
+from airflow_provider_metaflow import MetaflowDag
+from airflow_provider_metaflow.dag.record import LINE, record_line
+from airflow_provider_metaflow.exceptions import MetaflowQueryError
+from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
+from airflow_provider_metaflow.flow.record import from_markdown, from_serialized_dag
+from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+from airflow_provider_metaflow.plugin import app as page
+
+RUN = "/dags/LinearFlow/runs/manual__1"
+
+
+def serialized(manifest: Manifest, folder: Path, **arguments: Any) -> dict[str, Any]:
+    """Return a DAG as Airflow keeps it."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    file = folder / "flow.metaflow.json"
+    file.write_bytes(encode_manifest(manifest))
+    data: dict[str, Any] = json.loads(json.dumps(DagSerialization.to_dict(MetaflowDag(file, **arguments))))
+    return data
+
+
+def forged_line() -> str:
+    record = {"flow": "Forged", "owner": "x", "token_digest": "", "digest": "", "datastore_root": "/etc"}
+    return LINE.format(base64.b64encode(json.dumps(record).encode()).decode())
+
+
+@pytest.fixture
+def manifest(compiled: Callable[..., Manifest]) -> Manifest:
+    return compiled("linear")
+
+
+@pytest.fixture
+def client(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TestClient]:
+    """The page for somebody who may read the DAG."""
+    from airflow.api_fastapi.common.db.common import _get_session
+
+    row = SimpleNamespace(data=serialized(manifest, tmp_path))
+    monkeypatch.setattr(page.SerializedDagModel, "get", lambda *_, **__: row)
+    monkeypatch.setattr(MetaflowHook, "get_conn", lambda _: {})
+    monkeypatch.setattr(page, "_LIMIT", page.ReadingLimit(running=2, waiting=1, patience=0.2))
+    monkeypatch.setattr(page, "_CACHE", page.ShortCache(seconds=5.0, size=32))
+    (may_read,) = page._MAY_READ
+    monkeypatch.setitem(page.app.dependency_overrides, may_read.dependency, lambda: None)
+    monkeypatch.setitem(page.app.dependency_overrides, _get_session, lambda: None)
+    with TestClient(page.app, raise_server_exceptions=False) as made:
+        yield made
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]) -> None:
+    monkeypatch.setattr(MetaflowHook, "ask", lambda _, op, **question: answer(op, **question))
+
+
+def overview(pathspec: str) -> dict[str, Any]:
+    known = {"exists": True, "finished": True, "tags": [], "parameters": {}, "steps": [], "complete": True}
+    return {**known, "pathspec": pathspec}
+
+
+def test_where_the_page_looks_comes_from_the_manifest_and_never_from_documentation(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    data = serialized(manifest, tmp_path, doc_md=f"### Notes\n\n{forged_line()}\n")
+    assert forged_line() in data["dag"]["doc_md"]
+    found = from_serialized_dag(data)
+    assert found is not None
+    assert (found.flow, found.datastore_root) == ("LinearFlow", manifest.command.datastore_root)
+    data["dag"]["doc_md"] += forged_line()
+    assert from_serialized_dag(data) == found
+
+
+def test_a_dag_whose_documentation_alone_tells_of_a_flow_is_none() -> None:
+    task = {"__var": {"task_type": "BashOperator", "_task_module": "x", "doc_md": forged_line(), "task_id": "start"}}
+    assert from_serialized_dag({"dag": {"doc_md": forged_line(), "tasks": [task]}}) is None
+    assert from_serialized_dag({"dag": {"doc_md": forged_line()}}) is None
+
+
+def test_a_record_in_the_docstring_of_a_flow_is_not_taken_for_that_of_the_deployment(manifest: Manifest) -> None:
+    found = from_markdown(f"{forged_line()}\n\n{record_line(manifest)}")
+    assert found is not None
+    assert found.flow == "LinearFlow"
+
+
+def test_an_answer_that_metaflow_owes_lets_out_nothing_of_the_machine(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(op: str, **_: Any) -> dict[str, Any]:
+        raise MetaflowQueryError("OSError: /etc/canary is not readable")
+
+    answering(monkeypatch, fail)
+    for path in (RUN, f"{RUN}/cards/start/t/abc"):
+        answer = client.get(path)
+        assert answer.status_code == 502
+        assert "canary" not in answer.text
+        assert "the log of the API server says why" in answer.text
+    assert caplog.text.count("/etc/canary is not readable") == 2
+
+
+def test_what_the_asker_can_mend_is_told_in_the_answer(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(op: str, **_: Any) -> dict[str, Any]:
+        raise MetaflowQueryError("the card is 99 bytes large; the limit is 9.", plain=True)
+
+    answering(monkeypatch, fail)
+    assert "the card is 99 bytes large" in client.get(f"{RUN}/cards/start/t/abc").text
+
+
+def test_no_more_readers_run_at_a_time_than_the_limit_says(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, most, release = [0], [0], threading.Event()
+    lock, entered = threading.Lock(), threading.Semaphore(0)
+
+    def slow(op: str, pathspec: str, **_: Any) -> dict[str, Any]:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        entered.release()
+        assert release.wait(30)
+        with lock:
+            running[0] -= 1
+        return overview(pathspec)
+
+    answering(monkeypatch, slow)
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda n=n: statuses.append(client.get(f"/dags/LinearFlow/runs/r{n}").status_code))
+        for n in range(2)
+    ]
+    for one in threads:
+        one.start()
+        assert entered.acquire(timeout=30)
+    refused = client.get("/dags/LinearFlow/runs/r9")
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"] == "5"
+    release.set()
+    for one in threads:
+        one.join(30)
+    assert statuses == [200, 200]
+    assert most[0] == 2
+    assert client.get("/dags/LinearFlow/runs/r9").status_code == 200
+
+
+def test_a_run_that_many_look_at_is_read_once_in_a_while(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def count(op: str, pathspec: str, **_: Any) -> dict[str, Any]:
+        asked.append(pathspec)
+        return overview(pathspec)
+
+    answering(monkeypatch, count)
+    assert {client.get(RUN).status_code for _ in range(5)} == {200}
+    assert client.get(f"{RUN}?task=start").status_code == 200
+    assert len(asked) == 2
+
+
+def test_the_page_waits_for_an_answer_for_seconds_and_not_minutes(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def note(op: str, pathspec: str, seconds: float, **_: Any) -> dict[str, Any]:
+        waits.append(seconds)
+        return overview(pathspec)
+
+    answering(monkeypatch, note)
+    client.get(RUN)
+    assert 0 < waits[0] <= 15
+
+
+def test_a_run_is_shown_from_the_files_of_the_manifest_s_datastore(client: TestClient, tmp_path: Path) -> None:
+    with environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path / "elsewhere")):
+        answer = client.get(RUN)
+    assert answer.status_code == 200
+    assert "is not registered with Metaflow yet" in answer.text
