@@ -39,6 +39,7 @@ class AirflowApi:
     connections: dict[str, Json] = field(default_factory=dict)
     pools: dict[str, Json] = field(default_factory=dict)
     import_errors: list[Json] = field(default_factory=list)
+    assets: list[Json] = field(default_factory=list)
     asset_events: list[Json] = field(default_factory=list)
     refuse: dict[tuple[str, str], list[int | tuple[int, Json]]] = field(default_factory=dict)
     users: dict[str, str] = field(default_factory=dict)
@@ -124,6 +125,8 @@ class AirflowApi:
             "PATCH /connections/(?P<name>[^/]+)": self._patch_connection,
             "POST /connections": self._post_connection,
             "DELETE /connections/(?P<name>[^/]+)": self._delete_connection,
+            "GET /assets": self._list_assets,
+            "POST /assets/events": lambda body, **_: (200, self.asset_events.append(body) or body),
             "GET /pools/(?P<name>[^/]+)": lambda name, **_: _found(self.pools.get(name), "The Pool"),
         }
 
@@ -176,6 +179,10 @@ class AirflowApi:
             for one in found:
                 one["state"] = None
         return 200, {"task_instances": found, "total_entries": len(found)}
+
+    def _list_assets(self, query: dict[str, list[str]], **_: Any) -> tuple[int, Json]:
+        (pattern,) = query["name_pattern"]
+        return self._page("assets", [one for one in self.assets if pattern in one["name"]], query)
 
     def _patch_connection(self, name: str, body: Json, **_: Any) -> tuple[int, Any]:
         if name not in self.connections:

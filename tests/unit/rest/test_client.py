@@ -49,10 +49,12 @@ def test_an_expired_token_is_renewed_once_and_one_that_was_given_is_not(api: Air
     api.tokens.clear()
     assert client.request("GET", "/dags/a")["dag_id"] == "a"
     assert api.paths("GET").count("/auth/token") == 2
+    before = len(api.requests)
     with AirflowClient(Endpoint(url=api.url, token="mine")) as given:
         with pytest.raises(AirflowApiError, match="The token has expired or is wrong") as caught:
             given.request("GET", "/dags/a")
     assert caught.value.status == 401
+    assert len(api.requests) == before + 1
 
 
 @pytest.mark.subprocess
