@@ -9,7 +9,7 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 # Make's variables reach the tests as if they were the environment's.
 export CLUSTER TEST_KUBECONFIG TEST_STEP_IMAGE TEST_HOST_ADDRESS TEST_ARGO_IMAGE
 
-.PHONY: demo quick test test-extended lint lock clean
+.PHONY: demo quick quick-pythons test test-extended coverage-floor lint lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m airflow_provider_metaflow.embedded.demo
@@ -47,9 +47,18 @@ $(VENV)-oldest/.demo: pyproject.toml constraints/oldest.txt
 	@PYTHONWARNINGS=ignore $(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints/oldest.txt --editable ".[airflow]"
 	@touch $@
 
-# Pin what is installed now, after the tests have passed with it.
+# The unit tests of `make quick` on the other Pythons that are on this machine; `make test` runs them, too.
+quick-pythons: $(VENV)/.test
+	@$(BIN)/python -m tests.harness.pythons
+
+# After a `make test`: the floor of the coverage is what that has measured.
+coverage-floor: $(VENV)/.test
+	@$(BIN)/python -m tests.harness.measured raise
+
+# Pin what is installed now, after the tests have passed with it, and the like for the other Pythons.
 lock: $(VENV)/.test
 	$(BIN)/python -m pip freeze --exclude-editable --exclude airflow-provider-metaflow > $(CONSTRAINTS)
+	$(BIN)/python -m tests.harness.pythons lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest
+	rm -rf $(VENV) $(VENV)-*

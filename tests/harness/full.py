@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.harness import builds, clusters, extended, figures, tools
+from tests.harness import builds, clusters, extended, figures, measured, pythons, tools
 
 ROOT = Path(__file__).parents[2]
 _KUBERNETES = "tests/kubernetes"
@@ -40,7 +40,10 @@ class Run:
         self.layer = layer
         self.arguments = list(arguments)
         self.kind = clusters.chosen(os.environ, arguments)
+        self.problems: list[str] = []
         self.whole = not [one for one in arguments if one.startswith(("-k", "-m", "tests/")) or "::" in one]
+        # The floor is that of all tests.
+        self.measured = layer == "test" and self.whole
         self.seconds: dict[str, float] = {}
         self.figures = figures.Figures()
 
@@ -80,7 +83,8 @@ class Run:
     def pytest(self, environment: dict[str, str], folder: Path) -> int:
         """Run the tests of the layer."""
         wanted = "extended" if self.layer == "extended" else "not extended"
-        command = [sys.executable, "-m", "pytest", "-n", os.environ.get("WORKERS", "2"), "--no-loadscope-reorder"]
+        start = measured.command() if self.measured else [sys.executable, "-m"]
+        command = [*start, "pytest", "-n", os.environ.get("WORKERS", "2"), "--no-loadscope-reorder"]
         command += ["-m", wanted, *self.arguments]
         if self.kind == "none" and "--without-kubernetes" not in self.arguments:
             command.append("--without-kubernetes")
@@ -93,6 +97,17 @@ class Run:
             ).returncode
         self.figures = figures.Figures.read(report)
         return code
+
+    def others(self) -> None:
+        """Run the unit tests on the other Pythons."""
+        with self.phase("other Pythons"):
+            failed = [one.version for one in pythons.run_all() if one.passed is False]
+        self.problems += [f"The unit tests fail on Python {version}." for version in failed]
+
+    def coverage(self) -> None:
+        """Print what the tests reach of the product."""
+        with self.phase("coverage"):
+            self.problems += measured.report()
 
     def keep(self, *, code: int) -> None:
         """Print how long things took, and keep it if everything has run and passed."""
@@ -118,14 +133,17 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     stale = extended.problem() if layer == "test" else None
     if stale:
-        print(f"This run will fail: {stale}", file=sys.stderr)
+        run.problems.append(stale)
+        print(f"This run will fail: {stale}", file=sys.stderr, flush=True)
     code = _tests(run)
-    run.keep(code=code)
+    if run.measured:
+        run.coverage()
+    run.keep(code=code or len(run.problems))
     if note := extended.note():
         print(note)
-    if stale:
-        print(stale, file=sys.stderr)
-    return int(bool(code or stale))
+    for problem in run.problems:
+        print(problem, file=sys.stderr)
+    return int(bool(code or run.problems))
 
 
 def _tests(run: Run) -> int:
@@ -133,6 +151,9 @@ def _tests(run: Run) -> int:
         folder = Path(name)
         try:
             with clusters.started(run.kind) as settings, builds.Builds(folder, run.build_steps()) as building:
+                if run.measured:
+                    run.others()
+                    measured.erase()
                 code = run.pytest({**settings, builds.FOLDER: name}, folder)
         except clusters.ClusterError as error:
             print(error, file=sys.stderr)

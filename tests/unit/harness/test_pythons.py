@@ -1,0 +1,49 @@
+"""The unit tests on other Pythons: what is said of each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from tests.harness import pythons
+from tests.harness.pythons import VERSIONS, Outcome
+
+
+def test_a_python_that_is_not_there_is_said_to_be_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pythons, "interpreter", lambda version: None)
+    outcome = pythons.run("3.13")
+    assert outcome.passed is None
+    assert outcome.line() == "Python 3.13: not run, there is no python3.13 here."
+
+
+def test_each_outcome_is_one_line() -> None:
+    assert Outcome("3.10", True, "..\n900 passed in 60s\n", 61.2).line() == (
+        "Python 3.10: passed (900 passed in 60s; 61 s)"
+    )
+    assert Outcome("3.10", False, "uv is missing", 1).line() == "Python 3.10: failed (uv is missing; 1 s)"
+
+
+def test_each_python_has_pins_of_its_own_with_the_same_metaflow() -> None:
+    (metaflow,) = [line for line in pins("constraints") if line.startswith("metaflow==")]
+    for version in VERSIONS:
+        assert metaflow in pins(version)
+
+
+def pins(name: str) -> list[str]:
+    return (pythons.ROOT / f"constraints/{name}.txt").read_text().splitlines()
+
+
+@pytest.mark.subprocess
+def test_an_interpreter_of_pyenv_is_found_and_one_of_another_version_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for folder in (f"{version}.99", "3.99.1"):
+        (tmp_path / "versions" / folder / "bin").mkdir(parents=True)
+        (tmp_path / "versions" / folder / "bin/python").symlink_to(sys.executable)
+    assert pythons.interpreter(version) == tmp_path / "versions" / f"{version}.99" / "bin/python"
+    assert pythons.interpreter("3.99") is None
