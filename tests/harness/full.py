@@ -88,8 +88,6 @@ class Run:
         command += ["-m", wanted, *self.arguments]
         if self.kind == "none" and "--without-kubernetes" not in self.arguments:
             command.append("--without-kubernetes")
-        if self.layer == "extended":
-            environment = {**environment, "TEST_ALL_SHAPES": "1"}
         report = folder / "figures.json"
         with self.phase("pytest"):
             code = subprocess.run(

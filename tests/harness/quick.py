@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+from tests.harness import figures
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,14 +27,20 @@ def main() -> int:
     )
     workers = os.environ.get("WORKERS", "2")
     command = [sys.executable, "-m", "pytest", "-q", "-n", workers, "-m", SELECTED, *TESTS, *sys.argv[1:]]
-    tests = subprocess.run(command, cwd=ROOT).returncode
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "figures.json"
+        tests = subprocess.run(command, cwd=ROOT, env={**os.environ, figures.OUTPUT: str(report)}).returncode
+        counted = figures.Figures.read(report)
     tested = time.monotonic() - began
     said, _ = lint.communicate()
     if lint.returncode:
         print(said)
     took = time.monotonic() - began
     print(f"lint: {_word(lint.returncode)}; tests: {_word(tests)} ({tested:.0f} s); both {took:.0f} s")
-    return int(bool(tests or lint.returncode))
+    failed = bool(tests or lint.returncode)
+    if os.environ.get("RECORD") and not failed:
+        figures.keep("quick", counted, {"pytest": tested, "total": took})
+    return int(failed)
 
 
 def _word(code: int) -> str:

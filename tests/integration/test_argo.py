@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 from tests.support.argo import Argo, Workflow
 from tests.support.results import local_artifacts
-from tests.support.shapes import asked_for, without_contained
+from tests.support.shapes import asked_for, shape_parameters
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
-
-ON_ARGO = without_contained()
 
 
 @pytest.fixture(scope="module")
 def runs(argo: Argo, flows: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Workflow]]:
     """A run of each shape that is asked for, all at once."""
-    wanted = asked_for(ON_ARGO, request)
+    wanted = asked_for(request)
 
     def create(shape: str) -> None:
         argo.create(flows / f"{shape}.py", name=shape.replace("_", "-"))
@@ -33,11 +31,7 @@ def runs(argo: Argo, flows: Path, request: pytest.FixtureRequest) -> Iterator[di
     argo.clean()
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "conf"),
-    [(name, shape, conf) for name, shape, _, conf in ON_ARGO],
-    ids=[one[0] for one in ON_ARGO],
-)
+@pytest.mark.parametrize(("name", "shape", "conf"), shape_parameters())
 def test_a_shape_on_argo_produces_the_artifacts_of_a_local_run(
     runs: dict[str, Workflow], flows: Path, name: str, shape: str, conf: dict[str, object]
 ) -> None:

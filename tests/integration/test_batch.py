@@ -11,13 +11,11 @@ from tests.support.decorated import assert_decorated
 from tests.support.metadata_service import metadata_service
 from tests.support.object_store import ObjectStore, batch_queue
 from tests.support.results import artifacts, local_artifacts
-from tests.support.shapes import asked_for, without_contained
+from tests.support.shapes import asked_for, shape_parameters
 
 pytestmark = pytest.mark.scheduler
 
 CONNECTION = "batch-of-the-tests"
-IN_JOBS = without_contained("custom_names", "nested_foreach", "switch-short", "switch_in_split-False")
-
 
 @pytest.fixture(scope="module")
 def jobs(airflow: SharedAirflow, store: ObjectStore) -> Iterator[dict[str, str]]:
@@ -160,7 +158,7 @@ def runs(
     airflow: SharedAirflow, jobs: dict[str, str], flows: Path, request: pytest.FixtureRequest
 ) -> dict[str, FlowRun]:
     """A run of each shape that is asked for, all at once."""
-    wanted = asked_for(IN_JOBS, request)
+    wanted = asked_for(request)
     with_batch = ("--with", "batch")
     dags = {flow: deploy(airflow, flows / f"{shape}.py", flow, jobs, top=with_batch) for _, shape, flow, _ in wanted}
     return {name: airflow.start(dags[flow], flow, conf) for name, _, flow, conf in wanted}
@@ -168,8 +166,7 @@ def runs(
 
 @pytest.mark.parametrize(
     ("name", "shape", "conf"),
-    [(name, shape, conf) for name, shape, _, conf in IN_JOBS],
-    ids=[one[0] for one in IN_JOBS],
+    shape_parameters("custom_names", "nested_foreach", "switch-short", "switch_in_split-False"),
 )
 def test_a_shape_in_jobs_produces_the_artifacts_of_a_local_run(
     store: ObjectStore,

@@ -10,27 +10,21 @@ from tests.support.airflow import FlowRun
 from tests.support.decorated import assert_decorated
 from tests.support.pods import Pods
 from tests.support.results import local_artifacts
-from tests.support.shapes import asked_for, without_contained
+from tests.support.shapes import asked_for, shape_parameters
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
-
-IN_PODS = without_contained("custom_names", "switch-short")
 
 
 @pytest.fixture(scope="module")
 def runs(pods: Pods, flows: Path, request: pytest.FixtureRequest) -> dict[str, FlowRun]:
     """A run of each shape that is asked for, all at once."""
-    wanted = asked_for(IN_PODS, request)
+    wanted = asked_for(request)
     for shape in dict.fromkeys(shape for _, shape, _, _ in wanted):
         pods.deploy(flows / f"{shape}.py", "--with", "kubernetes")
     return {name: pods.airflow.start(flow, flow, conf) for name, _, flow, conf in wanted}
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "conf"),
-    [(name, shape, conf) for name, shape, _, conf in IN_PODS],
-    ids=[one[0] for one in IN_PODS],
-)
+@pytest.mark.parametrize(("name", "shape", "conf"), shape_parameters("custom_names", "switch-short"))
 def test_a_shape_in_pods_produces_the_artifacts_of_a_local_run(
     pods: Pods, runs: dict[str, FlowRun], flows: Path, name: str, shape: str, conf: dict[str, object]
 ) -> None:

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.results import local_artifacts
-from tests.support.shapes import asked_for, without_contained
+from tests.support.shapes import asked_for, shape_parameters
 from tests.support.step_functions import Execution, StepFunctions
-
-ON_AWS = without_contained("switch-short")
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +15,7 @@ def runs(
     step_functions: StepFunctions, flows: Path, request: pytest.FixtureRequest
 ) -> dict[str, Execution]:
     """A run of each shape that is asked for, all at once."""
-    wanted = asked_for(ON_AWS, request)
+    wanted = asked_for(request)
     for shape in dict.fromkeys(shape for _, shape, _, _ in wanted):
         step_functions.create(flows / f"{shape}.py", name=shape)
     return {
@@ -26,9 +24,7 @@ def runs(
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "conf"), [(name, shape, conf) for name, shape, _, conf in ON_AWS], ids=[one[0] for one in ON_AWS]
-)
+@pytest.mark.parametrize(("name", "shape", "conf"), shape_parameters("switch-short"))
 def test_a_shape_on_step_functions_produces_the_artifacts_of_a_local_run(
     runs: dict[str, Execution], flows: Path, name: str, shape: str, conf: dict[str, object]
 ) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
+from _pytest.mark import ParameterSet
 
 SHAPES: list[tuple[str, str, dict[str, object]]] = [
     ("linear", "LinearFlow", {}),
@@ -43,18 +42,25 @@ Shape = tuple[str, str, str, dict[str, object]]
 """Id, shape, flow and parameters."""
 
 
-def without_contained(*also: str) -> list[Shape]:
-    """Return the shapes that contain all others, or of all with `TEST_ALL_SHAPES=1`.
+def shape_parameters(*also: str) -> list[ParameterSet]:
+    """Return the parameters `name`, `shape` and `conf` of tests of all shapes, for where each task is a pod or a job.
 
-    For where each task takes seconds of the machine, as a pod or a job does.
+    Shapes that stand in one of the others are for `make test-extended`.
 
-    :param also: what to leave out besides.
+    :param also: what is left to that besides.
     """
-    left_out = () if os.environ.get("TEST_ALL_SHAPES") else (*_CONTAINED, *also)
-    return [(name, *shape) for name, shape in zip(IDS, SHAPES, strict=True) if name not in left_out]
+    left = (*_CONTAINED, *also)
+    return [
+        pytest.param(name, shape, conf, id=name, marks=[pytest.mark.extended] if name in left else [])
+        for name, (shape, _, conf) in zip(IDS, SHAPES, strict=True)
+    ]
 
 
-def asked_for(shapes: list[Shape], request: pytest.FixtureRequest) -> list[Shape]:
-    """Return those of the shapes that a test of this session runs."""
-    asked = {one.callspec.params.get("name") for one in request.session.items if hasattr(one, "callspec")}
-    return [one for one in shapes if one[0] in asked]
+def asked_for(request: pytest.FixtureRequest) -> list[Shape]:
+    """Return those of the shapes that a test of this session and this module runs."""
+    asked = {
+        one.callspec.params.get("name")
+        for one in request.session.items
+        if hasattr(one, "callspec") and one.nodeid.startswith(f"{request.node.nodeid}::")
+    }
+    return [(name, *shape) for name, shape in zip(IDS, SHAPES, strict=True) if name in asked]
