@@ -15,6 +15,10 @@ from metaflow_adapters.ownership import check_content
 from .aws import Aws, start_parameters
 from .jobs import on_kubernetes
 
+MAX_TAG_KEY, MAX_TAG_VALUE = 128, 256
+MAX_TAGS = 44
+"""AWS takes 50 tags of a job; six are for those that the deployer adds."""
+
 
 class MachineStore:
     """Keeps the production token of a deployment in its state machine, as Metaflow's own deployer does.
@@ -90,11 +94,8 @@ def batch_tags(flow: str, given: Sequence[str]) -> dict[str, str]:
 
     :param flow: name of the flow.
     :param given: pairs ``KEY=VALUE``.
-    :raises InvalidOptionError: if one is none.
+    :raises InvalidOptionError: if one is none, or AWS would refuse it.
     """
-    from metaflow.exception import MetaflowException
-    from metaflow.plugins.aws.aws_utils import validate_aws_tag
-
     found = {}
     for pair in given:
         name, sign, value = pair.partition("=")
@@ -102,9 +103,26 @@ def batch_tags(flow: str, given: Sequence[str]) -> dict[str, str]:
             raise InvalidOptionError(
                 f"--aws-batch-tag {pair!r} is no pair.", flow=flow, hint="Give it in the form KEY=VALUE."
             )
-        try:
-            validate_aws_tag(name, value)
-        except MetaflowException as error:
-            raise InvalidOptionError(f"--aws-batch-tag {pair!r}: {error}", flow=flow) from None
+        problem = _tag_problem(name, value)
+        if problem:
+            raise InvalidOptionError(f"--aws-batch-tag {pair!r}: {problem}.", flow=flow)
         found[name] = value
+    if len(found) > MAX_TAGS:
+        raise InvalidOptionError(
+            f"there are {len(found)} tags of --aws-batch-tag; a job takes {MAX_TAGS} beside those of its own.",
+            flow=flow,
+        )
     return found
+
+
+def _tag_problem(name: str, value: str) -> str | None:
+    """Return why AWS refuses a tag (AWS Batch user guide, "Tag restrictions").
+
+    Metaflow's own check looks at the first character only.
+    """
+    if name.lower().startswith("aws:"):
+        return "names that begin with aws: are kept for AWS"
+    if len(name) > MAX_TAG_KEY or len(value) > MAX_TAG_VALUE:
+        return f"a key has {MAX_TAG_KEY} characters at most, a value {MAX_TAG_VALUE}"
+    bad = next((one for one in name + value if not (one.isalnum() or one.isspace() or one in "+-=._:/@")), None)
+    return f"{bad!r} is not allowed in a tag; letters, digits, spaces and + - = . _ : / @ are" if bad else None

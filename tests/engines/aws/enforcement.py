@@ -31,7 +31,10 @@ class Enforcement:
 
     def __init__(self, authority: Authority, throttle: Throttle | None = None) -> None:
         self.authority, self.throttle = authority, throttle
-        self.calls: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, str, str]] = []
+        """Who called what: principal, service, operation."""
+        self.interrupt: Callable[[str, str, str], None] | None = None
+        """Called before each call, to refuse what a test says."""
         self.used: set[tuple[str, str]] = set()
 
     def check(self, arn: str, service: str, operation: str, given: Mapping[str, Any], where: Where) -> None:
@@ -39,7 +42,9 @@ class Enforcement:
 
         :raises ClientError: with AWS's code for the service.
         """
-        self.calls.append((service, operation))
+        self.calls.append((arn, service, operation))
+        if self.interrupt is not None:
+            self.interrupt(arn, service, operation)
         found = needed(service, operation, given, where)
         for request in found.requests:
             self._allow(arn, request, service, operation)
