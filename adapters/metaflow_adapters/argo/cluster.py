@@ -149,7 +149,9 @@ class ArgoCluster:
         :param container: name of the container.
         """
         api = self._client.CoreV1Api()
-        text: str = api.read_namespaced_pod_log(pod, self.namespace, container=container)
+        # As bytes: the client would read a log that is JSON, and show others as the literal of bytes (client 36).
+        answer = api.read_namespaced_pod_log(pod, self.namespace, container=container, _preload_content=False)
+        text: str = answer.data.decode(errors="replace")
         return text
 
     def save_secret(self, name: str, values: Mapping[str, str]) -> None:

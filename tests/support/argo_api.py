@@ -1,0 +1,170 @@
+"""The Kubernetes API over loopback HTTP, for Argo's objects, secrets and pods, with the refusals of the real one.
+
+A real cluster runs the same code in `tests/integration/test_argo_features.py`. What is here enforces what the API
+server enforces (Kubernetes API concepts): a replaced object needs the resource version that it has there, a name is
+taken once, lists come in pages, and selectors choose by labels.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
+
+Key = tuple[str, str, str]
+"""Kind in plural, namespace, name."""
+
+_NAMESPACES = ("flows", "events")
+
+
+@dataclass
+class ArgoApi:
+    """The objects of a cluster.
+
+    :param objects: all of them.
+    :param logs: logs by pod and container.
+    :param refused: methods and kinds that the caller has no right to.
+    :param requests: method and path of all requests.
+    """
+
+    objects: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    logs: dict[tuple[str, str], str] = field(default_factory=dict)
+    refused: set[tuple[str, str]] = field(default_factory=set)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    page: int = 2
+    versions: int = 0
+
+    def get(self, kind: str, name: str, namespace: str = "flows") -> dict[str, Any] | None:
+        return self.objects.get((kind, namespace, name))
+
+    def put(self, kind: str, document: dict[str, Any], namespace: str = "flows") -> dict[str, Any]:
+        """Put an object there, as the API server keeps it."""
+        self.versions += 1
+        made = json.loads(json.dumps(document))
+        metadata = made.setdefault("metadata", {})
+        metadata.setdefault("name", f"{metadata.get('generateName', '')}{self.versions}")
+        metadata["namespace"] = namespace
+        metadata["resourceVersion"] = str(self.versions)
+        metadata.setdefault("creationTimestamp", f"2026-01-01T00:{self.versions:02}:00Z")
+        self.objects[kind, namespace, metadata["name"]] = made
+        return made
+
+    def answer(self, method: str, url: str, body: Any) -> tuple[int, Any]:
+        """Answer one request."""
+        path, query = urlsplit(url).path, {key: value[0] for key, value in parse_qs(urlsplit(url).query).items()}
+        self.requests.append((method, path))
+        group, _, rest = path.partition("/namespaces/")
+        namespace, kind, *more = [unquote(part) for part in rest.split("/")]
+        custom = kind in ("workflowtemplates", "cronworkflows", "workflows", "sensors")
+        if group != ("/apis/argoproj.io/v1alpha1" if custom else "/api/v1") or namespace not in _NAMESPACES:
+            return _error(404, "the server could not find the requested resource")
+        if (method, kind) in self.refused:
+            return _error(403, f'{kind} is forbidden: User "ann" cannot do that in the namespace "{namespace}"')
+        if more[1:] == ["log"]:
+            return 200, self.logs[more[0], query.get("container", "")]
+        if not more:
+            return self._create(kind, namespace, body) if method == "POST" else self._list(kind, namespace, query)
+        return self._one(method, (kind, namespace, more[0]), body)
+
+    def _create(self, kind: str, namespace: str, body: dict[str, Any]) -> tuple[int, Any]:
+        metadata = body["metadata"]
+        if metadata.get("namespace", namespace) != namespace:
+            return _error(400, "the namespace of the provided object does not match the namespace of the request")
+        if self.get(kind, metadata.get("name", ""), namespace):
+            return _error(409, f'{kind} "{metadata["name"]}" already exists')
+        return 201, self.put(kind, body, namespace)
+
+    def _list(self, kind: str, namespace: str, query: dict[str, str]) -> tuple[int, Any]:
+        wanted = dict(term.split("=") for term in query.get("labelSelector", "").split(",") if term)
+        found = [
+            one
+            for (of, where, _), one in self.objects.items()
+            if (of, where) == (kind, namespace) and wanted.items() <= (one["metadata"].get("labels") or {}).items()
+        ]
+        start = int(query.get("continue", "0"))
+        size = min(self.page, int(query.get("limit", len(found) + 1)))
+        following = {"continue": str(start + size)} if start + size < len(found) and kind != "pods" else {}
+        items = found if kind == "pods" else found[start : start + size]
+        return 200, {"kind": "List", "apiVersion": "v1", "metadata": following, "items": items}
+
+    def _one(self, method: str, key: Key, body: Any) -> tuple[int, Any]:
+        there = self.objects.get(key)
+        if there is None:
+            return _error(404, f'{key[0]} "{key[2]}" not found')
+        if method == "DELETE":
+            del self.objects[key]
+            return 200, {"kind": "Status", "status": "Success"}
+        if method == "PUT":
+            version = body["metadata"].get("resourceVersion")
+            if version is None and key[0] != "secrets":
+                return _error(422, "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update")
+            if version not in (None, there["metadata"]["resourceVersion"]):
+                return _error(409, "the object has been modified; please apply your changes to the latest version")
+            return 200, self.put(key[0], body, key[1])
+        if method == "PATCH":
+            _merge(there, body)
+        return 200, there
+
+
+def _merge(there: dict[str, Any], change: dict[str, Any]) -> None:
+    """Merge a patch (RFC 7386)."""
+    for name, value in change.items():
+        if value is None:
+            there.pop(name, None)
+        elif isinstance(value, dict):
+            _merge(there.setdefault(name, {}), value)
+        else:
+            there[name] = value
+
+
+def _error(status: int, message: str) -> tuple[int, dict[str, Any]]:
+    return status, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": message}
+
+
+@contextmanager
+def argo_api(folder: Path) -> Iterator[tuple[ArgoApi, Path]]:
+    """Serve the API; yield it with the file of a client's configuration."""
+    api = ArgoApi()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _serve(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            status, answer = api.answer(self.command, self.path, body)
+            text = answer if isinstance(answer, str) else json.dumps(answer)
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
+            self.send_header("Content-Length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve
+
+        def log_message(self, *_: Any) -> None:
+            """Be silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    file = folder / "kubeconfig"
+    configuration = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    }
+    file.write_text(yaml.safe_dump(configuration))
+    try:
+        yield api, file
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,102 @@
+"""What ``argo create`` brings to a cluster, and what it takes away there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from tests.support.argo_api import ArgoApi
+
+from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.flow.manifest import Manifest
+from metaflow_adapters.argo import ArgoDeployment, compile_flow
+from metaflow_adapters.argo.cluster import CRONS, SENSORS, TEMPLATES, ArgoCluster
+from metaflow_adapters.argo.deploy import TemplateStore, apply, make
+from metaflow_adapters.argo.events import EventSettings
+from metaflow_adapters.argo.runs import ArgoRuns
+
+EVENTS = EventSettings(event="event", source="source", account="account", namespace="events")
+Deploy = Callable[..., tuple[ArgoDeployment, ArgoRuns]]
+
+
+def kinds(api: ArgoApi) -> list[tuple[str, str]]:
+    return sorted((kind, name) for kind, _, name in api.objects)
+
+
+def test_a_scheduled_flow_is_a_template_and_a_cron_workflow_of_one_name(deploy: Deploy, api: ArgoApi) -> None:
+    deploy("decorated/nightly")
+    assert kinds(api) == [(CRONS, "nightly"), (TEMPLATES, "nightly")]
+    cron = api.get(CRONS, "nightly")
+    assert cron is not None
+    assert cron["spec"]["workflowSpec"]["workflowTemplateRef"] == {"name": "nightly"}
+
+
+def test_a_flow_that_lost_its_schedule_loses_its_cron_workflow(
+    deploy: Deploy, api: ArgoApi, objects: ArgoCluster, on_s3: Callable[..., Manifest]
+) -> None:
+    deploy("decorated/nightly")
+    manifest = on_s3("decorated/nightly")
+    without = msgspec.structs.replace(manifest, graph=msgspec.structs.replace(manifest.graph, schedule=None))
+    apply(compile_flow(without, namespace="flows"), objects)
+    assert kinds(api) == [(TEMPLATES, "nightly")]
+
+
+def test_a_flow_that_lost_its_trigger_loses_its_sensor_wherever_that_is(
+    deploy: Deploy, api: ArgoApi, objects: ArgoCluster, on_s3: Callable[..., Manifest]
+) -> None:
+    deploy("decorated/triggered")
+    assert api.get(SENSORS, "triggered", "events") is not None
+    manifest = on_s3("decorated/triggered")
+    without = msgspec.structs.replace(manifest, graph=msgspec.structs.replace(manifest.graph, triggers=()))
+    apply(compile_flow(without, namespace="flows"), objects)
+    assert kinds(api) == [(TEMPLATES, "triggered")]
+
+
+def test_another_deployment_of_the_same_flow_replaces_all_objects(deploy: Deploy, api: ArgoApi) -> None:
+    deploy("decorated/triggered")
+    deploy("decorated/triggered", tags=("newer",))
+    template = api.get(TEMPLATES, "triggered")
+    assert template is not None
+    assert template["metadata"]["annotations"]["metaflow/tags"] == '["newer"]'
+    assert kinds(api) == [(SENSORS, "triggered"), (TEMPLATES, "triggered")]
+
+
+def test_the_token_of_a_deployment_stands_in_its_template(deploy: Deploy, objects: ArgoCluster) -> None:
+    assert TemplateStore(objects, "linear", "LinearFlow").load() == (None, None)
+    deploy("linear", owner="bea", production_token="token-7")
+    store = TemplateStore(objects, "linear", "LinearFlow")
+    assert store.load() == ("bea", "token-7")
+    store.save("carl", "token-8")
+    assert store.load() == ("bea", "token-7")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "told"),
+    [
+        ({}, "there is a workflow template 'linear' that was not made from a Metaflow flow"),
+        (
+            {"metaflow/production_token": "t", "metaflow/owner": "o", "metaflow/flow_name": "OtherFlow"},
+            "the workflow template 'linear' holds another flow, 'OtherFlow'",
+        ),
+    ],
+)
+def test_a_template_of_something_else_is_left_alone(
+    annotations: dict[str, str], told: str, api: ArgoApi, objects: ArgoCluster
+) -> None:
+    api.put(TEMPLATES, {"metadata": {"name": "linear", "annotations": annotations or None}})
+    with pytest.raises(InvalidOptionError, match=told):
+        TemplateStore(objects, "linear", "LinearFlow").load()
+
+
+def test_a_template_that_stock_metaflow_made_is_taken_over_by_its_token(api: ArgoApi, objects: ArgoCluster) -> None:
+    notes = {"metaflow/production_token": "t", "metaflow/owner": "o"}
+    api.put(TEMPLATES, {"metadata": {"name": "linear", "annotations": notes}})
+    assert TemplateStore(objects, "linear", "LinearFlow").load() == ("o", "t")
+
+
+def test_objects_are_made_for_the_namespace_and_with_the_options_of_create(on_s3: Callable[..., Manifest]) -> None:
+    made: dict[str, Any] = make(on_s3("linear"), "flows", priority=4).to_dicts()[0]
+    assert made["metadata"]["namespace"] == "flows"
+    assert made["spec"]["priority"] == 4
