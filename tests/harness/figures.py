@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from . import flaky
+from .flaky import FlakyReporter
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results/tests.json"
 
@@ -23,10 +26,11 @@ OUTPUT = "TEST_FIGURES"
 
 @dataclass
 class Figures:
-    """Of one pytest: seconds of each group of tests, and how many tests ended how."""
+    """Of one pytest: seconds of each group of tests, how many tests ended how, and which passed on a second try only."""
 
     groups: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    flaky: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> Figures:
@@ -37,8 +41,9 @@ class Figures:
 class Recorder:
     """A pytest plugin, in the process that hears of all tests."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reporter: FlakyReporter) -> None:
         self._path = path
+        self._reporter = reporter
         self._groups: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
 
@@ -50,14 +55,16 @@ class Recorder:
             self._counts["error" if report.failed and report.when != "call" else report.outcome] += 1
 
     def pytest_sessionfinish(self) -> None:
-        self._path.write_text(json.dumps(asdict(Figures(dict(self._groups), dict(self._counts)))))
+        figures = Figures(dict(self._groups), dict(self._counts), self._reporter.flaky)
+        self._path.write_text(json.dumps(asdict(figures)))
 
 
 def register(config: pytest.Config) -> None:
     """Count, where the command that runs pytest has asked for it; not in the workers of xdist."""
+    reporter = flaky.register(config)
     path = os.environ.get(OUTPUT)
     if path and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Recorder(Path(path)))
+        config.pluginmanager.register(Recorder(Path(path), reporter))
 
 
 def keep(run: str, figures: Figures, phases: Mapping[str, float], path: Path = RESULTS) -> None:
@@ -75,6 +82,7 @@ def keep(run: str, figures: Figures, phases: Mapping[str, float], path: Path = R
         "commit": commit.stdout.strip() or None,
         "cores": os.cpu_count(),
         "counts": dict(sorted(figures.counts.items())),
+        "flaky": sorted(figures.flaky),
         "seconds": {name: round(took, 1) for name, took in phases.items()},
         "groups": {name: round(took, 1) for name, took in sorted(figures.groups.items(), key=lambda one: -one[1])},
     }
