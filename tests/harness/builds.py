@@ -35,6 +35,8 @@ class Builds:
         self._steps = steps
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = False
+        # Or a process that starts while the command ends would be left to itself.
+        self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Builds:
@@ -46,10 +48,11 @@ class Builds:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended = True
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, 15)
+        with self._starting:
+            self._ended = True
+            if self._process is not None:
+                with suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, 15)
         self._thread.join()
 
     def _run(self) -> None:
@@ -65,18 +68,19 @@ class Builds:
             part.rename(self.folder / f"{name}.result")
 
     def _step(self, command: Sequence[str], log: int) -> int:
-        if self._ended:
-            return 1
         environment = {**os.environ, "PYTHON": sys.executable}
-        self._process = subprocess.Popen(
-            ["nice", "-n", "5", *command],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        with self._starting:
+            if self._ended:
+                return 1
+            self._process = subprocess.Popen(
+                ["nice", "-n", "5", *command],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         return self._process.wait()
 
 

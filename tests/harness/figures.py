@@ -26,7 +26,7 @@ OUTPUT = "TEST_FIGURES"
 
 @dataclass
 class Figures:
-    """Of one pytest: seconds of each group of tests, how many tests ended how, and which passed on a second try only."""
+    """Of one pytest: seconds of each group of tests, how many tests ended how, which passed on a second try only."""
 
     groups: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)

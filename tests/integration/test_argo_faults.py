@@ -32,9 +32,8 @@ def test_a_run_survives_controller_api_server_and_object_store(patient: Argo) ->
     run = waiting_run(patient)
     patient.cluster.kubectl("-n", SYSTEM, "delete", "pod", "-l", "app=workflow-controller", "--force")
     patient.cluster.restart_api_server()
-    patient.store.pause()
-    time.sleep(30)
-    patient.store.go_on()
+    with patient.store.outage():
+        time.sleep(5)
     run.put("go")
     run.wait()
     assert run.artifacts()["start"][((), ())]["attempt"] == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -96,8 +95,8 @@ with DAG("failing_caller", schedule=None):
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_killed_task_ends_the_run_that_it_waits_for(blocks: SharedAirflow, tmp_path: Path, deferrable: bool) -> None:
     (tmp_path / "hang").touch()
-    blocks.write_dag("failing_caller", FAILING.format(folder=str(tmp_path), deferrable=deferrable))
-    time.sleep(5)
+    with blocks.parsed_again("failing_caller"):
+        blocks.write_dag("failing_caller", FAILING.format(folder=str(tmp_path), deferrable=deferrable))
     client = blocks.server.client
     run = blocks.start("failing_caller", "failing_caller")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -215,8 +214,8 @@ if __name__ == "__main__":
     old = airflow.start("PinnedFlow", "PinnedFlow")
     airflow.wait_until(lambda: old.states().get("start") == {"running"})
     source.write_text(text.format(flag=flag, version=2))
-    airflow.create(source, name="PinnedFlow")
-    time.sleep(8)  # longer than the DAG processor leaves a file alone
+    with airflow.parsed_again("PinnedFlow"):
+        airflow.create(source, name="PinnedFlow")
     Path(flag).touch()
     old.wait()
     new = airflow.start("PinnedFlow", "PinnedFlow")
@@ -313,5 +312,6 @@ def test_one_broken_flow_is_one_import_error_and_hides_no_other(airflow: SharedA
     assert "flow broken.py step start" in text
     assert "missing" in text
     # Neither stale nor gone after the next parse.
-    time.sleep(5)
+    with airflow.parsed_again("GoodOne"):
+        (airflow.server.dags / "many_flows.py").touch()
     dags.wait_for_dag(airflow.server.client, "GoodOne", timeout=1)

@@ -63,24 +63,27 @@ def test_a_gang_fails_as_one_and_names_the_node(pods: Pods, flows: Path) -> None
 
 
 @pytest.mark.built_cluster
-@pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
-def test_a_run_survives_its_platform(pods: Pods, flows: Path, deferrable: bool) -> None:
+def test_runs_that_wait_and_runs_that_are_deferred_survive_their_platform(pods: Pods, flows: Path) -> None:
     pods.deploy(flows / "containers/patient.py")
-    name = f"survivor-{deferrable}"
-    pods.write_dag(name, "PatientFlow", deferrable=deferrable, poll_interval=10)
-    run = pods.airflow.start(name, "PatientFlow")
-    pods.airflow.wait_until(lambda: pods.has(run, "started-0"), timeout=180)
-    if deferrable:
-        pods.airflow.wait_until(lambda: run.states()["start"] == {"deferred"}, timeout=60)
-        pods.airflow.kill_and_restart("triggerer")
+    pods.write_dag("survivor-waiting", "PatientFlow", deferrable=False, poll_interval=10)
+    pods.write_dag("survivor-deferred", "PatientFlow", deferrable=True, poll_interval=10)
+    both = waiting, deferred = [
+        pods.airflow.start(name, "PatientFlow") for name in ("survivor-waiting", "survivor-deferred")
+    ]
+    for run in both:
+        pods.airflow.wait_until(lambda run=run: pods.has(run, "started-0"), timeout=180)
+    pods.airflow.wait_until(lambda: deferred.states()["start"] == {"deferred"}, timeout=60)
+    assert waiting.states()["start"] == {"running"}
+    pods.airflow.kill_and_restart("triggerer")
     pods.cluster.restart_api_server()
-    pods.store.pause()
-    time.sleep(30)
-    pods.store.go_on()
-    pods.put(run, "go")
-    run.wait(timeout=300)
-    assert pods.artifacts(run)["start"][((), ())]["attempt"] == 0
-    assert run.instances()[("start", -1)].try_number == 1
+    with pods.store.outage():
+        time.sleep(5)
+    for run in both:
+        pods.put(run, "go")
+    for run in both:
+        run.wait(timeout=300)
+        assert pods.artifacts(run)["start"][((), ())]["attempt"] == 0
+        assert run.instances()[("start", -1)].try_number == 1
 
 
 def test_a_worker_that_dies_with_all_its_processes_finds_its_pod_again(pods: Pods, flows: Path) -> None:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,18 @@ class SharedAirflow:
     def write_dag(self, name: str, source: str) -> None:
         path = self.server.dags / f"{name}.py"
         path.write_text(source)
+
+    @contextmanager
+    def parsed_again(self, dag_id: str) -> Iterator[None]:
+        """Wait, after the body has changed the DAG's file, until the DAG processor has read it."""
+        begun = datetime.now(timezone.utc)
+        yield
+
+        def parsed() -> bool:
+            found = self.server.client.find("dags", dag_id)
+            return bool(found) and datetime.fromisoformat(found["last_parsed_time"].replace("Z", "+00:00")) > begun
+
+        self.wait_until(parsed, timeout=60)
 
     def start(
         self,

@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 
+from .patience import wait_until
+
 BUCKET = "flows"
 CREDENTIALS = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")}
 """As `conftest.py` has set them."""
@@ -71,12 +73,23 @@ class ObjectStore:
     def _key(flow: str, run_id: str, name: str) -> str:
         return f"metaflow/data/{flow}/{run_id}/{name}"
 
-    def pause(self) -> None:
-        """Stop answering, as a server behind a broken network."""
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Stop answering, as a server behind a broken network; the body is entered once somebody has asked in vain."""
         self.process.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(self._unanswered, timeout=60, pause=0.2)
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
-    def go_on(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+    def _unanswered(self) -> bool:
+        """Whether bytes or connections wait for the server (columns of ``/proc/net/tcp``: see proc_net_tcp.txt)."""
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, _, _, queues, *_ = line.split()
+            if int(local.rpartition(":")[2], 16) == self.port and int(queues.rpartition(":")[2], 16):
+                return True
+        return False
 
 
 def free_port(host: str) -> int:
