@@ -15,6 +15,7 @@ import jsonata
 import msgspec
 import pytest
 from tests.engines.aws.refusals import refuse
+from tests.support.aws_account import SETTINGS
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError, UnsupportedFeatureError
 from airflow_provider_metaflow.flow.manifest import Manifest
@@ -69,6 +70,44 @@ def test_the_state_machine_is_that_of_the_last_release(
     if request.config.getoption("--update-golden"):
         file.write_text(json.dumps(made, indent=1) + "\n")
     assert made == json.loads(file.read_text())
+
+
+DECORATED_HERE = ["careful", "jobs", "nightly", "on_finish", "triggered"]
+"""Those for AWS; `pods` is for Kubernetes."""
+
+
+def without_fargate(manifest: Manifest) -> Manifest:
+    """Take an attribute away that only Fargate knows, which knows not the others."""
+    for step in manifest.graph.steps:
+        for one in step.decorators:
+            one.attributes.pop("ephemeral_storage", None)
+    return manifest
+
+
+@pytest.mark.parametrize("flow", DECORATED_HERE)
+def test_all_that_belongs_to_a_decorated_flow_is_that_of_the_last_release(
+    flow: str, machine: Make, request: pytest.FixtureRequest
+) -> None:
+    """Machines, job definitions, rules, schedules, policies and trust policies."""
+    made = machine(f"decorated/{flow}", change=without_fargate, settings=SETTINGS)
+    text = json.dumps([without_hashes(made), *made.resources.state_machines.items()])
+    for number, one in enumerate(made.resources.job_definitions):
+        text = text.replace(one["jobDefinitionName"], f"definition-{number}")
+    whole, *helpers = json.loads(text)
+    found = {
+        **whole,
+        "state_machines": {name: readable(definition) for name, definition in helpers},
+        "schedules": list(made.resources.schedules),
+        "rules": list(made.resources.rules),
+        "policies": dict(made.resources.policies),
+        "trust": made.trust_policies(),
+    }
+    file = GOLDEN / "decorated" / flow / "asl.json"
+    if request.config.getoption("--update-golden"):
+        file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    assert found == json.loads(file.read_text())
+    assert refuse(made.to_json()) is None
+    assert all(refuse(json.dumps(definition)) is None for definition in made.resources.state_machines.values())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
