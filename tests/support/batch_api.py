@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from botocore.validate import validate_parameters
 
 from tests.support.containers import told
+from tests.support.manifests import QUEUE
 
 Document = dict[str, Any]
 
@@ -99,7 +100,9 @@ class BatchApi:
         return {}
 
     def _DescribeJobQueues(self, jobQueues: list[str]) -> Document:
-        return {"jobQueues": [{"computeEnvironmentOrder": [{"computeEnvironment": "e"}]}] if jobQueues == ["q"] else []}
+        return {
+            "jobQueues": [{"computeEnvironmentOrder": [{"computeEnvironment": "e"}]}] if jobQueues == [QUEUE] else []
+        }
 
     def _DescribeComputeEnvironments(self, **_: Any) -> Document:
         return {"computeEnvironments": [{"computeResources": {"type": self.platform}}]}

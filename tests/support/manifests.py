@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from airflow_provider_metaflow.flow.manifest import Manifest
 
 SHA = "ab" * 20
+QUEUE = "arn:aws:batch:eu-west-1:123456789012:job-queue/q"
 
 KUBERNETES: dict[str, Any] = {
     "cpu": "1", "memory": "4096", "disk": "10240", "image": "image:1", "image_pull_policy": None,
@@ -20,7 +21,7 @@ KUBERNETES: dict[str, Any] = {
 """What a bare `@kubernetes` has."""
 
 BATCH: dict[str, Any] = {
-    "cpu": "1", "memory": "4096", "gpu": None, "image": "image:1", "queue": "q",
+    "cpu": "1", "memory": "4096", "gpu": None, "image": "image:1", "queue": QUEUE,
     "iam_role": "arn:aws:iam::123456789012:role/jobs", "execution_role": None, "shared_memory": None, "max_swap": None,
     "swappiness": None, "aws_batch_tags": None, "inferentia": None, "trainium": None, "efa": None,
     "host_volumes": None, "efs_volumes": None, "use_tmpfs": False, "tmpfs_tempdir": True, "tmpfs_size": None,

@@ -1,0 +1,146 @@
+"""A trial run: what is deployed to the embedded Airflow, what is told while it runs, and what is left."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.airflow_api import AirflowApi, airflow_api
+
+from airflow_provider_metaflow.embedded import airflow as embedded
+from airflow_provider_metaflow.embedded import demo, trial
+from airflow_provider_metaflow.exceptions import MissingExtraError
+from airflow_provider_metaflow.flow.manifest import Manifest, read_manifest
+from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.rest.client import AirflowClient
+from airflow_provider_metaflow.rest.endpoint import Endpoint
+
+
+class Airflow:
+    """In the place of the embedded Airflow: parses what is deployed to it, and ends the run as the test wants."""
+
+    def __init__(self, api: AirflowApi, home: Path, state: str) -> None:
+        self.api, self.home, self.state = api, home, state
+        self.dags, self.url, self.passwords = home / "dags", api.url, home / "passwords"
+        self.commands: list[tuple[str, ...]] = []
+        self.stopped = False
+        self.client = AirflowClient(Endpoint(url=api.url))
+        api.on_request = self._go_on
+
+    def run(self, *arguments: str) -> str:
+        self.commands.append(arguments)
+        return ""
+
+    def _go_on(self, method: str, path: str) -> None:
+        for file in self.dags.glob("*.py") if self.dags.exists() else ():
+            manifest = read_manifest(file.with_suffix(".metaflow.json"))
+            self.api.dags.get(file.stem) or self.api.add_dag(file.stem, is_paused=True)
+            for run in self.api.runs[file.stem]:
+                if path.endswith("taskInstances") and run["state"] == "queued":
+                    run["state"] = self.state
+                    for step in manifest.graph.steps:
+                        self.api.add_task(run["dag_run_id"], step.name, "success", tries=2)
+                    self.api.tasks[run["dag_run_id"]][-1]["state"] = self.state
+                    self.api.logs[manifest.graph.end, -1, 2] = "x" * 5000 + "why"
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[Airflow]]]:
+    """Makes the embedded Airflow one whose runs end in a state; returns those that were started."""
+    made: list[Airflow] = []
+    with airflow_api() as api:
+
+        def ends(state: str) -> list[Airflow]:
+            @contextmanager
+            def start(home: Path) -> Iterator[Airflow]:
+                made.append(Airflow(api, home, state))
+                yield made[-1]
+                made[-1].stopped = True
+
+            monkeypatch.setattr(embedded, "EmbeddedAirflow", start)
+            return made
+
+        yield ends
+
+
+def test_a_trial_runs_what_would_be_deployed_and_counts_its_work(
+    started: Callable[..., list[Airflow]], recorded: Callable[[str], Manifest], tmp_path: Path, capsys: Any
+) -> None:
+    airflows = started("success")
+    manifest = recorded("linear")
+    done = trial.run_trial(manifest, {"alpha": 1}, tmp_path)
+    (airflow,) = airflows
+    (run,) = airflow.api.runs[manifest.deployment.name]
+    assert run["conf"] == {"alpha": 1}
+    assert airflow.api.dags[manifest.deployment.name]["is_paused"] is False
+    assert done.state == "success"
+    assert done.pathspec == f"LinearFlow/{airflow_run_id(manifest.deployment.name, run['dag_run_id'])}"
+    assert done.rows == tuple((step, 1, 2, 1.5, "success") for step in ("start", "middle", "end"))
+    assert airflow.stopped
+    output = capsys.readouterr().out
+    assert f"Run {done.pathspec}: success" in output.replace("\n", " ")
+    assert "middle: 1/1" in output
+
+
+def test_a_trial_that_fails_shows_the_end_of_the_log_of_what_failed(
+    started: Callable[..., list[Airflow]], recorded: Callable[[str], Manifest], tmp_path: Path, capsys: Any
+) -> None:
+    started("failed")
+    assert trial.run_once(recorded("linear"), {}, str(tmp_path)) is False
+    output = capsys.readouterr().out
+    assert re.search(r"end \[-1\] failed", output)
+    assert "why" in output
+    assert output.count("x") < 4500
+    assert tmp_path.exists()
+
+
+def test_a_trial_without_a_folder_leaves_none(
+    started: Callable[..., list[Airflow]], recorded: Callable[[str], Manifest]
+) -> None:
+    airflows = started("success")
+    assert trial.run_once(recorded("linear"), {}, None) is True
+    assert not airflows[0].home.exists()
+
+
+def test_the_pool_of_a_flow_is_made_in_the_airflow_of_the_trial(
+    started: Callable[..., list[Airflow]], recorded: Callable[[str], Manifest], tmp_path: Path
+) -> None:
+    from msgspec.structs import replace
+
+    airflows = started("success")
+    manifest = recorded("linear")
+    trial.run_trial(replace(manifest, deployment=replace(manifest.deployment, worker_pool="ml")), {}, tmp_path)
+    pools = tmp_path / "dags" / f"{manifest.deployment.name}.pools.json"
+    assert airflows[0].commands == [("pools", "import", str(pools))]
+
+
+def test_without_airflow_the_extra_is_named(
+    recorded: Callable[[str], Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "airflow_provider_metaflow.embedded.airflow", None)
+    with pytest.raises(MissingExtraError, match=r"this needs Airflow .* pip install .*\[airflow\]"):
+        trial.run_trial(recorded("linear"), {}, tmp_path)
+
+
+@pytest.mark.parametrize(("state", "code"), [("success", 0), ("failed", 1)])
+def test_the_demo_shows_steps_and_artifacts_of_a_run_that_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, recorded: Callable[[str], Manifest], state: str,
+    code: int,
+) -> None:  # fmt: skip
+    shown: list[object] = []
+    rows = (("start", 1, 2, 1.26, "success"),)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEMO_HOME", str(tmp_path / "demo"))
+    for name in ("METAFLOW_DATASTORE_SYSROOT_LOCAL", "METAFLOW_HOME"):
+        monkeypatch.setenv(name, "put back by the test")
+    monkeypatch.setattr(demo, "load_manifest", lambda *_: recorded("linear"))
+    monkeypatch.setattr(demo, "run_trial", lambda *_: trial.Trial(state=state, pathspec="F/1", rows=rows))
+    monkeypatch.setattr(demo, "_show_artifacts", lambda _, done: shown.append(done.pathspec))
+    assert demo.main() == code
+    assert "1.3" in capsys.readouterr().out
+    assert shown == (["F/1"] if code == 0 else [])
