@@ -126,7 +126,10 @@ class KubernetesApi:
         name, template = job["metadata"]["name"], job["spec"]["template"]
         for index in range(job["spec"]["completions"]):
             labels = {**template["metadata"].get("labels", {}), _JOB: name, _INDEX: str(index)}
-            metadata = {**template["metadata"], "name": f"{name}-{index}", "labels": labels}
+            owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": "job", "controller": True}
+            metadata = {
+                **template["metadata"], "name": f"{name}-{index}", "labels": labels, "ownerReferences": [owner],
+            }  # fmt: skip
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
             self.made.append(pod)
             self.add(pod, self.start)

@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError
 
 from airflow_provider_metaflow.compute.gang import INDEX_LABEL, JOB_LABEL, make_job, make_service
 from airflow_provider_metaflow.compute.pod_failure import exit_code
+from airflow_provider_metaflow.compute.pod_identity import PodIdentity
 from airflow_provider_metaflow.exceptions import StepFailedError
 from airflow_provider_metaflow.triggers.gang import JOB_KEY, MetaflowGangTrigger
 
@@ -62,6 +63,7 @@ class MetaflowPodOperator(KubernetesPodOperator):
     """The pod of one Metaflow task. Keeps what the pod said last, and attaches to no pod but its own.
 
     :param first_attempt: the first attempt since the task was cleared; pods of those before are deleted.
+    :param identity: which pods may be those of the task; None trusts its labels.
     """
 
     last_seen: dict[str, Any] | None = None
@@ -70,9 +72,11 @@ class MetaflowPodOperator(KubernetesPodOperator):
     last_events: tuple[dict[str, Any], ...] = ()
     """Its events, if it failed."""
 
-    def __init__(self, *, first_attempt: int = 0, **kwargs: Any) -> None:
+    def __init__(self, *, first_attempt: int = 0, identity: PodIdentity | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._first_attempt = first_attempt
+        self._identity = identity
+        self._requested: V1Pod | None = None
         self._supervisor = os.getppid()
 
     def _is_orphaned(self) -> bool:
@@ -91,6 +95,7 @@ class MetaflowPodOperator(KubernetesPodOperator):
         :param pod_request_obj: the pod to create.
         :param context: Airflow's task context.
         """
+        self._requested = pod_request_obj
         found = self._find_current(pod_request_obj.metadata.namespace, context)
         # Airflow would delete one that did its work while nobody watched, and make another.
         if found is not None and found.status.phase == "Succeeded":
@@ -118,13 +123,44 @@ class MetaflowPodOperator(KubernetesPodOperator):
         selector = self._build_find_pod_label_selector(context)
         end = time.monotonic() + _DELETION_SECONDS
         while True:
-            pods: list[V1Pod] = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items
+            pods = self._own(self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items)
             # Of a job Kubernetes deletes the pods a little later.
             leaving = [one for one in (pod.metadata for pod in pods) if one.deletion_timestamp or one.name == deleted]
             if not leaving or time.monotonic() > end:
                 return pods
             self.log.info("Waiting for the deletion of pod %s", leaving[0].name)
             time.sleep(_POLL_SECONDS)
+
+    def _strange(self, pod: V1Pod) -> str | None:
+        return self._identity.strange(pod, self._requested) if self._identity is not None else None
+
+    def _own(self, pods: list[V1Pod]) -> list[V1Pod]:
+        """Return those of the pods with the task's labels that are the task's."""
+        found = []
+        for pod in pods:
+            strange = self._strange(pod)
+            if strange is None:
+                found.append(pod)
+            else:
+                name = pod.metadata.name
+                self.log.warning(
+                    "Pod %s has the labels of this task but is not its own, and is let be: %s", name, strange
+                )
+        return found
+
+    def find_pod(self, namespace: str, context: Context, *, exclude_checked: bool = True) -> V1Pod | None:
+        """Return the pod of the task that is there already, None if there is none.
+
+        :param namespace: where to look.
+        :param context: Airflow's task context.
+        :param exclude_checked: leave out pods that an earlier try is done with.
+        """
+        selector = self._build_find_pod_label_selector(context, exclude_checked=exclude_checked)
+        pods = self._own(self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items)
+        if len(pods) > 1:
+            found: V1Pod | None = super().find_pod(namespace, context, exclude_checked=exclude_checked)
+            return found
+        return pods[0] if pods else None
 
     def _is_outdated(self, pod: V1Pod) -> bool:
         attempt = attempt_of_pod(pod.metadata.annotations, self._first_attempt)
@@ -138,10 +174,10 @@ class MetaflowPodOperator(KubernetesPodOperator):
 
         :param context: Airflow's task context.
         """
-        namespace = self.build_pod_request_obj(context).metadata.namespace
+        self._requested = self.build_pod_request_obj(context)
         selector = self._build_find_pod_label_selector(context)
-        found: list[V1Pod] = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items
-        return found
+        namespace = self._requested.metadata.namespace
+        return self._own(self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items)
 
     def await_pod_start(self, pod: V1Pod) -> None:
         """Wait until the pod runs, over a restart of the API server.
@@ -172,7 +208,9 @@ class MetaflowPodOperator(KubernetesPodOperator):
         """Airflow remembers one pod a task instance, but a pack or a recursion has several."""
         pod = super()._get_pod_from_task_state_store(context)
         found = (pod.metadata.labels or {}) if pod is not None else {}
-        return pod if all(found.get(name) == value for name, value in self.labels.items()) else None
+        if pod is None or any(found.get(name) != value for name, value in self.labels.items()):
+            return None
+        return next(iter(self._own([pod])), None)
 
     def cleanup(
         self,
@@ -216,6 +254,9 @@ class MetaflowPodOperator(KubernetesPodOperator):
                 self.last_events = tuple(plain(event) for event in self.pod_manager.read_pod_events(pod).items)
         except Exception as error:  # what became of the pod counts, not whether its events can be read
             self.log.warning("Pod %s cannot be looked at: %s", pod.metadata.name, error)
+        strange = self._strange(pod)
+        if strange is not None:
+            raise StepFailedError(f"its pod {pod.metadata.name} was replaced by another: {strange}.")
         self.last_seen = plain(pod)
 
 
@@ -246,6 +287,7 @@ class MetaflowGangOperator(MetaflowPodOperator):
         :param pod_request_obj: the pod of each node.
         :param context: Airflow's task context.
         """
+        self._requested = pod_request_obj
         namespace = pod_request_obj.metadata.namespace
         found = self._find_current(namespace, context)
         if found is not None and found.status.phase != "Failed":

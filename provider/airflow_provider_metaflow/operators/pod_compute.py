@@ -17,6 +17,7 @@ from airflow_provider_metaflow.compute.pod_failure import (
     failure_reason,
     outcome_message,
 )
+from airflow_provider_metaflow.compute.pod_identity import PodIdentity, names_of_attempts
 from airflow_provider_metaflow.compute.pods import (
     CONTAINER,
     TASK_LABEL,
@@ -67,7 +68,7 @@ class PodCompute(RemoteTask):
 
     def lingering(self, calls: Sequence[StepCall]) -> frozenset[str]:
         """See :class:`~.remote.RemoteCompute`."""
-        operator = self._operator(calls[0], self._pod(calls[0], None, None), None)
+        operator = self._operator(calls[0], self._pod(calls[0], None, None), None, calls)
         del operator.labels[TASK_LABEL]
         found = {pod.metadata.labels[TASK_LABEL] for pod in operator.find_pods(self.context)}
         return frozenset(call.task_id for call in calls if label_value(call.task_id) in found)
@@ -102,7 +103,8 @@ class PodCompute(RemoteTask):
 
     def _outcome(self, call: StepCall, operator: MetaflowPodOperator) -> dict[str, Any]:
         document = outcome_message(operator.last_seen or {})
-        if document is None or "task_id" not in document:
+        if document is None or document.get("task_id") != call.task_id:
+            # Cut, or not of this task.
             (document,) = self.stored([call], _attempt(operator, call))
         if document is None:
             raise self.failure(call, "its pod succeeded but there is no result in the datastore")
@@ -127,7 +129,9 @@ class PodCompute(RemoteTask):
             told = f"{told}: {api_error(error)}"
         raise self.failure(call, told, final=code == NO_RETRY) from error
 
-    def _operator(self, call: StepCall, pod: dict[str, Any] | None, gang: int | None) -> MetaflowPodOperator:
+    def _operator(
+        self, call: StepCall, pod: dict[str, Any] | None, gang: int | None, calls: Sequence[StepCall] = ()
+    ) -> MetaflowPodOperator:
         from .pod import MetaflowGangOperator, MetaflowPodOperator
 
         arguments = dict(self.arguments)
@@ -151,6 +155,9 @@ class PodCompute(RemoteTask):
             **remote_settings(self.manifest).pod_arguments,
             **arguments,
         }
+        is_gang = gang is not None and gang > 1
+        names = None if "name" in arguments else names_of_attempts(self.manifest, calls or [call])
+        made["identity"] = PodIdentity(names=names, container=made["base_container_name"], gang=is_gang)
         if gang is not None and gang > 1:
             made["trigger_kwargs"] = {"gang": gang}
             return MetaflowGangOperator(nodes=gang, **made)
