@@ -14,9 +14,9 @@ from airflow_provider_metaflow.flow.container import TASK_VARIABLE, encode_inlin
 from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.notifications import told_endpoints
 
-from .jsonata import evaluated, text
+from .jsonata import evaluated, literal, text
 from .states import Catcher, Choice, Fail, Parallel, Scope, State, Succeed, Task, machine_of
-from .submission import THROTTLED, Job, service, submission
+from .submission import THROTTLED, Job, as_data, service, submission
 
 SUCCEEDED = ["SUCCEEDED"]
 FAILED = ["FAILED", "TIMED_OUT", "ABORTED"]
@@ -116,7 +116,7 @@ def _job(name: str, job: Job, document: dict[str, Any], partition: str, *, tells
         )
         variables["METAFLOW_ORCHESTRATOR_FAILURES"] = evaluated(f"$base64encode($string([{failure}]))")
     environment = [{"Name": key, "Value": value} for key, value in variables.items()]
-    arguments = {**submission(job), "ContainerOverrides": {"Environment": environment}}
+    arguments = {**as_data(submission(job)), "ContainerOverrides": {"Environment": environment}}
     resource = service(partition, "batch:submitJob.sync")
     return Task(name=name, resource=resource, arguments=arguments, retry=(THROTTLED,), output={}, next=None)
 
@@ -134,7 +134,7 @@ def _sns(manifest: Manifest, topic: str, kind: str, partition: str, *, succeeded
         resource=service(partition, "sns:publish"),
         # AWS: at most 100 characters.
         arguments={
-            "TopicArn": topic,
+            "TopicArn": literal(topic),
             "Subject": f"Metaflow: {flow[:60]} {what}",
             "Message": evaluated(message),
         },

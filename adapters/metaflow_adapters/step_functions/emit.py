@@ -10,7 +10,7 @@ from .gangs import TRIES, emit_gang
 from .jsonata import evaluated, quoted, text
 from .nodes import ChoiceNode, GangNode, JobKind, JobNode, MapNode, Node, ReadNode, ScopePlan, SplitNode, StopNode
 from .states import Catcher, Choice, Map, Parallel, Retrier, Scope, State, Succeed, Task
-from .submission import ANY_FAILURE, PLACE, THROTTLED, TRY, Job, service, submission
+from .submission import ANY_FAILURE, PLACE, THROTTLED, TRY, Job, as_data, service, submission
 
 INPUT = "METAFLOW_INPUT"
 """Variable of the first job with the input of the execution, or ``@`` where that is in the datastore."""
@@ -126,7 +126,7 @@ def _arguments(node: JobNode, fields: dict[str, Any], variables: Mapping[str, st
     if node.kind is JobKind.ARRAY:
         return _array_arguments(node, fields, variables)
     overrides = {"Environment": [{"Name": name, "Value": evaluated(value)} for name, value in variables.items()]}
-    return {**fields, "ContainerOverrides": overrides}
+    return {**as_data(fields), "ContainerOverrides": overrides}
 
 
 def _array_arguments(node: JobNode, fields: dict[str, Any], variables: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .jsonata import evaluated, text
 from .nodes import GangNode
 from .states import Choice, Fail, Retrier, State, Task, Wait
-from .submission import ANY_FAILURE, PLACE, THROTTLED, Job, service, submission
+from .submission import ANY_FAILURE, PLACE, THROTTLED, Job, as_data, service, submission
 
 TRIES = "r"
 """Variable with the number of tries before; the state that reads the number of nodes sets it to 0."""
@@ -59,7 +59,7 @@ def _submit(node: GangNode, job: Job, partition: str, names: dict[str, str]) -> 
         name=node.name,
         resource=service(partition, "aws-sdk:batch:submitJob"),
         arguments={
-            **submission(job),
+            **as_data(submission(job)),
             "NodeOverrides": {"NumNodes": evaluated(f"${names['n']}"), "NodePropertyOverrides": nodes},
         },
         retry=(_THROTTLED,),

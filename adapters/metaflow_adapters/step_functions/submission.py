@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .jsonata import literal
 from .states import Retrier
 
 PLACE = "METAFLOW_PLACE"
@@ -49,6 +50,18 @@ def service(partition: str, name: str) -> str:
     :param name: e.g. ``batch:submitJob.sync``.
     """
     return f"arn:{partition}:states:::{name}"
+
+
+def as_data(value: Any) -> Any:
+    """Return arguments so that Step Functions evaluates none of their texts.
+
+    :param value: JSON types.
+    """
+    if isinstance(value, str):
+        return literal(value)
+    if isinstance(value, dict):
+        return {key: as_data(one) for key, one in value.items()}
+    return [as_data(one) for one in value] if isinstance(value, list) else value
 
 
 def submission(job: Job) -> dict[str, Any]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Watchers = Mapping[str, "Sequence[AssetWatcher]"]
 
+_MAX_TAG = 100
+"""Longest tag of a DAG (``airflow.models.dag.TAG_MAX_LEN``)."""
+
 
 def make_arguments(
     manifest: Manifest, dag_id: str, max_workers: int | None, watchers: Watchers, given: Mapping[str, Any]
@@ -42,6 +45,13 @@ def make_arguments(
 
 def _of_flow(manifest: Manifest, max_workers: int | None) -> dict[str, Any]:
     graph, deployment = manifest.graph, manifest.deployment
+    long = next((tag for tag in deployment.tags if len(tag) > _MAX_TAG), None)
+    if long is not None:
+        raise InvalidOptionError(
+            f"its tag {long[:40]}… has {len(long)} characters; Airflow takes {_MAX_TAG}.",
+            flow=graph.name,
+            hint="Give a shorter --tag.",
+        )
     arguments: dict[str, Any] = {
         "catchup": False,
         "tags": sorted({"metaflow", *deployment.tags}),

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -45,11 +46,11 @@ class ReceivedEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def asset_name(event: str) -> str:
-    """Return the name of the Airflow asset that stands for an event.
+    """Return the name of the Airflow asset that stands for an event, which is its URI, too.
 
-    :param event: name of the event.
+    :param event: name of the event; what a URI would give a meaning of its own is escaped.
     """
-    return f"{SCHEME}{event}"
+    return f"{SCHEME}{quote(event, safe='')}"
 
 
 def make_payload(event: str, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def event_of(name: str) -> str | None:
 
     :param name: name of the asset.
     """
-    return name.removeprefix(SCHEME).split("/", 1)[0] if name.startswith(SCHEME) else None
+    return unquote(name.removeprefix(SCHEME).split("/", 1)[0]) if name.startswith(SCHEME) else None
 
 
 def emitted_events(graph: FlowGraph, step: Step) -> tuple[str, ...]:

@@ -64,6 +64,9 @@ def _validate_names(graph: FlowGraph) -> None:
     for parameter in graph.parameters:
         if _PARAMETER.fullmatch(parameter.name) is None:
             raise FlowCompileError(f"{parameter.name!r:.80} cannot be the name of a parameter.", flow=graph.name)
+    for hook in graph.exit_hooks:
+        if not all(part.isidentifier() for part in hook.function.split(".")):
+            raise FlowCompileError(f"{hook.function!r:.80} cannot be the name of a function.", flow=graph.name)
 
 
 def _validate_region(graph: FlowGraph, step: Step) -> None:
