@@ -36,7 +36,7 @@ def serialized(manifest: Manifest, folder: Path, **arguments: Any) -> dict[str, 
 
 
 def forged_line() -> str:
-    record = {"flow": "Forged", "owner": "x", "token_digest": "", "digest": "", "datastore_root": "/etc"}
+    record = {"flow": "Forged", "owner": "x", "digest": "", "datastore_root": "/etc"}
     return LINE.format(base64.b64encode(json.dumps(record).encode()).decode())
 
 

@@ -54,6 +54,7 @@ CODE = CodePackage(
     flow_dir="/flows",
 )
 ROOT = "s3://bucket/metaflow"
+TOKEN = {"production_token": "token-1", "token_proof": ""}
 
 KUBERNETES = {
     "cpu": "1", "memory": "4096", "disk": "10240", "image": "image:1", "image_pull_policy": None,
@@ -85,7 +86,7 @@ def on_s3(manifest: Manifest, flow: str, /, **deployment: Any) -> Manifest:
         manifest,
         deployment=replace(
             manifest.deployment,
-            **{"name": file.replace("_", "-"), "owner": "ann", "production_token": "token-1", **deployment},
+            **{"name": file.replace("_", "-"), "owner": "ann", **TOKEN, **deployment},
         ),
         code=replace(CODE, flow_file=f"{file}.py"),
         command=replace(

@@ -17,6 +17,7 @@ from airflow_provider_metaflow.graph.validate import validate_graph
 from .manifest import CodePackage, Command, Deployment, Manifest, Notifications
 from .reader import read_graph
 from .remote import read_remote_settings
+from .token_proof import make_proof
 from .url_credentials import without_credentials
 
 
@@ -118,6 +119,7 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions, *
         name=name.name,
         owner=get_username(),
         production_token=token,
+        token_proof=make_proof(token, name.name) if runtime == "airflow" else "",
         namespace=options.namespace,
         tags=options.tags,
         max_workers=options.max_workers,

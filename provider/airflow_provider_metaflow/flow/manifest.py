@@ -54,6 +54,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param name: name of the deployment; the DAG id on Airflow.
     :param owner: user who deployed it.
     :param production_token: token of the production namespace.
+    :param token_proof: what others may see of it, see :mod:`~.token_proof`; empty in manifests of older releases.
     :param namespace: ``--namespace``, when it was given.
     :param tags: ``--tag`` values.
     :param max_workers: upper limit of tasks that run at a time.
@@ -67,6 +68,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     owner: str
     production_token: str
+    token_proof: str = ""
     namespace: str | None = None
     tags: tuple[str, ...] = ()
     max_workers: int | None = None

@@ -23,8 +23,9 @@ class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     :param flow: name of the flow.
     :param owner: user who deployed it.
-    :param token_digest: SHA-256 of the production token, which proves the right to change the deployment.
-    :param digest: SHA-256 of the manifest, to tell one deployment from the next.
+    :param deployment: name under which it was deployed.
+    :param token_proof: proof of the production token, which gives the right to change the deployment.
+    :param digest: SHA-256 of the manifest without its token, to tell one deployment from the next.
     :param project: name of the ``@project``.
     :param branch: its branch, e.g. ``user.ann``, ``test.x``, ``prod``.
     :param parameters: parameters of the flow, without their defaults.
@@ -37,8 +38,9 @@ class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     flow: str
     owner: str
-    token_digest: str
     digest: str
+    deployment: str = ""
+    token_proof: str = ""
     project: str | None = None
     branch: str | None = None
     parameters: tuple[Parameter, ...] = ()

@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_metaflow.dag.events import mapped_values
-from airflow_provider_metaflow.dag.record import token_digest
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.record import DeploymentRecord, record_of
+from airflow_provider_metaflow.flow.token_proof import is_proof_of
 from airflow_provider_metaflow.graph.identity import RESUME_KEY, airflow_run_id
 
 from . import dags, runs
@@ -249,7 +249,13 @@ def check_owner(record: DeploymentRecord, name: str, caller: Caller) -> None:
     """
     if caller.user == record.owner:
         return
-    if caller.token is None or token_digest(caller.token) != record.token_digest:
+    if caller.token is not None and not record.token_proof:
+        raise InvalidOptionError(
+            f"{name} was deployed by an older release, which has left nothing to check a token by.",
+            flow=record.flow,
+            hint=f"The user {record.owner} may change it, or deploy it again with `airflow create`.",
+        )
+    if caller.token is None or not is_proof_of(record.token_proof, caller.token, record.deployment):
         raise InvalidOptionError(
             f"{name} was deployed to Airflow by the user {record.owner}; their production token is needed.",
             flow=record.flow,

@@ -8,9 +8,10 @@ import pytest
 from msgspec.structs import replace
 from tests.support.airflow_api import AirflowApi
 
-from airflow_provider_metaflow.dag.record import record_line, token_digest
+from airflow_provider_metaflow.dag.record import record_line
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.token_proof import make_proof
 from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.dags import DagNotReadyError
@@ -41,7 +42,7 @@ def test_a_deployment_is_opened_by_its_name_and_flow(
 
 
 def test_the_owner_and_whoever_has_the_token_may_change_a_deployment(deployed: DeployedDag) -> None:
-    record = replace(deployed.record, owner="ann", token_digest=token_digest("t-1"))
+    record = replace(deployed.record, owner="ann", token_proof=make_proof("t-1", "d"), deployment="d")
     check_owner(record, "x", Caller(user="ann", token=None))
     check_owner(record, "x", Caller(user="bob", token="t-1"))
     check_owner(record, "x", Caller(user=None, token="production:t-1"))
@@ -51,6 +52,8 @@ def test_the_owner_and_whoever_has_the_token_may_change_a_deployment(deployed: D
     deployed.authorize(Caller(user=deployed.record.owner, token=None))
     with pytest.raises(InvalidOptionError, match=r"flow.one was deployed"):
         deployed.authorize(Caller(user="mallory", token="guess"))
+    with pytest.raises(InvalidOptionError, match="deployed by an older release"):
+        check_owner(replace(record, token_proof=""), "x", Caller(user="bob", token="t-1"))
 
 
 def test_a_run_of_a_paused_dag_would_wait_and_is_refused_unless_it_may_be_unpaused(
