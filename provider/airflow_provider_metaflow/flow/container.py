@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .commands import StepCall, init_request, join_paths, own_arguments, shared_arguments
+from .container_pins import PINS
 from .manifest import CodePackage, Manifest
 from .remote_settings import remote_settings
 
@@ -53,6 +54,12 @@ def patiently(url):
                 sys.exit("%s cannot be fetched: %s" % (url, error))
             print("%s cannot be fetched yet: %s" % (url, error), file=sys.stderr, flush=True)
             time.sleep(pause)
+def verified(url, sha):
+    data = patiently(url)
+    found = hashlib.sha1(data, usedforsecurity=False).hexdigest()
+    if found != sha:
+        sys.exit("%s is not what was deployed: its SHA-1 is %s, not %s. None of it was run." % (url, found, sha))
+    return data
 """.strip()
 
 _RUN = f"""
@@ -60,7 +67,8 @@ task = {{}}
 for name in ("{FLOW_VARIABLE}", "{TASK_VARIABLE}"):
     text = env.pop(name, "")
     if text:
-        data = patiently(text[1:]) if text.startswith("@") else base64.b64decode(text)
+        # The datastore names its content by the hash.
+        data = verified(text[1:], text.rpartition("/")[2]) if text.startswith("@") else base64.b64decode(text)
         task.update(json.loads(zlib.decompress(data)))
 code = os.path.join(env["METAFLOW_EXTRACTED_ROOT"], ".mf_code")
 sys.path[:1] = [os.path.join(code, "{_RUNNER}"), code]
@@ -70,7 +78,7 @@ sys.exit(container_task.main(task, env["METAFLOW_EXTRACTED_ROOT"]))
 """.strip()
 
 BOOTSTRAP = f"""
-import base64, importlib.util, json, os, subprocess, sys, tarfile, tempfile, time, zlib
+import base64, hashlib, importlib.util, json, os, subprocess, sys, tarfile, tempfile, time, zlib
 env = os.environ
 {_FETCH}
 needed = {{
@@ -87,8 +95,19 @@ def has(name):
         return False
 missing = [package for name, package in needed if not has(name)]
 if missing and not env.get("METAFLOW_SKIP_INSTALL_DEPENDENCIES"):
+    what = missing
+    if env["METAFLOW_CODE_DS"] == "s3":
+        pins = {json.dumps(PINS)}
+        lines = sorted({{"%s --hash=sha256:%s" % (wanted, sha) for root, flag, name, wanted, sha in pins
+                        if root in missing and (flag == "=" or not has(name))}})
+        with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as file:
+            file.write("\\n".join(lines))
+        what = ["--require-hashes", "--no-deps", "--only-binary=:all:", "-r", file.name]
     pip = [sys.executable, "-m", "pip", "install", "-qqq", "--no-compile", "--no-cache-dir"]
-    subprocess.check_call([*pip, "--disable-pip-version-check", *missing])
+    if subprocess.call([*pip, "--disable-pip-version-check", *what]):
+        sys.exit("%s could not be installed; an image that has these packages needs no installation."
+                 % " and ".join(missing))
+    importlib.invalidate_caches()
 try:
     os.mkdir("metaflow")
     os.chdir("metaflow")
@@ -96,9 +115,10 @@ except OSError:
     os.chdir(tempfile.mkdtemp(prefix="metaflow-"))
 env["METAFLOW_EXTRACTED_ROOT"] = os.getcwd()
 with open("job.tar", "wb") as file:
-    file.write(patiently(env["METAFLOW_CODE_URL"]))
+    file.write(verified(env["METAFLOW_CODE_URL"], env["METAFLOW_CODE_SHA"]))
 with tarfile.open("job.tar") as tar:
-    tar.extractall()
+    # Early patch releases of Python 3.9 to 3.11 have no filters.
+    tar.extractall(**({{"filter": "data"}} if hasattr(tarfile, "data_filter") else {{}}))
 os.makedirs(".metaflow", exist_ok=True)
 env["PYTHONPATH"] = os.pathsep.join(filter(None, [os.path.join(os.getcwd(), ".mf_code"), env.get("PYTHONPATH")]))
 {_RUN}
@@ -106,7 +126,7 @@ env["PYTHONPATH"] = os.pathsep.join(filter(None, [os.path.join(os.getcwd(), ".mf
 """Program of every container; the names of the packages are those that Metaflow's own command installs."""
 
 _CONTINUE = f"""
-import base64, json, os, sys, time, zlib
+import base64, hashlib, json, os, sys, time, zlib
 env = os.environ
 {_FETCH}
 {_RUN}
@@ -218,4 +238,9 @@ def first_environment(manifest: Manifest, code: CodePackage) -> dict[str, str]:
         "METAFLOW_SKIP_INSTALL_DEPENDENCIES",
     )
     found = {name: known[name] for name in names if name in known}
-    return {**found, "METAFLOW_CODE_URL": code.url, "METAFLOW_CODE_DS": code.datastore}
+    return {
+        **found,
+        "METAFLOW_CODE_URL": code.url,
+        "METAFLOW_CODE_SHA": code.sha,
+        "METAFLOW_CODE_DS": code.datastore,
+    }

@@ -42,6 +42,13 @@ _CONFIGURED = (
 )
 """Configuration that the compute layers of Metaflow hand on (``metaflow.plugins.kubernetes.kubernetes``)."""
 
+_EXTRACT = ("TAR_OPTIONS", "tar ")
+_VERIFY = (
+    '{ [ \\"$(sha1sum < job.tar)\\" = \\"$METAFLOW_CODE_SHA  -\\" ] || '
+    "{ echo 'The code package is not what was deployed; none of it was run.' >&2; exit 1; }; }"
+)
+"""In the words of Metaflow's commands: inside double quotes."""
+
 _RENAMED = {
     "SERVICE_INTERNAL_URL": "METAFLOW_SERVICE_URL",
     "KUBERNETES_SANDBOX_INIT_SCRIPT": "METAFLOW_INIT_SCRIPT",
@@ -164,6 +171,10 @@ def bootstrap_script(package: Sequence[str], environment: Sequence[str]) -> str:
 
     # The task's log is saved by the task; each of Metaflow's saves before it starts an interpreter.
     package = ["flush_mflogs(){ true; }" if one == BASH_FLUSH_LOGS else one for one in package]
+    # The package that was deployed, and no other, before any of it is used.
+    extracts = (number for number, one in enumerate(package) if one.startswith(_EXTRACT))
+    extract = next(extracts, len(package))
+    package[extract:extract] = [_VERIFY]
     logs = "mkdir -p $PWD/.logs && export MFLOG_STDOUT=$PWD/.logs/mflog_stdout MFLOG_STDERR=$PWD/.logs/mflog_stderr"
     # Metaflow writes its commands for exactly this round of quoting.
     return shlex.split(f'bash -c "{" && ".join([logs, *package, *environment])}"')[-1]
