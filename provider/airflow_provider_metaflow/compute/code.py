@@ -101,7 +101,7 @@ def extract(archive: Path, target: Path) -> None:
     :param target: the folder.
     :raises tarfile.TarError: if a member would do so.
     """
-    with tarfile.open(archive) as content:
+    with tarfile.open(archive, "r:gz") as content:
         if hasattr(tarfile, "data_filter"):
             content.extractall(target, filter="data")
             return

@@ -116,7 +116,7 @@ except OSError:
 env["METAFLOW_EXTRACTED_ROOT"] = os.getcwd()
 with open("job.tar", "wb") as file:
     file.write(verified(env["METAFLOW_CODE_URL"], env["METAFLOW_CODE_SHA"]))
-with tarfile.open("job.tar") as tar:
+with tarfile.open("job.tar", "r:gz") as tar:
     # Early patch releases of Python 3.9 to 3.11 have no filters.
     tar.extractall(**({{"filter": "data"}} if hasattr(tarfile, "data_filter") else {{}}))
 os.makedirs(".metaflow", exist_ok=True)
