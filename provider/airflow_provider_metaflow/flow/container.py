@@ -78,7 +78,7 @@ sys.exit(container_task.main(task, env["METAFLOW_EXTRACTED_ROOT"]))
 """.strip()
 
 BOOTSTRAP = f"""
-import base64, hashlib, importlib.util, json, os, subprocess, sys, tarfile, tempfile, time, zlib
+import base64, importlib.util, hashlib, json, os, subprocess, sys, tarfile, tempfile, time, zlib
 env = os.environ
 {_FETCH}
 needed = {{
