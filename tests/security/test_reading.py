@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pickle
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +16,10 @@ from typing import Any
 import pytest
 from tests.support.environment import environment_variable
 from tests.support.metadata_service import MetadataService, metadata_service
-from tests.support.poison import assert_poisoned, poison
+from tests.support.poison import Payload, assert_poisoned, poison
 from tests.support.results import run_locally
 
+from airflow_provider_metaflow import reading
 from airflow_provider_metaflow.exceptions import MetaflowQueryError
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
 from airflow_provider_metaflow.reading.environment import reading_environment, starting_environment
@@ -218,6 +221,23 @@ def test_a_running_reader_process_has_that_environment(
         assert "canary" not in seen
     finally:
         pool.close()
+
+
+def test_the_process_that_reads_refuses_a_pickle_even_where_metaflow_would_load_it(tmp_path: Path) -> None:
+    folder, written = Path(reading.__file__ or "").parent, tmp_path / "written"
+    (tmp_path / "payload").write_bytes(pickle.dumps(Payload(written)))
+    script = (
+        f"import pickle, sys; sys.path.insert(0, {str(folder)!r}); import process\n"
+        "if sys.argv[1] == 'guarded': process.refuse_pickles()\n"
+        f"pickle.load(open({str(tmp_path / 'payload')!r}, 'rb'))"
+    )
+    plain = subprocess.run([sys.executable, "-c", script, "plain"], capture_output=True, text=True)
+    assert plain.returncode == 0, plain.stderr
+    assert written.exists()
+    written.unlink()
+    guarded = subprocess.run([sys.executable, "-c", script, "guarded"], capture_output=True, text=True)
+    assert "is not loaded by a process that reads for Airflow" in guarded.stderr
+    assert not written.exists()
 
 
 @pytest.fixture
