@@ -46,7 +46,8 @@ class MemoryMetaflow:
         self.results: dict[tuple[str, str, str], tuple[int, dict[str, Any]]] = {}
         self.outcome: Callable[[StepCall, dict[str, Any]], dict[str, Any] | None] = lambda _, document: document
         self.splits = 2
-        self.closed = 0
+        self.probed: list[str] = []
+        """Steps whose results were looked for in the datastore."""
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> MemoryMetaflow:
         """Take the place of the processes of the worker."""
@@ -102,6 +103,7 @@ class MemoryMetaflow:
     def probe(
         self, step: str, run_id: str, task_ids: Sequence[str], *, min_attempt: int = 0, stop: bool = False
     ) -> list[dict[str, Any] | None]:
+        self.probed.append(step)
         found: list[dict[str, Any] | None] = []
         for name in task_ids:
             attempt, document = self.results.get((step, run_id, name), (-1, None))

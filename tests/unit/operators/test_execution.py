@@ -255,6 +255,13 @@ def test_two_of_a_pack_that_fail_are_counted(packed: Start, metaflow: MemoryMeta
     assert "2 of 3 packed tasks failed; the first: t-3 failed" in str(run.run("body", 1).error)
 
 
+def test_the_operator_of_a_pack_tells_the_task_that_it_ran_last(packed: Start, metaflow: MemoryMetaflow) -> None:
+    metaflow.splits = 6
+    run = packed("grouped")
+    run.run_all("start")
+    assert run.run("body", 0).operator.metaflow_pathspec.endswith("/body/t-2")
+
+
 # Recursion.
 
 
@@ -475,6 +482,21 @@ def test_nothing_is_taken_over_after_a_task_that_was_run(start: Start, metaflow:
     since = len(metaflow.calls)
     resumed(run, start, "linear").run_all("start", "middle", "end")
     assert clones(metaflow, since) == {"start/t": "start/t", "middle/t": None, "end/t": None}
+
+
+def test_a_join_of_which_one_input_was_run_again_is_run_too(start: Start, metaflow: MemoryMetaflow) -> None:
+    run = start("static_split")
+    run.run_all("start", "zeta", "left", "right", "inner")
+    del metaflow.results["left", airflow_run_id("StaticSplitFlow", "manual__1"), "t"]
+    since = len(metaflow.calls)
+    resumed(run, start, "static_split").run_all("start", "zeta", "left", "right", "inner")
+    assert clones(metaflow, since) == {
+        "start/t": "start/t",
+        "zeta/t": "zeta/t",
+        "left/t": None,
+        "right/t": "right/t",
+        "inner/t": None,
+    }
 
 
 def test_a_round_after_one_that_was_run_is_run_too(start: Start, metaflow: MemoryMetaflow) -> None:

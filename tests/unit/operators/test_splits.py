@@ -44,6 +44,8 @@ def test_outer_tasks_that_took_another_branch_have_no_splits(start: Start, metaf
     assert metaflow.inputs("parts_join", "t-1") == ["part/t-1-0", "part/t-1-1"]
     run.run_all("collect")
     assert metaflow.inputs("collect") == ["even/t-0", "parts_join/t-1"]
+    # All of that was reported: nothing had to be looked for.
+    assert metaflow.probed == []
 
 
 def test_splits_of_which_no_outer_task_was_run_are_skipped(start: Start, metaflow: MemoryMetaflow) -> None:
@@ -53,3 +55,18 @@ def test_splits_of_which_no_outer_task_was_run_are_skipped(start: Start, metaflo
     assert [run.run("many", index).state for index in (0, 1)] == ["skipped", "skipped"]
     assert run.run("many-splits") == "skipped"
     assert run.value("many-splits") is None
+
+
+def test_a_wide_join_inside_a_foreach_reads_all_outcomes_in_one_request(start: Start, metaflow: MemoryMetaflow) -> None:
+    metaflow.outcome = lambda call, document: {
+        **document,
+        **({"num_splits": 1} if call.step.name == "start" else {}),
+        **({"num_splits": 40} if call.step.name == "many" else {}),
+        **({"next": ["many"]} if call.step.name == "decide" else {}),
+    }
+    run = start("switch_in_foreach")
+    run.run_all("start", "decide", "many", "many-splits", "part")
+    run.requests.clear()
+    run.run_all("parts_join")
+    assert metaflow.inputs("parts_join", "t-0") == [f"part/t-0-{index}" for index in range(40)]
+    assert sum(one.type == "GetXCom" and one.task_id == "part" for one in run.requests) == 0

@@ -82,3 +82,9 @@ def test_what_does_not_come_in_time_is_told(
     what = "the DAG" if is_stale else "this deployment of the DAG"
     with pytest.raises(DagNotReadyError, match=rf"has not parsed {what} flow.one within 0 s"):
         dags.wait_for_dag(client, "flow.one", digest="another", timeout=0)
+
+
+def test_a_dag_whose_file_is_gone_is_waited_for(api: AirflowApi, client: AirflowClient, deployed: DeployedDag) -> None:
+    api.dags["flow.one"]["is_stale"] = True
+    with pytest.raises(DagNotReadyError, match=r"has not parsed the DAG flow.one within 0 s"):
+        dags.wait_for_dag(client, "flow.one", timeout=0)
