@@ -220,6 +220,7 @@ def test_an_edited_list_of_splits_ends_the_task(start: Start, metaflow: MemoryMe
     edited(run, "start", lambda found: [{**one, "items": [["../../x"]]} for one in found], key="return_value")
     ended = run.run("body", 0)
     assert (ended.state, metaflow.ran("body")) == ("failed", [])
+    assert "flow GroupedFlow step body" in str(ended.error)
     assert "no index path" in str(ended.error)
 
 
@@ -332,3 +333,12 @@ def test_a_container_takes_the_names_that_orchestrators_give(monkeypatch: pytest
     assert (found.run_id, found.path) == ("argo-x-1-one.2", (3, 0))
     monkeypatch.setenv("METAFLOW_ORCHESTRATOR_ORIGIN", "sfn-1f2e:end")
     assert placed_task._origin("start", "t", lambda *_: SimpleNamespace()) == "sfn-1f2e/start/t"
+
+
+def test_a_foreach_with_too_many_splits_ends_once_with_an_error_that_names_it(
+    start: Start, metaflow: MemoryMetaflow
+) -> None:
+    metaflow.splits = MAX_SPLITS + 1
+    ended = start("grouped").run("start")
+    assert ended == "failed"
+    assert "flow GroupedFlow step start: its foreach has 1,000,001 splits" in str(ended.error)

@@ -30,7 +30,8 @@ class MetaflowSplitsOperator(BaseOperator):
         :param context: Airflow's task context.
         """
         from airflow_provider_metaflow import settings
-        from airflow_provider_metaflow._compat import AirflowSkipException
+        from airflow_provider_metaflow._compat import AirflowFailException, AirflowSkipException
+        from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
 
         from .contexts import split_contexts
         from .outcome import XCOM_KEY, InstanceOutcome
@@ -49,4 +50,8 @@ class MetaflowSplitsOperator(BaseOperator):
         ]
         if not splits:
             raise AirflowSkipException("No foreach was executed: the flow took another branch.")
-        return split_contexts(splits, settings.max_map_length(), self.pack_size)
+        try:
+            return split_contexts(splits, settings.max_map_length(), self.pack_size)
+        except UnsupportedFeatureError as error:
+            # Another try would meet the same splits.
+            raise AirflowFailException(f"task {self.foreach_task_id}: {error}") from error

@@ -127,7 +127,8 @@ class MetaflowStepOperator(BaseOperator):
             UnsupportedFeatureError,
         ) as error:
             # Another try would meet the same input, or is not wanted.
-            raise AirflowFailException(str(error)) from error
+            where = "" if error.flow else f"flow {self.manifest.graph.name} step {self.step}: "
+            raise AirflowFailException(f"{where}{error}") from error
         finally:
             if self._execution is not None:
                 self._execution.close()
