@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.support.pods import Pods
     from tests.support.step_functions import StepFunctions
 
+# What the contract tests of a real account are told, before it is taken away from all others.
+_GIVEN = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "METAFLOW_"))}
 # Before anything imports Airflow or Metaflow: nothing of the user's own is read or written.
 _HOME = Path(tempfile.mkdtemp(prefix="metaflow-tests-"))
 os.environ["AIRFLOW_HOME"] = str(_HOME / "unit-airflow")
@@ -73,6 +75,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out although it was asked for: it has not passed."""
+    from tests.support.real_aws import ASKED, NOT_RUN
+
+    contract = Path(__file__).parent / "contract"
+    asked_for = [Path(one.split("::")[0]).resolve() for one in config.args]
+    if not ASKED and any(one == contract or one in contract.parents or contract in one.parents for one in asked_for):
+        terminalreporter.write_line(NOT_RUN)
+
+
+@pytest.fixture(scope="session")
+def given_settings() -> dict[str, str]:
+    """Settings of AWS and Metaflow as the session was started with."""
+    return dict(_GIVEN)
 
 
 @pytest.fixture(scope="session")

@@ -56,12 +56,18 @@ def check_groups(items: Iterable[pytest.Item]) -> None:
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what this machine's cluster cannot run: pytest counts that as not run, never as passed."""
+    """Deselect what this machine's cluster cannot run: pytest counts that as not run, never as passed.
+
+    As are the tests that need a real AWS account, unless `TEST_AWS=1` says that there is one.
+    """
+    from .real_aws import ASKED
+
     without = config.getoption("--without-kubernetes")
     left = [
         item
         for item in items
         if (OWN and item.get_closest_marker("built_cluster"))
+        or (not ASKED and item.get_closest_marker("aws_account"))
         or (without and "cluster" in getattr(item, "fixturenames", ()))
     ]
     if left:

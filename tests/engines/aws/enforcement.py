@@ -33,6 +33,8 @@ class Enforcement:
         self.authority, self.throttle = authority, throttle
         self.calls: list[tuple[str, str, str]] = []
         """Who called what: principal, service, operation."""
+        self.given: list[Mapping[str, Any]] = []
+        """The parameters of each."""
         self.interrupt: Callable[[str, str, str], None] | None = None
         """Called before each call, to refuse what a test says."""
         self.used: set[tuple[str, str]] = set()
@@ -43,6 +45,7 @@ class Enforcement:
         :raises ClientError: with AWS's code for the service.
         """
         self.calls.append((arn, service, operation))
+        self.given.append(dict(given))
         if self.interrupt is not None:
             self.interrupt(arn, service, operation)
         found = needed(service, operation, given, where)

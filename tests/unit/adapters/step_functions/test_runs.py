@@ -138,11 +138,14 @@ def test_the_job_of_a_gang_is_ended_with_its_run(account: Account, there: There)
     runs = SfnRuns(account.aws(), made.name, account.flow)
     arn = account.start(made)
     assert begun.wait(20)
+    gang = next(one for one in account.ran if one.place and one.place.step == "train")
     account.enforcement.calls.clear()
+    account.enforcement.given.clear()
     runs.terminate(run_id(arn), ANN)
     over.set()
-    ended = [one for one in account.enforcement.calls if one[2] == "TerminateJob"]
-    assert len(ended) == 1
+    called = zip(account.enforcement.calls, account.enforcement.given, strict=True)
+    ended = [given["jobId"] for call, given in called if call[2] == "TerminateJob"]
+    assert ended == [gang.variables["AWS_BATCH_JOB_ID"]]
 
 
 @pytest.mark.parametrize("tagged", [False, True])

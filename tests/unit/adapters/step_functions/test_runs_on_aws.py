@@ -243,6 +243,23 @@ def test_a_flow_that_waits_for_two_events_runs_once_when_both_have_come(account:
     assert len(account.executions("single-step")) == 1
 
 
+def test_events_that_are_delivered_twice_start_one_run(account: Account, there: There) -> None:
+    """EventBridge delivers at least once."""
+    made = there("single_step", change=changed(triggers=TWO))
+    account.deploy(made)
+    events = account.client("events")
+    for name in ("tests.one", "tests.two"):
+        publish_event(name, {"of": name}, client=events)
+    gates = account.wait(lambda: len(found := account.executions("single-step-events")) == 2 and found)
+    given = [account.ended(one["executionArn"])["input"] for one in gates]
+    account.wait(lambda: account.executions("single-step"))
+    states = account.client("stepfunctions")
+    for text in given:
+        again = states.start_execution(stateMachineArn=f"{STATES}:stateMachine:single-step-events", input=text)
+        assert account.ended(again["executionArn"])["status"] == "SUCCEEDED"
+    assert len(account.executions("single-step")) == 1
+
+
 def test_events_that_have_come_are_forgotten_when_the_schedule_says_so(account: Account, there: There) -> None:
     reset = Schedule(cron="0 0 * * *")
     made = there("single_step", change=changed(triggers=TWO, trigger_reset=reset))
