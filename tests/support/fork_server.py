@@ -163,6 +163,10 @@ def _execute(arguments: list[str]) -> None:
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
         return
     main = types.ModuleType("__main__")
+    # Metaflow puts its named tuples into the main module when it is imported, and pickles know them by that name.
+    vars(main).update(
+        (name, one) for name, one in vars(sys.modules["__main__"]).items() if _is_named_tuple(one)
+    )
     sys.modules["__main__"] = main
     if program == "-c":
         sys.argv = ["-c", *rest[1:]]
@@ -175,6 +179,10 @@ def _execute(arguments: list[str]) -> None:
         vars(main)["__file__"] = str(file)
         code = compile(file.read_bytes(), program, "exec")
     exec(code, vars(main))
+
+
+def _is_named_tuple(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, tuple) and value.__module__ == "__main__"
 
 
 def _leave(status: int) -> None:

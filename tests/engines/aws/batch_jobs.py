@@ -241,7 +241,8 @@ def _environment(
     environment = {
         # Nothing of this machine's Metaflow or Airflow; credentials as a job's role would give them.
         **{k: v for k, v in os.environ.items() if not k.startswith(("METAFLOW_", "AIRFLOW", "PYTHON"))},
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        # Another Python may be quicker than a new interpreter (tests/support/interpreter.py).
+        "PATH": f"{Path(os.environ.get('TEST_BATCH_PYTHON', sys.executable)).parent}{os.pathsep}{os.environ['PATH']}",
         **{one["name"]: _secret(one["valueFrom"]) for one in properties.get("secrets", [])},
         **_variables(job, attempt, properties, overrides, index, count),
         "AWS_EXECUTION_ENV": "AWS_ECS_LOCAL",
