@@ -126,7 +126,7 @@ class StepFunctions:
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, whatever their status."""
         batch = self.client("batch")
-        found = []
+        found: list[dict[str, Any]] = []
         for status in ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED"):
             queue = self.environment["METAFLOW_BATCH_JOB_QUEUE"]
             listed = batch.list_jobs(jobQueue=queue, jobStatus=status)["jobSummaryList"]
