@@ -9,7 +9,7 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 # Make's variables reach the tests as if they were the environment's.
 export CLUSTER TEST_KUBECONFIG TEST_STEP_IMAGE TEST_HOST_ADDRESS TEST_ARGO_IMAGE
 
-.PHONY: demo quick quick-pythons test test-extended coverage-floor lint lock clean
+.PHONY: demo quick quick-pythons test test-extended coverage-floor mutants lint lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m airflow_provider_metaflow.embedded.demo
@@ -25,6 +25,10 @@ test: $(VENV)/.test
 # What serves few tests and needs big builds: when a change touches those parts. It writes tests/extended.json.
 test-extended: $(VENV)/.test $(VENV)-oldest/.demo
 	@WORKERS=$(WORKERS) $(BIN)/python -m tests.harness.full extended $(PYTEST_ARGS)
+
+# A random sample of 200 small faults in planners, emitters and adapters; MUTANTS="-n 50 --seed 7 --only argo/".
+mutants: $(VENV)/.test
+	@$(BIN)/python -m tests.harness.mutants $(MUTANTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check provider adapters tests benchmarks dags_examples
