@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -50,9 +51,9 @@ class Builds:
     def __exit__(self, *_: object) -> None:
         with self._starting:
             self._ended = True
-            if self._process is not None:
+            if self._process is not None and self._process.poll() is None:
                 with suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, 15)
+                    os.killpg(self._process.pid, signal.SIGTERM)
         self._thread.join()
 
     def _run(self) -> None:
@@ -68,14 +69,13 @@ class Builds:
             part.rename(self.folder / f"{name}.result")
 
     def _step(self, command: Sequence[str], log: int) -> int:
-        environment = {**os.environ, "PYTHON": sys.executable}
         with self._starting:
             if self._ended:
                 return 1
             self._process = subprocess.Popen(
                 ["nice", "-n", "5", *command],
                 cwd=ROOT,
-                env=environment,
+                env={**os.environ, "PYTHON": sys.executable},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -99,12 +99,22 @@ def wait(name: str) -> None:
     if FOLDER not in os.environ:
         return
     folder = Path(os.environ[FOLDER])
-    while not ready(name):
-        _check_alive(folder, name)
-        time.sleep(1)
-    result = folder / f"{name}.result"
-    if result.exists() and result.read_text() != "0":
+    if not ended_well(name, folder):
         raise BuildFailedError(f"The build of {name} failed:\n{_end_of(folder / f'{name}.log')}")
+
+
+def ended_well(name: str, folder: Path) -> bool:
+    """Wait until a build has ended; return whether it has done so without an error, or was never started.
+
+    :param name: as in the `Steps` of `Builds`.
+    :param folder: that of `Builds`.
+    :raises BuildFailedError: if the command that has started it is gone.
+    """
+    result = folder / f"{name}.result"
+    while (folder / f"{name}.log").exists() and not result.exists():
+        _check_alive(folder, name)
+        time.sleep(0.2)
+    return not result.exists() or result.read_text() == "0"
 
 
 def _check_alive(folder: Path, name: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.harness import builds, clusters, extended, figures, measured, pythons, tools
+from tests.harness import builds, clusters, extended, figures, measured, tools
 
 ROOT = Path(__file__).parents[2]
 _KUBERNETES = "tests/kubernetes"
@@ -29,6 +29,7 @@ EXTENDED_BUILDS = {
     ],
     "object-stores": [["scripts/object_stores.sh"]],
 }
+_PYTHONS = "other-pythons"
 _COLD_SECONDS = 60
 """A build that takes longer had something to build."""
 
@@ -65,6 +66,8 @@ class Run:
             steps["cluster"] = CLUSTER_BUILD
         if self.layer == "extended":
             steps.update(EXTENDED_BUILDS)
+        if self.measured:
+            steps[_PYTHONS] = [["env", "TEST_PYTHONS_WORKERS=1", sys.executable, "-m", "tests.harness.pythons"]]
         return steps
 
     def prepare(self) -> None:
@@ -96,11 +99,13 @@ class Run:
         self.figures = figures.Figures.read(report)
         return code
 
-    def others(self) -> None:
-        """Run the unit tests on the other Pythons."""
-        with self.phase("other Pythons"):
-            failed = [one.version for one in pythons.run_all() if one.passed is False]
-        self.problems += [f"The unit tests fail on Python {version}." for version in failed]
+    def others(self, folder: Path) -> None:
+        """Wait for the unit tests on the other Pythons, which run beside the others, and print them."""
+        with self.phase("wait for other Pythons"):
+            passed = builds.ended_well(_PYTHONS, folder)
+        print((folder / f"{_PYTHONS}.log").read_text(errors="replace"))
+        if not passed:
+            self.problems.append("The unit tests fail on another Python, see above.")
 
     def coverage(self) -> None:
         """Print what the tests reach of the product."""
@@ -111,12 +116,14 @@ class Run:
         """Print how long things took, and keep it if everything has run and passed."""
         self.seconds["total"] = sum(took for name, took in self.seconds.items() if not name.startswith("build "))
         print("; ".join(f"{name}: {took:.0f} s" for name, took in self.seconds.items()))
-        if not self.whole:
+        if self.kind == "none":
+            print("The tests that need a Kubernetes were not run.")
+        if not self.whole or self.kind != "built":
             return
         if self.layer == "extended":
             extended.record(self.figures, seconds=self.seconds["total"])
         if code == 0:
-            cold = any(took > _COLD_SECONDS for name, took in self.seconds.items() if name.startswith("build "))
+            cold = self.seconds.get("build cluster", 0) > _COLD_SECONDS
             figures.keep(f"{self.layer} {'cold' if cold else 'warm'}", self.figures, self.seconds)
 
 
@@ -150,9 +157,10 @@ def _tests(run: Run) -> int:
         try:
             with clusters.started(run.kind) as settings, builds.Builds(folder, run.build_steps()) as building:
                 if run.measured:
-                    run.others()
                     measured.erase()
                 code = run.pytest({**settings, builds.FOLDER: name}, folder)
+                if run.measured:
+                    run.others(folder)
         except clusters.ClusterError as error:
             print(error, file=sys.stderr)
             return 2

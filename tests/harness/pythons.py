@@ -69,7 +69,14 @@ def run(version: str) -> Outcome:
     problem = _install(version, python)
     if problem:
         return Outcome(version, False, problem, time.monotonic() - began)
-    command = [str(_venv(version) / "bin/python"), "-m", "pytest", "-q", "-n", os.environ.get("WORKERS", "2")]
+    command = [
+        str(_venv(version) / "bin/python"),
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        os.environ.get("TEST_PYTHONS_WORKERS", "2"),
+    ]
     command += ["-p", "no:cacheprovider", "-m", SELECTED, "tests/unit"]
     # Coverage is measured on one Python.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
