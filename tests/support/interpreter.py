@@ -51,7 +51,7 @@ os._exit(status)
 @cache
 def python() -> str:
     """Return the path of the program; the server behind it starts with the first call, and ends with this process."""
-    if os.environ.get("TEST_NEW_INTERPRETERS"):
+    if os.environ.get("TEST_NEW_INTERPRETERS") or not hasattr(os, "pidfd_open"):  # Linux has it
         return sys.executable
     folder = Path(tempfile.mkdtemp(prefix="python-"))
     socket = folder / "socket"

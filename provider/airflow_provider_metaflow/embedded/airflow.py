@@ -25,6 +25,8 @@ from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import Endpoint
 
+from .template import copy_database, kept_database, write_configuration
+
 _START_SECONDS = 180
 _STOP_SECONDS = 20
 
@@ -145,16 +147,28 @@ class EmbeddedAirflow:
         self._trigger_log_port = self._trigger_log_port or _free_port()
         _make_private(self.home)
         self.dags.mkdir(exist_ok=True)
+        write_configuration(self.home)
         if self.database is None:
-            # SQLite gives its other files the mode of this one.
-            (self.home / "airflow.db").touch(mode=0o600)
-            (self.home / "airflow.db").chmod(0o600)
-        self.run("db", "migrate")
+            self._make_database()
+        else:
+            self.run("db", "migrate")
         names = ["api-server", "scheduler", "dag-processor", *(["triggerer"] if self.triggerer else [])]
         for name in names:
             self._spawn(name)
         self._await_api()
         self._client = AirflowClient(Endpoint(url=self.url, username=USER, password=self._password()))
+
+    def _make_database(self) -> None:
+        file, kept = self.home / "airflow.db", kept_database(self.environment())
+        if not file.exists() and copy_database(kept, file):
+            return
+        # SQLite gives its other files the mode of this one.
+        file.touch(mode=0o600)
+        file.chmod(0o600)
+        fresh = file.stat().st_size == 0
+        self.run("db", "migrate")
+        if fresh:
+            copy_database(file, kept)
 
     def stop(self) -> None:
         """Stop all processes, each with its process group."""
