@@ -26,17 +26,21 @@ from typing import Any
 
 PRELOADED = (
     "asyncio", "boto3.session", "botocore.client", "click", "concurrent.futures.thread", "croniter", "hera.workflows",
-    "http.server", "httpx", "kubernetes.client", "kubernetes.config", "msgspec", "multiprocessing", "requests",
+    "http.server", "httpx", "msgspec", "multiprocessing", "requests",
     "rich.console", "rich.table", "s3transfer.manager", "tarfile", "tenacity", "typing_extensions", "uuid", "yaml",
     "zipfile",
 )  # fmt: skip
 
 
 METAFLOW = (
+    "kubernetes.client", "kubernetes.config",
     "metaflow", "metaflow.client", "metaflow.lint", "metaflow.package", "metaflow.task",
     "airflow_provider_metaflow.flow.manifest", "metaflow_adapters.manifests",
 )  # fmt: skip
 """And not `metaflow.cli`: what a flow's decorators add to its options is read when that is imported."""
+
+_READ_AT_IMPORT = ("HOME", "KUBECONFIG")
+"""Variables beside Metaflow's that modules read when they are imported; the client of Kubernetes reads the second."""
 
 _MOST_TEMPLATES = 4
 
@@ -61,7 +65,8 @@ def serve(path: str) -> None:
         connection, _ = listener.accept()
         data, files = _receive(connection)
         environment = json.loads(data)["environment"]
-        settings = tuple(sorted((k, v) for k, v in environment.items() if k.startswith("METAFLOW") or k == "HOME"))
+        read = {k: v for k, v in environment.items() if k.startswith("METAFLOW") or k in _READ_AT_IMPORT}
+        settings = tuple(sorted(read.items()))
         template = templates.pop(settings, None) or _template(listener, environment, list(templates.values()), files)
         templates[settings] = template
         socket.send_fds(template, [data], [connection.fileno(), *files])
