@@ -8,16 +8,14 @@ taken once, lists come in pages, and selectors choose by labels.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import yaml
+from .kubernetes_http import error, served
 
 Key = tuple[str, str, str]
 """Kind in plural, namespace, name."""
@@ -65,9 +63,9 @@ class ArgoApi:
         namespace, kind, *more = [unquote(part) for part in rest.split("/")]
         custom = kind in ("workflowtemplates", "cronworkflows", "workflows", "sensors")
         if group != ("/apis/argoproj.io/v1alpha1" if custom else "/api/v1") or namespace not in _NAMESPACES:
-            return _error(404, "the server could not find the requested resource")
+            return error(404, "the server could not find the requested resource")
         if (method, kind) in self.refused:
-            return _error(403, f'{kind} is forbidden: User "ann" cannot do that in the namespace "{namespace}"')
+            return error(403, f'{kind} is forbidden: User "ann" cannot do that in the namespace "{namespace}"')
         if more[1:] == ["log"]:
             return 200, self.logs[more[0], query.get("container", "")]
         if not more:
@@ -77,9 +75,9 @@ class ArgoApi:
     def _create(self, kind: str, namespace: str, body: dict[str, Any]) -> tuple[int, Any]:
         metadata = body["metadata"]
         if metadata.get("namespace", namespace) != namespace:
-            return _error(400, "the namespace of the provided object does not match the namespace of the request")
+            return error(400, "the namespace of the provided object does not match the namespace of the request")
         if self.get(kind, metadata.get("name", ""), namespace):
-            return _error(409, f'{kind} "{metadata["name"]}" already exists')
+            return error(409, f'{kind} "{metadata["name"]}" already exists')
         return 201, self.put(kind, body, namespace)
 
     def _list(self, kind: str, namespace: str, query: dict[str, str]) -> tuple[int, Any]:
@@ -98,16 +96,16 @@ class ArgoApi:
     def _one(self, method: str, key: Key, body: Any) -> tuple[int, Any]:
         there = self.objects.get(key)
         if there is None:
-            return _error(404, f'{key[0]} "{key[2]}" not found')
+            return error(404, f'{key[0]} "{key[2]}" not found')
         if method == "DELETE":
             del self.objects[key]
             return 200, {"kind": "Status", "status": "Success"}
         if method == "PUT":
             version = body["metadata"].get("resourceVersion")
             if version is None and key[0] != "secrets":
-                return _error(422, "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update")
+                return error(422, "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update")
             if version not in (None, there["metadata"]["resourceVersion"]):
-                return _error(409, "the object has been modified; please apply your changes to the latest version")
+                return error(409, "the object has been modified; please apply your changes to the latest version")
             return 200, self.put(key[0], body, key[1])
         if method == "PATCH":
             _merge(there, body)
@@ -125,46 +123,9 @@ def _merge(there: dict[str, Any], change: dict[str, Any]) -> None:
             there[name] = value
 
 
-def _error(status: int, message: str) -> tuple[int, dict[str, Any]]:
-    return status, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": message}
-
-
 @contextmanager
 def argo_api(folder: Path) -> Iterator[tuple[ArgoApi, Path]]:
     """Serve the API; yield it with the file of a client's configuration."""
     api = ArgoApi()
-
-    class Handler(BaseHTTPRequestHandler):
-        def _serve(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else None
-            status, answer = api.answer(self.command, self.path, body)
-            text = answer if isinstance(answer, str) else json.dumps(answer)
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
-            self.send_header("Content-Length", str(len(text.encode())))
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve
-
-        def log_message(self, *_: Any) -> None:
-            """Be silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    file = folder / "kubeconfig"
-    configuration = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-    }
-    file.write_text(yaml.safe_dump(configuration))
-    try:
+    with served(api, folder) as file:
         yield api, file
-    finally:
-        server.shutdown()
-        server.server_close()

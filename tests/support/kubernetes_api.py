@@ -6,16 +6,13 @@ it is asked: end a pod unseen, lose it, answer with an error, find the pods of a
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import yaml
+from .kubernetes_http import error, served
 
 CONTAINER = "main"
 
@@ -83,7 +80,7 @@ class KubernetesApi:
         self.requests.append((method, path))
         for (of, part), statuses in self.refuse.items():
             if of == method and part in path and statuses:
-                return _error(statuses.pop(0), "the API is out of order")
+                return error(statuses.pop(0), "the API is out of order")
         kind, name = ([*path.partition("/namespaces/")[2].split("/"), "", ""])[1:3]
         if path.endswith("/log"):
             return 200, self.log
@@ -93,7 +90,7 @@ class KubernetesApi:
         if not name:
             return 200, {"kind": "List", "apiVersion": "v1", "metadata": {}, "items": _chosen(held, query)}
         if name not in held:
-            return _error(404, f'{kind} "{name}" not found')
+            return error(404, f'{kind} "{name}" not found')
         if method == "DELETE":
             return 200, self._delete(kind, held, name)
         if method == "PATCH":
@@ -109,7 +106,7 @@ class KubernetesApi:
     def _create(self, kind: str, held: dict[str, Any], body: dict[str, Any]) -> tuple[int, Any]:
         name = body["metadata"]["name"]
         if name in held:
-            return _error(409, f'{kind} "{name}" already exists')
+            return error(409, f'{kind} "{name}" already exists')
         body["metadata"]["uid"] = f"uid-of-{name}"
         if kind == "pods":
             self.made.append(body)
@@ -163,51 +160,9 @@ def _matches(labels: dict[str, str], term: str) -> bool:
     return term in labels
 
 
-def _error(status: int, message: str) -> tuple[int, dict[str, Any]]:
-    return status, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": message}
-
-
 @contextmanager
 def kubernetes_api(folder: Path) -> Iterator[tuple[KubernetesApi, Path]]:
     """Serve the API; yield it with the file of a client's configuration."""
     api = KubernetesApi()
-
-    class Handler(BaseHTTPRequestHandler):
-        def _serve(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else None
-            status, answer = api.answer(self.command, self.path, body)
-            text = answer if isinstance(answer, str) else json.dumps(answer)
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
-            self.send_header("Content-Length", str(len(text.encode())))
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    file = folder / "kubeconfig"
-    file.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "c",
-                "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-                "users": [{"name": "u", "user": {}}],
-                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "default"}}],
-            }
-        )
-    )
-    try:
+    with served(api, folder, namespace="default") as file:
         yield api, file
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
