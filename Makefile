@@ -41,7 +41,7 @@ $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[airflow]"
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.demo
+$(VENV)/.test: $(VENV)/.demo constraints/test.in
 	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --requirement constraints/test.in
 	@touch $@
 

@@ -87,10 +87,8 @@ class Told:
             max_user_retries=0,
             inputs=(parameters_path(self.run_id),),
         )
-        begin = time.monotonic()
         with compute:
             compute.run(call, {})
-        self.seconds = time.monotonic() - begin
 
     def _take(self, stream: str, text: str) -> None:
         self.lines.append(text)
@@ -108,10 +106,9 @@ class Told:
         return b"".join(line.msg + b"\n" for line in merge_logs(logs))
 
 
-def test_one_line_of_30_megabytes_costs_seconds_and_little_memory(manifest: Manifest) -> None:
+def test_one_line_of_30_megabytes_is_shown_in_pieces_and_costs_little_memory(manifest: Manifest) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     told = Told(manifest, "line")
-    assert told.seconds < 30
     assert "".join(told.lines) == "x" * 30_000_000 + "the end"
     assert max(map(len, told.lines)) <= 64 * 1024
     # In kilobytes: the step's own Python with Metaflow takes about 100 MB; the line, held whole, would take 30 MB more

@@ -25,7 +25,7 @@ from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import Endpoint
 
-from .template import copy_database, kept_database, write_configuration
+from .template import copy_database, is_migrated, kept_database, write_configuration
 
 _START_SECONDS = 180
 _STOP_SECONDS = 20
@@ -160,14 +160,14 @@ class EmbeddedAirflow:
 
     def _make_database(self) -> None:
         file, kept = self.home / "airflow.db", kept_database(self.environment())
-        if not file.exists() and copy_database(kept, file):
+        if not file.exists() and is_migrated(kept) and copy_database(kept, file):
             return
         # SQLite gives its other files the mode of this one.
         file.touch(mode=0o600)
         file.chmod(0o600)
         fresh = file.stat().st_size == 0
         self.run("db", "migrate")
-        if fresh:
+        if fresh and is_migrated(file):
             copy_database(file, kept)
 
     def stop(self) -> None:

@@ -61,6 +61,23 @@ def copy_database(source: Path, target: Path) -> bool:
     return True
 
 
+def is_migrated(database: Path) -> bool:
+    """Return whether a file is an SQLite database that Airflow's migrations have come to the end of.
+
+    Alembic writes its table of versions with the migrations themselves; a database that lacks it, such as an empty one,
+    must not stand in the cache for a migrated one.
+
+    :param database: the file.
+    """
+    if not database.is_file():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT 1 FROM alembic_version").fetchone() is not None
+    except sqlite3.Error:
+        return False
+
+
 def write_configuration(home: Path) -> None:
     """Write an ``airflow.cfg`` with a Fernet key, which processes that start side by side would each write otherwise.
 

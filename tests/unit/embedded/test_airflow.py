@@ -60,6 +60,14 @@ class Processes:
         monkeypatch.setattr(embedded, "_STOP_SECONDS", 2)
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing that these doubles make may be kept for a real Airflow."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowApi]:
     with airflow_api() as served:
@@ -71,7 +79,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowApi]:
 
 @pytest.mark.subprocess
 def test_an_airflow_is_up_when_its_scheduler_is_healthy_and_leaves_no_process(
-    tmp_path: Path, api: AirflowApi, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, api: AirflowApi, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     processes = Processes(monkeypatch)
     with EmbeddedAirflow(home=tmp_path, triggerer=True) as one:
@@ -84,6 +92,8 @@ def test_an_airflow_is_up_when_its_scheduler_is_healthy_and_leaves_no_process(
         assert all(process.poll() is None for process in running)
     assert all(process.poll() is not None for process in running)
     assert len(api.paths("GET")) >= 3
+    # Its database was never migrated, and is no start for another.
+    assert [path.name for path in cache.rglob("*.db")] == []
 
 
 @pytest.mark.subprocess

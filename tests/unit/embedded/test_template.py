@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_metaflow.embedded import template
-from airflow_provider_metaflow.embedded.template import copy_database, kept_database, write_configuration
+from airflow_provider_metaflow.embedded.template import copy_database, is_migrated, kept_database, write_configuration
 
 
 def make(path: Path) -> None:
@@ -37,6 +37,25 @@ def test_a_database_that_is_missing_or_damaged_is_none(tmp_path: Path) -> None:
     (tmp_path / "bad.db").write_text("no database, but long enough to look like one" * 100)
     assert not copy_database(tmp_path / "bad.db", tmp_path / "new.db")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.db"]
+
+
+def test_only_a_database_with_a_version_of_its_tables_is_migrated(tmp_path: Path) -> None:
+    """An empty one that a failed start had left in the cache kept every later Airflow from starting."""
+    file = tmp_path / "airflow.db"
+    assert not is_migrated(file)
+    file.touch()
+    assert not is_migrated(file)
+    make(file)
+    assert not is_migrated(file)
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("create table alembic_version (version_num)")
+        database.commit()
+        assert not is_migrated(file)
+        database.execute("insert into alembic_version values ('1')")
+        database.commit()
+    assert is_migrated(file)
+    file.write_text("no database, but long enough to look like one" * 100)
+    assert not is_migrated(file)
 
 
 def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path) -> None:

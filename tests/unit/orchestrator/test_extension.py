@@ -40,10 +40,13 @@ def in_container(tmp_path_factory: pytest.TempPathFactory) -> Run:
         (folder / name).symlink_to(Path(spec.origin).parent)
     extension = ROOT / "provider/metaflow_extensions/airflow_provider_metaflow"
     shutil.copytree(extension, folder / "metaflow_extensions/airflow_provider_metaflow")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    # Nothing of this process: another test's METAFLOW_DATASTORE_SYSROOT_LOCAL, or the measuring of coverage.
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "METAFLOW_USER": "tester"}
 
     def run(*arguments: str, seed: int = 0) -> subprocess.CompletedProcess[str]:
         variables = environment | {"PYTHONPATH": str(folder), "PYTHONHASHSEED": str(seed)}
+        # Not the first `.metaflow` of a folder above, where another test may have run the flow.
+        variables["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(folder)
         # Without the site-packages of the interpreter.
         return subprocess.run(
             [sys.executable, "-S", *arguments], cwd=folder, env=variables, capture_output=True, text=True
