@@ -189,5 +189,5 @@ def _act_by_roles() -> None:
 
     guarded.is_guarded = True  # type: ignore[attr-defined]
     for module in list(sys.modules.values()):
-        if getattr(module, "boto_client_for", None) is original:
+        if vars(module).get("boto_client_for") is original:
             module.boto_client_for = guarded  # type: ignore[attr-defined]
