@@ -18,6 +18,7 @@ from airflow_provider_metaflow.compute.pods import (
 )
 from airflow_provider_metaflow.dag.events import emitted_events
 from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
+from airflow_provider_metaflow.flow.commands import NO_RETRY
 from airflow_provider_metaflow.flow.container import (
     FLOW_VARIABLE,
     TASK_VARIABLE,
@@ -37,7 +38,6 @@ from .plan import ITERATION, PLACE, StepPlan
 from .references import encoded, parameter, refuse_references
 
 _FOLDER = "/tmp/metaflow-outcome"  # noqa: S108  (in a container of its own)
-_NO_RETRY = 202
 
 Environment = list[dict[str, Any]]
 
@@ -143,7 +143,7 @@ def step_container(
 
 def retry_expression() -> str:
     """Return Argo's condition for another try: not after an exit that asks for none."""
-    return f"asInt(lastRetry.exitCode) != {_NO_RETRY}"
+    return f"asInt(lastRetry.exitCode) != {NO_RETRY}"
 
 
 def _port(step: Step, attributes: Mapping[str, Any]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 from airflow_provider_metaflow.compute.batch_jobs import container_overrides, job_definition, task_environment
 from airflow_provider_metaflow.compute.options import base_attributes, check_options, deadline_of
 from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
+from airflow_provider_metaflow.flow.commands import NO_RETRY
 from airflow_provider_metaflow.flow.container import FLOW_VARIABLE, container_command, encode_inline, first_environment
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
@@ -27,9 +28,6 @@ DEPLOYMENT_TAG = "metaflow-state-machine"
 
 DEFAULT_LOG_GROUP = "/aws/batch/job"
 """Where AWS Batch keeps the logs of jobs that name no group."""
-
-NO_RETRY = 202
-"""Exit status by which a Metaflow task says that another try is of no use."""
 
 MAX_DEFINITION_BYTES = 20_000
 """AWS Batch takes job definitions of 24 KiB (service quotas); a longer flow document goes to the datastore."""

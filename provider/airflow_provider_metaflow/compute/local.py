@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.cache import Cache
-from airflow_provider_metaflow.exceptions import ParameterValueError, StepFailedError
-from airflow_provider_metaflow.flow.commands import StepCall, init_request, step_arguments, task_variables
+from airflow_provider_metaflow.exceptions import FinalFailureError, ParameterValueError, StepFailedError
+from airflow_provider_metaflow.flow.commands import NO_RETRY, StepCall, init_request, step_arguments, task_variables
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
 
@@ -201,6 +201,10 @@ class LocalCompute:
         if status == 0:
             raise StepFailedError(f"task {pathspec} exited with 0 but has no result in the datastore.", **where)
         how = f"was killed by signal {-status}" if status < 0 else f"failed with exit code {status}"
+        if status == NO_RETRY:
+            raise FinalFailureError(
+                f"task {pathspec}, attempt {call.attempt}, {how}, which asks for no further attempt.", **where
+            )
         raise StepFailedError(f"task {pathspec}, attempt {call.attempt}, {how}; its log tells why.", **where)
 
     def _time_limit(self, call: StepCall) -> int | None:

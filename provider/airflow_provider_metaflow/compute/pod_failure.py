@@ -9,9 +9,6 @@ from typing import Any
 
 from .pods import CONTAINER
 
-NO_RETRY = 202
-"""Exit code by which Metaflow says that another attempt is of no use (``METAFLOW_EXIT_DISALLOW_RETRY``)."""
-
 UNKNOWN = "its pod failed, and Kubernetes does not tell why"
 
 

@@ -10,6 +10,7 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import FlowGraph
 
+from .location import resolved
 from .record import record_line
 
 if TYPE_CHECKING:
@@ -23,7 +24,14 @@ _MAX_TAG = 100
 
 
 def make_arguments(
-    manifest: Manifest, dag_id: str, max_workers: int | None, watchers: Watchers, given: Mapping[str, Any]
+    manifest: Manifest,
+    dag_id: str,
+    *,
+    max_workers: int | None,
+    watchers: Watchers,
+    given: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    templates: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return all keyword arguments of a DAG.
 
@@ -31,16 +39,50 @@ def make_arguments(
     :param dag_id: the DAG.
     :param max_workers: how many tasks may run at a time.
     :param watchers: Airflow's watchers by event.
-    :param given: arguments of the user, which win.
-    :raises InvalidOptionError: if a watcher is for an event that the flow does not wait for.
+    :param given: arguments of the user, which win; our tag and owner stay beside those given.
+    :param fixed: values of parameters, in place of the flow's defaults.
+    :param templates: values of parameters that the start step renders.
+    :raises InvalidOptionError: if a watcher is for an event that the flow does not wait for, or ``params`` holds a
+        template, which Airflow would not render.
     """
     graph = manifest.graph
     _check_watchers(graph, watchers)
-    arguments = {**_of_flow(manifest, max_workers), "schedule": _schedule(graph, watchers, dag_id), **given}
+    ours = _of_flow(manifest, max_workers)
+    arguments = {**ours, "schedule": _schedule(graph, watchers, dag_id), **given}
+    arguments["tags"] = sorted({*ours["tags"], *(given.get("tags") or ())})
+    arguments["default_args"] = {**ours["default_args"], **(given.get("default_args") or {})}
     _add_notifiers(arguments, manifest)
     arguments["doc_md"] = _with_record(arguments["doc_md"], manifest)
-    arguments["params"] = {**_params(graph), **dict(given.get("params") or {})}
+    params = dict(given.get("params") or {})
+    _check_params(graph, params)
+    arguments["params"] = {**_params(graph, fixed, templates), **params}
     return arguments
+
+
+def with_doc_file(given: Mapping[str, Any], caller: str) -> dict[str, Any]:
+    """Return arguments of a DAG with the text of ``doc_md``'s file, which Airflow reads if the name ends with ``.md``.
+
+    :param given: arguments of the user.
+    :param caller: the file that called us.
+    """
+    name = given.get("doc_md")
+    if not isinstance(name, str) or not name.endswith(".md") or "\n" in name:
+        return dict(given)
+    file = resolved(name, caller)
+    return {**given, "doc_md": file.read_text() if file.is_file() else name}
+
+
+def _check_params(graph: FlowGraph, params: Mapping[str, Any]) -> None:
+    from .parameters import is_template
+
+    for parameter in graph.parameters:
+        value = params.get(parameter.name)
+        if is_template(getattr(value, "value", value)):
+            raise InvalidOptionError(
+                f"`params` has a template for parameter {parameter.name!r}, and Airflow renders none there.",
+                flow=graph.name,
+                hint=f"Give it as `parameters={{{parameter.name!r}: …}}`, which is rendered for each run.",
+            )
 
 
 def _of_flow(manifest: Manifest, max_workers: int | None) -> dict[str, Any]:
@@ -103,7 +145,7 @@ def _check_watchers(graph: FlowGraph, watchers: Watchers) -> None:
             )
 
 
-def _params(graph: FlowGraph) -> dict[str, Param]:
+def _params(graph: FlowGraph, fixed: Mapping[str, Any], templates: Mapping[str, Any]) -> dict[str, Param]:
     if not graph.parameters:
         return {}
     from airflow.sdk import Param
@@ -116,10 +158,16 @@ def _params(graph: FlowGraph) -> dict[str, Param]:
         if graph.triggers and parameter.required:
             # An event brings the value; Airflow would check its absence before. The start step does.
             parameter = replace(parameter, required=False, default=None)  # noqa: PLW2901
-        default = default_value(parameter)
+        if parameter.name in templates:
+            # Null stands for the template: a form hands out every value, and one that differs from null was chosen.
+            parameter = replace(parameter, required=False, default=None)  # noqa: PLW2901
+        default = fixed.get(parameter.name, default_value(parameter))
         arguments: dict[str, Any] = json_schema(parameter)
         if parameter.help:
             arguments["description"] = parameter.help
+        if parameter.name in templates:
+            said = f"Default: {templates[parameter.name]}"
+            arguments["description"] = f"{parameter.help} {said}" if parameter.help else said
         if default is not UNSET:
             arguments["default"] = default
         params[parameter.name] = Param(**arguments)

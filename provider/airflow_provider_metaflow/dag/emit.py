@@ -171,11 +171,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
             arguments.update(self.start)
         if group is not None:
             arguments["task_group"] = group
-        chosen = self._chosen(plan)
-        for name in ("kubernetes", "batch"):
-            if name in chosen and name in arguments:
-                chosen[name] = {**arguments[name], **chosen[name]}
-        arguments.update(chosen)
+        arguments = _merged(arguments, self._chosen(plan))
         self.tasks[plan.step] = MetaflowStepOperator(
             # A segment does not prefix the ids of its tasks, so that they stay when a body changes.
             task_id=plan.step if plan.segment is None else f"{self.id_prefix}{plan.step}",
@@ -194,7 +190,20 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
 
         step = self._steps[plan.step]
         context = StepContext(flow=self.manifest.graph, step=step, mapped=plan.segment is not None)
-        return step_arguments(self.translator, context, self.overrides)
+        return step_arguments(self.translator, context, self.overrides, BaseOperator)
+
+
+def _merged(arguments: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a task with what the user has chosen for its step."""
+    merged = {**arguments, **chosen}
+    for name in ("kubernetes", "batch"):
+        if name in chosen and name in arguments:
+            merged[name] = {**arguments[name], **chosen[name]}
+    if "outlets" in arguments and chosen.get("outlets"):
+        # Beside the events of the step, which other flows wait for.
+        outlets = chosen["outlets"]
+        merged["outlets"] = [*arguments["outlets"], *(outlets if isinstance(outlets, (list, tuple)) else [outlets])]
+    return merged
 
 
 def event_condition(triggers: Sequence[EventTrigger], watchers: Mapping[str, Sequence[Any]], dag_id: str) -> AssetAll:

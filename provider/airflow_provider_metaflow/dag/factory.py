@@ -16,8 +16,10 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
 from airflow_provider_metaflow.graph.model import FlowGraph
 
-from .arguments import Watchers, first_line, make_arguments
+from .arguments import Watchers, first_line, make_arguments, with_doc_file
 from .emit import Emission
+from .location import resolved
+from .parameters import is_template
 from .plan import plan_dag
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ class MetaflowDag(DAG):
     :param kubernetes: options of all pods; see :class:`MetaflowStepOperator`.
     :param batch: options of all AWS Batch jobs; see :class:`MetaflowStepOperator`.
     :param event_watchers: Airflow's ``AssetWatcher``s by event of ``@trigger``, e.g. of a message queue.
+    :param parameters: values by parameter name, in place of the defaults of the flow. A template, e.g.
+        ``{"ds": "{{ ds }}"}``, is rendered when the run starts, for scheduled, manual and backfilled runs; a value that
+        a run is triggered with wins.
     """
 
     def __init__(  # noqa: PLR0913  (keyword-only; the user's interface)
@@ -64,16 +69,30 @@ class MetaflowDag(DAG):
         kubernetes: Mapping[str, Any] | None = None,
         batch: Mapping[str, Any] | None = None,
         event_watchers: Watchers | None = None,
+        parameters: Mapping[str, Any] | None = None,
         **dag_arguments: Any,
     ) -> None:
-        manifest = _manifest(flow, sys._getframe(1).f_code.co_filename, dag_id, options, compile_options, python)
+        caller = sys._getframe(1).f_code.co_filename
+        manifest = _manifest(flow, caller, dag_id, options, compile_options, python)
         graph = manifest.graph
+        given = dict(parameters or {})
+        _check_names(graph, given)
         overrides = step_overrides or {}
         _check_overrides(graph, overrides)
         if dag_id:
             _check_id(dag_id, graph)
         name = dag_id or manifest.deployment.name
-        arguments = make_arguments(manifest, name, max_workers, event_watchers or {}, dag_arguments)
+        templates = {name: value for name, value in given.items() if is_template(value)}
+        fixed = {name: value for name, value in given.items() if name not in templates}
+        arguments = make_arguments(
+            manifest,
+            name,
+            max_workers=max_workers,
+            watchers=event_watchers or {},
+            given=with_doc_file(dag_arguments, caller),
+            fixed=fixed,
+            templates=templates,
+        )
         super().__init__(name, **arguments)
         self.metaflow_manifest = manifest
         Emission(
@@ -84,7 +103,7 @@ class MetaflowDag(DAG):
             id_prefix="",
             shared=_shared(pool or manifest.deployment.worker_pool, python, warm_process),
             compute=_given(compute=compute, kubernetes=kubernetes, batch=batch),
-            start={},
+            start={"parameters": templates, "fills_parameters": True} if templates else {},
             translator=translator,
             overrides=overrides,
         ).emit()
@@ -202,10 +221,7 @@ def _manifest(
     compile_options: Sequence[str],
     python: str | None,
 ) -> Manifest:
-    path = Path(flow)
-    if not path.is_absolute():
-        beside = Path(caller).parent / path
-        path = beside if beside.exists() or not path.exists() else path.absolute()
+    path = resolved(flow, caller)
     if path.name.endswith(SUFFIX):
         return read_manifest(path)
     # Here and not above: a DAG file that names a manifest pays for no compiler.
@@ -234,7 +250,7 @@ def _given(**arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def _check_parameters(graph: FlowGraph, given: Mapping[str, Any]) -> None:
+def _check_names(graph: FlowGraph, given: Mapping[str, Any]) -> None:
     known = [parameter.name for parameter in graph.parameters]
     for name in given:
         if name not in known:
@@ -243,6 +259,10 @@ def _check_parameters(graph: FlowGraph, given: Mapping[str, Any]) -> None:
                 flow=graph.name,
                 hint=f"Known are: {', '.join(known) or 'none'}.",
             )
+
+
+def _check_parameters(graph: FlowGraph, given: Mapping[str, Any]) -> None:
+    _check_names(graph, given)
     for parameter in graph.parameters:
         if parameter.required and parameter.name not in given:
             raise InvalidOptionError(
@@ -256,7 +276,7 @@ def _check_overrides(graph: FlowGraph, overrides: Overrides) -> None:
     if overrides:
         from .translator import check_overrides
 
-        check_overrides(graph, overrides)
+        check_overrides(graph, overrides, BaseOperator)
 
 
 def _check_id(dag_id: str, graph: FlowGraph) -> None:

@@ -14,6 +14,7 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError, ManifestErr
 from airflow_provider_metaflow.flow.manifest import SUFFIX
 
 from .factory import MetaflowDag
+from .location import dag_folder, resolved
 
 
 class BrokenFlowDag(DAG):
@@ -61,8 +62,8 @@ def load_folder(
     :param caller: the DAG file.
     :param arguments: arguments of :class:`MetaflowDag`.
     """
-    root = Path(caller).parent
-    folder = folder if folder.is_absolute() else root / folder
+    root = dag_folder(caller)
+    folder = resolved(folder, caller)
     if not folder.is_dir():
         raise InvalidOptionError(
             f"load_flows finds no folder {folder}.", hint="Mend the path; it is relative to the DAG file."

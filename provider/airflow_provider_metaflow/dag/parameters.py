@@ -34,6 +34,18 @@ def json_schema(parameter: Parameter) -> dict[str, Any]:
     return {"type": types[0] if len(types) == 1 else types, "title": parameter.name}
 
 
+def is_template(value: Any) -> bool:
+    """Return whether a value is text for Jinja, or holds some.
+
+    :param value: a value of a DAG file.
+    """
+    if isinstance(value, str):
+        return any(mark in value for mark in ("{{", "{%", "{#"))
+    if isinstance(value, Mapping):
+        return any(map(is_template, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(is_template, value))
+
+
 def default_value(parameter: Parameter) -> Any:
     """Return the default as a value of the schema, ``UNSET`` if a value must be given.
 

@@ -186,7 +186,8 @@ def _plan_task(by_name: Mapping[str, Step], step: Step, group_id: str | None, *,
         upstream=tuple(name for name in step.parents if not _enters(by_name[name], step)),
         segment=group_id,
         trigger_rule=SOME_RULE if switches and _is_fed_by_several(by_name, step) else ALL_RULE,
-        retries=retries or None,
+        # `@retry(times=0)` must hold under `default_args`, too.
+        retries=retries if retries or any(one.name == "retry" for one in step.decorators) else None,
         retry_delay_seconds=(DEFAULT_RETRY_DELAY_SECONDS if delay is None else delay) if retries else delay,
         doc=step.doc,
     )

@@ -15,6 +15,9 @@ from airflow_provider_metaflow.graph.model import FlowGraph, ParameterType, Step
 
 from .manifest import CodePackage, Manifest
 
+NO_RETRY = 202
+"""Exit status by which a Metaflow task says that another attempt is of no use (``METAFLOW_EXIT_DISALLOW_RETRY``)."""
+
 
 class StepCall(msgspec.Struct, frozen=True, kw_only=True):
     """What differs between two tasks of the same flow.

@@ -68,6 +68,22 @@ class Attempt(NamedTuple):
     max_user_retries: int
 
 
+def fallback_retries(user: int, error: int, *, granted: int) -> int:
+    """Return how many of a scheduler's retries are for the fallback of ``@catch`` only.
+
+    A cluster policy or an override may grant fewer retries than the flow asks for. Those of the fallback are given up
+    first: with none left over, a task that fails after its last try fails, but its user code has run.
+
+    >>> fallback_retries(0, 3, granted=1)
+    1
+
+    :param user: retries that run user code (``@retry``).
+    :param error: retries for a fallback that the flow asks for.
+    :param granted: retries that the scheduler grants to a task instance.
+    """
+    return min(error, max(granted - user, 0))
+
+
 def attempt_of(tries: int, *, tries_left: int, error_retries: int) -> Attempt:
     """Derive the attempt to make from a scheduler's counters.
 

@@ -19,9 +19,8 @@ from airflow_provider_metaflow.compute.batch_jobs import (
     overrides_size,
     task_environment,
 )
-from airflow_provider_metaflow.compute.pod_failure import NO_RETRY
 from airflow_provider_metaflow.exceptions import InvalidOptionError, UnsupportedFeatureError
-from airflow_provider_metaflow.flow.commands import StepCall
+from airflow_provider_metaflow.flow.commands import NO_RETRY, StepCall
 from airflow_provider_metaflow.flow.container import TASK_VARIABLE, container_command, first_environment
 
 from .remote import RemoteTask

@@ -16,7 +16,7 @@ from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedEr
 from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
 from airflow_provider_metaflow.flow.started_code import started_code
 from airflow_provider_metaflow.graph.compute import Compute
-from airflow_provider_metaflow.graph.identity import Attempt, airflow_run_id, attempt_of, task_id
+from airflow_provider_metaflow.graph.identity import Attempt, airflow_run_id, attempt_of, fallback_retries, task_id
 from airflow_provider_metaflow.graph.model import StepKind
 
 from .contexts import IndexPath, split_contexts
@@ -65,7 +65,9 @@ class StepExecution:
         self._attempt = attempt_of(
             self._tries,
             tries_left=self._ti.max_tries - self._tries,
-            error_retries=self._step.retry.error,
+            error_retries=fallback_retries(
+                self._step.retry.user, self._step.retry.error, granted=operator.retries or 0
+            ),
         )
         self._first_attempt = first_attempt(
             tries=self._tries,
@@ -259,7 +261,9 @@ class StepExecution:
     ) -> list[dict[str, Any] | None]:
         """Run tasks where the step's compute is; return their outcome documents."""
         parameters = (
-            self._around.parameters(self._operator.parameters) if self._step.name == self._graph.start else None
+            self._around.parameters(self._operator.parameters, fill=self._operator.fills_parameters)
+            if self._step.name == self._graph.start
+            else None
         )
         if self._operator.place == Compute.LOCAL:
             return [self._local().run(call, parameters) for call in calls]
@@ -318,7 +322,9 @@ class StepExecution:
             return None
         name, document = found
         parameters = (
-            self._around.parameters(self._operator.parameters) if self._step.name == self._graph.start else None
+            self._around.parameters(self._operator.parameters, fill=self._operator.fills_parameters)
+            if self._step.name == self._graph.start
+            else None
         )
         # The nodes of a gang are named after their control task.
         for origin in (name, *(one for one in document.get("gang") or () if one != name)):

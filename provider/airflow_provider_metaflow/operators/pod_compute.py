@@ -10,7 +10,6 @@ from airflow_provider_metaflow._compat import TaskDeferred
 from airflow_provider_metaflow.compute.gang import INDEX_LABEL, gang_environment
 from airflow_provider_metaflow.compute.options import POD_OVERRIDE
 from airflow_provider_metaflow.compute.pod_failure import (
-    NO_RETRY,
     UNKNOWN,
     api_error,
     exit_code,
@@ -30,7 +29,7 @@ from airflow_provider_metaflow.compute.pods import (
     task_environment,
 )
 from airflow_provider_metaflow.exceptions import StepFailedError
-from airflow_provider_metaflow.flow.commands import StepCall
+from airflow_provider_metaflow.flow.commands import NO_RETRY, StepCall
 from airflow_provider_metaflow.flow.container import TASK_VARIABLE, container_command, first_environment
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
 

@@ -32,6 +32,7 @@ class MetaflowStepOperator(BaseOperator):
     :param id_prefix: what stands before the step's name in the Airflow task ids of this flow.
     :param parameters: for the start step inside a larger DAG: values by parameter name; templated.
         None takes the parameters of the DAG run.
+    :param fills_parameters: whether ``parameters`` stand in only for those that the DAG run leaves null.
     :param python: interpreter of the step; default: ``[metaflow] python``, else Airflow's own.
     :param warm_process: whether to use a process that has Metaflow imported; default: as configured.
     :param compute: ``"local"``, ``"kubernetes"`` or ``"batch"``; default: as the step's decorators say.
@@ -53,6 +54,7 @@ class MetaflowStepOperator(BaseOperator):
         step: str,
         id_prefix: str = "",
         parameters: Mapping[str, Any] | None = None,
+        fills_parameters: bool = False,
         python: str | None = None,
         warm_process: bool | None = None,
         compute: str | None = None,
@@ -65,6 +67,7 @@ class MetaflowStepOperator(BaseOperator):
         self.step = step
         self.id_prefix = id_prefix
         self.parameters = parameters
+        self.fills_parameters = fills_parameters
         self.python = python
         self.warm_process = warm_process
         self.place = "local"

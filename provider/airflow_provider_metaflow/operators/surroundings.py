@@ -34,15 +34,17 @@ class Surroundings:
         self._graph, self._context, self._run_id = graph, context, run_id
         self._ti: Any = context["ti"]
 
-    def parameters(self, given: Mapping[str, Any] | None) -> dict[str, str]:
+    def parameters(self, given: Mapping[str, Any] | None, *, fill: bool = False) -> dict[str, str]:
         """Return the parameters of the run in the text form of Metaflow's command line.
 
         :param given: values inside a larger DAG; None takes those of the DAG run and of the events that started it.
+        :param fill: ``given`` stands in for those that the DAG run leaves null, and that no event brings.
         """
-        if given is None:
-            mapped = mapped_values(self._graph.name, self._graph.triggers, self._received_events())
-            given = {**self._context["params"], **mapped}
-        return command_line_values(self._graph, given)
+        if given is not None and not fill:
+            return command_line_values(self._graph, given)
+        mapped = mapped_values(self._graph.name, self._graph.triggers, self._received_events())
+        chosen = {name: value for name, value in self._context["params"].items() if value is not None or not given}
+        return command_line_values(self._graph, {**(given or {}), **chosen, **mapped})
 
     def variables(self) -> dict[str, str]:
         """Return the variables by which a task knows its Airflow run and the events that started it."""

@@ -18,7 +18,7 @@ from tests.support.environment import environment_variable
 
 from airflow_provider_metaflow.compute.code import unpacked
 from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.exceptions import StepFailedError, StepNotRunnableError
+from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError, StepNotRunnableError
 from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
 from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 from airflow_provider_metaflow.flow.manifest import Manifest
@@ -47,6 +47,8 @@ class ProbeFlow(FlowSpec):
             raise OSError(28, "No space left on device")
         if mode == "exit":
             os._exit(7)
+        if mode == "final":
+            sys.exit(202)
         self.next(self.end)
 
     @step
@@ -150,6 +152,13 @@ def test_a_disk_that_is_full_in_the_middle_of_a_step_fails_it_with_the_reason(
 def test_the_exit_status_of_a_step_is_told(make: Make, manifest: Manifest, tmp_path: Path) -> None:
     with pytest.raises(StepFailedError, match="failed with exit code 7"):
         make(variables={"MODE": "exit"}).run(call(manifest, f"r-{tmp_path.name}"))
+
+
+def test_a_step_that_asks_for_no_further_attempt_fails_for_good(
+    make: Make, manifest: Manifest, tmp_path: Path
+) -> None:
+    with pytest.raises(FinalFailureError, match="exit code 202, which asks for no further attempt"):
+        make(variables={"MODE": "final"}).run(call(manifest, f"r-{tmp_path.name}"))
 
 
 def hang(make: Make, manifest: Manifest, tmp_path: Path) -> tuple[Made, threading.Thread, int, list[BaseException]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -14,10 +16,12 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
+from msgspec.structs import replace
 
 from airflow_provider_metaflow import FlowTranslator, MetaflowDag, MetaflowTaskGroup, StepContext, load_flows
 from airflow_provider_metaflow.exceptions import InvalidOptionError, ManifestError, MetaflowProviderError
-from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
+from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, read_manifest
+from airflow_provider_metaflow.graph.model import Decorator
 
 
 @pytest.fixture
@@ -46,13 +50,125 @@ def test_every_argument_of_a_dag_is_passed_through(manifest_file: Callable[..., 
         on_failure_callback=callback,
         schedule="@daily",
     )
-    assert (dag.dag_id, dag.tags, dag.max_active_runs) == ("my_dag", {"a"}, 3)
+    assert (dag.dag_id, dag.tags, dag.max_active_runs) == ("my_dag", {"a", "metaflow"}, 3)
     assert dag.dagrun_timeout == timedelta(hours=1)
     assert dag.is_paused_upon_creation is True
     assert dag.on_failure_callback == callback
     assert dag.get_task("middle").owner == "me"
     # A step without @retry takes the DAG's default.
     assert dag.get_task("middle").retries == 4
+
+
+def test_arguments_of_a_dag_do_not_take_away_the_tag_and_owner_of_the_flow(manifest_file: Callable[..., Path]) -> None:
+    dag = MetaflowDag(manifest_file("linear", "--tag", "x"), tags=("mine",), default_args={"retries": 1})
+    assert dag.tags == {"metaflow", "x", "mine"}
+    assert dag.get_task("middle").owner == MetaflowDag(manifest_file("linear"), "other").get_task("middle").owner
+    assert dag.get_task("middle").owner != "airflow"
+
+
+def test_the_documentation_of_a_dag_may_be_a_file_beside_it(manifest_file: Callable[..., Path], tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    dag = MetaflowDag(manifest_file("linear"), doc_md=str(here.parents[2] / "README.md"))
+    assert (here.parents[2] / "README.md").read_text().strip() in (dag.doc_md or "")
+    absent = MetaflowDag(manifest_file("linear"), "other", doc_md="absent.md")
+    assert (absent.doc_md or "").startswith("absent.md")
+
+
+def test_a_helper_module_of_a_dag_file_resolves_paths_from_the_dag_file(
+    manifest_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dags/flows").mkdir(parents=True)
+    (tmp_path / "helpers").mkdir()
+    shutil.copy(manifest_file("linear"), tmp_path / "dags/flows/linear.metaflow.json")
+    (tmp_path / "dags/flows/about.md").write_text("What it is for.")
+    (tmp_path / "helpers/our_dags.py").write_text(
+        "from airflow_provider_metaflow import MetaflowDag, load_flows\n"
+        "def one(flow): return MetaflowDag(flow, doc_md='flows/about.md')\n"
+        "def folder(namespace): return load_flows(namespace, 'flows')\n"
+    )
+    (tmp_path / "dags/dag.py").write_text(
+        "import our_dags\none = our_dags.one('flows/linear.metaflow.json')\nall = our_dags.folder(globals())\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "helpers"))
+    from airflow.sdk.definitions._internal.contextmanager import DagContext
+
+    # As Airflow's DAG importer does.
+    spec = importlib.util.spec_from_file_location("unusual_prefix_dag", tmp_path / "dags/dag.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    monkeypatch.setattr(DagContext, "current_autoregister_module_name", spec.name)
+    spec.loader.exec_module(module)
+    assert (module.one.doc_md or "").startswith("What it is for.")
+    assert [dag.dag_id for dag in module.all] == ["LinearFlow"]
+
+
+def test_a_step_that_must_not_be_retried_is_not_under_default_args(
+    manifest_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """`@retry(times=0)`: the number of the flow wins over the DAG's, 0 as any other."""
+    path = manifest_file("linear")
+    manifest = read_manifest(path)
+    retry = Decorator(name="retry", attributes={"times": 0, "minutes_between_retries": 2})
+    steps = tuple(
+        replace(step, decorators=(retry,)) if step.name == "middle" else step for step in manifest.graph.steps
+    )
+    path.write_bytes(encode_manifest(replace(manifest, graph=replace(manifest.graph, steps=steps))))
+    dag = MetaflowDag(path, default_args={"retries": 2})
+    assert [dag.get_task(step).retries for step in ("start", "middle", "end")] == [2, 0, 2]
+
+
+def test_steps_take_every_argument_of_an_operator_that_does_not_contradict_the_flow(
+    manifest_file: Callable[..., Path],
+) -> None:
+    from airflow.sdk import Asset
+
+    def callback(context: object) -> None: ...
+
+    class Translator(FlowTranslator):
+        def operator_arguments(self, context: StepContext) -> dict[str, Any]:
+            return {"inlets": [Asset("raw")]} if context.step.name == "end" else {}
+
+    given = {
+        "outlets": [Asset("report")],
+        "inlets": [Asset("raw")],
+        "on_success_callback": callback,
+        "do_xcom_push": False,
+        "execution_timeout": timedelta(minutes=5),
+        "wait_for_past_depends_before_skipping": True,
+    }
+    dag = MetaflowDag(manifest_file("linear"), translator=Translator(), step_overrides={"middle": given})
+    middle = dag.get_task("middle")
+    # The asset stands beside the event of the step, which other flows may wait for.
+    assert [asset.name for asset in middle.outlets][-1] == "report"
+    assert len(middle.outlets) == len(dag.get_task("end").outlets) + 1 > 1
+    assert [asset.name for asset in middle.inlets] == ["raw"]
+    assert middle.execution_timeout == timedelta(minutes=5)
+    assert [asset.name for asset in dag.get_task("end").inlets] == ["raw"]
+
+
+def test_a_translator_may_return_no_argument_that_contradicts_the_flow(manifest_file: Callable[..., Path]) -> None:
+    class Translator(FlowTranslator):
+        def operator_arguments(self, context: StepContext) -> dict[str, Any]:
+            return {"trigger_rule": "all_done"}
+
+    with pytest.raises(InvalidOptionError, match=r"Translator.operator_arguments has the key 'trigger_rule'"):
+        MetaflowDag(manifest_file("linear"), translator=Translator())
+
+
+def test_values_for_parameters_are_defaults_of_the_run_and_templates_wait_for_it(
+    manifest_file: Callable[..., Path],
+) -> None:
+    given = {"number": 8, "text": "on {{ ds }}", "required": "{{ run_id }}"}
+    dag = MetaflowDag(manifest_file("files/parameters"), parameters=given)
+    params = {name: dag.params.get_param(name) for name in dag.params}
+    assert params["number"].value == 8
+    # Null stands for the template; so a required parameter asks for nothing.
+    assert (params["text"].value, params["required"].value) == (None, None)
+    assert "on {{ ds }}" in params["text"].description
+    start = dag.get_task("start")
+    assert start.parameters == {"text": "on {{ ds }}", "required": "{{ run_id }}"}
 
 
 def test_a_dag_takes_from_its_flow_what_nobody_says_otherwise(manifest_file: Callable[..., Path]) -> None:
@@ -94,6 +210,9 @@ def test_overrides_and_a_translator_reach_the_steps_and_overrides_win(manifest_f
     ("arguments", "message"),
     [
         ({"step_overrides": {"midle": {}}}, "unknown step 'midle'. Did you mean 'middle'"),
+        ({"step_overrides": {"middle": {"trigger_rule": "all_done"}}}, "'trigger_rule', which contradicts the flow"),
+        ({"step_overrides": {"middle": {"task_id": "x"}}}, "the task of a step is named after it"),
+        ({"parameters": {"alhpa": 1}}, "has no parameter 'alhpa'"),
         ({"step_overrides": {"middle": {"pol": "x"}}}, "step middle: step_overrides has the unknown key 'pol'"),
         ({"dag_id": "a b"}, "'a b' cannot be a DAG id"),
         ({"dag_id": "x" * 251}, "has 251 characters"),
@@ -201,7 +320,7 @@ def test_load_flows_makes_one_dag_per_flow_and_an_error_of_a_broken_one(tmp_path
     assert set(namespace.values()) == set(dags)
     broken, linear = dags
     assert linear.dag_id == "LinearFlow"
-    assert linear.tags == {"all"}
+    assert linear.tags == {"all", "metaflow"}
     # What the DAG processor does with each: check, then serialize; the error must come last.
     broken.validate()
     broken.check_cycle()
@@ -297,3 +416,16 @@ def test_notifications_stand_beside_the_callbacks_of_the_user(manifest_file: Cal
     assert first is callback
     assert second.endpoints.slack == "slack"
     assert not dag.on_success_callback
+
+
+def test_a_template_in_params_is_refused_since_airflow_renders_none_there(manifest_file: Callable[..., Path]) -> None:
+    from airflow.sdk import Param
+
+    for value in ("{{ ds }}", Param("{{ ds }}", type="string")):
+        with pytest.raises(InvalidOptionError, match=r"template for parameter 'text'.*parameters=\{'text'"):
+            MetaflowDag(manifest_file("files/parameters"), params={"text": value})
+
+
+def test_the_step_before_a_foreach_must_push_its_splits(manifest_file: Callable[..., Path]) -> None:
+    with pytest.raises(InvalidOptionError, match=r"step start: .*mapped over the XCom"):
+        MetaflowDag(manifest_file("foreach"), step_overrides={"start": {"do_xcom_push": False}})

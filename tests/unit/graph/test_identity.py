@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_metaflow.graph.identity import airflow_run_id, attempt_of, task_id
+from airflow_provider_metaflow.graph.identity import airflow_run_id, attempt_of, fallback_retries, task_id
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,22 @@ def test_attempts_follow_from_the_schedulers_counters(
 ) -> None:
     made = attempt_of(tries, tries_left=left, error_retries=error)
     assert (made.generation, made.number, made.max_user_retries) == expected
+
+
+@pytest.mark.parametrize(
+    ("user", "error", "granted", "expected"),
+    [
+        (0, 3, 3, 3),
+        (2, 3, 5, 3),
+        # A cluster policy or an override leaves fewer: the fallback's go first.
+        (0, 3, 1, 1),
+        (0, 3, 0, 0),
+        (2, 3, 3, 1),
+        (2, 3, 1, 0),
+        # More than asked for are user code's.
+        (0, 3, 10, 3),
+        (1, 0, 9, 0),
+    ],
+)
+def test_the_retries_of_a_fallback_are_given_up_first(user: int, error: int, granted: int, expected: int) -> None:
+    assert fallback_retries(user, error, granted=granted) == expected

@@ -54,6 +54,15 @@ def test_the_start_step_takes_the_parameters_of_the_run_as_text_and_no_other_ste
     assert {call.run_id for call in metaflow.calls} == {run_id}
 
 
+def test_a_template_for_a_parameter_is_rendered_unless_the_run_brings_a_value(
+    make_dag: Callable[..., DAG], metaflow: MemoryMetaflow
+) -> None:
+    for conf, expected in (({}, "of manual__1"), ({"text": None}, "of manual__1"), ({"text": "mine"}, "mine")):
+        run = FlowRun(make_dag("grouped", parameters={"text": "of {{ run_id }}"}), conf=conf)
+        run.run_all("start")
+        assert (metaflow.parameters[-1] or {})["text"] == expected
+
+
 def test_a_task_outside_of_a_foreach_has_no_split_index_and_one_inside_that_of_the_innermost(
     start: Start, metaflow: MemoryMetaflow
 ) -> None:
@@ -131,6 +140,21 @@ def test_retries_for_a_fallback_run_no_user_code(start: Start, metaflow: MemoryM
         run.run("middle")
     # The third attempt is above the limit of those that run user code.
     assert [attempt(call)[1:] for call in metaflow.calls[1:]] == [(0, 1), (1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("granted", [0, 1, 2, 3])
+def test_user_code_runs_first_however_few_retries_are_granted(
+    make_dag: Callable[..., DAG], metaflow: MemoryMetaflow, granted: int
+) -> None:
+    """A cluster policy or `step_overrides` may grant fewer retries than `@catch` asks for."""
+    metaflow.outcome = fails("middle/t", attempts=99)
+    steps = {"middle": {"retry": Retry(user=0, error=3)}}
+    run = FlowRun(make_dag("linear", steps, step_overrides={"middle": {"retries": granted}}))
+    run.run_all("start")
+    states = [run.run("middle").state for _ in range(granted + 1)]
+    assert states == ["up_for_retry"] * granted + ["failed"]
+    # Attempt 0 runs user code; those after it the fallback, which is what the limit 0 means.
+    assert [attempt(call)[1:] for call in metaflow.calls[1:]] == [(number, 0) for number in range(granted + 1)]
 
 
 def test_a_clear_goes_on_counting_attempts_and_allows_as_many_retries_again(
