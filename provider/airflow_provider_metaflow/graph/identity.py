@@ -30,14 +30,16 @@ def run_id(prefix: str, *parts: str) -> str:
     return f"{prefix}-{digest[:16]}"
 
 
-def airflow_run_id(dag_id: str, dag_run_id: str, id_prefix: str = "") -> str:
+def airflow_run_id(dag_id: str, dag_run_id: str, id_prefix: str = "", map_index: int = -1) -> str:
     """Return the Metaflow run id of an Airflow DAG run.
 
     :param dag_id: the DAG.
     :param dag_run_id: its run.
     :param id_prefix: for a flow inside a larger DAG, what its Airflow task ids start with.
+    :param map_index: for a flow in a mapped task group, which instance of the group; each has a run of its own.
     """
-    return run_id("airflow", dag_id, dag_run_id, id_prefix)
+    instance = () if map_index < 0 else (str(map_index),)
+    return run_id("airflow", dag_id, dag_run_id, id_prefix, *instance)
 
 
 def task_id(index_path: tuple[int, ...] = (), *, iteration: int = 0, generation: int = 0) -> str:

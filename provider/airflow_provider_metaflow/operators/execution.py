@@ -60,7 +60,10 @@ class StepExecution:
         self._manifest = operator.manifest
         self._graph = operator.manifest.graph
         self._step = self._graph.step(operator.step)
-        self._run_id = airflow_run_id(self._ti.dag_id, self._ti.run_id, operator.id_prefix)
+        # A step outside of each foreach has a map index only if the whole flow stands in a mapped task group.
+        index = self._ti.map_index
+        group_index = -1 if self._step.foreach_path or index is None else index
+        self._run_id = airflow_run_id(self._ti.dag_id, self._ti.run_id, operator.id_prefix, group_index)
         self._tries = self._ti.try_number - 1
         self._attempt = attempt_of(
             self._tries,

@@ -64,11 +64,12 @@ class MetaflowExitHookOperator(BaseOperator):
         graph = self.manifest.graph
         end = f"{self.id_prefix}{graph.end}"
         states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[end], run_ids=[ti.run_id]).get(ti.run_id, {})
-        succeeded = str(states.get(end)) == "success"
+        # In a mapped task group the hook is that of the run of the same instance.
+        succeeded = str(states.get(end if ti.map_index < 0 else f"{end}_{ti.map_index}")) == "success"
         if succeeded != self.on_success:
             raise AirflowSkipException(f"The run has {'succeeded' if succeeded else 'failed'}.")
-        first = ti.xcom_pull(task_ids=f"{self.id_prefix}{graph.start}", key=XCOM_KEY, map_indexes=None)
-        run_id = airflow_run_id(ti.dag_id, ti.run_id, self.id_prefix)
+        first = ti.xcom_pull(task_ids=f"{self.id_prefix}{graph.start}", key=XCOM_KEY, map_indexes=ti.map_index)
+        run_id = airflow_run_id(ti.dag_id, ti.run_id, self.id_prefix, ti.map_index)
         self._compute = LocalCompute(
             manifest=self.manifest,
             # The code that the run started with.

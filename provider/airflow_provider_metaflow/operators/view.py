@@ -108,7 +108,7 @@ class AirflowRunView:
 
     def _is_success(self, parent: Step, map_index: int) -> bool:
         airflow_id = self._airflow_id(parent.name)
-        name = f"{airflow_id}_{map_index}" if parent.foreach_path else airflow_id
+        name = airflow_id if map_index < 0 else f"{airflow_id}_{map_index}"
         return str(self._parent_states().get(name)) == "success"
 
     def _parent_states(self) -> Mapping[str, Any]:
@@ -148,7 +148,8 @@ class AirflowRunView:
     def _map_indexes(self, parent: Step) -> list[int] | None:
         """Return the map indexes of the task instances that concern this one; None for all."""
         if not parent.foreach_path:
-            return [-1]
+            # The one of the same instance, if the whole flow stands in a mapped task group.
+            return [-1 if self._step.foreach_path else self._ti.map_index]
         if parent.foreach_path == self._step.foreach_path:
             return [self._ti.map_index]
         if len(parent.foreach_path) < len(self._step.foreach_path):

@@ -15,6 +15,7 @@ from tests.support.task_runs import FlowRun, MemoryMetaflow
 from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall
+from airflow_provider_metaflow.flow.manifest import read_manifest
 from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.graph.model import Retry
 
@@ -119,6 +120,36 @@ def test_a_flow_inside_a_dag_has_a_run_and_parameters_of_its_own(
     assert run.value("one.end") != run.value("two.end")
     assert run.value("two.end") == f"GroupedFlow/{airflow_run_id('outer', 'manual__1', 'two.')}"
     assert metaflow.ran("collect") == ["t", "t"]
+
+
+def test_a_flow_in_a_mapped_group_has_a_run_of_its_own_for_each_instance(
+    make_dag: Callable[..., DAG], metaflow: MemoryMetaflow, tmp_path: Any
+) -> None:
+    """They shared one run, and every step after the first was skipped, in a DAG run that succeeded."""
+    from airflow.sdk import task_group
+
+    from airflow_provider_metaflow import MetaflowTaskGroup
+
+    make_dag("files/parameters")
+    path = tmp_path / "parameters.metaflow.json"
+    steps = [step.name for step in read_manifest(path).graph.steps]
+    with DAG("outer", schedule=None) as dag:
+
+        @task_group
+        def one_day(day: str) -> None:
+            MetaflowTaskGroup(path, group_id="train", parameters={"text": day, "required": "x"})
+
+        one_day.expand(day=["mon", "tue", "wed"])
+    run = FlowRun(dag)
+    for step in steps:
+        for index in range(3):
+            assert run.run(f"one_day.train.{step}", index) == "success", step
+    assert [given["text"] for given in metaflow.parameters if given] == ["mon", "tue", "wed"]
+    run_ids = [airflow_run_id("outer", "manual__1", "one_day.train.", index) for index in range(3)]
+    assert len(set(run_ids)) == 3
+    assert [call.run_id for call in metaflow.calls] == run_ids * len(steps)
+    assert {path.partition("/")[0] for path in metaflow.call("end").inputs} == {run_ids[2]}
+    assert run.value("one_day.train.end", 1) == f"ParametersFlow/{run_ids[1]}"
 
 
 # Attempts.
