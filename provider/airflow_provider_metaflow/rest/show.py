@@ -30,22 +30,30 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)
 
 
-def status(deployed: DeployedDag, run: DagRun, *, watch: bool = False) -> None:
+def status(deployed: DeployedDag, run: DagRun, *, watch: bool = False) -> DagRun:
     """Show how far a run is, with a progress bar for each step.
 
     :param deployed: the deployment.
     :param run: the run.
     :param watch: go on until the run has ended.
+    :returns: the run as it was shown last.
+    :raises InvalidOptionError: if the run is deleted meanwhile.
     """
     console = _console()
     if not watch:
         console.print(_status(deployed, run))
-        return
+        return run
     with Live(_status(deployed, run), console=console, auto_refresh=False) as live:
         while run.state not in runs.FINISHED:
             time.sleep(_WATCH_SECONDS)
-            run = runs.get_run(deployed.client, run.dag_id, run.dag_run_id) or run
+            found = runs.get_run(deployed.client, run.dag_id, run.dag_run_id)
+            if found is None:
+                raise InvalidOptionError(
+                    f"the run {run.dag_run_id} of {run.dag_id} was deleted before it ended.", flow=deployed.record.flow
+                )
+            run = found
             live.update(_status(deployed, run), refresh=True)
+    return run
 
 
 def _status(deployed: DeployedDag, run: DagRun) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -72,29 +73,42 @@ class _MetaflowSensor(BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
         if not self.poke(context):
-            self._wait(0.0)
+            self._wait(0.0, deadline=time.time() + self.timeout)
         return None
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def execute_complete(
+        self,
+        context: Context,  # noqa: ARG002
+        event: Mapping[str, Any],
+        deadline: float | None = None,
+    ) -> None:
         """Go on after the waiting in the triggerer.
 
         :param context: Airflow's task context.
         :param event: the answer that the trigger got.
+        :param deadline: when the sensor's timeout is over, in seconds since 1970; None for a deferral of an older
+            release, after which it begins again.
         """
         from airflow_provider_metaflow.exceptions import MetaflowQueryError
 
         if "error" in event:
             raise MetaflowQueryError(str(event["error"]))
         if not self.holds(event):
-            self._wait(self.poke_interval)
+            self._wait(self.poke_interval, time.time() + self.timeout if deadline is None else deadline)
 
-    def _wait(self, delay: float) -> None:
+    def _wait(self, delay: float, deadline: float) -> None:
         from airflow_provider_metaflow.triggers.metaflow import MetaflowTrigger
 
         trigger = MetaflowTrigger(
             self.metaflow_conn_id, self.question(), poll_interval=float(self.poke_interval), delay=float(delay)
         )
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
+        # What is left of the timeout: Airflow counts that of a deferral from its beginning, and ends the sensor then.
+        self.defer(
+            trigger=trigger,
+            method_name="execute_complete",
+            kwargs={"deadline": deadline},
+            timeout=timedelta(seconds=max(deadline - time.time(), 0)),
+        )
 
 
 class MetaflowRunSensor(_MetaflowSensor):

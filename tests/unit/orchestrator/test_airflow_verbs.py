@@ -98,6 +98,8 @@ def test_a_run_and_the_runs_are_shown(deployed: Deployed, capsys: pytest.Capture
     deployed.api.logs["body", 0, 1] = "it broke"
     shown = deployed.call("status", deployed.run_id()).output
     assert f"GroupedFlow/{deployed.run_id()}: FAILED" in shown
+    # As `run` does, for scripts.
+    assert (deployed.call("status", deployed.run_id()).code, deployed.call("status", "r", "--watch").code) == (0, 1)
     listed = deployed.call("list-runs", "--failed").output
     assert (deployed.run_id() in listed, deployed.run_id("q") in listed) == (True, False)
     listed = deployed.call("list-runs", "--pending", "--failed").output

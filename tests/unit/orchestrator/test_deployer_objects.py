@@ -108,6 +108,16 @@ def test_a_run_is_waited_for_no_longer_than_asked(deployed: AirflowDeployedFlow,
     assert run.status == "SUCCEEDED"
 
 
+@pytest.mark.usefixtures("api")
+def test_a_run_that_airflow_does_not_know_has_not_ended(deployed: AirflowDeployedFlow, api: AirflowApi) -> None:
+    """It was taken for one that had ended, and whoever waited for it went on without its work."""
+    api.add_run("flow.one", "r")
+    run = AirflowDeployedFlow.get_triggered_run("flow.one", RUN)
+    api.runs["flow.one"].clear()
+    with pytest.raises(InvalidOptionError, match=f"Airflow has no run GroupedFlow/{RUN}"):
+        run.wait_for_completion(check_interval=0, timeout=30)
+
+
 def test_runs_are_listed_by_their_status(deployed: AirflowDeployedFlow, api: AirflowApi) -> None:
     for name, state in (("r", "failed"), ("s", "success"), ("t", "queued")):
         api.add_run("flow.one", name, state)

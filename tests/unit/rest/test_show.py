@@ -52,8 +52,20 @@ def test_a_status_is_watched_until_the_run_has_ended(
             api.runs["flow.one"][0]["state"] = "success"
 
     api.on_request = end
-    show.status(deployed, run, watch=True)
+    assert show.status(deployed, run, watch=True).state == "success"
     assert "SUCCEEDED" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("run")
+def test_a_run_that_is_deleted_while_it_is_watched_is_an_error(
+    api: AirflowApi, deployed: DeployedDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "_WATCH_SECONDS", 0)
+    api.runs["flow.one"][0].update(state="running", end_date=None)
+    run = deployed.find("r")
+    api.on_request = lambda _, path: api.runs["flow.one"].clear() if path.endswith("/taskInstances") else None
+    with pytest.raises(InvalidOptionError, match=r"the run r of flow\.one was deleted"):
+        show.status(deployed, run, watch=True)
 
 
 @pytest.mark.usefixtures("run")

@@ -9,6 +9,7 @@ from typing import Any
 
 from metaflow.runner.deployer import TriggeredRun
 
+from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.configuration import metaflow_value
 from airflow_provider_metaflow.rest import dags
 from airflow_provider_metaflow.rest.client import AirflowClient
@@ -62,9 +63,16 @@ class AirflowTriggeredRun(TriggeredRun):
         ------
         TimeoutError
             If the run does not end within the specified time.
+        InvalidOptionError
+            If Airflow has no such run, or has it no more.
         """
         start = time.monotonic()
-        while self.is_running:
+        while (status := self.status) not in ("SUCCEEDED", "FAILED"):
+            if status is None:
+                raise InvalidOptionError(
+                    f"Airflow has no run {self.pathspec}.",
+                    hint="It may have been deleted, or belong to another Airflow than METAFLOW_AIRFLOW_URL.",
+                )
             if timeout is not None and time.monotonic() - start > timeout:
                 raise TimeoutError("The run did not end within the specified timeout.")
             time.sleep(check_interval)

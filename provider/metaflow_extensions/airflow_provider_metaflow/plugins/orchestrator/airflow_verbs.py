@@ -115,7 +115,7 @@ def _published(obj: Any, client: AirflowClient) -> Any:
 
 @airflow.command(help="Show how far a run is, step by step.")
 @RUN_ID
-@click.option("--watch", is_flag=True, help="Keep showing until the run has ended.")
+@click.option("--watch", is_flag=True, help="Keep showing until the run has ended; exit with 1 if it failed.")
 @click.pass_obj
 @plain_errors
 def status(obj: Any, run_id: str, watch: bool) -> None:
@@ -123,7 +123,10 @@ def status(obj: Any, run_id: str, watch: bool) -> None:
 
     with _client() as client:
         deployed = _deployed(obj, client)
-        show.status(deployed, deployed.find(run_id), watch=watch)
+        ended = show.status(deployed, deployed.find(run_id), watch=watch)
+    if watch and ended.state != "success":
+        # For scripts, as the exit status of `run` is.
+        sys.exit(1)
 
 
 @airflow.command("list-runs", help="List the runs of the deployed flow, the newest first.")
