@@ -77,7 +77,7 @@ class Needs:
     :param read: URLs without ``s3://`` that begin what jobs only read, e.g. the data of flows that this one follows.
     :param told: key that begins all that jobs tell the state machine.
     :param distributed: whether it has distributed maps.
-    :param tag: pair of a tag that all its jobs have; None where jobs have no tags.
+    :param tag: name and value of a tag that all its jobs have; None for a flow too long for tags (``jobs.py``).
     :param logged: whether its history is logged.
     :param topic: SNS topic that is told of runs.
     :param job_secrets: names or ARNs of the secrets that steps read by ``@secrets``.
@@ -146,6 +146,23 @@ def terminate_jobs(place: Place, needs: Needs) -> Statement:
         name, value = needs.tag
         statement["Condition"] = {"StringEquals": {f"aws:ResourceTag/{name}": value}}
     return statement
+
+
+def _tag_jobs(place: Place, needs: Needs, tag: tuple[str, str]) -> Statement:
+    """Return the statement by which jobs get the deployment's tag when they are submitted, and no other job does.
+
+    Whoever could give the tag to the job of another flow could end it then. A job that is being submitted has no tags
+    yet, one of another deployment has its own.
+    """
+    name, value = tag
+    resources = [place.arn("batch", "job/*"), *definition_arns(place, needs)]
+    return {
+        **allow("Tag", ["batch:TagResource"], resources),
+        "Condition": {
+            "StringEquals": {f"aws:RequestTag/{name}": value},
+            "StringEqualsIfExists": {f"aws:ResourceTag/{name}": value},
+        },
+    }
 
 
 def list_bucket(place: Place, bucket: str, prefixes: Sequence[str]) -> Statement:
@@ -223,7 +240,7 @@ def _machine(place: Place, needs: Needs) -> Iterator[Statement]:
     if needs.distributed:
         yield from _children(place, needs)
     if needs.tag is not None:
-        yield allow("Tag", ["batch:TagResource"], [place.arn("batch", "job/*"), *definitions])
+        yield _tag_jobs(place, needs, needs.tag)
     if needs.logged:
         # These cannot be narrowed (Step Functions developer guide, logging).
         yield allow("Log", [f"logs:{name}" for name in LOG_ACTIONS], ["*"])

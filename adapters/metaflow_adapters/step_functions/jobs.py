@@ -26,6 +26,9 @@ from .submission import Job
 DEPLOYMENT_TAG = "metaflow-state-machine"
 """Tag of a job definition with the state machine that it was made for."""
 
+MAX_TAGGED_STEPS = 1500
+"""Flows with more steps need the bytes of their definition, of which AWS takes 1 MiB, for the steps."""
+
 DEFAULT_LOG_GROUP = "/aws/batch/job"
 """Where AWS Batch keeps the logs of jobs that name no group."""
 
@@ -79,8 +82,8 @@ def make_jobs(manifest: Manifest, kinds: Mapping[str, JobKind], flow_variable: s
     definitions: dict[str, dict[str, Any]] = {}
     by_step = {}
     of_steps = {step.name: attributes_of_step(manifest, step, settings) for step in manifest.graph.steps}
-    # Not every role may tag. If any job is tagged all are, by which a policy knows them from those of other flows.
-    is_tagged = bool(
+    # By the deployment's tag policies know the jobs of a flow from those of others. If any job has tags all have it.
+    is_tagged = len(of_steps) <= MAX_TAGGED_STEPS or bool(
         settings.tags
         or remote_settings(manifest).batch_emit_tags
         or any(one.get("aws_batch_tags") for one in of_steps.values())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import pytest
-from tests.engines.aws.authority import Authority
+from tests.engines.aws.authority import Authority, Request
 from tests.support.aws_account import SETTINGS
 from tests.support.recorded import DECORATED, SHAPES
 
@@ -30,7 +31,7 @@ def test_a_linear_flow_needs_batch_and_its_own_objects_only(machine: Make) -> No
     allowed = actions(made, "state_machine")
     assert set(allowed) == {
         "batch:SubmitJob", "batch:DescribeJobs", "batch:TerminateJob", "events:PutTargets", "events:PutRule",
-        "events:DescribeRule", "s3:GetObject", "s3:PutObject",
+        "events:DescribeRule", "s3:GetObject", "s3:PutObject", "batch:TagResource",
     }  # fmt: skip
     (definition,) = made.resources.job_definitions
     # By a pattern, so that the policy serves later versions of the flow, too.
@@ -95,17 +96,64 @@ def test_jobs_may_read_the_secrets_that_steps_name(
     assert allowed.get("secretsmanager:GetSecretValue") == secrets
 
 
-def test_jobs_of_other_flows_can_be_ended_only_where_jobs_have_no_tags(machine: Make) -> None:
-    for options, condition in (
-        ({}, None),
-        ({"batch_tags": {"team": "ml"}}, {"StringEquals": {"aws:ResourceTag/metaflow-state-machine": "linear"}}),
+@pytest.mark.parametrize("options", [{}, {"batch_tags": {"team": "ml"}}])
+def test_jobs_of_other_flows_can_be_ended_by_no_role(machine: Make, options: dict[str, Any]) -> None:
+    made = machine("linear", **options)
+    place = "arn:aws:batch:eu-west-1:123456789012:job/abc"
+    for role in ("state_machine", "deployer"):
+        authority = Authority()
+        authority.add(role, [made.resources.policies[role]], {"Version": "2012-10-17", "Statement": []})
+        for tags, allowed in (
+            ({"aws:ResourceTag/metaflow-state-machine": "linear"}, True),
+            ({"aws:ResourceTag/metaflow-state-machine": "other"}, False),
+            ({"aws:ResourceTag/metaflow-state-machine": "linear2"}, False),
+            ({"aws:ResourceTag/team": "linear"}, False),
+            ({}, False),
+        ):
+            assert authority[role].allows(Request("batch:TerminateJob", place, tags)) == allowed, (role, tags)
+
+
+def test_no_job_of_another_flow_can_be_given_the_tag_by_which_jobs_may_be_ended(machine: Make) -> None:
+    authority = Authority()
+    authority.add(
+        "role", [machine("linear").resources.policies["state_machine"]], {"Version": "2012-10-17", "Statement": []}
+    )
+    own, other = {"aws:RequestTag/metaflow-state-machine": "linear"}, {"aws:RequestTag/metaflow-state-machine": "other"}
+    for context, allowed in (
+        (own, True),
+        ({**own, "aws:ResourceTag/metaflow-state-machine": "linear"}, True),
+        ({**own, "aws:ResourceTag/metaflow-state-machine": "other"}, False),
+        (other, False),
+        ({}, False),
     ):
-        made = machine("linear", **options)
-        for role in ("state_machine", "deployer"):
-            statements = made.resources.policies[role]["Statement"]
-            (ends,) = [one for one in statements if "batch:TerminateJob" in one["Action"]]
-            assert ends["Resource"] == ["arn:aws:batch:eu-west-1:123456789012:job/*"]
-            assert ends.get("Condition") == condition
+        request = Request("batch:TagResource", "arn:aws:batch:eu-west-1:123456789012:job/abc", context)
+        assert authority["role"].allows(request) == allowed, context
+
+
+@pytest.mark.parametrize("flow", [*SHAPES, "decorated/on_finish"])
+def test_every_job_has_the_tag_of_its_deployment(machine: Make, flow: str) -> None:
+    made = machine(flow, change=without("ephemeral_storage"), settings=SETTINGS)
+    machines = [json.loads(made.to_json()), *made.resources.state_machines.values()]
+    submitted = [one["Arguments"] for one in submissions(machines)]
+    assert submitted
+    for arguments in submitted:
+        # Those of an array are an expression of JSONata.
+        if isinstance(arguments, str):
+            tags = arguments.partition("'Tags':{")[2].partition("}")[0]
+            assert f'"metaflow-state-machine":"{made.name}"' in tags, arguments
+        else:
+            assert arguments["Tags"]["metaflow-state-machine"] == made.name, arguments
+
+
+def submissions(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield all states that submit a job."""
+    if isinstance(value, dict):
+        if "batch:submitJob" in str(value.get("Resource", "")):
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from submissions(one)
 
 
 def test_metaflows_tags_are_given_to_jobs_if_the_configuration_asks_for_them(machine: Make) -> None:
