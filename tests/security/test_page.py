@@ -188,3 +188,44 @@ def test_a_run_is_shown_from_the_files_of_the_manifest_s_datastore(client: TestC
         answer = client.get(RUN)
     assert answer.status_code == 200
     assert "is not registered with Metaflow yet" in answer.text
+
+
+def test_an_api_server_starts_the_reading_process_when_it_starts_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_provider_metaflow.plugin.plugin import MetaflowPlugin
+
+    prepared = threading.Event()
+    monkeypatch.setattr(MetaflowHook, "prepare", lambda _: prepared.set())
+    (middleware,) = MetaflowPlugin.fastapi_root_middlewares
+    assert not prepared.is_set()
+    api_server = object()
+    assert middleware["middleware"](api_server) is api_server
+    assert prepared.wait(30)
+
+
+def test_an_api_server_starts_though_metaflow_cannot_be_asked(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: MetaflowHook) -> bool:
+        raise MetaflowQueryError("there is no such host")
+
+    monkeypatch.setattr(MetaflowHook, "prepare", fail)
+    with caplog.at_level("INFO"):
+        page.prepare()
+    assert "there is no such host" in caplog.text
+
+
+def test_one_process_answers_about_the_datastores_of_all_deployments(
+    client: TestClient, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def note(op: str, pathspec: str, **more: Any) -> dict[str, Any]:
+        asked.append(more)
+        return overview(pathspec)
+
+    answering(monkeypatch, note)
+    assert client.get(RUN).status_code == 200
+    root = manifest.command.datastore_root
+    assert asked[0]["source"] == {"metadata": "local", "datastore": "local", "root": root}
+    assert asked[0]["stays"]
+    assert "variables" not in asked[0]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tests.support.environment import environment_variable
 from tests.support.metadata_service import MetadataService, metadata_service
+from tests.support.object_store import BUCKET, ObjectStore, object_store
 from tests.support.poison import Payload, assert_poisoned, poison
 from tests.support.results import run_locally
 
@@ -272,3 +273,74 @@ def test_runs_of_a_metadata_service_are_read_without_unpickling(
         assert artifact["value"] == ["start", "middle", "end"]
         assert hook.ask("overview", pathspec=f"LinearFlow/{run_id}")["complete"]
     assert not written.exists()
+
+
+@pytest.fixture
+def stored_run(flows: Path, tmp_path: Path) -> Iterator[tuple[ObjectStore, str]]:
+    """A run with a card whose artifacts are in S3, and its pathspec; the environment says how to reach S3."""
+    with object_store("127.0.0.1", tmp_path / "s3.log") as store, pytest.MonkeyPatch.context() as patch:
+        for name in ("METAFLOW_DATASTORE_SYSROOT_S3", "METAFLOW_S3_ENDPOINT_URL"):
+            patch.setenv(name, store.environment[name])
+        # The metadata is local.
+        patch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path))
+        flow = Path(shutil.copy(flows / "cards.py", tmp_path))
+        top = ("--datastore", "s3")
+        yield store, "CardsFlow/" + run_locally(flow, tmp_path, "--with", "orchestrator_internal", top=top)
+
+
+def test_a_run_on_s3_is_read_by_the_process_that_was_ready_before_without_airflows_secrets(
+    stored_run: tuple[ObjectStore, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, pathspec = stored_run
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("METAFLOW_DEFAULT_DATASTORE", "s3")
+    hook = MetaflowHook()
+    hook.get_conn = dict  # type: ignore[method-assign]
+    assert hook.prepare()
+    (ready,) = POOL._processes.values()
+    assert "canary" not in Path(f"/proc/{ready._process.pid}/environ").read_text()
+    assert b"--idle\x000\x00" in Path(f"/proc/{ready._process.pid}/cmdline").read_bytes()
+
+    source = {"metadata": "local", "datastore": "s3", "root": store.root}
+    found = hook.ask("overview", pathspec=pathspec, source=source, stays=True)
+    assert list(POOL._processes.values()) == [ready]
+    (start,) = [one for one in found["steps"] if one["step"] == "start"]
+    (task,) = start["tasks"]
+    assert task["successful"]
+    assert task["artifacts"]
+    (card,) = task["cards"]
+    question = {"pathspec": task["pathspec"], "hash": card["hash"], "source": source, "stays": True}
+    assert "<html" in hook.ask("card", max_bytes=10**7, **question)["html"].lower()
+    with pytest.raises(MetaflowQueryError, match="the limit is 10"):
+        hook.ask("card", max_bytes=10, **question)
+    # Another root of the same bucket needs no further process, and has no such run's data.
+    elsewhere = {**source, "root": f"s3://{BUCKET}/elsewhere"}
+    (task,) = hook.ask("overview", pathspec=pathspec, source=elsewhere, step="start", stays=True)["steps"][0]["tasks"]
+    assert (task["artifacts"], task["cards"]) == ([], [])
+    assert list(POOL._processes.values()) == [ready]
+
+
+def test_an_api_server_with_a_local_datastore_keeps_no_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("METAFLOW_DEFAULT_DATASTORE", "METAFLOW_DEFAULT_METADATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("METAFLOW_HOME", str(tmp_path))
+    hook = MetaflowHook()
+    hook.get_conn = dict  # type: ignore[method-assign]
+    assert not hook.prepare()
+    assert not POOL._processes
+
+
+def test_no_more_than_one_process_is_kept_that_has_nothing_to_do(tmp_path: Path) -> None:
+    pool = ReaderPool()
+    try:
+        for number in range(3):
+            environment = reading_environment({"METAFLOW_USER": f"user{number}"})
+            pool.ask(sys.executable, environment, {"op": "ping"}, 60, stays=True)
+        kept = [one for one in pool._processes.values() if not one.is_gone]
+        assert len(kept) == 1
+        assert b"user2" in Path(f"/proc/{kept[0]._process.pid}/environ").read_bytes()
+    finally:
+        pool.close()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseHook
@@ -27,6 +28,7 @@ _CONNECTION_SECONDS = 600.0
 _READ = ("run", "artifact", "overview", "card")
 _ONCE = ("trigger", "terminate")
 _DEPLOYMENT = (*_ONCE, "status")
+_KINDS = {"datastore": "METAFLOW_DEFAULT_DATASTORE", "metadata": "METAFLOW_DEFAULT_METADATA"}
 _ROOTS = {
     "local": "METAFLOW_DATASTORE_SYSROOT_LOCAL",
     "s3": "METAFLOW_DATASTORE_SYSROOT_S3",
@@ -79,13 +81,20 @@ class MetaflowHook(BaseHook):
         raise error
 
     def ask(
-        self, op: str, *, variables: Mapping[str, str] | None = None, seconds: float = _SECONDS, **question: Any
+        self,
+        op: str,
+        *,
+        variables: Mapping[str, str] | None = None,
+        seconds: float = _SECONDS,
+        stays: bool = False,
+        **question: Any,
     ) -> dict[str, Any]:
         """Ask a question and return the answer; see ``reading/questions.py`` and ``reading/process.py``.
 
         :param op: name of the question.
         :param variables: further environment variables.
         :param seconds: how long to wait for the answer.
+        :param stays: whether a process that answers it is kept however long it has nothing to do; one is at most.
         :param question: its details.
         :raises MetaflowQueryError: if there is no answer.
         """
@@ -94,7 +103,21 @@ class MetaflowHook(BaseHook):
             return _judged(asked.ask_once(seconds))
         if asked.files is not None:
             return _judged(asked.files.answer(asked.question))
-        return _judged(POOL.ask(settings.python(), asked.environment, asked.question, seconds))
+        return _judged(POOL.ask(settings.python(), asked.environment, asked.question, seconds, stays=stays))
+
+    def prepare(self, seconds: float = _SECONDS) -> bool:
+        """Start the process that answers questions, if one is needed, so that nobody waits for its start.
+
+        :param seconds: how long to wait until it is ready.
+        :return: whether one is needed: a local datastore is read without.
+        :raises MetaflowQueryError: if it does not get ready; its first question then says why.
+        """
+        asked = _Asked.of("prepare", {}, self.get_conn())
+        kinds = {asked.environment.get(name, "local") for name in _KINDS.values()}
+        if kinds == {"local"} and not _is_configured_by_file(asked.environment):
+            return False
+        _judged(POOL.ask(settings.python(), asked.environment, asked.question, seconds, stays=True))
+        return True
 
     async def aask(self, op: str, **question: Any) -> dict[str, Any]:
         """Ask a question in a triggerer.
@@ -140,8 +163,10 @@ class _Asked:
     def of(cls, op: str, question: Mapping[str, Any], variables: Mapping[str, str]) -> _Asked:
         environment = (starting_environment if op in _DEPLOYMENT else reading_environment)(variables)
         namespace = environment.get("METAFLOW_DEFAULT_NAMESPACE") or None
-        sysroot = environment.get("METAFLOW_DATASTORE_SYSROOT_LOCAL")
-        kinds = {environment.get(f"METAFLOW_DEFAULT_{name}") for name in ("DATASTORE", "METADATA")}
+        # Not as variables of the process: one process answers about all deployments.
+        source: Mapping[str, str] = question.get("source") or {}
+        sysroot = source.get("root") or environment.get("METAFLOW_DATASTORE_SYSROOT_LOCAL")
+        kinds = {source.get(name) or environment.get(variable) for name, variable in _KINDS.items()}
         is_local = op in _READ and kinds == {"local"} and sysroot
         files = LocalFiles(local_root(str(sysroot)), TooLargeError, metadatum) if is_local else None
         return cls({"op": op, "namespace": namespace, **question}, environment, Reader(files, files) if files else None)
@@ -163,6 +188,12 @@ class _Asked:
             ) from None
         finally:
             process.close()
+
+
+def _is_configured_by_file(environment: Mapping[str, str]) -> bool:
+    """Whether Metaflow finds a configuration file, which may name a datastore."""
+    folder = Path(environment.get("METAFLOW_HOME") or "~/.metaflowconfig").expanduser()
+    return any(folder.glob("config*.json"))
 
 
 def _judged(answer: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from airflow_provider_metaflow import settings
 from airflow_provider_metaflow.exceptions import MetaflowQueryError
 from airflow_provider_metaflow.flow.record import ShownRecord, from_serialized_dag
 from airflow_provider_metaflow.graph.identity import airflow_run_id
@@ -41,8 +42,6 @@ _CARD_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; frame-ancestors 'self'"
 )
-_ROOTS = {"local": "LOCAL", "s3": "S3", "gs": "GS", "azure": "AZURE"}
-
 _SECONDS = 12.0
 """How long the page waits for an answer."""
 
@@ -54,6 +53,17 @@ _MAY_READ = [Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))]
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
+
+
+def prepare() -> None:
+    """Start what the first opening of the page would wait for: the process that reads from a remote datastore."""
+    if not settings.warm_process():
+        return
+    try:
+        MetaflowHook().prepare()
+    except Exception as error:
+        # The page says why when somebody opens it; Airflow's own pages need none of this.
+        log.info("The process that reads from Metaflow is not ready before the first page asks for it: %s", error)
 
 
 @app.get("/dags/{dag_id}/runs/{run_id}", dependencies=_MAY_READ)
@@ -123,7 +133,7 @@ def _ask(record: ShownRecord, op: str, question: dict[str, Any]) -> dict[str, An
     """Return Metaflow's answer; what keeps it from one goes to the log, since it may hold details of the machine."""
     try:
         with _LIMIT.slot():
-            return MetaflowHook().ask(op, variables=_variables(record), seconds=_SECONDS, **question)
+            return MetaflowHook().ask(op, source=_source(record), seconds=_SECONDS, stays=True, **question)
     except BusyError:
         text = "Too many people are looking at runs of Metaflow just now; try again in a few seconds."
         raise HTTPException(503, text, {"Retry-After": "5"}) from None
@@ -140,14 +150,10 @@ def _record(dag_id: str, session: Any) -> ShownRecord | None:
     return from_serialized_dag(row.data)
 
 
-def _variables(record: ShownRecord) -> dict[str, str]:
-    """Return where the deployment keeps its runs, as Metaflow's environment variables."""
-    variables = {"METAFLOW_DEFAULT_METADATA": record.metadata, "METAFLOW_DEFAULT_DATASTORE": record.datastore}
-    if record.datastore_root and record.datastore in _ROOTS:
-        name = f"METAFLOW_DATASTORE_SYSROOT_{_ROOTS[record.datastore]}"
-        local = record.datastore == "local"
-        variables[name] = record.datastore_root.removesuffix("/.metaflow") if local else record.datastore_root
-    return {name: value for name, value in variables.items() if value}
+def _source(record: ShownRecord) -> dict[str, str]:
+    """Return where the deployment keeps its runs; what its manifest leaves out is as Metaflow is configured here."""
+    found = {"metadata": record.metadata, "datastore": record.datastore, "root": record.datastore_root}
+    return {name: value for name, value in found.items() if value}
 
 
 def _page(values: dict[str, Any], status: int = 200, more: Mapping[str, str] | None = None) -> HTMLResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
@@ -20,11 +21,27 @@ def _lazy_app() -> Any:
     return call
 
 
+def _prepared(api_server: Any) -> Any:
+    """Return Airflow's application as it is, after a thread has been started that makes the page ready.
+
+    Airflow calls this, as it calls the class of a middleware, when an API server starts and in no other process.
+    """
+
+    def prepare() -> None:
+        from .app import prepare
+
+        prepare()
+
+    threading.Thread(target=prepare, name="metaflow-prepare", daemon=True).start()
+    return api_server
+
+
 class MetaflowPlugin(AirflowPlugin):
     """Shows the Metaflow run of a DAG run: parameters, artifacts' names and sizes, and cards."""
 
     name = "metaflow"
     fastapi_apps = [{"app": _lazy_app(), "url_prefix": "/metaflow", "name": "Metaflow"}]
+    fastapi_root_middlewares = [{"middleware": _prepared, "name": "Metaflow"}]
     external_views = [
         {"name": "Metaflow", "href": _RUN, "destination": "dag_run", "url_route": "metaflow-run"},
         {

@@ -1,7 +1,8 @@
 """Long-lived processes that answer questions about Metaflow's runs (``process.py``), shared by all who ask.
 
 One process per environment, since Metaflow reads its settings when it is imported. A process is started when it is
-first needed and ends when it has had nothing to do for a while.
+first needed and ends when it has had nothing to do for a while, except for one that whoever asks wants to be kept: the
+API server's, where somebody would wait for the start of another one.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class ReaderProcess:
 
     :param python: interpreter.
     :param environment: its environment.
-    :param idle_seconds: after how long without a question it ends.
+    :param idle_seconds: after how long without a question it ends; 0: never, while this process lives.
     """
 
     def __init__(self, python: str, environment: Mapping[str, str], idle_seconds: float = IDLE_SECONDS) -> None:
@@ -170,9 +171,16 @@ class ReaderPool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._processes: dict[str, ReaderProcess] = {}
+        self._staying: ReaderProcess | None = None
 
     def ask(
-        self, python: str, environment: Mapping[str, str], question: Mapping[str, Any], seconds: float
+        self,
+        python: str,
+        environment: Mapping[str, str],
+        question: Mapping[str, Any],
+        seconds: float,
+        *,
+        stays: bool = False,
     ) -> dict[str, Any]:
         """Return the answer to a question that may be asked twice.
 
@@ -180,10 +188,12 @@ class ReaderPool:
         :param environment: its environment.
         :param question: see ``questions.py``.
         :param seconds: how long to wait.
+        :param stays: whether the process is kept when it has nothing to do. It takes the place of one with another
+            environment: there is at most one.
         :raises MetaflowQueryError: if there is none.
         """
         for is_last in (False, True):
-            process = self._process(python, environment)
+            process = self._process(python, environment, stays=stays)
             try:
                 future = process.submit(question)
             except GoneError:
@@ -238,18 +248,22 @@ class ReaderPool:
             one.release()
         self.__init__()  # type: ignore[misc]
 
-    def _process(self, python: str, environment: Mapping[str, str]) -> ReaderProcess:
+    def _process(self, python: str, environment: Mapping[str, str], *, stays: bool = False) -> ReaderProcess:
         identity = json.dumps([python, sorted(environment.items())])
         key = hashlib.sha256(identity.encode()).hexdigest()
         with self._lock:
             found = self._processes.get(key)
             if found is not None and not found.is_gone:
                 return found
+            if stays and self._staying is not None and not self._staying.is_busy:
+                self._staying.close()
             self._make_way()
             try:
-                made = self._processes[key] = ReaderProcess(python, environment)
+                made = self._processes[key] = ReaderProcess(python, environment, 0 if stays else IDLE_SECONDS)
             except OSError as error:
                 raise MetaflowQueryError(f"the interpreter {python} cannot be started ({error.strerror}).") from None
+            if stays:
+                self._staying = made
             return made
 
     def _make_way(self) -> None:

@@ -12,7 +12,7 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from questions import (  # type: ignore[import-not-found]
     TooLargeError,
     metadatum,
 )
+from remote_stores import RemoteStore, S3Store  # type: ignore[import-not-found]
 
 _THREADS = 8
+_MAX_SOURCES = 32
 _FIELDS = ("attempt", "attempt-done", "attempt_ok", "start_step", "end_step")
 
 
@@ -45,7 +47,8 @@ def main() -> None:
             output.flush()
 
     threads = ThreadPoolExecutor(_THREADS)
-    for line in _lines(float(sys.argv[sys.argv.index("--idle") + 1])):
+    idle_seconds = float(sys.argv[sys.argv.index("--idle") + 1])
+    for line in _lines(idle_seconds if idle_seconds > 0 else None):
         request = json.loads(line)
         if request["question"]["op"] in _DEPLOYMENT:
             # Metaflow's Deployer handles signals, which is for the main thread alone.
@@ -56,7 +59,7 @@ def main() -> None:
     os._exit(0)
 
 
-def _lines(idle_seconds: float) -> Iterator[bytes]:
+def _lines(idle_seconds: float | None) -> Iterator[bytes]:
     """Yield the lines of standard input until it ends, or none has come for a while."""
     buffer = b""
     while select.select([0], [], [], idle_seconds)[0]:
@@ -76,17 +79,28 @@ def _reader() -> tuple[dict[str, Any] | None, Any]:
 
 
 class _Lazy:
-    """Makes the reader when it is first asked, since a wrong setting must be an answer, too."""
+    """Makes a reader per source when it is first asked, since a wrong setting must be an answer, too."""
 
     def __init__(self) -> None:
-        self._lock, self._reader = threading.Lock(), None
+        self._lock = threading.Lock()
+        self._readers: dict[str, Any] = {}
+        # Not that of the requests, which wait for what runs here.
+        self._pool = ThreadPoolExecutor(_THREADS)
 
-    def get(self) -> Any:
+    def get(self, source: Mapping[str, str]) -> Any:
+        """Return the reader.
+
+        :param source: ``metadata``, ``datastore`` and ``root``; what is missing is as Metaflow is configured.
+        """
+        key = json.dumps(source, sort_keys=True)
         with self._lock:
-            if self._reader is None:
-                refuse_pickles()
-                self._reader = Reader(*_sources())
-            return self._reader
+            if key not in self._readers:
+                if not self._readers:
+                    refuse_pickles()
+                elif len(self._readers) >= _MAX_SOURCES:
+                    del self._readers[next(iter(self._readers))]
+                self._readers[key] = Reader(*_sources(source), self._pool)
+            return self._readers[key]
 
 
 def refuse_pickles() -> None:
@@ -127,33 +141,51 @@ def _answer_of(reader: _Lazy, question: Mapping[str, Any]) -> dict[str, Any]:
 
         metaflow.namespace(question.get("namespace"))
         return _DEPLOYMENT[question["op"]](question)
-    answer: dict[str, Any] = reader.get().answer(question)
+    source = question.get("source") or {}
+    if question["op"] == "prepare":
+        return _prepare(reader, source)
+    answer: dict[str, Any] = reader.get(source).answer(question)
     return answer
 
 
-def _provider() -> tuple[Any, str, str]:
-    """Return the metadata provider, its kind and what it is at."""
+def _prepare(reader: _Lazy, source: Mapping[str, str]) -> dict[str, Any]:
+    """Import what the first question would wait for, and open the connection to the datastore."""
+    reader.get(source).prepare()
+    return {"message": "prepared"}
+
+
+def _provider(wanted: str = "") -> tuple[Any, str, str]:
+    """Return the metadata provider, its kind and what it is at.
+
+    :param wanted: the kind; default: as Metaflow is configured.
+    """
     import metaflow
     from metaflow.plugins import METADATA_PROVIDERS
 
     kind, _, where = metaflow.get_metadata().partition("@")
+    if wanted and wanted != kind:
+        found = [one for one in METADATA_PROVIDERS if wanted == one.TYPE]
+        if not found:
+            raise CannotAnswerError(f"Metaflow has no metadata provider of the type {wanted}")
+        return found[0], wanted, str(found[0].INFO or "")
     return next(one for one in METADATA_PROVIDERS if kind == one.TYPE), kind, where
 
 
-def _sources() -> tuple[Any, Any]:
+def _sources(source: Mapping[str, str]) -> tuple[Any, Any]:
     from metaflow.metaflow_config import DEFAULT_DATASTORE
     from metaflow.plugins import DATASTORES
 
-    provider, kind, where = _provider()
-    storage = next(one for one in DATASTORES if DEFAULT_DATASTORE == one.TYPE)
-    root = storage.get_datastore_root_from_config(lambda *_: None, create_on_absent=False)
+    provider, kind, where = _provider(source.get("metadata", ""))
+    datastore = source.get("datastore") or DEFAULT_DATASTORE
+    storages = [one for one in DATASTORES if datastore == one.TYPE]
+    if not storages:
+        raise CannotAnswerError(f"Metaflow has no datastore of the type {datastore}")
+    root = source.get("root") or storages[0].get_datastore_root_from_config(lambda *_: None, create_on_absent=False)
     store: Any = LocalFiles(root or os.devnull, TooLargeError, metadatum)
-    if DEFAULT_DATASTORE != "local":
+    if datastore != "local":
         if not root:
-            raise CannotAnswerError(
-                f"the root of the datastore {DEFAULT_DATASTORE} is not known; name it in the connection"
-            )
-        store = RemoteStore(storage(root))
+            raise CannotAnswerError(f"the root of the datastore {datastore} is not known; name it in the connection")
+        store = (S3Store if datastore == "s3" else RemoteStore)(storages[0](root))
     if kind == "local":
         # `local@FOLDER`, with or without the name of the datastore's folder.
         folder = where if Path(where).name == ".metaflow" else str(Path(where) / ".metaflow")
@@ -192,43 +224,6 @@ class ProviderIndex:
 
 def _time(one: Mapping[str, Any]) -> Any:
     return one.get("ts_epoch") or 0
-
-
-class RemoteStore:
-    """A ``Store`` over one of Metaflow's object stores.
-
-    :param storage: Metaflow's ``DataStoreStorage``.
-    """
-
-    def __init__(self, storage: Any) -> None:
-        self._storage = storage
-
-    def document(self, path: Sequence[str], limit: int) -> Any:
-        """Return a JSON document; None if there is none."""
-        text = self.text(path, limit)
-        try:
-            return None if text is None else json.loads(text)
-        except ValueError:
-            return None
-
-    def names(self, path: Sequence[str]) -> list[str]:
-        """Return the names of the objects right below a path."""
-        found = self._storage.list_content(["/".join(path)])
-        return sorted(str(one.path).rpartition("/")[2] for one in found if one.is_file)
-
-    def text(self, path: Sequence[str], limit: int) -> str | None:
-        """Return a text; None if there is none. Its size is asked for before it is loaded."""
-        name = "/".join(path)
-        size = self._storage.size_file(name)
-        if size is None:
-            return None
-        if size > limit:
-            raise TooLargeError(size)
-        with self._storage.load_bytes([name]) as results:
-            for _, local, _ in results:
-                if local is not None:
-                    return Path(local).read_text(encoding="utf-8", errors="replace")
-        return None
 
 
 def _ping() -> dict[str, Any]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 SUMMARY = "orchestrator_summary.json"
@@ -106,15 +108,56 @@ class Facts(NamedTuple):
         return self.attempt is not None and self.is_ok and not self.is_running
 
 
+class _Once:
+    """An ``Index`` that asks another one each thing once, for the time of one question.
+
+    :param index: the other one.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self.run, self.steps = lru_cache(None)(index.run), lru_cache(None)(index.steps)
+        self.tasks, self.metadata = lru_cache(None)(index.tasks), lru_cache(None)(index.metadata)
+
+
+class _CardsOfRun:
+    """A ``Store`` that knows the cards of a run from one listing, where the other one has ``below``.
+
+    :param store: the other one.
+    :param flow: the flow.
+    :param run: the run.
+    """
+
+    def __init__(self, store: Store, flow: str, run: str) -> None:
+        self.document, self.text, self._store = store.document, store.text, store
+        self._folder = ["mf.cards", flow, "runs", run]
+        below = getattr(store, "below", None)
+        self._paths: list[str] | None = below(self._folder) if below else None
+
+    def names(self, path: Sequence[str]) -> Sequence[str]:
+        """Return the names of the files in a folder below the root."""
+        if self._paths is None or list(path[: len(self._folder)]) != self._folder:
+            return self._store.names(path)
+        folder = "/".join(path[len(self._folder) :])
+        return sorted(name for parent, _, name in (one.rpartition("/") for one in self._paths) if parent == folder)
+
+
 class Reader:
     """Answers questions.
 
     :param index: what is registered.
     :param store: what tasks have written.
+    :param pool: asks for what lies apart at the same time, where each request takes a while; default: one by one.
     """
 
-    def __init__(self, index: Index, store: Store) -> None:
-        self._index, self._store = index, store
+    def __init__(self, index: Index, store: Store, pool: Executor | None = None) -> None:
+        self._index, self._store, self._pool = index, store, pool
+        self._each = map if pool is None else pool.map
+
+    def prepare(self) -> None:
+        """Ask for something that does not exist, so that connections are open when a question comes."""
+        self._store.document(["_"], 1)
+        self._store.names(["_"])
+        self._index.run("_", "0")
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to a question; ``error`` holds one sentence if there is none.
@@ -180,15 +223,26 @@ class Reader:
 
     def _overview(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Describe the run ``pathspec``, or only its ``step``: parameters, and per task artifacts and cards."""
-        flow, run = self._parts(question, 2)
+        index = _Once(self._index)
+        flow, run = Reader(index, self._store)._parts(question, 2)
+        once = Reader(index, _CardsOfRun(self._store, flow, run), self._pool)
+        return once._overview_of(flow, run, question)
+
+    def _overview_of(self, flow: str, run: str, question: Mapping[str, Any]) -> dict[str, Any]:
         left = question.get("max_tasks", MAX_TASKS)
-        steps = []
-        for step in self._index.steps(flow, run):
-            if step.startswith("_") or question.get("step") not in (None, step):
-                continue
-            tasks = self._index.tasks(flow, run, step)
-            steps.append({"step": step, "tasks": [self._describe((flow, run, step, one)) for one in tasks[:left]]})
-            left -= len(tasks)
+        shown = [
+            step
+            for step in self._index.steps(flow, run)
+            if not step.startswith("_") and question.get("step") in (None, step)
+        ]
+        tasks: list[list[tuple[str, ...]]] = []
+        for step, found in zip(shown, self._each(lambda step: self._index.tasks(flow, run, step), shown), strict=True):
+            tasks.append([(flow, run, step, one) for one in found[: max(left, 0)]])
+            left -= len(found)
+        described = self._each(self._describe, [path for paths in tasks for path in paths])
+        steps = [
+            {"step": step, "tasks": [next(described) for _ in paths]} for step, paths in zip(shown, tasks, strict=True)
+        ]
         end = self._end_task(flow, run)
         return {
             "exists": True,
