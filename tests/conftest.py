@@ -39,6 +39,8 @@ os.environ.update(
     AWS_SECRET_ACCESS_KEY="test-secret-of-the-store",
     AWS_DEFAULT_REGION="us-east-1",
     AWS_EC2_METADATA_DISABLED="true",
+    # moto makes over 1,000 machine images, which no test needs, at each start and each reset of its EC2.
+    MOTO_EC2_LOAD_DEFAULT_AMIS="false",
 )
 
 FLOWS = Path(__file__).parent / "flows"

@@ -222,6 +222,6 @@ def _install_once(engines: tuple[Any, ...]) -> None:
     _installed = True
     from tests.engines.aws import states
 
-    states.POLL_SECONDS = 0.02
+    states.POLL_SECONDS, states.SECOND = 0.02, 0.05
     for one in engines:
         one.install()

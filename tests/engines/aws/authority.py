@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,14 @@ def _condition(operator: str, key: str, values: list[str], context: Mapping[str,
 
 
 def _like(pattern: str, text: str) -> bool:
+    return _expression(pattern).fullmatch(text) is not None
+
+
+@cache
+def _expression(pattern: str) -> re.Pattern[str]:
+    """Made once: each call of an account is compared with some hundred patterns."""
     parts = {"*": ".*", "?": "."}
-    return re.fullmatch("".join(parts.get(one, re.escape(one)) for one in pattern), text, re.DOTALL) is not None
+    return re.compile("".join(parts.get(one, re.escape(one)) for one in pattern), re.DOTALL)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 MAX_DEFINITION_BYTES = 1024 * 1024
@@ -86,11 +87,9 @@ def _unknown_fields(name: str, state: dict[str, Any]) -> Iterator[str]:
         yield from (f"{name!r}: the action has no field {one!r}" for one in _foreign(arguments, shape))
 
 
+@cache
 def _input_shape(resource: str) -> Any:
-    import botocore.session
-
     called = resource.removesuffix(".sync").removesuffix(".sync:2")
-    session = botocore.session.get_session()
     if called in _OPTIMIZED:
         service, action = _OPTIMIZED[called]
     elif called.startswith("aws-sdk:"):
@@ -98,7 +97,15 @@ def _input_shape(resource: str) -> Any:
         action = action[0].upper() + action[1:]
     else:
         return None
-    return session.get_service_model(service).operation_model(action).input_shape
+    return _model(service).operation_model(action).input_shape
+
+
+@cache
+def _model(service: str) -> Any:
+    """Read once: a session of botocore and the model of a service take 50 ms together."""
+    import botocore.session
+
+    return botocore.session.get_session().get_service_model(service)
 
 
 def _foreign(value: Any, shape: Any) -> Iterator[str]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import copy
 import json
 import os
+import time
 import uuid
 from typing import Any
 
 POLL_SECONDS = float(os.environ.get("TEST_STATES_POLL", "0.5"))
+SECOND = float(os.environ.get("TEST_STATES_SECOND", "1"))
+"""How long a second of a Wait or between two tries lasts: less where a test checks what follows what, not when."""
 
 
 def install() -> None:
@@ -22,6 +25,7 @@ def install() -> None:
         _jsonata,
         _errors_of_expressions,
         _sync_tasks,
+        _waits,
         _query_languages,
         _errors_of_s3,
         _errors_of_batch,
@@ -187,6 +191,29 @@ def _sync_tasks() -> None:
         return result
 
     service._eval_sync = eval_sync
+
+
+def _waits() -> None:
+    """Waits last as long as this module's `SECOND` says; otherwise they are moto's own."""
+    from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
+    from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
+
+    original = WaitFunction._wait_interval
+
+    def wait_interval(self: Any, env: Any, wait_seconds: float) -> None:
+        if SECOND == 1:
+            original(self, env, wait_seconds)
+            return
+        end = time.monotonic() + wait_seconds * SECOND
+        while env.is_running() and (left := end - time.monotonic()) > 0:
+            env.program_state_event.wait(left)
+
+    class Clock:
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            time.sleep(seconds * SECOND)
+
+    WaitFunction._wait_interval, retrier_decl.time = wait_interval, Clock
 
 
 def _query_languages() -> None:
