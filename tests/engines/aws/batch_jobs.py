@@ -250,6 +250,8 @@ def _environment(
         "AWS_ENDPOINT_URL": f"http://localhost:{os.environ['MOTO_PORT']}",
         # As in an image that has what Metaflow needs.
         "METAFLOW_SKIP_INSTALL_DEPENDENCIES": "1",
+        # And as in one for tasks of few artifacts: each worker is a process.
+        "METAFLOW_S3_WORKER_COUNT": "1",
         # No way out, to the addresses of instance metadata least of all.
         **dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"),
         "no_proxy": "127.0.0.1,localhost",
