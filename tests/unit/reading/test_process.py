@@ -34,7 +34,7 @@ def lazy(answer: Any) -> Any:
             raise answer
         return answer
 
-    return SimpleNamespace(get=lambda: SimpleNamespace(answer=reply))
+    return SimpleNamespace(get=lambda *_: SimpleNamespace(answer=reply))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,9 @@ def test_no_pickle_may_name_a_class_before_anything_is_read(
     monkeypatch.setattr(process.sys, "addaudithook", hooks.append)
     reader = process._Lazy()
     assert hooks == []
-    assert reader.get() is reader.get()
+    first = reader.get({"metadata": "local"})
+    assert first is reader.get({"metadata": "local"})
+    assert first is not reader.get({})
     (check,) = hooks
     check("open", ("file",))
     with pytest.raises(RuntimeError, match=r"os\.system of a pickle is not loaded"):
@@ -147,6 +149,7 @@ class Provider:
     """A metadata provider whose objects are not in their order."""
 
     TYPE = "service"
+    INFO = "http://y"
     asked: list[Any] = []
 
     @classmethod
@@ -230,8 +233,8 @@ def test_metadata_and_artifacts_come_from_where_the_settings_say(
     process: ModuleType, at: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Storage(SimpleNamespace):
-        TYPE = "s3"
-        root: str | None = "s3://bucket/root"
+        TYPE = "azure"
+        root: str | None = "container/root"
 
         def __init__(self, root: str) -> None:
             super().__init__(at=root)
@@ -242,18 +245,24 @@ def test_metadata_and_artifacts_come_from_where_the_settings_say(
             return cls.root
 
     at("service@http://x")
-    index, store = process._sources()
+    index, store = process._sources({})
     assert isinstance(index, process.ProviderIndex)
     assert isinstance(store, process.LocalFiles)
     monkeypatch.setattr("metaflow.plugins.DATASTORES", [Storage])
-    monkeypatch.setattr("metaflow.metaflow_config.DEFAULT_DATASTORE", "s3")
+    monkeypatch.setattr("metaflow.metaflow_config.DEFAULT_DATASTORE", "azure")
     at(f"local@{tmp_path}")
-    index, store = process._sources()
+    index, store = process._sources({})
     assert isinstance(index, process.LocalFiles)
-    assert (type(store), store._storage.at) == (process.RemoteStore, "s3://bucket/root")
+    assert (type(store), store._storage.at) == (process.RemoteStore, "container/root")
+    # What the run itself says comes before the settings.
+    index, store = process._sources({"metadata": "service", "datastore": "azure", "root": "other/root"})
+    assert (type(index), store._storage.at) == (process.ProviderIndex, "other/root")
+    for source in ({"metadata": "unknown"}, {"datastore": "unknown"}):
+        with pytest.raises(process.CannotAnswerError, match="of the type unknown"):
+            process._sources(source)
     monkeypatch.setattr(Storage, "root", None)
-    with pytest.raises(process.CannotAnswerError, match="root of the datastore s3 is not known"):
-        process._sources()
+    with pytest.raises(process.CannotAnswerError, match="root of the datastore azure is not known"):
+        process._sources({})
 
 
 class Triggered:
