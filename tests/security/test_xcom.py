@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +107,33 @@ def test_a_package_with_another_content_than_its_hash_says_is_not_run(
     with pytest.raises(StepNotRunnableError, match="not the one that was deployed"):
         with unpacked(package, tmp_path / "cache", manifest.command.datastore_root):
             pass
+
+
+def test_content_that_a_run_was_given_is_no_code_package_of_the_flow(
+    compiled: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    from metaflow.plugins.datastores.local_storage import LocalStorage
+
+    from airflow_provider_metaflow.compute.code import unpacked
+    from airflow_provider_metaflow.exceptions import StepNotRunnableError
+    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.file_parameters import upload
+
+    manifest = compiled("linear")
+    root = manifest.command.datastore_root
+    # A package that could be run, as the value of a file parameter.
+    content = gzip.compress(gzip.decompress(Path(manifest.code.url).read_bytes()), mtime=1)
+    url = upload(content, manifest.graph.name, LocalStorage(root), is_text=False, encoding=None)["url"]
+    given = Path(url.partition("://")[2])
+    for named in (content, given.read_bytes()):
+        package = started_code(manifest, hashlib.sha1(named, usedforsecurity=False).hexdigest())
+        assert Path(package.url) != given
+        with pytest.raises(StepNotRunnableError), unpacked(package, tmp_path / "cache", root):
+            pass
+    package = started_code(manifest, hashlib.sha1(content, usedforsecurity=False).hexdigest())
+    deployed = tmp_path / "deployed"
+    deployed.write_bytes(content)
+    with unpacked(replace(package, url=str(deployed)), tmp_path / "cache", root) as folder:
+        assert list(folder.iterdir())
 
 
 def hook_runs(run: FlowRun, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
