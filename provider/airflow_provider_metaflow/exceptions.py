@@ -84,6 +84,10 @@ class MissingResultError(MetaflowProviderError, RuntimeError):
     """A task needs the result of a parent that has none, e.g. one that was marked as success by hand."""
 
 
+class RedeployedError(MetaflowProviderError, RuntimeError):
+    """A run began with another graph of its flow than the one that is deployed now."""
+
+
 class EditedXComError(MetaflowProviderError, ValueError):
     """An XCom that holds what the task which pushed it cannot have meant: it was edited, or is of another release."""
 

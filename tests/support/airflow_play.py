@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_metaflow.dag.plan import contexts_task_id
+from airflow_provider_metaflow.graph.identity import shape_digest
 from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
 from airflow_provider_metaflow.operators.contexts import IndexPath, split_contexts
-from airflow_provider_metaflow.operators.inputs import resolve_inputs
+from airflow_provider_metaflow.operators.inputs import is_optional, resolve_inputs
 from airflow_provider_metaflow.operators.outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 from airflow_provider_metaflow.operators.view import AirflowRunView
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.placed_task import task_id
@@ -19,6 +20,7 @@ from .plays import Play, Task
 
 SUCCESS, SKIPPED = "success", "skipped"
 MAX_MAP_LENGTH = 1024
+_CODE = "c" * 40
 
 
 @dataclass
@@ -111,6 +113,7 @@ class AirflowPlay:
             self.graph,
             step,
             _TaskInstance(self, index),
+            code=_CODE,
             airflow_id=lambda name: name,
             contexts_of=contexts_task_id,
             probe=lambda *_: [None] * 1000,
@@ -118,9 +121,13 @@ class AirflowPlay:
         items = view.items()
         inputs = {(): ()} if step.name == self.graph.start else resolve_inputs(self.graph, step, items, view)
         if not inputs:
+            # A step that no switch can leave out must never be skipped.
+            assert is_optional(self.graph, step), f"{step.name} has no input"
             return SKIPPED
         outcomes = [self._task(step, path, paths) for path, paths in inputs.items()]
-        instance = InstanceOutcome(run_id="r", code="c" * 40, tasks=tuple(outcomes), map_index=index)
+        instance = InstanceOutcome(
+            run_id="r", code=_CODE, graph=shape_digest(self.graph), tasks=tuple(outcomes), map_index=index
+        )
         self.xcoms[step.name, index] = instance.to_json()
         if step.kind is StepKind.FOREACH and not step.foreach_path:
             (one,) = outcomes

@@ -12,16 +12,23 @@ from airflow_provider_metaflow import settings
 from airflow_provider_metaflow._compat import AirflowSkipException, TaskDeferred
 from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.dag.plan import contexts_task_id
-from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
+from airflow_provider_metaflow.exceptions import FinalFailureError, MissingResultError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
 from airflow_provider_metaflow.flow.started_code import started_code
 from airflow_provider_metaflow.graph.compute import Compute
-from airflow_provider_metaflow.graph.identity import Attempt, airflow_run_id, attempt_of, fallback_retries, task_id
+from airflow_provider_metaflow.graph.identity import (
+    Attempt,
+    airflow_run_id,
+    attempt_of,
+    fallback_retries,
+    shape_digest,
+    task_id,
+)
 from airflow_provider_metaflow.graph.model import StepKind
 
 from .contexts import IndexPath, split_contexts
 from .earlier import EarlierTries, first_attempt
-from .inputs import resolve_inputs
+from .inputs import is_optional, resolve_inputs
 from .origin import Origin
 from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 from .remote import Progress, RemoteCompute, deferred_again, make_remote
@@ -94,6 +101,7 @@ class StepExecution:
             self._graph,
             self._step,
             self._ti,
+            code=self._manifest.code.sha,
             airflow_id=operator.airflow_id,
             contexts_of=contexts_task_id,
             probe=lambda step, ids: self._local().probe(step, self._run_id, ids),
@@ -120,11 +128,19 @@ class StepExecution:
             self._context[MAP_LABEL] = self._view.own_context()["label"]  # type: ignore[literal-required]
         inputs = self._inputs(items)
         if not inputs:
+            if not is_optional(self._graph, self._step):
+                raise MissingResultError(
+                    f"has no input: no task of {', '.join(self._step.parents)} has reported a result in this run.",
+                    flow=self._graph.name,
+                    step=self._step.name,
+                    hint=f"Clear {', '.join(self._step.parents)}, so that they run.",
+                )
             raise AirflowSkipException("No executed step leads here: the flow took another branch.")
         outcomes = self._run_all(inputs)
         instance = InstanceOutcome(
             run_id=self._run_id,
             code=self._code.sha,
+            graph=shape_digest(self._graph),
             tasks=tuple(outcomes),
             map_index=self._ti.map_index,
         )

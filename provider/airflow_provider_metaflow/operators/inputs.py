@@ -64,6 +64,26 @@ def resolve_inputs(
     return {item: paths for item, paths in inputs.items() if paths}
 
 
+def is_optional(graph: FlowGraph, step: Step) -> bool:
+    """Return whether a run may leave a step out: whether a switch stands before it, which may choose another branch.
+
+    :param graph: the flow.
+    :param step: the step.
+    """
+    before = list(step.parents)
+    seen: set[str] = set()
+    while before:
+        name = before.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        parent = graph.step(name)
+        if parent.kind is StepKind.SWITCH:
+            return True
+        before.extend(parent.parents)
+    return False
+
+
 class _Expectation:
     """How many inputs a task must have, if it has any, and from which index paths."""
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from airflow_provider_metaflow.exceptions import EditedXComError
-from airflow_provider_metaflow.graph.identity import task_id
-from airflow_provider_metaflow.graph.model import Step
+from airflow_provider_metaflow.exceptions import EditedXComError, RedeployedError
+from airflow_provider_metaflow.graph.identity import shape_digest, task_id
+from airflow_provider_metaflow.graph.model import FlowGraph, Step
 
 from .contexts import MAX_SPLITS
 
@@ -36,6 +36,7 @@ class _TaskFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class _InstanceFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     run_id: str
     code: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{40}\Z")]
+    graph: str = ""
     tasks: tuple[_TaskFacts, ...]
     index: Annotated[int, msgspec.Meta(ge=-1)]
 
@@ -121,18 +122,27 @@ class InstanceOutcome:
     :param run_id: Metaflow run id.
     :param code: SHA-1 of the code package that the run uses; handed on, so that a run keeps the code it started with.
     :param tasks: the tasks.
+    :param graph: digest of the graph that it ran in (:func:`~airflow_provider_metaflow.graph.identity.shape_digest`);
+        empty in an XCom of a release before 0.2.
     :param map_index: Airflow's map index of the task instance; -1 outside of a foreach.
     """
 
     run_id: str
     code: str
     tasks: tuple[TaskOutcome, ...]
+    graph: str = ""
     map_index: int = -1
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types, for an XCom."""
         tasks = [task.to_json() for task in self.tasks]
-        return {"run_id": self.run_id, "code": self.code, "tasks": tasks, "index": self.map_index}
+        return {
+            "run_id": self.run_id,
+            "code": self.code,
+            "graph": self.graph,
+            "tasks": tasks,
+            "index": self.map_index,
+        }
 
     @classmethod
     def from_json(cls, data: Any) -> InstanceOutcome:
@@ -149,7 +159,31 @@ class InstanceOutcome:
                 hint="It was edited, or is of another release: clear that task, so that it runs again.",
             ) from None
         tasks = tuple(TaskOutcome.of_facts(task) for task in facts.tasks)
-        return cls(run_id=facts.run_id, code=facts.code, tasks=tasks, map_index=facts.index)
+        return cls(run_id=facts.run_id, code=facts.code, graph=facts.graph, tasks=tasks, map_index=facts.index)
+
+
+def check_graph(graph: FlowGraph, step: Step, code: str, instance: InstanceOutcome) -> None:
+    """Check that a task instance before this one ran in the graph that is deployed now.
+
+    In another graph a step may have no input because it was not there when the run began: it must neither be skipped
+    nor run with the inputs of another.
+
+    :param graph: the flow as it is deployed now.
+    :param step: the step that is to run.
+    :param code: SHA-1 of its code package.
+    :param instance: what the task instance reported.
+    :raises RedeployedError: naming both versions and the ways out.
+    """
+    if instance.graph in ("", shape_digest(graph)):
+        return
+    raise RedeployedError(
+        f"the run began with another graph of the flow (code package {instance.code[:12]}) than is deployed now "
+        f"({code[:12]}).",
+        flow=graph.name,
+        step=step.name,
+        hint="Clear the whole run, so that it runs the flow of today. In a versioned DAG bundle a run stays on the "
+        "version that it began with.",
+    )
 
 
 def check_outcome(step: Step, outcome: TaskOutcome) -> None:

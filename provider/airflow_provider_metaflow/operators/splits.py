@@ -42,10 +42,16 @@ class MetaflowSplitsOperator(BaseOperator):
         )
         alive = sorted(int(name.rsplit("_", 1)[1]) for name, state in states.items() if str(state) == "success")
         pulled = ti.xcom_pull(task_ids=[self.foreach_task_id], key=XCOM_KEY, map_indexes=alive)
+        gone = [index for index, data in zip(alive, pulled, strict=True) if data is None]
+        if gone:
+            # The foreach would open fewer tasks than it has splits, and nobody would miss them.
+            raise AirflowFailException(
+                f"task {self.foreach_task_id}: its instances {gone[:10]} have succeeded but reported no splits; clear "
+                "them, so that they run again (their XComs were deleted, or they were marked as success)."
+            )
         splits = [
             (task.path, task.num_splits or 0, task.values, index)
             for index, data in zip(alive, pulled, strict=True)
-            if data is not None
             for task in InstanceOutcome.from_json(data).tasks
         ]
         if not splits:

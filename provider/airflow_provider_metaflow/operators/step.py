@@ -114,6 +114,7 @@ class MetaflowStepOperator(BaseOperator):
             FinalFailureError,
             MissingResultError,
             ParameterValueError,
+            RedeployedError,
             UnsupportedFeatureError,
         )
 
@@ -127,6 +128,7 @@ class MetaflowStepOperator(BaseOperator):
             FinalFailureError,
             MissingResultError,
             ParameterValueError,
+            RedeployedError,
             UnsupportedFeatureError,
         ) as error:
             # Another try would meet the same input, or is not wanted.

@@ -9,7 +9,7 @@ from airflow_provider_metaflow.graph.identity import task_id
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
 
 from .contexts import IndexPath, check_contexts, context_items, map_indexes_under
-from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome, check_outcome
+from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome, check_graph, check_outcome
 
 _FEW = 32
 """Up to so many task instances are asked one by one; more are read in one request for all."""
@@ -25,6 +25,7 @@ class AirflowRunView:
     :param graph: the flow.
     :param step: step of this task instance.
     :param ti: this task instance.
+    :param code: SHA-1 of the code package that is deployed now.
     :param airflow_id: function from a step's or splits task's name to its Airflow task id.
     :param contexts_of: function from a foreach step to the task that lists its contexts.
     :param probe: reads outcome documents from the datastore: step, task ids.
@@ -36,11 +37,12 @@ class AirflowRunView:
         step: Step,
         ti: Any,
         *,
+        code: str,
         airflow_id: Callable[[str], str],
         contexts_of: Callable[[Step], str],
         probe: Probe,
     ) -> None:
-        self._graph, self._step, self._ti = graph, step, ti
+        self._graph, self._step, self._ti, self._code = graph, step, ti, code
         self._airflow_id, self._contexts_of, self._probe = airflow_id, contexts_of, probe
         self._seen: dict[str, InstanceOutcome] = {}
         self._own: dict[str, Any] | None = None
@@ -81,6 +83,7 @@ class AirflowRunView:
             if data is None:
                 continue
             instance = InstanceOutcome.from_json(data)
+            check_graph(self._graph, self._step, self._code, instance)
             if of_successes and not self._is_success(parent, instance.map_index):
                 continue
             for task in instance.tasks:

@@ -1,0 +1,99 @@
+"""A deployment in the middle of a run: it goes on with what it began with, or fails; it never leaves steps out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from msgspec.structs import replace
+from tests.support.task_runs import FlowRun, MemoryMetaflow
+
+from airflow_provider_metaflow import MetaflowDag
+from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
+from airflow_provider_metaflow.graph.identity import shape_digest
+from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+def longer(graph: FlowGraph) -> FlowGraph:
+    """Return the graph of start, middle and end with a step `extra` between the last two."""
+    steps: list[Step] = []
+    for step in graph.steps:
+        if step.name == "middle":
+            steps.append(replace(step, next_steps=("extra",)))
+            steps.append(Step(name="extra", kind=StepKind.LINEAR, next_steps=("end",), parents=("middle",)))
+        elif step.name == "end":
+            steps.append(replace(step, parents=("extra",)))
+        else:
+            steps.append(step)
+    return replace(graph, steps=tuple(steps))
+
+
+def deployed(manifest: Manifest, tmp_path: Any, graph: FlowGraph, code: str) -> DAG:
+    path = tmp_path / "linear.metaflow.json"
+    path.write_bytes(encode_manifest(replace(manifest, graph=graph, code=replace(manifest.code, sha=code))))
+    return MetaflowDag(path)
+
+
+@pytest.fixture
+def manifest(recorded: Callable[[str], Manifest]) -> Manifest:
+    return recorded("linear")
+
+
+def test_a_step_that_was_not_there_when_the_run_began_fails_and_is_not_skipped(
+    manifest: Manifest, metaflow: MemoryMetaflow, tmp_path: Any
+) -> None:
+    """It found no input and was skipped, as was every step after it, and the run succeeded cut short."""
+    run = FlowRun(deployed(manifest, tmp_path, manifest.graph, OLD))
+    run.run_all("start", "middle")
+    run.dag = deployed(manifest, tmp_path, longer(manifest.graph), NEW)
+    ended = run.run("extra")
+    assert ended == "failed"
+    for part in ("flow LinearFlow step extra", f"package {OLD[:12]}", f"({NEW[:12]})", "Clear the whole run", "bundle"):
+        assert part in str(ended.error)
+    assert metaflow.ran() == ["start/t", "middle/t"]
+
+
+def test_a_step_whose_parent_is_gone_fails_and_is_not_skipped(
+    manifest: Manifest, metaflow: MemoryMetaflow, tmp_path: Any
+) -> None:
+    run = FlowRun(deployed(manifest, tmp_path, longer(manifest.graph), OLD))
+    run.run_all("start", "middle", "extra")
+    run.dag = deployed(manifest, tmp_path, manifest.graph, NEW)
+    # `middle` has ended and names `extra` as its next step.
+    ended = run.run("end")
+    assert (ended.state, "began with another graph" in str(ended.error)) == ("failed", True)
+
+
+def test_a_run_goes_on_after_a_deployment_of_the_same_graph(
+    manifest: Manifest, metaflow: MemoryMetaflow, tmp_path: Any
+) -> None:
+    run = FlowRun(deployed(manifest, tmp_path, manifest.graph, OLD))
+    run.run_all("start", "middle")
+    documented = replace(manifest.graph, doc="Another text.")
+    run.dag = deployed(manifest, tmp_path, documented, NEW)
+    run.run_all("end")
+    assert metaflow.inputs("end") == ["middle/t"]
+    # With the code that it began with.
+    assert metaflow.codes[-1].rpartition("/")[2] == OLD
+
+
+def test_a_step_without_any_input_fails_where_no_switch_can_have_left_it_out(
+    manifest: Manifest, metaflow: MemoryMetaflow, tmp_path: Any
+) -> None:
+    run = FlowRun(deployed(manifest, tmp_path, manifest.graph, OLD))
+    ended = run.run("middle")
+    assert ended == "failed"
+    assert "has no input: no task of start has reported a result" in str(ended.error)
+
+
+def test_two_versions_of_one_shape_have_one_digest(recorded: Callable[[str], Manifest]) -> None:
+    graph = recorded("linear").graph
+    renamed = tuple(replace(step, line=99, doc="x") for step in graph.steps)
+    assert shape_digest(graph) == shape_digest(replace(graph, steps=renamed, doc="y"))
+    assert shape_digest(graph) != shape_digest(longer(graph))
+    shapes = ("linear", "foreach", "nested_foreach", "switch", "recursion", "parallel", "static_split")
+    assert len({shape_digest(recorded(name).graph) for name in shapes}) == len(shapes)
