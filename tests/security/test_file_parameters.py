@@ -90,6 +90,8 @@ def test_a_descriptor_of_anything_else_is_refused(storage: Any, changed: dict[st
         f"data/Other/{SHA}", f"data/Flow/../Other/{SHA}", "data/Flow/../../../etc/passwd", f"data/Flow/{SHA}/x",
         f"data/Flow/x/{SHA}", f"Flow/data/00/{SHA}", "Flow/run/start/t/0.data.json", f"data/Flow/{SHA}\n",
         f"data/Flow/{'0' * 39}", f"data/Flow//{SHA}", "data/Flow/", f"data/FlowX/{SHA}",
+        # As long as the folder of the flow.
+        f"data/Wolf/{SHA}", f"Data/Flow/{SHA}",
     ],
 )  # fmt: skip
 def test_what_is_below_the_root_but_no_upload_of_the_flow_is_refused(storage: Any, path: str) -> None:
