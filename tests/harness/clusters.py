@@ -68,6 +68,22 @@ def check_user(kind: str, *, root: bool | None = None) -> None:
     )
 
 
+def check_reachable(config: str) -> None:
+    """See that a cluster of somebody answers its administrator: an hour of other tests comes before the first use.
+
+    :param config: path of the kubeconfig.
+    :raises ClusterError: with what kubectl says.
+    """
+    # Without --request-timeout it waits for minutes.
+    question = ["--request-timeout=10s", "auth", "can-i", "*", "*", "--all-namespaces"]
+    done = subprocess.run(["kubectl", "--kubeconfig", config, *question], capture_output=True, text=True, check=False)
+    answer = done.stdout.strip()
+    if answer == "no":
+        raise ClusterError(f"TEST_KUBECONFIG={config}: the account of its current context is no administrator's.")
+    if done.returncode or answer != "yes":
+        raise ClusterError(f"TEST_KUBECONFIG={config}: the cluster does not answer: {done.stderr.strip()[-500:]}")
+
+
 def tools(kind: str) -> tuple[Tool, ...]:
     """Return what a cluster needs of the machine."""
     return {
@@ -77,6 +93,21 @@ def tools(kind: str) -> tuple[Tool, ...]:
         "own": (KUBECTL,),
         "none": (),
     }[kind]
+
+
+def not_run(kind: str) -> str | None:
+    """Return which tests a cluster leaves out, None if none: they have not passed.
+
+    :param kind: one of `KINDS`.
+    """
+    if kind == "none":
+        return "The tests that need a Kubernetes were not run."
+    if kind != "built":
+        return (
+            "The tests marked `built_cluster`, which restart the API server or kill containers by hand, were not run: "
+            "they need CLUSTER=built."
+        )
+    return None
 
 
 @contextmanager

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from tests.harness import clusters
 from tests.harness.tools import BASE, BUILT_CLUSTER, EXTENDED, GO, MissingToolsError, Tool, bring
@@ -76,6 +80,56 @@ def test_the_cluster_is_the_one_that_was_asked_for(
 def test_a_cluster_that_cannot_be_had_is_told_before_the_first_test(environment: dict[str, str], told: str) -> None:
     with pytest.raises(clusters.ClusterError, match=told):
         clusters.chosen(environment, [])
+
+
+@pytest.fixture
+def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a kubectl before the real one that does what a line of shell says."""
+
+    def make(line: str) -> None:
+        script = tmp_path / "kubectl"
+        script.write_text(f"#!/bin/sh\n{line}\n")
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    return make
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("echo no; exit 1", "no administrator's"),
+        ("echo refused >&2; exit 1", "does not answer: refused"),
+        ("exit 0", "does not answer"),
+    ],
+)
+def test_a_cluster_of_somebody_that_does_not_answer_stops_the_run_before_the_first_test(
+    kubectl: Callable[[str], None], line: str, told: str
+) -> None:
+    kubectl(line)
+    with pytest.raises(clusters.ClusterError, match=f"TEST_KUBECONFIG=/some/config: .*{told}"):
+        clusters.check_reachable("/some/config")
+
+
+@pytest.mark.subprocess
+def test_a_cluster_of_somebody_that_answers_its_administrator_is_taken(
+    kubectl: Callable[[str], None], tmp_path: Path
+) -> None:
+    kubectl(f'echo "$@" > {tmp_path}/asked; echo yes')
+    clusters.check_reachable("/some/config")
+    assert (tmp_path / "asked").read_text().startswith("--kubeconfig /some/config --request-timeout=10s auth can-i")
+
+
+@pytest.mark.parametrize(
+    ("kind", "left_out"), [("none", "Kubernetes"), ("own", "built_cluster"), ("k3d", "built_cluster")]
+)
+def test_tests_that_a_cluster_leaves_out_are_named_as_not_run(kind: str, left_out: str) -> None:
+    found = clusters.not_run(kind)
+    assert found is not None
+    assert left_out in found
+    assert "not run" in found
+    assert clusters.not_run("built") is None
 
 
 def test_somebody_who_is_not_root_learns_what_to_run_instead() -> None:
