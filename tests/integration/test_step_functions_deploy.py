@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engines.aws.shared import ADMINISTRATOR
 from tests.support.interpreter import python
+from tests.support.object_store import credentials_of
 from tests.support.step_functions import STATES, Execution, StepFunctions
 
 from metaflow_adapters.step_functions import publish_event
@@ -112,7 +114,8 @@ def test_a_schedule_keeps_its_timezone_and_goes_with_its_decorator(
     assert (found["ScheduleExpression"], found["ScheduleExpressionTimezone"]) == ("cron(* * * * ? *)", "Europe/Berlin")
     # moto fires no schedules: this is what AWS does at its time.
     target = found["Target"]
-    answer = aws.client("stepfunctions").start_execution(stateMachineArn=target["Arn"], input=target["Input"])
+    scheduled = aws.client("stepfunctions", target["RoleArn"])
+    answer = scheduled.start_execution(stateMachineArn=target["Arn"], input=target["Input"])
     Execution(aws, "NightlyFlow", answer["executionArn"]).wait()
     flow.write_text(source.replace('@schedule(cron="* * * * ? *", timezone="Europe/Berlin")\n', ""))
     aws.create(flow, name="nightly")
@@ -166,7 +169,14 @@ def compiled(aws: StepFunctions, flow: Path, name: str) -> FlowMachine:
         "import pickle, sys; from metaflow_adapters.step_functions import compile_flow; "
         "sys.stdout.buffer.write(pickle.dumps(compile_flow(sys.argv[1], name=sys.argv[2])))"
     )
-    environment = {**os.environ, **aws.environment, "XDG_CACHE_HOME": str(flow.parent / "cache")}
+    environment = {
+        **os.environ,
+        **aws.environment,
+        **aws.principals(name).environment,
+        # What stores the code package; its deployer has rights only once it is compiled.
+        **credentials_of(ADMINISTRATOR),
+        "XDG_CACHE_HOME": str(flow.parent / "cache"),
+    }
     done = subprocess.run([sys.executable, "-c", script, str(flow), name], capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr.decode()
     import pickle
@@ -186,12 +196,19 @@ def test_a_deployment_that_stops_half_way_leaves_the_old_one_working(
         folder.mkdir()
         (folder / "flow.py").write_text(text)
         versions.append(compiled(aws, folder / "flow.py", "fragile"))
-    versions[0].deploy(Aws(aws.client))
+    who = aws.principals("fragile")
+
+    def client(service: str) -> Any:
+        """A client of the deployer, who may do what is printed for the flow."""
+        return aws.client(service, who.deployer)
+
+    aws.allow(who, {**versions[0].resources.policies, "trust": versions[0].trust_policies()})
+    versions[0].deploy(Aws(client))
     for allowed in range(1, 40):
         left = [allowed]
 
         def limited(service: str, left: list[int] = left) -> Any:
-            return Limited(aws.client(service), left)
+            return Limited(client(service), left)
 
         try:
             versions[1].deploy(Aws(limited))
@@ -211,10 +228,10 @@ def test_a_deployment_that_stops_half_way_leaves_the_old_one_working(
     else:
         raise AssertionError("40 calls were not enough")
     assert allowed > 5
-    assert versions[1].diff(Aws(aws.client)) == ""
-    assert "default" not in versions[0].diff(Aws(aws.client))
-    assert versions[0].diff(Aws(aws.client)) != ""
-    run_id = versions[1].trigger(Aws(aws.client), alpha=0.5)
+    assert versions[1].diff(Aws(client)) == ""
+    assert "default" not in versions[0].diff(Aws(client))
+    assert versions[0].diff(Aws(client)) != ""
+    run_id = versions[1].trigger(Aws(client), alpha=0.5)
     run = Execution(aws, "OnEventFlow", f"{STATES}:execution:fragile:{run_id.removeprefix('sfn-')}")
     run.wait()
     assert run.artifacts()["start"][((), ())]["seen"] == (0.5, "plain", {}, 6)

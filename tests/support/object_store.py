@@ -16,11 +16,19 @@ from typing import Any
 
 import httpx
 
+from tests.engines.aws.enforcement import ACCOUNT
+from tests.engines.aws.shared import ADMINISTRATOR, AUTHORITY, EVERYTHING, THROTTLE, SharedAuthority, key_of
+
 from .patience import wait_until
 
 BUCKET = "flows"
 CREDENTIALS = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")}
-"""As `conftest.py` has set them."""
+"""As `conftest.py` has set them: an administrator's, for what the tests themselves make and look at."""
+
+ROLES = tuple(f"arn:aws:iam::{ACCOUNT}:role/{name}" for name in ("machines", "role-EC2", "role-FARGATE"))
+"""Roles that may do everything, for what is not made by the product."""
+
+_TRUSTED = ("states", "events", "scheduler", "ecs-tasks")
 
 
 @dataclass
@@ -31,6 +39,7 @@ class ObjectStore:
     port: int
     log: Path
     process: subprocess.Popen[bytes] = field(repr=False)
+    authority: SharedAuthority = field(repr=False)
 
     @property
     def url(self) -> str:
@@ -49,16 +58,28 @@ class ObjectStore:
             "METAFLOW_S3_ENDPOINT_URL": self.url,
         }
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, arn: str = ADMINISTRATOR) -> Any:
+        """Return a client that acts as a principal, the administrator by default."""
         import boto3
 
+        given = credentials_of(arn)
         return boto3.client(
             service,
             endpoint_url=self.url,
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
             region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
         )
+
+    @contextmanager
+    def throttled(self, per_second: int) -> Iterator[None]:
+        """Take only so many submissions of jobs in a second."""
+        file = self.log.parent / THROTTLE
+        file.write_text(str(per_second))
+        try:
+            yield
+        finally:
+            file.unlink()
 
     def has(self, flow: str, run_id: str, name: str) -> bool:
         """Whether a run has an object of `S3(run=…)`."""
@@ -92,6 +113,20 @@ class ObjectStore:
         return False
 
 
+def credentials_of(arn: str) -> dict[str, str]:
+    """Return the credentials of a principal of the server, as variables."""
+    if arn == ADMINISTRATOR:
+        return dict(CREDENTIALS)
+    return {**CREDENTIALS, "AWS_ACCESS_KEY_ID": key_of(arn), "AWS_SECRET_ACCESS_KEY": "secret-of-a-principal"}
+
+
+def trust(*services: str) -> dict[str, Any]:
+    """Return a trust policy for services of AWS."""
+    names = [f"{one}.amazonaws.com" for one in services]
+    statement = {"Effect": "Allow", "Principal": {"Service": names}, "Action": "sts:AssumeRole"}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
 def free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
@@ -103,15 +138,19 @@ def free_port(host: str) -> int:
 def object_store(host: str, log: Path) -> Iterator[ObjectStore]:
     """Start the server on a free port and make the bucket."""
     port = free_port(host)
+    authority = SharedAuthority(log.parent / AUTHORITY)
+    authority.add(ADMINISTRATOR, [EVERYTHING])
+    for role in ROLES:
+        authority.add(role, [EVERYTHING], trust(*_TRUSTED))
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engines.aws.server", host, str(port)],
+            [sys.executable, "-m", "tests.engines.aws.server", host, str(port), str(log.parent)],
             cwd=Path(__file__).parent.parent.parent,
             stdout=output,
             stderr=output,
             env={**os.environ, **CREDENTIALS, "TEST_BATCH_LOGS": str(log.parent)},
         )
-    store = ObjectStore(host, port, log, process)
+    store = ObjectStore(host, port, log, process, authority)
     try:
         _wait(store)
         store.client("s3").create_bucket(Bucket=BUCKET)

@@ -15,12 +15,24 @@ from typing import Any
 
 from .interpreter import python
 from .metadata_service import metadata_service
-from .object_store import ObjectStore, batch_queue
+from .object_store import BUCKET, ObjectStore, batch_queue, credentials_of
 from .patience import patient
 from .results import artifacts
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 STATES = f"arn:aws:states:{REGION}:{ACCOUNT}"
+
+OWN_OBJECTS = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": ["s3:GetObject", "s3:PutObject", "s3:ListBucket"],
+            "Resource": [f"arn:aws:s3:::{BUCKET}{key}" for key in ("", "/unlucky/*", "/poisoned/*", "/stubborn/*")],
+        }
+    ],
+}
+"""What steps of the tests' flows read and write outside of Metaflow's datastore."""
 
 
 @dataclass
@@ -76,22 +88,107 @@ class Execution:
         return artifacts(self.aws.store.root, self.flow, self.run_id, environment=self.aws.environment)
 
 
+@dataclass(frozen=True)
+class Principals:
+    """Who acts for a deployment: its deployer and its roles, which no other deployment has.
+
+    :param name: of the deployment.
+    """
+
+    name: str
+
+    @property
+    def deployer(self) -> str:
+        return f"arn:aws:iam::{ACCOUNT}:user/deployer-{self.name}"
+
+    @property
+    def machine(self) -> str:
+        return self._role("machine")
+
+    @property
+    def events(self) -> str:
+        return self._role("events")
+
+    @property
+    def jobs(self) -> str:
+        return self._role("jobs")
+
+    @property
+    def execution(self) -> str:
+        return self._role("execution")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The deployer's credentials, and Metaflow's settings for the roles."""
+        return {
+            **credentials_of(self.deployer),
+            "METAFLOW_SFN_IAM_ROLE": self.machine,
+            "METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE": self.events,
+            "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": self.jobs,
+            "METAFLOW_ECS_FARGATE_EXECUTION_ROLE": self.execution,
+        }
+
+    def _role(self, kind: str) -> str:
+        return f"arn:aws:iam::{ACCOUNT}:role/{kind}-{self.name}"
+
+
 @dataclass
 class StepFunctions:
     """Step Functions, and Metaflow's settings for it."""
 
     store: ObjectStore
     environment: dict[str, str] = field(default_factory=dict)
+    """An administrator's; that of a deployment is in its ``principals``."""
+    granted: set[Principals] = field(default_factory=set)
+    enforces: bool = True
+    """Whether each deployment has principals of its own here; a real account has those of its settings."""
 
-    def client(self, service: str) -> Any:
-        return self.store.client(service)
+    def client(self, service: str, *principal: str) -> Any:
+        """Return a client of the administrator, or of a principal."""
+        return self.store.client(service, *principal)
 
     def flow(
         self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), check: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run `python FLOW sfn …`."""
+        """Run `python FLOW sfn …` by the deployer of the flow, who may do what is printed for it, and no more."""
+        named = arguments[0] == "--name"
+        who = self.principals(arguments[1] if named else flow_file.stem)
+        if self.enforces and ("create" in arguments or who not in self.granted):
+            options = arguments[arguments.index("create") + 1 :] if "create" in arguments else ()
+            self.grant(who, flow_file, *options, top=(*top, "sfn", *(arguments[:2] if named else ())))
+        acting = who.environment if self.enforces else {}
+        return self._run(flow_file, [*top, "sfn", *arguments], {**acting, **environment}, check=check)
+
+    def create(self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), name: str | None = None) -> None:
+        named = ["--name", name] if name else []
+        self.flow(flow_file, *named, "create", "--gang-poll-seconds", "2", *arguments, top=top)
+
+    def principals(self, name: str) -> Principals:
+        """Return the principals of a deployment."""
+        return Principals(name)
+
+    def grant(self, who: Principals, flow_file: Path, *options: str, top: tuple[str, ...] = ("sfn",)) -> None:
+        """Give the principals of a deployment exactly what `sfn check --policies` prints for it."""
+        printed = self._run(flow_file, [*top, "check", "--policies", *options], who.environment).stdout
+        self.allow(who, json.loads(printed[printed.index("{\n") :]))
+
+    def allow(self, who: Principals, printed: dict[str, Any]) -> None:
+        """Give principals what is printed for them."""
+        authority, trust = self.store.authority, printed["trust"]
+        authority.add(who.deployer, [printed["deployer"]])
+        authority.add(who.machine, [printed["state_machine"]], trust["state_machine"])
+        authority.add(who.events, [printed["events"]], trust["events"])
+        # What the steps of the tests' flows do by themselves is their authors' to allow.
+        authority.add(who.jobs, [printed["jobs"], OWN_OBJECTS], trust["jobs"])
+        self.granted.add(who)
+        if "execution" in printed:
+            authority.add(who.execution, [printed["execution"]], trust["execution"])
+
+    def _run(
+        self, flow_file: Path, verb: list[str], environment: Mapping[str, str], *, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
-            [python(), flow_file.name, "--no-pylint", *top, "sfn", *arguments],
+            [python(), flow_file.name, "--no-pylint", *verb],
             cwd=flow_file.parent,
             capture_output=True,
             text=True,
@@ -99,10 +196,6 @@ class StepFunctions:
         )
         assert not check or result.returncode == 0, result.stdout + result.stderr
         return result
-
-    def create(self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), name: str | None = None) -> None:
-        named = ["--name", name] if name else []
-        self.flow(flow_file, *named, "create", "--gang-poll-seconds", "2", *arguments, top=top)
 
     def start(self, machine: str, flow: str, given: Mapping[str, Any] | None = None, **named: str) -> Execution:
         """Start an execution, as `aws stepfunctions start-execution` does."""

@@ -134,7 +134,7 @@ def check_policy(policy: dict[str, Any]) -> dict[str, Any]:
         assert _listed(one["Action"]), one
         assert _listed(one["Resource"]), one
         for action in _listed(one["Action"]):
-            assert re.fullmatch(r"[a-z0-9-]+:[A-Za-z*?]+", action), action
+            assert action == "*" or re.fullmatch(r"[a-z0-9-]+:[A-Za-z*?]+", action), action
         for resource in _listed(one["Resource"]):
             assert resource == "*" or re.fullmatch(r"arn:[a-z-]+:[a-z0-9-]+:[^:]*:[^:]*:.+", resource), resource
     return policy

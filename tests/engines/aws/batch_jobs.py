@@ -1,7 +1,7 @@
 """Runs the jobs of moto's AWS Batch as processes of this machine, and adds what moto leaves out.
 
-What moto 5.2.5 does not do and the product needs: run without Docker; refuse container overrides of more than 8,192
-bytes; `retryStrategy` and `nodeOverrides` of SubmitJob; exit codes; the state of an array's parent; nodes of a job.
+What moto 5.2.5 does not do and the product needs: run without Docker; `retryStrategy` and `nodeOverrides` of SubmitJob;
+exit codes; the state of an array's parent; nodes of a job; the credentials of a job's role.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-MAX_OVERRIDES_BYTES = 8192
+from .enforcement import REGION, installed
+from .shared import key_of
+
 in_process: Callable[[Any, dict[str, str]], tuple[int, str]] | None = None
 """Runs a container in this process, for tests that need no real tasks: of a job and its variables it makes an exit
 status and a log."""
@@ -30,7 +32,6 @@ SLOTS = threading.BoundedSemaphore(int(os.environ.get("TEST_BATCH_SLOTS", "4")))
 POLL_SECONDS = 0.05
 
 _submitted = threading.local()
-_refusing = threading.Lock()
 
 
 def install() -> None:
@@ -49,7 +50,6 @@ def _remember_submission(models: Any, responses: Any) -> None:
     def submitjob(self: Any) -> Any:
         _submitted.retry = self._get_param("retryStrategy")
         _submitted.nodes = self._get_param("nodeOverrides")
-        _refuse_if_asked()
         size = self._get_param("arrayProperties", {}).get("size", 2)
         if not 2 <= size <= 10000:
             raise models.ClientException("Array size must be between 2 and 10000")
@@ -65,18 +65,6 @@ def _remember_submission(models: Any, responses: Any) -> None:
     models.BatchBackend.describe_jobs = lambda self, jobs: [
         self._jobs[name.split("/")[-1]].describe() for name in jobs if name.split("/")[-1] in self._jobs
     ]
-
-
-def _refuse_if_asked() -> None:
-    """Refuse as many submissions as a file says, as AWS does with more than 50 a second."""
-    from moto.core.exceptions import JsonRESTError
-
-    asked = Path(os.environ.get("TEST_BATCH_LOGS", tempfile.gettempdir())) / "refuse-submissions"
-    with _refusing:
-        left = int(asked.read_text()) if asked.exists() else 0
-        if left:
-            asked.write_text(str(left - 1))
-            raise JsonRESTError("TooManyRequestsException", "Too Many Requests")
 
 
 def _fail_parents(models: Any) -> None:
@@ -130,10 +118,6 @@ def _run(job: Any) -> None:
 
 def _attempts(job: Any) -> bool:
     containers = _containers(job)
-    size = max(len(json.dumps(overrides).encode()) for _, overrides in containers)
-    if size > MAX_OVERRIDES_BYTES:
-        job.job_stopped_reason = f"Container Overrides length must be at most {MAX_OVERRIDES_BYTES}"
-        return False
     retry = job.retry_strategy or job.job_definition.retry_strategy or {}
     for attempt in range(1, int(retry.get("attempts", 1)) + 1):
         job._start_attempt()
@@ -239,11 +223,16 @@ def _environment(
     job: Any, attempt: int, properties: dict[str, Any], overrides: dict[str, Any], index: int, count: int
 ) -> dict[str, str]:
     environment = {
-        # Nothing of this machine's Metaflow or Airflow; credentials as a job's role would give them.
-        **{k: v for k, v in os.environ.items() if not k.startswith(("METAFLOW_", "AIRFLOW", "PYTHON"))},
+        # Nothing of this machine's Metaflow or Airflow, nor its credentials.
+        **{k: v for k, v in os.environ.items() if not k.startswith(("METAFLOW_", "AIRFLOW", "PYTHON", "AWS_"))},
+        "AWS_DEFAULT_REGION": REGION,
+        **_credentials(properties.get("jobRoleArn")),
         # Another Python may be quicker than a new interpreter (tests/support/interpreter.py).
         "PATH": f"{Path(os.environ.get('TEST_BATCH_PYTHON', sys.executable)).parent}{os.pathsep}{os.environ['PATH']}",
-        **{one["name"]: _secret(one["valueFrom"]) for one in properties.get("secrets", [])},
+        **{
+            one["name"]: _secret(one["valueFrom"], properties.get("executionRoleArn"))
+            for one in properties.get("secrets", [])
+        },
         **_variables(job, attempt, properties, overrides, index, count),
         "AWS_EXECUTION_ENV": "AWS_ECS_LOCAL",
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -284,11 +273,27 @@ def _variables(
     return found
 
 
-def _secret(place: str) -> str:
-    """Return what stands under a key of a secret; its place is `ARN:key::` (ECS, "Pass secrets")."""
+def _credentials(role: str | None) -> dict[str, str]:
+    """Return the credentials of a role that ECS may assume, none without a role."""
+    if role is None:
+        return {}
+    enforced = installed()
+    assert enforced is None or "ecs-tasks.amazonaws.com" in enforced.authority[role].trusts, (
+        f"ECS was unable to assume the role {role}"
+    )
+    return {"AWS_ACCESS_KEY_ID": key_of(role), "AWS_SECRET_ACCESS_KEY": "secret-of-a-role"}
+
+
+def _secret(place: str, role: str | None) -> str:
+    """Return what stands under a key of a secret, read by the execution role.
+
+    Its place is `ARN:key::` (ECS, "Pass secrets").
+    """
     import boto3
 
     *arn, key, _, _ = place.split(":")
-    client = boto3.client("secretsmanager", endpoint_url=f"http://localhost:{os.environ['MOTO_PORT']}")
+    given = {name.lower(): value for name, value in _credentials(role).items()}
+    url = f"http://localhost:{os.environ['MOTO_PORT']}"
+    client = boto3.client("secretsmanager", endpoint_url=url, region_name=REGION, **given)
     found = json.loads(client.get_secret_value(SecretId=":".join(arn))["SecretString"])
     return str(found.get(key, ""))

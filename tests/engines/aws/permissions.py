@@ -118,7 +118,7 @@ def _machine(action: str, arn: str, given: Mapping[str, Any], where: Where) -> N
     role, of_role = given.get("roleArn"), []
     if ".sync" in given.get("definition", ""):
         # AWS makes or checks the rule at once: "is not authorized to create managed-rule".
-        names = ("PutRule", "PutTargets", "DescribeRule")
+        names: tuple[str, ...] = ("PutRule", "PutTargets", "DescribeRule")
         context = {"events:detail-type": "Batch Job State Change", "events:source": "aws.batch"}
         of_role += [Request(f"events:{one}", where.arn("events", f"rule/{BATCH_RULE}"), context) for one in names]
     if (given.get("loggingConfiguration") or {}).get("level", "OFF") != "OFF":
@@ -202,6 +202,11 @@ def _filter_logs(given: Mapping[str, Any], where: Where) -> Iterator[Request]:
     yield Request("logs:FilterLogEvents", where.arn("logs", f"log-group:{given['logGroupName']}:log-stream:"))
 
 
+def _read_log(given: Mapping[str, Any], where: Where) -> Iterator[Request]:
+    stream = f"log-group:{given['logGroupName']}:log-stream:{given['logStreamName']}"
+    yield Request("logs:GetLogEvents", where.arn("logs", stream))
+
+
 def _request_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {f"aws:RequestTag/{name}": value for name, value in tags.items()}
 
@@ -217,6 +222,7 @@ _SERVICES: dict[str, dict[str, Callable[[Any, Where], Any]]] = {
         "DeregisterJobDefinition": _deregister,
         "TerminateJob": _terminate,
         "DescribeJobs": _any("batch:DescribeJobs"),
+        "ListJobs": _any("batch:ListJobs"),
         "DescribeJobDefinitions": _any("batch:DescribeJobDefinitions"),
         "DescribeJobQueues": _any("batch:DescribeJobQueues"),
         "DescribeComputeEnvironments": _any("batch:DescribeComputeEnvironments"),
@@ -262,6 +268,6 @@ _SERVICES: dict[str, dict[str, Callable[[Any, Where], Any]]] = {
         one: _secret(one)
         for one in ("CreateSecret", "PutSecretValue", "DescribeSecret", "DeleteSecret", "GetSecretValue")
     },
-    "logs": {"FilterLogEvents": _filter_logs},
+    "logs": {"FilterLogEvents": _filter_logs, "GetLogEvents": _read_log},
     "sns": {"Publish": lambda given, where: iter([Request("sns:Publish", given["TopicArn"])])},
 }

@@ -62,6 +62,13 @@ def _limit(what: str, limit: int, *keys: str) -> Callable[[Mapping[str, Any]], s
     return check
 
 
+def _nodes(given: Mapping[str, Any]) -> str | None:
+    """Each node of a multi-node job has the limit of a container."""
+    check = _limit("Container Overrides of a node", MAX_OVERRIDES_BYTES, "containerOverrides")
+    nodes = (given.get("nodeOverrides") or {}).get("nodePropertyOverrides") or []
+    return next((problem for one in nodes if (problem := check(one))), None)
+
+
 def _tags(given: Mapping[str, Any]) -> str | None:
     tags = given.get("tags") or given.get("Tags") or {}
     pairs = [(one.get("Key", one.get("key")), one.get("Value", one.get("value"))) for one in tags] if isinstance(
@@ -81,6 +88,7 @@ _CHECKS: dict[tuple[str, str], tuple[Callable[[Mapping[str, Any]], str | None], 
     ("batch", "SubmitJob"): (
         _limit("the submission", MAX_SUBMISSION_BYTES),
         _limit("Container Overrides", MAX_OVERRIDES_BYTES, "containerOverrides"),
+        _nodes,
         _tags,
     ),
     ("batch", "RegisterJobDefinition"): (_limit("the job definition", MAX_DEFINITION_BYTES), _tags),

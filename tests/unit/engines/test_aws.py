@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.object_store import BUCKET
+from tests.engines.aws.enforcement import ACCOUNT
+from tests.engines.aws.shared import EVERYTHING
+from tests.support.object_store import BUCKET, trust
+from tests.support.patience import wait_until
 from tests.support.step_functions import STATES, StepFunctions
 
 pytestmark = pytest.mark.subprocess
@@ -21,8 +23,8 @@ def machine(**states: Any) -> dict[str, Any]:
     return {"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states}
 
 
-def made(aws: StepFunctions, definition: dict[str, Any]) -> str:
-    role = aws.environment["METAFLOW_SFN_IAM_ROLE"]
+def made(aws: StepFunctions, definition: dict[str, Any], role: str | None = None) -> str:
+    role = role or aws.environment["METAFLOW_SFN_IAM_ROLE"]
     name = f"probe-{uuid.uuid4().hex[:8]}"
     aws.client("stepfunctions").create_state_machine(name=name, definition=json.dumps(definition), roleArn=role)
     return name
@@ -132,7 +134,7 @@ def test_a_child_of_a_distributed_map_is_an_execution_of_its_own(step_functions:
         ),
         (machine(a={"Type": "Fail", "Error": "States.Mine", "Cause": "x"}), "kept for AWS"),
         (machine(a={"Type": "Pass", "Output": "{% (1 + %}", "End": True}), "is no JSONata"),
-        (machine(a={"Type": "Pass", "Comment": "x" * (1 << 20), "End": True}), "over 1 MB"),
+        (machine(a={"Type": "Pass", "Comment": "x" * (1 << 20), "End": True}), "AWS takes 1048576"),
     ],
     ids=range(9),
 )
@@ -166,27 +168,84 @@ def test_batch_refuses_an_array_of_one_and_long_overrides(step_functions: StepFu
     with pytest.raises(batch.exceptions.ClientException, match="between 2 and 10000"):
         batch.submit_job(**job, arrayProperties={"size": 1})
     long = {"environment": [{"name": "A", "value": "x" * 8200}]}
-    job_id = batch.submit_job(**job, containerOverrides=long)["jobId"]
-    end = time.monotonic() + 20
-    while (found := batch.describe_jobs(jobs=[job_id])["jobs"][0])["status"] not in ("FAILED", "SUCCEEDED"):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    assert "at most 8192" in found["statusReason"]
+    with pytest.raises(batch.exceptions.ClientException, match="AWS takes 8192"):
+        batch.submit_job(**job, containerOverrides=long)
 
 
 def test_a_rule_starts_a_machine_unless_it_is_disabled(step_functions: StepFunctions) -> None:
     aws = step_functions
     events, source = aws.client("events"), f"probe.{uuid.uuid4().hex}"
+    role = aws.environment["METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE"]
     started = {state: made(aws, machine(a=END)) for state in ("ENABLED", "DISABLED")}
     for state, name in started.items():
         events.put_rule(Name=name, EventPattern=json.dumps({"source": [source]}), State=state)
-        events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": f"{STATES}:stateMachine:{name}"}])
+        target = {"Id": "1", "Arn": f"{STATES}:stateMachine:{name}", "RoleArn": role}
+        events.put_targets(Rule=name, Targets=[target])
     events.put_events(Entries=[{"Source": source, "DetailType": "x", "Detail": '{"a": 1}'}])
     (one,) = aws.runs(started["ENABLED"], "Probe")
     given = json.loads(one.get()["input"])
     assert (given["source"], given["detail"]) == (source, {"a": 1})
     assert given["time"].endswith("Z")
     assert aws.runs(started["DISABLED"], "Probe") == []
+
+
+def test_a_machine_acts_by_its_role(step_functions: StepFunctions) -> None:
+    aws, role = step_functions, f"arn:aws:iam::{ACCOUNT}:role/probe"
+    aws.store.authority.add(role, [], trust("states"))
+    aws.client("s3").put_object(Bucket=BUCKET, Key="probe", Body=b"found")
+    read = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::aws-sdk:s3:getObject",
+        "Arguments": {"Bucket": BUCKET, "Key": "probe"},
+        "End": True,
+    }
+    name = made(aws, machine(a=read), role)
+    failed = aws.start(name, "Probe").wait(timeout=30, expect="FAILED")
+    assert "is not authorized to perform: s3:GetObject" in failed["cause"]
+    aws.store.authority.add(role, [EVERYTHING], trust("states"))
+    aws.start(name, "Probe").wait(timeout=30)
+
+
+def test_a_rule_whose_role_may_not_start_the_machine_starts_nothing(step_functions: StepFunctions) -> None:
+    aws, role = step_functions, f"arn:aws:iam::{ACCOUNT}:role/probe-of-rules"
+    name, source, events = made(aws, machine(a=END)), f"probe.{uuid.uuid4().hex}", aws.client("events")
+    events.put_rule(Name=name, EventPattern=json.dumps({"source": [source]}))
+    target = {"Id": "1", "Arn": f"{STATES}:stateMachine:{name}", "RoleArn": role}
+    aws.store.authority.add(role, [EVERYTHING], trust("states"))
+    with pytest.raises(ClientError, match="not authorized to assume the provided role"):
+        events.put_targets(Rule=name, Targets=[target])
+    aws.store.authority.add(role, [], trust("events"))
+    events.put_targets(Rule=name, Targets=[target])
+    event = {"Source": source, "DetailType": "x", "Detail": "{}"}
+    events.put_events(Entries=[event])
+    assert aws.runs(name, "Probe") == []
+    aws.store.authority.add(role, [EVERYTHING], trust("events"))
+    events.put_events(Entries=[event])
+    assert len(aws.runs(name, "Probe")) == 1
+
+
+def test_a_container_acts_by_the_role_of_its_job_definition(step_functions: StepFunctions) -> None:
+    aws, role = step_functions, f"arn:aws:iam::{ACCOUNT}:role/probe-of-jobs"
+    aws.store.authority.add(role, [], trust("ecs-tasks"))
+    write = f"import boto3; boto3.client('s3').put_object(Bucket='{BUCKET}', Key='of-a-job', Body=b'')"
+    requirements = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "10"}]
+    container = {"image": "x", "command": ["python", "-c", write], "resourceRequirements": requirements}
+    batch = aws.client("batch")
+    batch.register_job_definition(
+        jobDefinitionName="by-role", type="container", containerProperties={**container, "jobRoleArn": role}
+    )
+
+    def ended() -> tuple[str, str]:
+        queue = aws.environment["METAFLOW_BATCH_JOB_QUEUE"]
+        job = batch.submit_job(jobName="by-role", jobDefinition="by-role", jobQueue=queue)["jobId"]
+        wait_until(lambda: batch.describe_jobs(jobs=[job])["jobs"][0]["status"] in ("FAILED", "SUCCEEDED"), timeout=60)
+        return batch.describe_jobs(jobs=[job])["jobs"][0]["status"], aws.job_log(job)
+
+    status, log = ended()
+    assert status == "FAILED"
+    assert f"{role} is not authorized to perform: s3:PutObject" in log
+    aws.store.authority.add(role, [EVERYTHING], trust("ecs-tasks"))
+    assert ended()[0] == "SUCCEEDED"
 
 
 def test_only_what_has_failed_is_redriven(step_functions: StepFunctions) -> None:

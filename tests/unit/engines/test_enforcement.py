@@ -100,6 +100,12 @@ def test_a_call_that_is_not_known_is_refused_by_name() -> None:
     [
         ("batch", "SubmitJob", {"parameters": {"a": "x" * 30 * 1024}}, "the submission has"),
         ("batch", "SubmitJob", {"containerOverrides": {"environment": [{"v": "x" * 8192}]}}, "Container Overrides"),
+        (
+            "batch",
+            "SubmitJob",
+            {"nodeOverrides": {"nodePropertyOverrides": [{"containerOverrides": {"command": ["x" * 8192]}}]}},
+            "Container Overrides of a node",
+        ),
         ("batch", "SubmitJob", {"tags": {f"k{n}": "v" for n in range(51)}}, "51 tags"),
         ("batch", "SubmitJob", {"tags": {"aws:x": "v"}}, "no tag"),
         ("batch", "SubmitJob", {"tags": {"a*": "v"}}, "character"),
@@ -108,7 +114,7 @@ def test_a_call_that_is_not_known_is_refused_by_name() -> None:
         ("stepfunctions", "StartExecution", {"input": "ü" * 131_073}, "takes 262144"),
         ("events", "PutEvents", {"Entries": [{"Detail": "x" * 262_144}]}, "takes 262144"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_what_is_over_a_quota_is_refused(service: str, operation: str, given: dict[str, Any], told: str) -> None:
     assert told in str(exceeded(service, operation, given))
