@@ -108,6 +108,23 @@ class Aws:
             found: dict[str, Any] = self.states.describe_state_machine(stateMachineArn=arn)
         return found
 
+    def readable_machine(self, name: str, arn: str) -> dict[str, Any] | None:
+        """Return a state machine, None if these credentials may not read it.
+
+        :param name: its name.
+        :param arn: its ARN.
+        """
+        from botocore.exceptions import ClientError
+
+        with told(f"Reading the state machine {name}"):
+            try:
+                found: dict[str, Any] = self.states.describe_state_machine(stateMachineArn=arn)
+            except ClientError as error:
+                if code_of(error) != "AccessDeniedException":
+                    raise
+                return None
+        return found
+
     def platform_of(self, queue: str) -> str:
         """Return the type of a queue's compute environment, as Metaflow reads it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,9 @@ from .deploy import remove_definitions, remove_machine, remove_rules, remove_sch
 from .jobs import DEFAULT_LOG_GROUP
 from .names import HELPERS, machine_helper_name
 from .secrets import remove_secret
+
+_LOG = logging.getLogger(__name__)
+_MAX_NAMED = 5
 
 PREFIX = "sfn-"
 STATES = ("RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
@@ -275,11 +279,20 @@ def _words(execution: Mapping[str, Any]) -> str:
 def deployed_machines(aws: Aws, flow: str | None) -> Iterator[str]:
     """Yield the names of the state machines that hold a flow.
 
+    The policy of a deployer names its own state machines only, and AWS lists all: those that cannot be read are logged.
+
     :param aws: clients of AWS.
     :param flow: name of the flow; None for all flows.
     """
+    hidden: list[str] = []
     for name, arn in aws.machines():
-        with told(f"Reading the state machine {name}"):
-            said = start_parameters(aws.states.describe_state_machine(stateMachineArn=arn))
+        found = aws.readable_machine(name, arn)
+        if found is None:
+            hidden.append(name)
+            continue
+        said = start_parameters(found)
         if said is not None and flow in (None, said.get("metaflow.flow_name")):
             yield name
+    if hidden:
+        names = ", ".join(sorted(hidden)[:_MAX_NAMED]) + (", …" if len(hidden) > _MAX_NAMED else "")
+        _LOG.warning("These credentials may not read %d of the state machines: %s.", len(hidden), names)

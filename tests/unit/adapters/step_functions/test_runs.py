@@ -217,6 +217,30 @@ def test_deployed_flows_are_listed_by_the_flow_that_they_hold(account: Account, 
     assert list(deployed_machines(everybody, "LinearFlow")) == ["linear"]
 
 
+def test_a_deployer_lists_its_own_flows_and_learns_that_it_may_not_read_the_others(
+    account: Account, there: There, caplog: pytest.LogCaptureFixture
+) -> None:
+    account.deploy(there("single_step"))
+    account.deploy(there("linear"))
+    # The policies that are printed for the last one name no other state machine.
+    assert list(deployed_machines(account.aws(), None)) == ["linear"]
+    assert "may not read 1 of the state machines: single-step" in caplog.text
+
+
+def test_an_error_while_deployed_flows_are_listed_is_no_state_machine_of_others(
+    account: Account, there: There
+) -> None:
+    account.deploy(there("linear"))
+
+    def interrupt(arn: str, service: str, operation: str) -> None:
+        if operation == "DescribeStateMachine":
+            raise error("ThrottlingException", "Rate exceeded", operation)
+
+    account.enforcement.interrupt = interrupt
+    with pytest.raises(AwsError, match=r"Reading the state machine linear failed.*Rate exceeded"):
+        list(deployed_machines(account.aws(), None))
+
+
 def test_an_error_of_aws_says_what_was_tried(account: Account, runs: SfnRuns) -> None:
     def interrupt(arn: str, service: str, operation: str) -> None:
         if operation in ("DescribeExecution", "StartExecution", "ListExecutions"):
