@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.engines.aws.enforcement import ACCOUNT, REGION
 from tests.engines.aws.shared import key_of
 from tests.support.airflow import FlowRun, SharedAirflow
 from tests.support.decorated import assert_decorated
+from tests.support.documented import documented_policy
 from tests.support.metadata_service import metadata_service
 from tests.support.object_store import BUCKET, ObjectStore, batch_queue, credentials_of
 from tests.support.results import artifacts, local_artifacts
@@ -21,26 +21,14 @@ pytestmark = pytest.mark.scheduler
 
 CONNECTION = "batch-of-the-tests"
 WORKER, JOBS = (f"arn:aws:iam::{ACCOUNT}:role/{one}" for one in ("airflow", "jobs"))
-DOCUMENTED = Path(__file__).parents[2] / "docs/batch"
-
-
-def documented(name: str, queue: str) -> dict[str, Any]:
-    """Return a policy of the documentation, with the names of the tests."""
-    text = (DOCUMENTED / f"{name}.json").read_text()
-    names = {"REGION": REGION, "ACCOUNT": ACCOUNT, "QUEUE": queue, "BUCKET": BUCKET, "JOBS": "jobs"}
-    for placeholder, value in {**names, "EXECUTION": "execution"}.items():
-        text = text.replace(placeholder, value)
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
 @pytest.fixture(scope="module")
 def jobs(airflow: SharedAirflow, store: ObjectStore) -> Iterator[dict[str, str]]:
     """What makes Metaflow use the store, the queue and a metadata service, by which the nodes of a gang wait."""
     queue = batch_queue(store, "EC2")
-    name = queue["METAFLOW_BATCH_JOB_QUEUE"]
-    store.authority.add(WORKER, [documented("worker-policy", name)])
-    store.authority.add(JOBS, [documented("jobs-policy", name)], documented("jobs-trust", name))
+    where = {"REGION": REGION, "ACCOUNT": ACCOUNT, "QUEUE": queue["METAFLOW_BATCH_JOB_QUEUE"], "BUCKET": BUCKET}
+    worker, of_jobs, trust = (documented_policy(one, **where) for one in ("worker-policy", "jobs-policy", "jobs-trust"))
+    store.authority.add(WORKER, [worker])
+    store.authority.add(JOBS, [of_jobs], trust)
     airflow.server.client.request(
         "POST",
         "/connections",

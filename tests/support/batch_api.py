@@ -11,10 +11,33 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from botocore.validate import validate_parameters
 
+from tests.engines.aws.authority import Principal, Request
+from tests.engines.aws.permissions import Where, needed
 from tests.support.containers import told
+from tests.support.documented import documented_policy
 from tests.support.manifests import QUEUE
 
 Document = dict[str, Any]
+
+
+_, _, _, REGION, ACCOUNT, _QUEUE = QUEUE.split(":")
+_NAMES = {
+    # The execution role of the tests.
+    "arn:aws:iam::ACCOUNT:role/EXECUTION": "role",
+    "REGION": REGION,
+    "ACCOUNT": ACCOUNT,
+    "QUEUE": _QUEUE.rpartition("/")[2],
+}
+WORKER = Principal(f"arn:aws:iam::{ACCOUNT}:role/airflow", (documented_policy("worker-policy", **_NAMES),))
+"""Airflow's worker and triggerer, with the documented policy."""
+
+
+def _authorize(operation: str, given: Document) -> None:
+    """See that the documented policy of the worker allows a call."""
+    found = needed("batch", operation, given, Where(ACCOUNT, REGION))
+    passed = [Request("iam:PassRole", one.role, {"iam:PassedToService": one.service}) for one in found.passed]
+    for request in (*found.requests, *passed):
+        assert WORKER.allows(request), f"docs/batch/worker-policy.json does not allow {request}"
 
 
 @dataclass
@@ -39,6 +62,7 @@ class BatchApi:
         def call(client: Any, operation: str, parameters: Document) -> Any:
             assert client.meta.service_model.service_name == "batch"
             validate_parameters(parameters, client.meta.service_model.operation_model(operation).input_shape)
+            _authorize(operation, parameters)
             if operation in self.refuse:
                 raise ClientError({"Error": {"Code": "ClientException", "Message": self.refuse[operation]}}, operation)
             return getattr(self, f"_{operation}")(**parameters)
