@@ -37,6 +37,10 @@ class Figures:
         """Read what the plugin has written; empty if pytest did not come to an end."""
         return cls(**json.loads(path.read_text())) if path.exists() else cls()
 
+    def slowest(self, count: int) -> list[tuple[str, float]]:
+        """Return the groups that took longest, with their seconds."""
+        return sorted(self.groups.items(), key=lambda group: -group[1])[:count]
+
 
 class Recorder:
     """A pytest plugin, in the process that hears of all tests."""

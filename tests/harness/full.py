@@ -30,6 +30,7 @@ EXTENDED_BUILDS = {
     "object-stores": [["scripts/object_stores.sh"]],
 }
 _PYTHONS = "other-pythons"
+_SHOWN = 25
 _COLD_SECONDS = 60
 """A build that takes longer had something to build."""
 
@@ -115,6 +116,7 @@ class Run:
     def keep(self, *, code: int) -> None:
         """Print how long things took, and keep it if everything has run and passed."""
         self.seconds["total"] = sum(took for name, took in self.seconds.items() if not name.startswith("build "))
+        print("slowest groups:", ", ".join(f"{name} {took:.0f} s" for name, took in self.figures.slowest(_SHOWN)))
         print("; ".join(f"{name}: {took:.0f} s" for name, took in self.seconds.items()))
         if self.kind == "none":
             print("The tests that need a Kubernetes were not run.")
