@@ -82,6 +82,8 @@ class Run:
             raise clusters.ClusterError("make test-extended needs the built cluster: it loads controllers into it.")
         with self.phase("tools"):
             tools.bring(self.needed())
+            if self.kind == "own":
+                clusters.check_reachable(os.environ["TEST_KUBECONFIG"])
             subprocess.run(["scripts/second_opinions.sh"], cwd=ROOT, check=True)
 
     def pytest(self, environment: dict[str, str], folder: Path) -> int:
@@ -118,8 +120,8 @@ class Run:
         self.seconds["total"] = sum(took for name, took in self.seconds.items() if not name.startswith("build "))
         print("slowest groups:", ", ".join(f"{name} {took:.0f} s" for name, took in self.figures.slowest(_SHOWN)))
         print("; ".join(f"{name}: {took:.0f} s" for name, took in self.seconds.items()))
-        if self.kind == "none":
-            print("The tests that need a Kubernetes were not run.")
+        if note := clusters.not_run(self.kind):
+            print(note)
         if not self.whole or self.kind != "built":
             return
         if self.layer == "extended":
