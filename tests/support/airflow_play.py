@@ -114,6 +114,7 @@ class AirflowPlay:
             step,
             _TaskInstance(self, index),
             code=_CODE,
+            first_run="r",
             airflow_id=lambda name: name,
             contexts_of=contexts_task_id,
             probe=lambda *_: [None] * 1000,

@@ -11,7 +11,8 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from itertools import count
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from airflow_provider_metaflow.flow.commands import StepCall
 from airflow_provider_metaflow.graph.model import Step, StepKind
 
 _BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
+_MOMENTS = (_BEGAN + timedelta(seconds=number) for number in count())
 
 Key = tuple[str, int]
 """Task id and map index."""
@@ -46,6 +48,8 @@ class MemoryMetaflow:
         self.results: dict[tuple[str, str, str], tuple[int, dict[str, Any]]] = {}
         self.outcome: Callable[[StepCall, dict[str, Any]], dict[str, Any] | None] = lambda _, document: document
         self.splits = 2
+        self.records: dict[str, Any] = {}
+        """What a datastore would hold of DAG run ids."""
         self.probed: list[str] = []
         """Steps whose results were looked for in the datastore."""
 
@@ -57,8 +61,15 @@ class MemoryMetaflow:
 
         monkeypatch.setattr(LocalCompute, "run", run)
         monkeypatch.setattr(LocalCompute, "probe", lambda _, *given, **named: self.probe(*given, **named))
+        monkeypatch.setattr(LocalCompute, "has_run", lambda _, run_id: self.has_run(run_id))
+        monkeypatch.setattr(LocalCompute, "load_record", lambda _, name: self.records.get(name))
+        monkeypatch.setattr(LocalCompute, "save_record", lambda _, *record: self.records.update([record]))
         monkeypatch.setattr(LocalCompute, "save", lambda _, data: f"memory://{len(data)}")
         return self
+
+    def has_run(self, run_id: str) -> bool:
+        """Return whether a run has begun."""
+        return any(call.run_id == run_id for call in self.calls) or any(run == run_id for _, run, _ in self.results)
 
     def ran(self, step: str | None = None) -> list[str]:
         """Return `step/task` of the tasks that were run, or the ids of those of one step."""
@@ -150,6 +161,10 @@ class FlowRun:
     requests: list[Any] = field(default_factory=list)
     labels: dict[Key, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    clears: int = 0
+    """How often tasks of the run were cleared."""
+    began: datetime = field(default_factory=lambda: next(_MOMENTS))
+    """When the run was started; a run that is made again under its id is started at another time."""
     answers: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
     """What the supervisor answers instead, by the name of the message's class."""
 
@@ -198,6 +213,7 @@ class FlowRun:
 
     def clear(self, task_id: str, *map_indexes: int) -> None:
         """Clear task instances, with Airflow's rule for the tries that they then have."""
+        self.clears += 1
         for index in map_indexes or self.map_indexes(task_id):
             key = (task_id, index)
             self.states.pop(key, None)
@@ -315,8 +331,9 @@ class FlowRun:
                 "data_interval_start": _BEGAN,
                 "data_interval_end": _BEGAN,
                 "run_after": _BEGAN,
-                "start_date": _BEGAN,
+                "start_date": self.began,
                 "end_date": None,
+                "clear_number": self.clears,
                 "run_type": "manual",
                 "state": "running",
                 "conf": self.conf,

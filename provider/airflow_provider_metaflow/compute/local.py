@@ -20,6 +20,7 @@ from airflow_provider_metaflow.exceptions import FinalFailureError, ParameterVal
 from airflow_provider_metaflow.flow.commands import NO_RETRY, StepCall, init_request, step_arguments, task_variables
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
+from airflow_provider_metaflow.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
 
 from .code import unpacked
 from .runner import LineWriter, Runner, RunnerSettings, process_variables, step_environment
@@ -134,6 +135,33 @@ class LocalCompute:
         request = {**self._base("save", "", environment), "data": base64.b64encode(data).decode()}
         url: str = self._session(environment).call(request, self.on_line)["url"]
         return url
+
+    def has_run(self, run_id: str) -> bool:
+        """Return whether a run with its parameters is in the datastore.
+
+        :param run_id: Metaflow run id.
+        """
+        return bool(self._ask("has_run", PARAMETERS_STEP, run_id=run_id, task_id=PARAMETERS_TASK)["found"])
+
+    def load_record(self, name: str) -> Any:
+        """Return the record of a DAG run id from the datastore, None if there is none.
+
+        :param name: name of the record.
+        """
+        return self._ask("load_record", name=name)["record"]
+
+    def save_record(self, name: str, record: Any) -> None:
+        """Replace the record of a DAG run id in the datastore.
+
+        :param name: name of the record.
+        :param record: JSON types.
+        """
+        self._ask("save_record", name=name, record=record)
+
+    def _ask(self, operation: str, step: str = "", **fields: Any) -> dict[str, Any]:
+        environment = self._shared_environment()
+        request = {**self._base(operation, step, environment), **fields}
+        return self._session(environment).call(request, self.on_line)
 
     def run_module(self, module: str, *arguments: str) -> None:
         """Run a module of the packaged Metaflow that is no task, e.g. an exit hook, and pass its output on.

@@ -7,6 +7,7 @@ service has issued and never gets registered, and ``/ , : !`` are the separators
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import NamedTuple
 
 from .model import FlowGraph
@@ -42,6 +43,36 @@ def airflow_run_id(dag_id: str, dag_run_id: str, id_prefix: str = "", map_index:
     """
     instance = () if map_index < 0 else (str(map_index),)
     return run_id("airflow", dag_id, dag_run_id, id_prefix, *instance)
+
+
+def numbered_run_id(first: str, number: int) -> str:
+    """Return the Metaflow run id of a DAG run that was deleted and made again under its old id.
+
+    >>> numbered_run_id("airflow-0123456789abcdef", 2)
+    'airflow-0123456789abcdef-2'
+
+    :param first: :func:`airflow_run_id`, the id of the first of these runs.
+    :param number: 1 for the first.
+    """
+    return first if number == 1 else f"{first}-{number}"
+
+
+def run_number(run_id: str, first: str) -> int | None:
+    """Return which of the runs of one DAG run id a Metaflow run is, 1 for the first; None if it is none of them.
+
+    :param run_id: Metaflow run id.
+    :param first: :func:`airflow_run_id` of the DAG run.
+    """
+    found = re.fullmatch(rf"{re.escape(first)}(?:-([2-9]|[1-9][0-9]{{1,5}}))?", run_id)
+    return int(found[1] or 1) if found else None
+
+
+def first_run_id(run_id: str) -> str:
+    """Return a run id without the number that tells runs of one DAG run id apart.
+
+    :param run_id: Metaflow run id of an Airflow run.
+    """
+    return re.sub(r"\A(airflow-[0-9a-f]{16})-[0-9]+\Z", r"\1", run_id)
 
 
 def task_id(index_path: tuple[int, ...] = (), *, iteration: int = 0, generation: int = 0) -> str:

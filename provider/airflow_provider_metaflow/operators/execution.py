@@ -32,6 +32,7 @@ from .inputs import is_optional, resolve_inputs
 from .origin import Origin
 from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 from .remote import Progress, RemoteCompute, deferred_again, make_remote
+from .run_identity import RunIdentity, facts_of
 from .step import MAP_LABEL
 from .surroundings import Surroundings
 from .view import AirflowRunView
@@ -70,7 +71,10 @@ class StepExecution:
         # A step outside of each foreach has a map index only if the whole flow stands in a mapped task group.
         index = self._ti.map_index
         group_index = -1 if self._step.foreach_path or index is None else index
-        self._run_id = airflow_run_id(self._ti.dag_id, self._ti.run_id, operator.id_prefix, group_index)
+        self._first_run = airflow_run_id(self._ti.dag_id, self._ti.run_id, operator.id_prefix, group_index)
+        # Known once the inputs are; see `_inputs`.
+        self._run_id = progress.run_id if progress else ""
+        self._identity = RunIdentity(self._first_run, facts_of(context["dag_run"]), self._local)
         self._tries = self._ti.try_number - 1
         self._attempt = attempt_of(
             self._tries,
@@ -90,7 +94,8 @@ class StepExecution:
         self._code = self._manifest.code
         self._compute: LocalCompute | None = None
         self._remote: RemoteCompute | None = None
-        self._around = Surroundings(self._graph, context, self._run_id)
+        self._around = Surroundings(self._graph, context)
+        self._parameters: dict[str, str] | None = None
         self._origin = self._origin_of_run()
         self._all_cloned = True
         self.pathspecs: list[str] = []
@@ -102,9 +107,10 @@ class StepExecution:
             self._step,
             self._ti,
             code=self._manifest.code.sha,
+            first_run=self._first_run,
             airflow_id=operator.airflow_id,
             contexts_of=contexts_task_id,
-            probe=lambda step, ids: self._local().probe(step, self._run_id, ids),
+            probe=self._probe,
         )
 
     def close(self) -> None:
@@ -145,19 +151,42 @@ class StepExecution:
             map_index=self._ti.map_index,
         )
         self._ti.xcom_push(key=XCOM_KEY, value=instance.to_json())
-        self._around.emit_events(self._operator.outlets, self._step, [one.task_id for one in outcomes])
+        self._around.emit_events(self._operator.outlets, self._step, self._run_id, [one.task_id for one in outcomes])
         return self._return_value(outcomes)
 
     def _inputs(self, items: Sequence[IndexPath]) -> dict[IndexPath, tuple[str, ...]]:
         if self._step.name == self._graph.start:
+            self._run_id = self._run_id or self._begin()
             return {(): (parameters_path(self._run_id),)}
         resolved = resolve_inputs(self._graph, self._step, items, self._view)
-        instance = self._view.any_instance()
+        instance = self._view.any_instance() or self._identity.recorded()
         if instance is not None:
+            self._run_id = instance.run_id
             # The run keeps the code it started with, whatever has been deployed since.
             self._code = started_code(self._manifest, instance.code)
             self.close()
         return {path: tuple(f"{self._run_id}/{i}" for i in paths) for path, paths in resolved.items()}
+
+    def _begin(self) -> str:
+        """Return the run of the start step."""
+        if self._progress is not None:
+            # A release that knew no other id has deferred it.
+            return self._first_run
+        code, graph = self._code.sha, shape_digest(self._graph)
+        return self._identity.begin(self._ti.try_number, self._run_parameters() or {}, code=code, graph=graph)
+
+    def _run_parameters(self) -> dict[str, str] | None:
+        """Return the parameters of the run, for its start step only."""
+        if self._parameters is None and self._step.name == self._graph.start:
+            self._parameters = self._around.parameters(self._operator.parameters, fill=self._operator.fills_parameters)
+        return self._parameters
+
+    def _probe(self, step: str, ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Return results of this run from the datastore."""
+        instance = self._view.any_instance() or self._identity.recorded()
+        if instance is None:
+            return [None] * len(ids)
+        return self._local().probe(step, instance.run_id, ids)
 
     def _run_all(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> list[TaskOutcome]:
         """Run every task; one that fails does not keep the others of its pack from running."""
@@ -279,11 +308,7 @@ class StepExecution:
         self, calls: Sequence[StepCall], gang: int | None, iteration: int = 0
     ) -> list[dict[str, Any] | None]:
         """Run tasks where the step's compute is; return their outcome documents."""
-        parameters = (
-            self._around.parameters(self._operator.parameters, fill=self._operator.fills_parameters)
-            if self._step.name == self._graph.start
-            else None
-        )
+        parameters = self._run_parameters()
         if self._operator.place == Compute.LOCAL:
             return [self._local().run(call, parameters) for call in calls]
         remote = self._platform()
@@ -298,7 +323,7 @@ class StepExecution:
             # What the triggerer now waits for must not end with this process.
             self._remote = None
             raise deferred_again(
-                deferral, Progress(current, self._done, iteration, self._failed, self._final)
+                deferral, Progress(current, self._done, iteration, self._failed, self._final, self._run_id)
             ) from None
         if len(calls) == 1 and documents[0] is not None:
             # Of a recursion the last outcome is enough.
@@ -340,11 +365,7 @@ class StepExecution:
         if found is None:
             return None
         name, document = found
-        parameters = (
-            self._around.parameters(self._operator.parameters, fill=self._operator.fills_parameters)
-            if self._step.name == self._graph.start
-            else None
-        )
+        parameters = self._run_parameters()
         # The nodes of a gang are named after their control task.
         for origin in (name, *(one for one in document.get("gang") or () if one != name)):
             own = call.task_id + origin.removeprefix(name)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from airflow_provider_metaflow.exceptions import EditedXComError, RedeployedError
-from airflow_provider_metaflow.graph.identity import shape_digest, task_id
+from airflow_provider_metaflow.graph.identity import run_number, shape_digest, task_id
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
 
 from .contexts import MAX_SPLITS
@@ -184,6 +184,22 @@ def check_graph(graph: FlowGraph, step: Step, code: str, instance: InstanceOutco
         hint="Clear the whole run, so that it runs the flow of today. In a versioned DAG bundle a run stays on the "
         "version that it began with.",
     )
+
+
+def check_run(step: Step, first: str, instance: InstanceOutcome) -> None:
+    """Check that a task instance names a run of its own DAG run id, so that an edited XCom leads to no other.
+
+    :param step: its step.
+    :param first: :func:`~airflow_provider_metaflow.graph.identity.airflow_run_id` of the DAG run.
+    :param instance: what the task instance reported.
+    :raises EditedXComError: if it names another run.
+    """
+    if run_number(instance.run_id, first) is None:
+        raise EditedXComError(
+            f"the XCom {XCOM_KEY!r} names the run {instance.run_id!r:.80}, which is no run of this DAG run.",
+            step=step.name,
+            hint=f"It was edited: clear the tasks of {step.name}, so that they run again.",
+        )
 
 
 def check_outcome(step: Step, outcome: TaskOutcome) -> None:

@@ -32,6 +32,7 @@ class Progress:
     :param iteration: number of the iteration of a recursion.
     :param failed: why tasks before it have failed, by task id.
     :param final: whether one of them asks for no other attempt.
+    :param run_id: the Metaflow run; empty if a release before 0.2 has deferred the task.
     """
 
     current: str
@@ -39,6 +40,7 @@ class Progress:
     iteration: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     final: bool = False
+    run_id: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types."""

@@ -27,11 +27,10 @@ class Surroundings:
 
     :param graph: the flow.
     :param context: Airflow's task context.
-    :param run_id: Metaflow run id.
     """
 
-    def __init__(self, graph: FlowGraph, context: Context, run_id: str) -> None:
-        self._graph, self._context, self._run_id = graph, context, run_id
+    def __init__(self, graph: FlowGraph, context: Context) -> None:
+        self._graph, self._context = graph, context
         self._ti: Any = context["ti"]
 
     def parameters(self, given: Mapping[str, Any] | None, *, fill: bool = False) -> dict[str, str]:
@@ -71,14 +70,15 @@ class Surroundings:
             "airflow-try-number": str(ti.try_number),
         }
 
-    def emit_events(self, outlets: Iterable[Any], step: Step, task_ids: Sequence[str]) -> None:
+    def emit_events(self, outlets: Iterable[Any], step: Step, run_id: str, task_ids: Sequence[str]) -> None:
         """Fill in the payloads of the events that Airflow publishes when the task instance has succeeded.
 
         :param outlets: outlets of the operator.
         :param step: the step.
+        :param run_id: Metaflow run id.
         :param task_ids: its Metaflow tasks.
         """
-        payload = step_payload(self._graph, step.name, self._run_id, list(task_ids))
+        payload = step_payload(self._graph, step.name, run_id, list(task_ids))
         published = self._context["outlet_events"]
         for outlet in outlets:
             event = event_of(str(getattr(outlet, "name", "")))

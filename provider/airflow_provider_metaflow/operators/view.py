@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_metaflow.graph.identity import task_id
+from airflow_provider_metaflow.exceptions import MissingResultError
+from airflow_provider_metaflow.graph.identity import run_number, task_id
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
 
 from .contexts import IndexPath, check_contexts, context_items, map_indexes_under
-from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome, check_graph, check_outcome
+from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome, check_graph, check_outcome, check_run
 
 _FEW = 32
 """Up to so many task instances are asked one by one; more are read in one request for all."""
@@ -26,6 +27,7 @@ class AirflowRunView:
     :param step: step of this task instance.
     :param ti: this task instance.
     :param code: SHA-1 of the code package that is deployed now.
+    :param first_run: Metaflow run id that the DAG run has unless it was made again.
     :param airflow_id: function from a step's or splits task's name to its Airflow task id.
     :param contexts_of: function from a foreach step to the task that lists its contexts.
     :param probe: reads outcome documents from the datastore: step, task ids.
@@ -38,11 +40,12 @@ class AirflowRunView:
         ti: Any,
         *,
         code: str,
+        first_run: str,
         airflow_id: Callable[[str], str],
         contexts_of: Callable[[Step], str],
         probe: Probe,
     ) -> None:
-        self._graph, self._step, self._ti, self._code = graph, step, ti, code
+        self._graph, self._step, self._ti, self._code, self._first_run = graph, step, ti, code, first_run
         self._airflow_id, self._contexts_of, self._probe = airflow_id, contexts_of, probe
         self._seen: dict[str, InstanceOutcome] = {}
         self._own: dict[str, Any] | None = None
@@ -88,10 +91,28 @@ class AirflowRunView:
                 continue
             for task in instance.tasks:
                 check_outcome(parent, task)
+            check_run(parent, self._first_run, instance)
+            self._check_same_run(parent, instance)
             self._seen[parent.name] = instance
             found.update({task.path: task for task in instance.tasks})
             self.all_cloned = self.all_cloned and all(task.cloned for task in instance.tasks)
         return found
+
+    def _check_same_run(self, parent: Step, instance: InstanceOutcome) -> None:
+        """Check that all results are of one Metaflow run, whose number only a start step that runs again raises."""
+        for name, seen in self._seen.items():
+            if seen.run_id == instance.run_id:
+                continue
+            runs = {name: seen.run_id, parent.name: instance.run_id}
+            newest = max(runs.values(), key=lambda one: run_number(one, self._first_run) or 0)
+            older = parent.name if newest == seen.run_id else name
+            raise MissingResultError(
+                f"has results of two Metaflow runs: that of {name} is of {seen.run_id}, that of {parent.name} of "
+                f"{instance.run_id}; the start step has run again with other parameters.",
+                flow=self._graph.name,
+                step=self._step.name,
+                hint=f"Clear {older} and what comes after it, so that it runs in {newest}.",
+            )
 
     def succeeded(self, parents: Sequence[Step]) -> dict[str, bool]:
         """Tell for each step whether one of its task instances that concern this one succeeded.

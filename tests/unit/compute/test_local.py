@@ -130,6 +130,20 @@ def test_a_step_tells_its_outcome_and_its_output(make: Make, manifest: Manifest,
     assert made.lines == [f"hello from {artifact(manifest, f'r-{tmp_path.name}', 'pid')}"]
 
 
+def test_the_datastore_tells_whether_a_run_has_begun_and_keeps_the_record_of_a_dag_run(
+    make: Make, manifest: Manifest, tmp_path: Path
+) -> None:
+    made, run = make(), f"r-{tmp_path.name}"
+    with made.compute as compute:
+        assert (compute.has_run(run), compute.load_record(run)) == (False, None)
+        compute.save_record(run, {"runs": [1]})
+        assert (compute.has_run(run), compute.load_record(run)) == (False, {"runs": [1]})
+        compute.save_record(run, {"runs": [1, 2]})
+        compute.run(call(manifest, run), {})
+        assert (compute.has_run(run), compute.load_record(run)) == (True, {"runs": [1, 2]})
+        assert compute.load_record(f"{run}-2") is None
+
+
 def test_tasks_share_no_state(make: Make, manifest: Manifest, tmp_path: Path) -> None:
     runs = [f"r-{tmp_path.name}-{number}" for number in range(2)]
     for run in runs:

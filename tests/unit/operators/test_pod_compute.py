@@ -422,6 +422,34 @@ def test_a_deferred_task_holds_no_worker_and_goes_on_when_its_pod_has_ended(
     assert api.pods == {}
 
 
+def test_a_deferred_task_of_a_run_made_again_goes_on_in_its_own_run_and_not_in_the_old_one(
+    pods: Pods, api: KubernetesApi, metaflow: MemoryMetaflow
+) -> None:
+    def end(run: FlowRun) -> str:
+        waiting = run.run("start")
+        event = {"status": "success", "name": next(iter(api.pods)), "namespace": "default"}
+        done = run.run("start", resumed=waiting.message, event=event)
+        assert (done.state, done.error) == ("success", None)
+        return str(run.value("start", key="metaflow")["run_id"])
+
+    assert [end(pods(deferrable=True)) for _ in range(3)] == [RUN, f"{RUN}-2", f"{RUN}-3"]
+    assert [document(pod)["run_id"] for pod in api.made] == [RUN, f"{RUN}-2", f"{RUN}-3"]
+    assert f"--run-id={RUN}-3" in document(api.made[-1])["init"]["arguments"]
+
+
+def test_a_task_that_an_older_release_has_deferred_goes_on_in_the_run_it_began(
+    pods: Pods, api: KubernetesApi, metaflow: MemoryMetaflow
+) -> None:
+    run = pods(deferrable=True)
+    waiting = run.run("start")
+    metaflow.records.clear()
+    del waiting.message.next_kwargs["progress"]["run_id"]
+    name = next(iter(api.pods))
+    done = run.run("start", resumed=waiting.message, event={"status": "success", "name": name, "namespace": "default"})
+    assert done == "success"
+    assert run.value("start", key="metaflow")["run_id"] == RUN
+
+
 def test_a_deferred_pack_goes_on_with_its_next_task(
     pods: Pods, api: KubernetesApi, metaflow: MemoryMetaflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

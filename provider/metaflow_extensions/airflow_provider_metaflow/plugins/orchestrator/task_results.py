@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from typing import Any
@@ -15,6 +16,37 @@ def flow_datastore(request: dict[str, Any]) -> Any:
 
     implementation = next(d for d in DATASTORES if request["datastore"] == d.TYPE)
     return FlowDataStore(request["flow_name"], None, storage_impl=implementation, ds_root=request["datastore_root"])
+
+
+def load_record(datastore: Any, name: str) -> Any:
+    """Return what :func:`save_record` has kept under a name, None if there is nothing.
+
+    :param datastore: datastore of the flow.
+    :param name: name of the record.
+    """
+    with datastore._storage_impl.load_bytes([_record_path(datastore, name)]) as found:
+        for _, local, _ in found:
+            if local is not None:
+                with open(local, encoding="utf-8") as file:
+                    return json.load(file)
+    return None
+
+
+def save_record(datastore: Any, name: str, record: Any) -> None:
+    """Keep a record of an orchestrator's run beside the flow's runs, over the one before.
+
+    :param datastore: datastore of the flow.
+    :param name: name of the record.
+    :param record: JSON types.
+    """
+    content = io.BytesIO(json.dumps(record).encode())
+    datastore._storage_impl.save_bytes([(_record_path(datastore, name), content)], overwrite=True)
+
+
+def _record_path(datastore: Any, name: str) -> str:
+    # Outside of the flow's folder, in which each folder is a run.
+    path: str = datastore._storage_impl.path_join("mf.dag_runs", datastore.flow_name, name)
+    return path
 
 
 def is_done(datastore: Any, run_id: str, step: str, task_id: str) -> bool:

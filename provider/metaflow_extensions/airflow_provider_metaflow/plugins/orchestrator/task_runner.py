@@ -5,7 +5,9 @@ A *session* reads requests, one JSON object a line, and answers with events, one
 * ``{"op": "run", ...}`` runs one Metaflow task, after ``init`` where the request asks for it, and answers with
   ``line`` events as the task writes and one ``end`` event;
 * ``{"op": "probe", ...}`` answers with one ``end`` event that tells which of the given tasks have finished;
-* ``{"op": "save", ...}`` puts bytes into the flow's datastore and answers with their URL.
+* ``{"op": "save", ...}`` puts bytes into the flow's datastore and answers with their URL;
+* ``{"op": "has_run", ...}`` answers whether a run has its parameters there;
+* ``{"op": "load_record", ...}`` and ``{"op": "save_record", ...}`` read and replace what is kept of a DAG run id.
 
 When the other side closes its end the running task is killed with all its processes: nothing is orphaned.
 
@@ -33,7 +35,9 @@ from task_results import (  # type: ignore[import-not-found]
     copy_summary,
     flow_datastore,
     is_done,
+    load_record,
     read_outcome,
+    save_record,
     stored_outcome,
 )
 
@@ -130,6 +134,16 @@ class Session:
         data = base64.b64decode(request["data"])
         url, _ = flow_datastore(request).save_data([data], len_hint=1)[0]
         return {"url": url}
+
+    def _has_run(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"found": is_done(flow_datastore(request), request["run_id"], request["step"], request["task_id"])}
+
+    def _load_record(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"record": load_record(flow_datastore(request), request["name"])}
+
+    def _save_record(self, request: dict[str, Any]) -> dict[str, Any]:
+        save_record(flow_datastore(request), request["name"], request["record"])
+        return {}
 
 
 def import_metaflow() -> None:

@@ -1,0 +1,156 @@
+"""Which Metaflow run a DAG run is, where DAG runs of the same id came before it.
+
+Airflow's run id is not unique in time: a DAG run may be deleted and made again, or a backfill may run it again with
+another configuration. Its Metaflow run id is a hash of that id, so the start step keeps a record in the flow's
+datastore of what the DAG run looked like that has begun each Metaflow run. A DAG run which is not that one gets a
+Metaflow run of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from airflow_provider_metaflow.compute.local import LocalCompute
+from airflow_provider_metaflow.exceptions import MissingResultError
+from airflow_provider_metaflow.graph.identity import numbered_run_id, run_number
+
+from .outcome import InstanceOutcome
+
+
+class DagRunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells a DAG run from another one of the same id, as far as its tasks are told.
+
+    :param started: when it was started; a clear of an ended run starts it again.
+    :param clears: how often tasks of it were cleared.
+    :param run_after: from when on it could be started.
+    :param conf: digest of its configuration.
+    """
+
+    started: str
+    clears: int
+    run_after: str
+    conf: str
+
+    def is_later(self, earlier: DagRunFacts) -> bool:
+        """Return whether these facts can be of the same DAG run, at the same time or after a clear.
+
+        :param earlier: what was recorded.
+        """
+        if earlier.clears == self.clears:
+            return earlier.started == self.started
+        return earlier.clears < self.clears and (earlier.run_after, earlier.conf) == (self.run_after, self.conf)
+
+
+class _Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """A Metaflow run, and the DAG run that began it."""
+
+    run_id: str
+    facts: DagRunFacts
+    parameters: str
+    code: str
+    graph: str
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    """The Metaflow runs of one DAG run id, the newest last."""
+
+    runs: tuple[_Begun, ...] = ()
+
+
+def facts_of(dag_run: Any) -> DagRunFacts:
+    """Return what tells a DAG run from another one of the same id.
+
+    :param dag_run: the DAG run in Airflow's task context.
+    """
+    return DagRunFacts(
+        started=_time(dag_run.start_date),
+        clears=dag_run.clear_number or 0,
+        run_after=_time(dag_run.run_after),
+        conf=_digest(dag_run.conf or {}),
+    )
+
+
+class RunIdentity:
+    """Finds the Metaflow run of a DAG run.
+
+    :param first: Metaflow run id of the first DAG run of the id.
+    :param facts: what tells this DAG run from others of the id.
+    :param local: returns the worker's own access to the datastore.
+    """
+
+    def __init__(self, first: str, facts: DagRunFacts, local: Callable[[], LocalCompute]) -> None:
+        self._first, self._facts, self._local = first, facts, local
+        self._found: InstanceOutcome | None = None
+        self._is_read = False
+
+    def begin(self, try_number: int, parameters: Mapping[str, str], *, code: str, graph: str) -> str:
+        """Return the run that a try of the start step works for, and record it before anything of it is run.
+
+        A first try always begins a new run. A later one goes on with the newest, unless that is of another DAG run, or
+        the task was cleared and the parameters are others now.
+
+        :param try_number: Airflow's number of the try, 1 for the first.
+        :param parameters: values of the run's parameters.
+        :param code: SHA-1 of the code package.
+        :param graph: digest of the graph.
+        """
+        runs, digest = self._load().runs, _digest(dict(parameters))
+        last = runs[-1] if runs else None
+        if last is not None and try_number > 1 and self._goes_on(last, digest):
+            run_id, runs = last.run_id, runs[:-1]
+        elif last is None and try_number > 1 and self._facts.clears:
+            # Begun by a release before 0.2, which kept no record.
+            run_id = self._first
+        else:
+            run_id = self._unused(last)
+        begun = _Begun(run_id=run_id, facts=self._facts, parameters=digest, code=code, graph=graph)
+        self._local().save_record(self._first, msgspec.to_builtins(_Record(runs=(*runs, begun))))
+        return run_id
+
+    def recorded(self) -> InstanceOutcome | None:
+        """Return the run that the start step has recorded, for tasks whose parents' XComs are gone.
+
+        None if there is no record, or if it is of another DAG run of the same id.
+        """
+        if not self._is_read:
+            self._is_read = True
+            runs = self._load().runs
+            if runs and self._facts.is_later(runs[-1].facts):
+                last = runs[-1]
+                self._found = InstanceOutcome(run_id=last.run_id, code=last.code, graph=last.graph, tasks=())
+        return self._found
+
+    def _goes_on(self, last: _Begun, parameters: str) -> bool:
+        if not self._facts.is_later(last.facts):
+            return False
+        # Templates may have another value in each try; it is a clear that asks for new ones.
+        return self._facts.clears == last.facts.clears or parameters == last.parameters
+
+    def _unused(self, last: _Begun | None) -> str:
+        number = 1 if last is None else (run_number(last.run_id, self._first) or 0) + 1
+        while self._local().has_run(numbered_run_id(self._first, number)):
+            number += 1
+        return numbered_run_id(self._first, number)
+
+    def _load(self) -> _Record:
+        data = self._local().load_record(self._first)
+        try:
+            return _Record() if data is None else msgspec.convert(data, _Record)
+        except msgspec.ValidationError as error:
+            raise MissingResultError(
+                f"the record of the DAG run in the datastore, mf.dag_runs/…/{self._first}, cannot be read ({error}).",
+                hint="Delete that object, and clear the whole run.",
+            ) from None
+
+
+def _time(moment: Any) -> str:
+    return "" if moment is None else str(moment.isoformat())
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
