@@ -68,8 +68,8 @@ class MemoryMetaflow:
         return self
 
     def has_run(self, run_id: str) -> bool:
-        """Return whether a run has begun."""
-        return any(call.run_id == run_id for call in self.calls) or any(run == run_id for _, run, _ in self.results)
+        """Return whether a run was registered by `init`, which a call of the start step includes."""
+        return any(call.run_id == run_id for call in self.calls)
 
     def ran(self, step: str | None = None) -> list[str]:
         """Return `step/task` of the tasks that were run, or the ids of those of one step."""
