@@ -19,6 +19,7 @@ from airflow_provider_metaflow.dag.record import LINE, record_line
 from airflow_provider_metaflow.exceptions import MetaflowQueryError
 from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
 from airflow_provider_metaflow.flow.record import from_markdown, from_serialized_dag
+from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
 from airflow_provider_metaflow.plugin import app as page
 
@@ -40,6 +41,26 @@ def forged_line() -> str:
     return LINE.format(base64.b64encode(json.dumps(record).encode()).decode())
 
 
+class Rows:
+    """What Airflow's database holds of the start step: its XCom, and whether it has been tried."""
+
+    def __init__(self) -> None:
+        self.reported: Any = None
+        self.tried = True
+
+    def scalars(self, query: Any) -> Any:
+        if "FROM xcom" in str(query):
+            found = SimpleNamespace(value=self.reported) if self.reported is not None else None
+        else:
+            found = "running" if self.tried else None
+        return SimpleNamespace(first=lambda: found)
+
+
+@pytest.fixture
+def rows() -> Rows:
+    return Rows()
+
+
 @pytest.fixture
 def manifest(compiled: Callable[..., Manifest]) -> Manifest:
     return compiled("linear")
@@ -47,7 +68,7 @@ def manifest(compiled: Callable[..., Manifest]) -> Manifest:
 
 @pytest.fixture
 def client(
-    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manifest: Manifest, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TestClient]:
     """The page for somebody who may read the DAG."""
     from airflow.api_fastapi.common.db.common import _get_session
@@ -59,7 +80,7 @@ def client(
     monkeypatch.setattr(page, "_CACHE", page.ShortCache(seconds=5.0, size=32))
     (may_read,) = page._MAY_READ
     monkeypatch.setitem(page.app.dependency_overrides, may_read.dependency, lambda: None)
-    monkeypatch.setitem(page.app.dependency_overrides, _get_session, lambda: None)
+    monkeypatch.setitem(page.app.dependency_overrides, _get_session, lambda: rows)
     with TestClient(page.app, raise_server_exceptions=False) as made:
         yield made
 
@@ -71,6 +92,26 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, A
 def overview(pathspec: str) -> dict[str, Any]:
     known = {"exists": True, "finished": True, "tags": [], "parameters": {}, "steps": [], "complete": True}
     return {**known, "pathspec": pathspec}
+
+
+def test_the_page_shows_the_run_of_a_dag_run_that_was_made_again_and_never_the_old_one(
+    client: TestClient, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = airflow_run_id("LinearFlow", "manual__1")
+    asked: list[str] = []
+    answering(monkeypatch, lambda _, pathspec, **__: asked.append(pathspec) or overview(pathspec))
+    rows.tried = False
+    assert "The run has not begun yet." in client.get(RUN).text
+    assert asked == []
+    assert client.get(f"{RUN}/cards/start/t/abc").status_code == 404
+    rows.reported = f"{first}-2"
+    assert f"LinearFlow/{first}-2" in client.get(RUN).text
+    # Of a run without an XCom, and where somebody has edited it.
+    rows.tried, rows.reported = True, None
+    client.get(RUN)
+    rows.reported = airflow_run_id("other", "manual__1")
+    client.get(RUN)
+    assert set(asked) == {f"LinearFlow/{first}-2", f"LinearFlow/{first}"}
 
 
 def test_where_the_page_looks_comes_from_the_manifest_and_never_from_documentation(

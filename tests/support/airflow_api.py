@@ -35,6 +35,7 @@ class AirflowApi:
     runs: dict[str, list[Json]] = field(default_factory=dict)
     tasks: dict[str, list[Json]] = field(default_factory=dict)
     logs: dict[tuple[str, int, int], Any] = field(default_factory=dict)
+    xcoms: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     events: dict[str, list[Json]] = field(default_factory=dict)
     connections: dict[str, Json] = field(default_factory=dict)
     pools: dict[str, Json] = field(default_factory=dict)
@@ -119,6 +120,7 @@ class AirflowApi:
             f"PATCH {_RUN}": self._patch_run,
             f"GET {_RUN}/upstreamAssetEvents": lambda run, **_: (200, {"asset_events": self.events.get(run, [])}),
             f"GET {_RUN}/taskInstances": self._list_tasks,
+            f"GET {_RUN}/taskInstances/(?P<task>[^/]+)/xcomEntries/(?P<key>[^/]+)": self._xcom,
             f"GET {_RUN}/taskInstances/(?P<task>[^/]+)/logs/(?P<number>[0-9]+)": self._log,
             f"POST {_DAG}/clearTaskInstances": self._clear,
             "GET /importErrors": lambda query, **_: self._page("import_errors", self.import_errors, query),
@@ -169,6 +171,10 @@ class AirflowApi:
             one for one in self.tasks.get(run, []) if all(not values or one[key] in values for key, values in wanted)
         ]
         return self._page("task_instances", found, query)
+
+    def _xcom(self, run: str, task: str, key: str, **_: Any) -> tuple[int, Any]:
+        value = self.xcoms.get((run, task, key))
+        return _missing("The XCom entry") if value is None else (200, {"key": key, "value": value})
 
     def _log(self, task: str, number: str, query: dict[str, list[str]], **_: Any) -> tuple[int, Json]:
         return 200, {"content": self.logs.get((task, int(query["map_index"][0]), int(number)), "")}

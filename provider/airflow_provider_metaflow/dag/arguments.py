@@ -185,7 +185,9 @@ def _add_notifiers(arguments: dict[str, Any], manifest: Manifest) -> None:
         if wanted.on_success if on_success else wanted.on_error:
             given = arguments.get(name)
             others = list(given) if isinstance(given, (list, tuple)) else [given] if given else []
-            notifier = MetaflowRunNotifier(flow=manifest.graph.name, on_success=on_success, endpoints=wanted)
+            notifier = MetaflowRunNotifier(
+                flow=manifest.graph.name, on_success=on_success, endpoints=wanted, start=manifest.graph.start
+            )
             arguments[name] = [*others, notifier]
 
 

@@ -18,6 +18,9 @@ MAX_ATTEMPTS = 6
 RESUME_KEY = "metaflow_resume"
 """In the ``conf`` of a DAG run: the run whose finished tasks it takes over, and the step to run again."""
 
+RUN_KEY = "metaflow_run"
+"""XCom of the start step with the Metaflow run id, from its beginning on."""
+
 PARAMETERS_STEP = "_parameters"
 PARAMETERS_TASK = "t-params"
 
@@ -65,6 +68,16 @@ def run_number(run_id: str, first: str) -> int | None:
     """
     found = re.fullmatch(rf"{re.escape(first)}(?:-([2-9]|[1-9][0-9]{{1,5}}))?", run_id)
     return int(found[1] or 1) if found else None
+
+
+def reported_run_id(reported: object, first: str) -> str:
+    """Return the Metaflow run id of a DAG run as its start step has reported it in the XCom ``metaflow_run``.
+
+    :param reported: content of the XCom, which users may edit; None if there is none.
+    :param first: :func:`airflow_run_id` of the DAG run, which is returned for what is none of its runs.
+    """
+    text = reported.strip('"') if isinstance(reported, str) else ""
+    return first if run_number(text, first) is None else text
 
 
 def first_run_id(run_id: str) -> str:

@@ -10,7 +10,7 @@ from airflow.sdk import BaseNotifier
 
 from airflow_provider_metaflow.exceptions import MissingExtraError
 from airflow_provider_metaflow.flow.manifest import Notifications
-from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.graph.identity import RUN_KEY, airflow_run_id, reported_run_id
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,11 +25,12 @@ class MetaflowRunNotifier(BaseNotifier):
     :param flow: name of the flow.
     :param on_success: whether it tells of a success; else of a failure.
     :param endpoints: whom to tell; secrets are in the Airflow connections that are named there.
+    :param start: Airflow task id of the start step.
     """
 
-    def __init__(self, *, flow: str, on_success: bool, endpoints: Notifications) -> None:
+    def __init__(self, *, flow: str, on_success: bool, endpoints: Notifications, start: str = "start") -> None:
         super().__init__()
-        self.flow, self.on_success, self.endpoints = flow, on_success, endpoints
+        self.flow, self.on_success, self.endpoints, self.start = flow, on_success, endpoints, start
 
     def notify(self, context: Context) -> None:
         """Tell every endpoint; one that cannot be reached keeps no other from being told.
@@ -37,7 +38,7 @@ class MetaflowRunNotifier(BaseNotifier):
         :param context: Airflow's context of the DAG run.
         """
         dag: Any = context["dag"]
-        run = f"{self.flow}/{airflow_run_id(dag.dag_id, context['run_id'])}"
+        run = f"{self.flow}/{self._run_id(context)}"
         text = f"Metaflow run {run} {'succeeded' if self.on_success else 'failed'}! See the DAG {dag.dag_id} in Airflow"
         ui = _ui_url()
         links = [{"href": f"{ui}/{run}", "text": "Metaflow UI"}] if ui else []
@@ -48,6 +49,17 @@ class MetaflowRunNotifier(BaseNotifier):
             except Exception as error:  # noqa: PERF203  (three at most)
                 # The type only: the message may hold the address, which is a secret of Slack's.
                 self.log.error("%s could not be told of %s: %s", name, run, type(error).__name__)  # noqa: TRY400
+
+    def _run_id(self, context: Context) -> str:
+        first = airflow_run_id(context["dag"].dag_id, str(context["run_id"]))
+        ti: Any = context.get("ti")
+        try:
+            # The task instance that Airflow gives with the end of a run, for what concerns the whole run.
+            reported = ti.xcom_pull(task_ids=self.start, key=RUN_KEY, map_indexes=-1) if ti is not None else None
+        except Exception as error:
+            self.log.warning("The XCom %s of %s cannot be read: %s", RUN_KEY, self.start, error)
+            reported = None
+        return reported_run_id(reported, first)
 
     def _senders(
         self, run: str, text: str, links: list[dict[str, str]]

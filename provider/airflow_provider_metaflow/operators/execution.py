@@ -17,6 +17,7 @@ from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
 from airflow_provider_metaflow.flow.started_code import started_code
 from airflow_provider_metaflow.graph.compute import Compute
 from airflow_provider_metaflow.graph.identity import (
+    RUN_KEY,
     Attempt,
     airflow_run_id,
     attempt_of,
@@ -157,6 +158,8 @@ class StepExecution:
     def _inputs(self, items: Sequence[IndexPath]) -> dict[IndexPath, tuple[str, ...]]:
         if self._step.name == self._graph.start:
             self._run_id = self._run_id or self._begin()
+            # From here on, clients of Airflow know which run it is.
+            self._ti.xcom_push(key=RUN_KEY, value=self._run_id)
             return {(): (parameters_path(self._run_id),)}
         resolved = resolve_inputs(self._graph, self._step, items, self._view)
         instance = self._view.any_instance() or self._identity.recorded()

@@ -56,7 +56,7 @@ class MetaflowExitHookOperator(BaseOperator):
         from airflow_provider_metaflow._compat import AirflowSkipException
         from airflow_provider_metaflow.compute.local import LocalCompute
         from airflow_provider_metaflow.flow.started_code import started_code
-        from airflow_provider_metaflow.graph.identity import airflow_run_id
+        from airflow_provider_metaflow.graph.identity import RUN_KEY, airflow_run_id, reported_run_id
 
         from .outcome import XCOM_KEY, InstanceOutcome
 
@@ -68,8 +68,11 @@ class MetaflowExitHookOperator(BaseOperator):
         succeeded = str(states.get(end if ti.map_index < 0 else f"{end}_{ti.map_index}")) == "success"
         if succeeded != self.on_success:
             raise AirflowSkipException(f"The run has {'succeeded' if succeeded else 'failed'}.")
-        first = ti.xcom_pull(task_ids=f"{self.id_prefix}{graph.start}", key=XCOM_KEY, map_indexes=ti.map_index)
-        run_id = airflow_run_id(ti.dag_id, ti.run_id, self.id_prefix, ti.map_index)
+        first, reported = (
+            ti.xcom_pull(task_ids=f"{self.id_prefix}{graph.start}", key=key, map_indexes=ti.map_index)
+            for key in (XCOM_KEY, RUN_KEY)
+        )
+        run_id = reported_run_id(reported, airflow_run_id(ti.dag_id, ti.run_id, self.id_prefix, ti.map_index))
         self._compute = LocalCompute(
             manifest=self.manifest,
             # The code that the run started with.

@@ -18,14 +18,17 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import select
 
 from airflow_provider_metaflow import settings
 from airflow_provider_metaflow.exceptions import MetaflowQueryError
 from airflow_provider_metaflow.flow.record import ShownRecord, from_serialized_dag
-from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.graph.identity import RUN_KEY, airflow_run_id, run_number
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
 
 from .limits import BusyError, ReadingLimit, ShortCache
@@ -90,7 +93,11 @@ def show_run(
         values["note"] = f"The DAG {dag_id} is no Metaflow flow."
         return _page(values)
     step = task if task in record.steps else None
-    pathspec = f"{record.flow}/{airflow_run_id(dag_id, run_id)}"
+    own = _run_id(dag_id, run_id, record, session)
+    if own is None:
+        values["note"] = "The run has not begun yet."
+        return _page(values)
+    pathspec = f"{record.flow}/{own}"
     question = {"pathspec": pathspec, "step": step}
     try:
         # Who may see it was decided before; the answer does not depend on who asks.
@@ -122,7 +129,10 @@ def show_card(dag_id: str, run_id: str, step: str, task: str, card: str, session
     if record is None or not all(_NAME.fullmatch(part) for part in (step, task, card)):
         raise HTTPException(404, "There is no such card.")
     # Of this very run: nobody sees the cards of a DAG that they may not read.
-    pathspec = f"{record.flow}/{airflow_run_id(dag_id, run_id)}/{step}/{task}"
+    own = _run_id(dag_id, run_id, record, session)
+    if own is None:
+        raise HTTPException(404, "There is no such card.")
+    pathspec = f"{record.flow}/{own}/{step}/{task}"
     answer = _ask(record, "card", {"pathspec": pathspec, "hash": card, "max_bytes": MAX_CARD_BYTES})
     if not answer["exists"]:
         raise HTTPException(404, "There is no such card.")
@@ -148,6 +158,27 @@ def _record(dag_id: str, session: Any) -> ShownRecord | None:
     if row is None:
         raise HTTPException(404, f"There is no DAG {dag_id}.")
     return from_serialized_dag(row.data)
+
+
+def _run_id(dag_id: str, run_id: str, record: ShownRecord, session: Any) -> str | None:
+    """Return the Metaflow run of a DAG run, None as long as its start step has not begun.
+
+    A run that is made again under its old id must not show the one before it.
+    """
+    first, start = airflow_run_id(dag_id, run_id), record.steps[0]
+    xcom = XComModel.get_many(run_id=run_id, dag_ids=dag_id, task_ids=start, map_indexes=-1, key=RUN_KEY, limit=1)
+    found = session.scalars(xcom).first()
+    reported = str(found.value).strip('"') if found is not None else ""
+    if run_number(reported, first) is not None:
+        return reported
+    tried = select(TaskInstance.state).where(
+        TaskInstance.dag_id == dag_id,
+        TaskInstance.run_id == run_id,
+        TaskInstance.task_id == start,
+        TaskInstance.try_number > 0,
+    )
+    # Its XComs were deleted, or a release before 0.2 has run it.
+    return first if session.scalars(tried).first() is not None else None
 
 
 def _source(record: ShownRecord) -> dict[str, str]:

@@ -69,6 +69,11 @@ class DeployedDag:
         """Name of the deployment: the DAG id."""
         return self.dag.dag_id
 
+    @property
+    def start_step(self) -> str:
+        """Airflow task id of the start step."""
+        return self.record.steps[0] if self.record.steps else "start"
+
     def authorize(self, caller: Caller) -> None:
         """Check that somebody may change the deployment or its runs.
 
@@ -120,7 +125,7 @@ class DeployedDag:
 
         :param run: Metaflow's run id, ``Flow/run``, or Airflow's run id.
         """
-        return runs.find_run(self.client, self.name, self.record.flow, run)
+        return runs.find_run(self.client, self.name, self.record.flow, run, self.start_step)
 
     def terminate(self, run: DagRun) -> None:
         """End a run.
@@ -143,7 +148,7 @@ class DeployedDag:
             raise InvalidOptionError(f"the run {run.run_id} has already ended as {run.status}.", flow=self.record.flow)
         dags.set_paused(self.client, self.name, paused=paused)
         active = runs.list_runs(self.client, self.name, ("queued", "running"))
-        return sum(one.run_id != run.run_id for one in active)
+        return sum(one.dag_run_id != run.dag_run_id for one in active)
 
     def resume_in_place(self, run: DagRun) -> int:
         """Let the failed tasks of a run run again, and those that waited for them; return how many.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from airflow_provider_metaflow.dag.events import ReceivedEvent, event_of, read_payload
 from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.graph.identity import RUN_KEY, airflow_run_id, first_run_id, reported_run_id
 
 from .client import AirflowApiError, AirflowClient, ConflictError, NotFoundError, path_of
 
@@ -28,7 +28,8 @@ class DagRun:
 
     :param dag_id: the DAG.
     :param dag_run_id: Airflow's id of the run.
-    :param run_id: Metaflow's id of the run.
+    :param run_id: Metaflow's id of the run; of a run in a list, unless :func:`with_reported_id` was asked, that of the
+        first run that has had the Airflow run id.
     :param state: Airflow's state.
     :param start: when it started.
     :param end: when it ended.
@@ -115,6 +116,25 @@ def get_run(client: AirflowClient, dag_id: str, dag_run_id: str) -> DagRun | Non
         return None
 
 
+def with_reported_id(client: AirflowClient, run: DagRun, start: str) -> DagRun:
+    """Return a run with the Metaflow run id that its start step has reported.
+
+    It differs where a DAG run was deleted and made again under its old id.
+
+    :param client: the Airflow.
+    :param run: the run.
+    :param start: Airflow task id of the start step.
+    """
+    first = airflow_run_id(run.dag_id, run.dag_run_id)
+    path = path_of("dags", run.dag_id, "dagRuns", run.dag_run_id, "taskInstances", start, "xcomEntries", RUN_KEY)
+    try:
+        reported = client.request("GET", path)["value"]
+    except NotFoundError:
+        # It has not begun, its XComs were deleted, or a release before 0.2 has run it.
+        reported = None
+    return replace(run, run_id=reported_run_id(reported, first))
+
+
 def list_runs(client: AirflowClient, dag_id: str, states: tuple[str, ...] = ()) -> Iterator[DagRun]:
     """Yield the runs of a DAG, the newest first.
 
@@ -132,30 +152,42 @@ def list_runs(client: AirflowClient, dag_id: str, states: tuple[str, ...] = ()) 
             return
 
 
-def find_run(client: AirflowClient, dag_id: str, flow: str, name: str) -> DagRun:
+def find_run(client: AirflowClient, dag_id: str, flow: str, name: str, start: str = "start") -> DagRun:
     """Return the run that a user names.
 
     :param client: the Airflow.
     :param dag_id: the DAG.
     :param flow: the flow.
     :param name: Metaflow's run id, ``Flow/run``, or Airflow's run id.
-    :raises InvalidOptionError: if there is none, or it is one of another flow.
+    :param start: Airflow task id of the start step.
+    :raises InvalidOptionError: if there is none, it is one of another flow, or its DAG run was made again.
     """
     stem, _, run_id = name.rpartition("/")
     if stem and stem != flow:
         raise InvalidOptionError(f"the run {name} belongs to the flow {stem}.", flow=flow)
     if run_id.startswith("airflow-"):
         for run in list_runs(client, dag_id):
-            if run.run_id == run_id:
-                return run
+            if run.run_id == first_run_id(run_id):
+                return _same_run(with_reported_id(client, run, start), run_id, flow)
     else:
         found = get_run(client, dag_id, run_id)
         if found is not None:
-            return found
+            return with_reported_id(client, found, start)
     raise InvalidOptionError(
         f"the DAG {dag_id} has no run {run_id}.",
         flow=flow,
         hint="`airflow list-runs` shows its runs; the run may belong to another flow or project branch.",
+    )
+
+
+def _same_run(run: DagRun, run_id: str, flow: str) -> DagRun:
+    if run.run_id == run_id:
+        return run
+    raise InvalidOptionError(
+        f"the run {run_id} is no more in Airflow: its DAG run {run.dag_run_id} was deleted, or cleared with other "
+        f"parameters, and made again as {run.run_id}.",
+        flow=flow,
+        hint=f"Name {run.run_id}; what the older run has stored is still in Metaflow.",
     )
 
 

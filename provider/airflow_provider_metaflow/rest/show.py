@@ -51,7 +51,7 @@ def status(deployed: DeployedDag, run: DagRun, *, watch: bool = False) -> DagRun
                 raise InvalidOptionError(
                     f"the run {run.dag_run_id} of {run.dag_id} was deleted before it ended.", flow=deployed.record.flow
                 )
-            run = found
+            run = runs.with_reported_id(deployed.client, found, deployed.start_step)
             live.update(_status(deployed, run), refresh=True)
     return run
 
@@ -79,7 +79,8 @@ def list_of_runs(deployed: DeployedDag, states: tuple[str, ...], limit: int) -> 
     :param states: Airflow states to choose; default: all.
     :param limit: how many.
     """
-    return islice(runs.list_runs(deployed.client, deployed.name, states), limit)
+    found = islice(runs.list_runs(deployed.client, deployed.name, states), limit)
+    return (runs.with_reported_id(deployed.client, run, deployed.start_step) for run in found)
 
 
 def show_runs(deployed: DeployedDag, states: tuple[str, ...], limit: int) -> None:

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_metaflow.graph.identity import airflow_run_id, attempt_of, fallback_retries, task_id
+from airflow_provider_metaflow.graph.identity import (
+    airflow_run_id,
+    attempt_of,
+    fallback_retries,
+    first_run_id,
+    numbered_run_id,
+    run_number,
+    task_id,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +25,21 @@ from airflow_provider_metaflow.graph.identity import airflow_run_id, attempt_of,
 )
 def test_a_task_id_tells_where_the_task_is(arguments: dict[str, object], expected: str) -> None:
     assert task_id(**arguments) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [1, 2, 9, 10, 31])
+def test_the_runs_of_one_dag_run_id_are_numbered(number: int) -> None:
+    first = airflow_run_id("dag", "manual__1")
+    made = numbered_run_id(first, number)
+    assert (made == first) == (number == 1)
+    assert run_number(made, first) == number
+    assert first_run_id(made) == first
+
+
+@pytest.mark.parametrize("end", ["-0", "-1", "-02", "-2\n", "-", "\n", "0", "-x", "/start", "-2-2"])
+def test_what_has_another_form_is_no_run_of_a_dag_run_id(end: str) -> None:
+    first = airflow_run_id("dag", "manual__1")
+    assert run_number(first + end, first) is None
 
 
 def test_a_run_id_is_no_integer_and_has_no_separator_of_input_paths() -> None:

@@ -55,6 +55,25 @@ def test_a_failure_is_an_incident_of_pagerduty_and_a_success_a_change(sent: list
     assert f"Metaflow run {RUN} succeeded!" in change["payload"]["summary"]
 
 
+@pytest.mark.parametrize(
+    ("reported", "shown"), [(f"{RUN[2:]}-2", f"{RUN}-2"), ("airflow-x", RUN), (None, RUN), (OSError("gone"), RUN)]
+)
+def test_the_run_of_a_dag_run_that_was_made_again_is_named(
+    sent: list[tuple[str, Any]], reported: Any, shown: str
+) -> None:
+    class Instance:
+        def xcom_pull(self, **asked: Any) -> Any:
+            assert asked == {"task_ids": "first", "key": "metaflow_run", "map_indexes": -1}
+            if isinstance(reported, OSError):
+                raise reported
+            return reported
+
+    notifier = MetaflowRunNotifier(flow="F", on_success=False, endpoints=Notifications(pager_duty="pd"), start="first")
+    notifier({**CONTEXT, "ti": Instance()})
+    ((_, incident),) = sent
+    assert incident["dedup_key"] == shown
+
+
 def test_one_endpoint_that_fails_keeps_no_other_from_being_told(
     sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

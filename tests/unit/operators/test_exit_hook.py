@@ -60,6 +60,17 @@ def test_a_hook_runs_with_the_code_that_its_run_started_with(
     assert [one[0] for one in called] == [old, new]
 
 
+def test_a_hook_is_given_the_run_of_a_dag_run_that_was_made_again(
+    start: Callable[..., FlowRun], metaflow: MemoryMetaflow, called: list[tuple[str, ...]]
+) -> None:
+    for _ in range(2):
+        run = start("events/hooked")
+        run.run_all("start")
+        assert run.run(hooks(run.dag, "failed")) == "success"
+    first = f"HookedFlow/{airflow_run_id('HookedFlow', 'manual__1')}"
+    assert [one[-1] for one in called] == [first, f"{first}-2"]
+
+
 def test_a_hook_that_fails_is_closed_and_fails_its_task_alone(
     start: Callable[..., FlowRun], metaflow: MemoryMetaflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

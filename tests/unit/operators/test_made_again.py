@@ -49,6 +49,7 @@ def test_a_run_that_is_made_again_has_a_metaflow_run_and_parameters_of_its_own(
         own = FIRST if number == 1 else f"{FIRST}-{number}"
         assert runs_of(metaflow, since) == {own}
         assert run.value("end") == f"GroupedFlow/{own}"
+        assert run.value("start", key="metaflow_run") == own
         assert metaflow.ran()[since:] == ["start/t", "body/t-0", "body/t-1", "collect/t", "end/t"]
         assert metaflow.inputs("start") == ["_parameters/t-params"]
         assert metaflow.call("start").inputs[0].startswith(f"{own}/")

@@ -58,6 +58,26 @@ def test_all_pages_of_runs_are_read_the_newest_first(api: AirflowApi, client: Ai
     assert [run.dag_run_id for run in runs.list_runs(client, "d", ("success",))] == odd
 
 
+def test_a_run_that_was_made_again_is_found_by_its_own_name_and_the_older_one_is_refused(
+    api: AirflowApi, client: AirflowClient
+) -> None:
+    api.add_run("d", "manual__1")
+    first = airflow_run_id("d", "manual__1")
+    api.xcoms["manual__1", "start", "metaflow_run"] = f"{first}-2"
+    for name in ("manual__1", f"{first}-2", f"F/{first}-2"):
+        assert runs.find_run(client, "d", "F", name).run_id == f"{first}-2"
+    for name in (first, f"{first}-3"):
+        with pytest.raises(InvalidOptionError, match=f"the run {name} is no more in Airflow.* made again as {first}-2"):
+            runs.find_run(client, "d", "F", name)
+
+
+@pytest.mark.parametrize("edited", ["airflow-0000000000000000-2", "7", 7, None, {"a": 1}])
+def test_an_edited_xcom_makes_a_run_no_other_one(api: AirflowApi, client: AirflowClient, edited: Any) -> None:
+    api.add_run("d", "manual__1")
+    api.xcoms["manual__1", "start", "metaflow_run"] = edited
+    assert runs.find_run(client, "d", "F", "manual__1").run_id == airflow_run_id("d", "manual__1")
+
+
 def test_a_run_is_found_by_each_of_its_names(api: AirflowApi, client: AirflowClient) -> None:
     api.page = 1
     for name in ("manual__1", "manual__2"):

@@ -124,8 +124,9 @@ class AirflowDeployedFlow(DeployedFlow):
         by_status = {status: state for state, status in runs.STATUS.items()}
         chosen = tuple(by_status[status] for status in states or ())
         with client_of(self.deployer) as client:
+            start = open_deployment(client, self.deployer.name).start_step
             for run in runs.list_runs(client, self.deployer.name, chosen):
-                yield triggered_run(self.deployer, run.run_id)
+                yield triggered_run(self.deployer, runs.with_reported_id(client, run, start).run_id)
 
     @property
     def production_token(self) -> str | None:
