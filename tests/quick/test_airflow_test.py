@@ -43,13 +43,15 @@ def airflow(environment: dict[str, str], *arguments: str) -> str:
     return result.stdout + result.stderr
 
 
-def test_a_foreach_with_a_switch_and_a_foreach_inside_runs_under_airflow_test(
+def test_a_flow_with_a_foreach_runs_under_airflow_dags_test(
     environment: dict[str, str], flows: Path, tmp_path: Path
 ) -> None:
-    flow = flows / "switch_in_foreach.py"
+    """A small one: wider and deeper shapes run on a real scheduler in `make test`."""
+    flow = flows / "grouped.py"
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "tested.py").write_text(DAG.format(flow=str(flow)))
     airflow(environment, "dags", "test", "tested")
-    (run,) = [path.name for path in (tmp_path / "datastore/.metaflow/SwitchInForeachFlow").glob("airflow-*")]
-    found = artifacts(tmp_path / "datastore", "SwitchInForeachFlow", run)
-    assert found == local_artifacts(flow, "SwitchInForeachFlow")
+    (run,) = [path.name for path in (tmp_path / "datastore/.metaflow/GroupedFlow").glob("airflow-*")]
+    found = artifacts(tmp_path / "datastore", "GroupedFlow", run)
+    assert found == local_artifacts(flow, "GroupedFlow")
+    assert found["end"][(), ()]["texts"] == ["default0", "default1"]
