@@ -7,6 +7,7 @@ Runs in the process of ``python flow.py … create``, after Metaflow has resolve
 from __future__ import annotations
 
 import json
+from inspect import cleandoc
 from itertools import chain
 from typing import Any
 
@@ -59,7 +60,8 @@ def read_graph(flow: Any, graph: Any) -> FlowGraph:
         exit_hooks=read_exit_hooks(flow),
         sensors=read_sensors(flow),
         decorators=tuple(_read_decorator(deco) for decos in flow._flow_decorators.values() for deco in decos),
-        doc=graph.doc or "",
+        # Python 3.13 removes the indentation itself, and Metaflow then leaves blank lines at the end.
+        doc=cleandoc(graph.doc or ""),
     )
 
 
@@ -103,7 +105,7 @@ def _read_step(flow_name: str, flow: Any, graph: Any, node: Any) -> Step:
         environment=_read_environment(node),
         with_specs=_with_specs(flow, node),
         decorators=tuple(_read_decorator(deco) for deco in node.decorators if deco.name != "orchestrator_internal"),
-        doc=node.doc or "",
+        doc=cleandoc(node.doc or ""),
         line=node.func_lineno,
     )
 
