@@ -96,6 +96,9 @@ def _written(manifest: Manifest, around: Surroundings) -> Iterator[str]:
     yield f"{root}{flow}/"
     for variable, suffix in (("METAFLOW_DATATOOLS_S3ROOT", "data"), ("METAFLOW_CARD_S3ROOT", "mf.cards")):
         yield f"{_root(manifest, variable) or root + suffix}/{flow}/"
+    if any(step.gang for step in manifest.graph.steps):
+        # Where the nodes of a gang find each other.
+        yield f"{root}mf.gangs/{flow}/"
     yield f"{around.bucket}/{around.prefix}"
 
 

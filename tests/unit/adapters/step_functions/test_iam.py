@@ -52,6 +52,11 @@ def test_jobs_reach_the_prefixes_of_their_own_flow_only(machine: Make) -> None:
     ]
 
 
+def test_the_nodes_of_a_gang_find_each_other_in_a_folder_of_their_flow(machine: Make) -> None:
+    allowed = actions(machine("parallel"), "jobs")
+    assert "arn:aws:s3:::bucket/metaflow/mf.gangs/ParallelFlow/*" in allowed["s3:PutObject"]
+
+
 def test_roots_of_the_configuration_take_the_place_of_those_below_the_datastore(machine: Make) -> None:
     def change(manifest: Manifest) -> Manifest:
         roots = {"METAFLOW_DATATOOLS_S3ROOT": "s3://files/data/", "METAFLOW_CARD_S3ROOT": "s3://cards"}

@@ -252,7 +252,8 @@ def _meet(document: dict[str, Any], datastore: Any, count: Any, nodes: int) -> i
     """
     document["gang"] = nodes
     storage = datastore._storage_impl
-    path = storage.path_join("mf.gangs", os.environ[RUN_VARIABLE], os.environ[GANG_VARIABLE])
+    # In a folder of the flow, so that a job needs no rights on those of others.
+    path = storage.path_join("mf.gangs", datastore.flow_name, os.environ[RUN_VARIABLE], os.environ[GANG_VARIABLE])
     if int(os.environ.get("JOB_COMPLETION_INDEX") or os.environ.get("AWS_BATCH_JOB_NODE_INDEX") or 0) == 0:
         # AWS Batch itself tells the nodes where the main one is.
         record = {"attempt": count(), "address": os.environ.get(ADDRESS_VARIABLE)}
