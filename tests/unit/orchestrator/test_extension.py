@@ -40,13 +40,16 @@ def in_container(tmp_path_factory: pytest.TempPathFactory) -> Run:
         (folder / name).symlink_to(Path(spec.origin).parent)
     extension = ROOT / "provider/metaflow_extensions/airflow_provider_metaflow"
     shutil.copytree(extension, folder / "metaflow_extensions/airflow_provider_metaflow")
+    # Where it is missing, Metaflow speaks of that and not of the flow.
+    datastore = tmp_path_factory.mktemp("datastore")
+    (datastore / ".metaflow").mkdir()
     # Nothing of this process: another test's METAFLOW_DATASTORE_SYSROOT_LOCAL, or the measuring of coverage.
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "METAFLOW_USER": "tester"}
 
     def run(*arguments: str, seed: int = 0) -> subprocess.CompletedProcess[str]:
         variables = environment | {"PYTHONPATH": str(folder), "PYTHONHASHSEED": str(seed)}
         # Not the first `.metaflow` of a folder above, where another test may have run the flow.
-        variables["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(folder)
+        variables["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(datastore)
         # Without the site-packages of the interpreter.
         return subprocess.run(
             [sys.executable, "-S", *arguments], cwd=folder, env=variables, capture_output=True, text=True
