@@ -82,7 +82,9 @@ def measure(
             # It is made ready some seconds after it has been started.
             time.sleep(CACHE_SECONDS)
         first = {"airflow": timed(client, own), "tab": timed(client, tab)}
-        assert f"{NAME}/{run.run_id}" in client.get(tab[0]).text
+        page = client.get(tab[0]).text
+        # The run itself, and not the message that there is none.
+        assert f"{NAME}/{run.run_id}/start/" in page, page
         times: dict[str, list[float]] = {"airflow": [], "tab": []}
         for _ in range(rounds):
             time.sleep(CACHE_SECONDS + 0.1)

@@ -75,6 +75,19 @@ def hook(request: pytest.FixtureRequest, sysroot: Path) -> MetaflowHook:
     return made
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_the_datastore_that_a_deployment_names_is_read(
+    hook: MetaflowHook, run: str, sysroot: Path, tmp_path: Path, elsewhere: bool
+) -> None:
+    """The tab asks with the root of the manifest, which ends with `.metaflow`, whatever is configured here."""
+    if elsewhere:
+        variables = {**hook.get_conn(), "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path / "other")}
+        hook.get_conn = lambda: variables  # type: ignore[method-assign]
+    source = {"metadata": "local", "datastore": "local", "root": str(sysroot / ".metaflow")}
+    found = hook.ask("overview", pathspec=run, source=source)
+    assert [step["step"] for step in found["steps"]] == ["start", "end"]
+
+
 def everything(hook: MetaflowHook, run: str) -> dict[str, Any]:
     """Ask all that can be asked of a run."""
     (start,) = hook.ask("overview", pathspec=run, step="start")["steps"]

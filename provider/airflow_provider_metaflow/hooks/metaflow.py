@@ -165,10 +165,12 @@ class _Asked:
         namespace = environment.get("METAFLOW_DEFAULT_NAMESPACE") or None
         # Not as variables of the process: one process answers about all deployments.
         source: Mapping[str, str] = question.get("source") or {}
-        sysroot = source.get("root") or environment.get("METAFLOW_DATASTORE_SYSROOT_LOCAL")
+        sysroot = environment.get("METAFLOW_DATASTORE_SYSROOT_LOCAL")
+        # A deployment names the datastore itself, Metaflow's variable the folder that holds it.
+        root = source.get("root") or (local_root(sysroot) if sysroot else None)
         kinds = {source.get(name) or environment.get(variable) for name, variable in _KINDS.items()}
-        is_local = op in _READ and kinds == {"local"} and sysroot
-        files = LocalFiles(local_root(str(sysroot)), TooLargeError, metadatum) if is_local else None
+        is_local = op in _READ and kinds == {"local"} and root
+        files = LocalFiles(str(root), TooLargeError, metadatum) if is_local else None
         return cls({"op": op, "namespace": namespace, **question}, environment, Reader(files, files) if files else None)
 
     def ask_once(self, seconds: float) -> dict[str, Any]:
