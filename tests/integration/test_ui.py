@@ -111,7 +111,7 @@ def test_a_dag_that_is_no_flow_and_a_card_of_another_run_show_nothing(card_run: 
     assert httpx.get(f"{url}/metaflow/dags/nowhere/runs/x").status_code == 404
     other = httpx.get(f"{url}/metaflow/dags/CardsFlow/runs/other/cards/start/t/abc")
     assert other.status_code == 404
-    assert "not registered" in httpx.get(f"{url}/metaflow/dags/CardsFlow/runs/other").text
+    assert "has not begun yet" in httpx.get(f"{url}/metaflow/dags/CardsFlow/runs/other").text
 
 
 def token(url: str, name: str, password: str) -> str:
