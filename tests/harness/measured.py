@@ -85,11 +85,8 @@ class Measured:
             for path, percent in low.items()
             if not reasons.get(path, "").strip()
         ]
-        found += [
-            f"pyproject.toml gives a reason for {path}, which is gone or no longer below {_LEAST_OF_A_MODULE:.0f} %."
-            for path in reasons
-            if path not in low
-        ]
+        known = {module.path for module in self.modules}
+        found += [f"pyproject.toml gives a reason for {path}, which is gone." for path in reasons if path not in known]
         return found
 
 

@@ -25,7 +25,8 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     host, port = server.get_host_and_port()
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
         monkeypatch.setenv(name, value)
-    client = boto3.client("s3")
+    # Not by boto3's default session, which would keep these keys for the tests after this one.
+    client = boto3.Session().client("s3")
     client.create_bucket(Bucket="bundle")
     yield client
     server.stop()

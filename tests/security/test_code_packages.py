@@ -117,10 +117,7 @@ def test_files_of_a_package_are_those_of_this_user_and_give_nobody_rights(
 
 
 def stored(store: ObjectStore, name: str, data: bytes) -> str:
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=store.url)
-    client.put_object(Bucket="flows", Key=name, Body=data)
+    store.client("s3").put_object(Bucket="flows", Key=name, Body=data)
     return f"s3://flows/{name}"
 
 
