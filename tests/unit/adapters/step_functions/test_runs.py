@@ -139,6 +139,14 @@ def test_the_job_of_a_gang_is_ended_with_its_run(account: Account, there: There)
     arn = account.start(made)
     assert begun.wait(20)
     gang = next(one for one in account.ran if one.place and one.place.step == "train")
+    # The job runs a moment before the history of the execution holds its id, where `terminate` reads it.
+    states = account.client("stepfunctions")
+    account.wait(
+        lambda: any(
+            event.get("taskSucceededEventDetails", {}).get("resource") == "submitJob"
+            for event in states.get_execution_history(executionArn=arn, maxResults=1000)["events"]
+        )
+    )
     account.enforcement.calls.clear()
     account.enforcement.given.clear()
     runs.terminate(run_id(arn), ANN)
