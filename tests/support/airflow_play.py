@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_metaflow.dag.plan import contexts_task_id
-from airflow_provider_metaflow.graph.identity import shape_digest
 from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
 from airflow_provider_metaflow.operators.contexts import IndexPath, split_contexts
 from airflow_provider_metaflow.operators.inputs import is_optional, resolve_inputs
@@ -127,7 +126,7 @@ class AirflowPlay:
             return SKIPPED
         outcomes = [self._task(step, path, paths) for path, paths in inputs.items()]
         instance = InstanceOutcome(
-            run_id="r", code=_CODE, graph=shape_digest(self.graph), tasks=tuple(outcomes), map_index=index
+            run_id="r", code=_CODE, graph=self.graph.shape, tasks=tuple(outcomes), map_index=index
         )
         self.xcoms[step.name, index] = instance.to_json()
         if step.kind is StepKind.FOREACH and not step.foreach_path:

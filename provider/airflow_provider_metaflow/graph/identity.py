@@ -10,8 +10,6 @@ import hashlib
 import re
 from typing import NamedTuple
 
-from .model import FlowGraph
-
 MAX_ATTEMPTS = 6
 """Attempts that Metaflow allows for one task id (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
 
@@ -101,18 +99,6 @@ def task_id(index_path: tuple[int, ...] = (), *, iteration: int = 0, generation:
     if generation:
         text += f"-g{generation}"
     return text
-
-
-def shape_digest(graph: FlowGraph) -> str:
-    """Return a digest of the steps of a flow and what leads to what, the same for two versions of one shape.
-
-    :param graph: the flow.
-    """
-    shape = [
-        (step.name, step.kind.value, step.next_steps, step.foreach_path, step.closes, step.recursive, step.gang)
-        for step in graph.steps
-    ]
-    return hashlib.sha256(repr(shape).encode()).hexdigest()[:16]
 
 
 class Attempt(NamedTuple):

@@ -4,6 +4,7 @@
 
 from enum import Enum
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -240,6 +241,15 @@ class FlowGraph(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
     @cached_property
     def _by_name(self) -> dict[str, Step]:
         return {step.name: step for step in self.steps}
+
+    @cached_property
+    def shape(self) -> str:
+        """A digest of the steps and of what leads to what, the same for two versions of one shape."""
+        parts = [
+            (step.name, step.kind.value, step.next_steps, step.foreach_path, step.closes, step.recursive, step.gang)
+            for step in self.steps
+        ]
+        return sha256(repr(parts).encode()).hexdigest()[:16]
 
     def with_descendants(self, name: str) -> frozenset[str]:
         """Return the names of a step and of all that may follow it.

@@ -22,7 +22,6 @@ from airflow_provider_metaflow.graph.identity import (
     airflow_run_id,
     attempt_of,
     fallback_retries,
-    shape_digest,
     task_id,
 )
 from airflow_provider_metaflow.graph.model import StepKind
@@ -147,7 +146,7 @@ class StepExecution:
         instance = InstanceOutcome(
             run_id=self._run_id,
             code=self._code.sha,
-            graph=shape_digest(self._graph),
+            graph=self._graph.shape,
             tasks=tuple(outcomes),
             map_index=self._ti.map_index,
         )
@@ -175,8 +174,8 @@ class StepExecution:
         if self._progress is not None:
             # A release that knew no other id has deferred it.
             return self._first_run
-        code, graph = self._code.sha, shape_digest(self._graph)
-        return self._identity.begin(self._ti.try_number, self._run_parameters() or {}, code=code, graph=graph)
+        parameters = self._run_parameters() or {}
+        return self._identity.begin(self._ti.try_number, parameters, code=self._code.sha, graph=self._graph.shape)
 
     def _run_parameters(self) -> dict[str, str] | None:
         """Return the parameters of the run, for its start step only."""

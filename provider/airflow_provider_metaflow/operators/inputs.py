@@ -70,18 +70,12 @@ def is_optional(graph: FlowGraph, step: Step) -> bool:
     :param graph: the flow.
     :param step: the step.
     """
-    before = list(step.parents)
-    seen: set[str] = set()
-    while before:
-        name = before.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        parent = graph.step(name)
-        if parent.kind is StepKind.SWITCH:
-            return True
-        before.extend(parent.parents)
-    return False
+    return any(
+        step.name in graph.with_descendants(name)
+        for switch in graph.steps
+        if switch.kind is StepKind.SWITCH
+        for name in switch.next_steps
+    )
 
 
 class _Expectation:

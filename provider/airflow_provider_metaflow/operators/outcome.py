@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from airflow_provider_metaflow.exceptions import EditedXComError, RedeployedError
-from airflow_provider_metaflow.graph.identity import run_number, shape_digest, task_id
+from airflow_provider_metaflow.graph.identity import run_number, task_id
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
 
 from .contexts import MAX_SPLITS
@@ -122,7 +122,7 @@ class InstanceOutcome:
     :param run_id: Metaflow run id.
     :param code: SHA-1 of the code package that the run uses; handed on, so that a run keeps the code it started with.
     :param tasks: the tasks.
-    :param graph: digest of the graph that it ran in (:func:`~airflow_provider_metaflow.graph.identity.shape_digest`);
+    :param graph: digest of the graph that it ran in (:attr:`~airflow_provider_metaflow.graph.model.FlowGraph.shape`);
         empty in an XCom of a release before 0.2.
     :param map_index: Airflow's map index of the task instance; -1 outside of a foreach.
     """
@@ -174,7 +174,7 @@ def check_graph(graph: FlowGraph, step: Step, code: str, instance: InstanceOutco
     :param instance: what the task instance reported.
     :raises RedeployedError: naming both versions and the ways out.
     """
-    if instance.graph in ("", shape_digest(graph)):
+    if instance.graph in ("", graph.shape):
         return
     raise RedeployedError(
         f"the run began with another graph of the flow (code package {instance.code[:12]}) than is deployed now "

@@ -23,7 +23,7 @@ from .outcome import InstanceOutcome
 
 
 class DagRunFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What tells a DAG run from another one of the same id, as far as its tasks are told.
+    """What a task sees of its DAG run by which two DAG runs of one id differ.
 
     :param started: when it was started; a clear of an ended run starts it again.
     :param clears: how often tasks of it were cleared.
@@ -63,7 +63,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def facts_of(dag_run: Any) -> DagRunFacts:
-    """Return what tells a DAG run from another one of the same id.
+    """Return the facts by which a DAG run differs from another one of the same id.
 
     :param dag_run: the DAG run in Airflow's task context.
     """
@@ -79,7 +79,7 @@ class RunIdentity:
     """Finds the Metaflow run of a DAG run.
 
     :param first: Metaflow run id of the first DAG run of the id.
-    :param facts: what tells this DAG run from others of the id.
+    :param facts: those of this DAG run.
     :param local: returns the worker's own access to the datastore.
     """
 
@@ -91,8 +91,8 @@ class RunIdentity:
     def begin(self, try_number: int, parameters: Mapping[str, str], *, code: str, graph: str) -> str:
         """Return the run that a try of the start step works for, and record it before anything of it is run.
 
-        A first try always begins a new run. A later one goes on with the newest, unless that is of another DAG run, or
-        the task was cleared and the parameters are others now.
+        The first try always begins a new run. A later try continues the newest run, unless another DAG run has begun
+        that, or the task was cleared and has other parameters now.
 
         :param try_number: Airflow's number of the try, 1 for the first.
         :param parameters: values of the run's parameters.

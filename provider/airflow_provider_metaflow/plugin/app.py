@@ -28,7 +28,7 @@ from sqlalchemy import select
 from airflow_provider_metaflow import settings
 from airflow_provider_metaflow.exceptions import MetaflowQueryError
 from airflow_provider_metaflow.flow.record import ShownRecord, from_serialized_dag
-from airflow_provider_metaflow.graph.identity import RUN_KEY, airflow_run_id, run_number
+from airflow_provider_metaflow.graph.identity import RUN_KEY, airflow_run_id, reported_run_id
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
 
 from .limits import BusyError, ReadingLimit, ShortCache
@@ -168,9 +168,8 @@ def _run_id(dag_id: str, run_id: str, record: ShownRecord, session: Any) -> str 
     first, start = airflow_run_id(dag_id, run_id), record.steps[0]
     xcom = XComModel.get_many(run_id=run_id, dag_ids=dag_id, task_ids=start, map_indexes=-1, key=RUN_KEY, limit=1)
     found = session.scalars(xcom).first()
-    reported = str(found.value).strip('"') if found is not None else ""
-    if run_number(reported, first) is not None:
-        return reported
+    if found is not None:
+        return reported_run_id(found.value, first)
     tried = select(TaskInstance.state).where(
         TaskInstance.dag_id == dag_id,
         TaskInstance.run_id == run_id,

@@ -23,6 +23,17 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _WANTED = ("sysmeta_attempt", "sysmeta_start_step_", "sysmeta_end_step_")
 
 
+def json_of(text: str | None) -> Any:
+    """Return what a text holds as JSON; None for no text, and for one that is no JSON.
+
+    :param text: the text.
+    """
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return None
+
+
 class LocalFiles:
     """An ``Index`` and a ``Store`` of ``questions.py`` over a folder.
 
@@ -67,11 +78,7 @@ class LocalFiles:
         :param path: names of the folders below the root and of the file.
         :param limit: bytes that it may have.
         """
-        text = self.text(path, limit)
-        try:
-            return None if text is None else json.loads(text)
-        except ValueError:
-            return None
+        return json_of(self.text(path, limit))
 
     def names(self, path: Sequence[str]) -> list[str]:
         """Return the names in a folder, in order; none if there is no such folder.

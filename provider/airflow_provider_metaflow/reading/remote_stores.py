@@ -5,12 +5,12 @@ Part of ``process.py``: standard library and Metaflow only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from local_files import json_of  # type: ignore[import-not-found]
 from questions import TooLargeError  # type: ignore[import-not-found]
 
 _MISSING = ("NoSuchKey", "404", "NotFound")
@@ -31,11 +31,7 @@ class RemoteStore:
 
     def document(self, path: Sequence[str], limit: int) -> Any:
         """Return a JSON document; None if there is none."""
-        text = self.text(path, limit)
-        try:
-            return None if text is None else json.loads(text)
-        except ValueError:
-            return None
+        return json_of(self.text(path, limit))
 
     def names(self, path: Sequence[str]) -> list[str]:
         """Return the names of the objects right below a path."""
