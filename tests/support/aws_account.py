@@ -196,10 +196,25 @@ def aws_account(folder: Path) -> Iterator[Account]:
         try:
             yield account
         finally:
+            _end_executions()
             enforcement.install(None)
             batch_jobs.in_process = None
             os.environ.clear()
             os.environ.update(kept)
+
+
+def _end_executions() -> None:
+    """End what a test has left running: its next states would submit jobs in the account of the test that follows."""
+    from moto.stepfunctions.models import stepfunctions_backends
+    from moto.stepfunctions.parser.utils import TMP_THREADS
+
+    for machine in stepfunctions_backends[ACCOUNT][REGION].state_machines:
+        for one in machine.executions:
+            if one.exec_status == "RUNNING" and one.exec_worker.env is not None:
+                one.exec_worker.env.set_stop(stop_date=one.start_date, error=None, cause="the test has ended")
+    for thread in TMP_THREADS:
+        thread.join(10)
+    TMP_THREADS.clear()
 
 
 def _in_process(account: Account, job: Any, variables: dict[str, str]) -> tuple[int, str]:
