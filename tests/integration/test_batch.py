@@ -178,7 +178,16 @@ def runs(
 
 @pytest.mark.parametrize(
     ("name", "shape", "conf"),
-    shape_parameters("custom_names", "nested_foreach", "switch-short", "switch_in_split-False"),
+    # A job runs one task, whatever the graph: those that differ in what a task gets or tells.
+    shape_parameters(
+        "single_step",
+        "custom_names",
+        "nested_foreach",
+        "split_in_foreach",
+        "switch-short",
+        "switch-leave",
+        "switch_in_split-False",
+    ),
 )
 def test_a_shape_in_jobs_produces_the_artifacts_of_a_local_run(
     store: ObjectStore,

@@ -24,7 +24,11 @@ def runs(pods: Pods, flows: Path, request: pytest.FixtureRequest) -> dict[str, F
     return {name: pods.airflow.start(flow, flow, conf) for name, _, flow, conf in wanted}
 
 
-@pytest.mark.parametrize(("name", "shape", "conf"), shape_parameters("custom_names", "switch-short"))
+@pytest.mark.parametrize(
+    ("name", "shape", "conf"),
+    # A pod runs one task, whatever the graph: those that differ in what a task gets or tells.
+    shape_parameters("single_step", "custom_names", "nested_foreach", "switch-short", "switch_in_split-False"),
+)
 def test_a_shape_in_pods_produces_the_artifacts_of_a_local_run(
     pods: Pods, runs: dict[str, FlowRun], flows: Path, name: str, shape: str, conf: dict[str, object]
 ) -> None:
