@@ -169,6 +169,7 @@ class FlowRun:
     """What the supervisor answers instead, by the name of the message's class."""
 
     _now: Key = ("", -1)
+    _expanded: dict[str, list[int]] = field(default_factory=dict)
 
     def run(
         self, task_id: str, map_index: int = -1, *, resumed: comms.DeferTask | None = None, event: Any = None
@@ -209,7 +210,11 @@ class FlowRun:
         if group is None:
             return [-1]
         (source,) = group.iter_mapped_dependencies()
-        return list(range(len(self.xcoms[source.task_id, -1, "return_value"])))
+        listed = self.xcoms.get((source.task_id, -1, "return_value"))
+        if listed is not None:
+            self._expanded[task_id] = list(range(len(listed)))
+        # Instances stay when the XCom is deleted.
+        return self._expanded[task_id]
 
     def clear(self, task_id: str, *map_indexes: int) -> None:
         """Clear task instances, with Airflow's rule for the tries that they then have."""
@@ -263,6 +268,9 @@ class FlowRun:
             if task in wanted
         }
         return comms.TaskStatesResult(task_states={self.dag_run_id: states} if states else {})
+
+    def _on_GetTICount(self, msg: comms.GetTICount) -> comms.TICount:
+        return comms.TICount(count=sum(len(self._expanded[task]) for task in msg.task_ids or ()))
 
     def _on_SetRenderedMapIndex(self, msg: comms.SetRenderedMapIndex) -> comms.OKResponse:
         self.labels[self._now] = msg.rendered_map_index

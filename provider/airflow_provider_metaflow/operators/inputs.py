@@ -83,7 +83,8 @@ class _Expectation:
 
     def __init__(self, graph: FlowGraph, step: Step, view: RunView) -> None:
         self._closed = graph.step(step.closes) if step.closes else None
-        self._splits: Outcomes | None = None
+        self._splits: dict[IndexPath, TaskOutcome] | None = None
+        self._is_reported = False
         self._view = view
 
     def is_foreach(self) -> bool:
@@ -94,7 +95,11 @@ class _Expectation:
         if self._closed is None or not self.is_foreach():
             return [item]
         if self._splits is None:
-            self._splits = self._view.outcomes(self._closed)
+            self._splits = dict(self._view.outcomes(self._closed))
+            self._is_reported = bool(self._splits)
+        if item not in self._splits and not self._is_reported:
+            # Its XComs may be deleted, e.g. by `airflow db clean`.
+            self._splits.update(self._view.stored(self._closed, [item]))
         opened = self._splits.get(item)
         return [(*item, index) for index in range(opened.num_splits or 0)] if opened else []
 

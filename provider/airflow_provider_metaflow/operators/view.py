@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from airflow_provider_metaflow import settings
 from airflow_provider_metaflow.exceptions import MissingResultError
 from airflow_provider_metaflow.graph.identity import run_number, task_id
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
 
-from .contexts import IndexPath, check_contexts, context_items, map_indexes_under
+from .contexts import IndexPath, check_contexts, context_items, map_indexes_under, split_contexts
 from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome, check_graph, check_outcome, check_run
 
 _FEW = 32
@@ -164,10 +165,54 @@ class AirflowRunView:
         opener = self._graph.step(foreach)
         source = self._airflow_id(self._contexts_of(opener))
         pulled = self._ti.xcom_pull(task_ids=source, map_indexes=None)
-        if pulled is None and map_index is None:
-            # Every split of the outer foreach took a branch without this one, whose tasks are all skipped.
-            return []
+        if pulled is None:
+            pulled = self._rebuilt_contexts(opener)
+            if not pulled and map_index is None:
+                # Every split of the outer foreach took a branch without this one, whose tasks are all skipped.
+                return []
+            self._check_count(opener, source, pulled)
         return check_contexts(pulled, len(opener.foreach_path) + 1, map_index)
+
+    def _rebuilt_contexts(self, opener: Step) -> list[dict[str, Any]]:
+        """Return the contexts of a foreach from what its tasks have left in the datastore.
+
+        The XComs of a run may be deleted (``airflow db clean``), and tasks of it cleared later.
+        """
+        airflow_id = self._airflow_id(opener.name)
+        states = self._ti.get_task_states(dag_id=self._ti.dag_id, task_ids=[airflow_id], run_ids=[self._ti.run_id])
+        succeeded = {name for name, state in states.get(self._ti.run_id, {}).items() if str(state) == "success"}
+        opened: list[tuple[int, list[IndexPath]]] = []
+        if not opener.foreach_path:
+            opened = [(-1, [()])] if airflow_id in succeeded else []
+        elif any(name.startswith(f"{airflow_id}_") for name in succeeded):
+            around = enumerate(self._contexts(opener.foreach_path[-1]))
+            opened = [(index, context_items(one)) for index, one in around if f"{airflow_id}_{index}" in succeeded]
+        found = self.stored(opener, [path for _, paths in opened for path in paths])
+        splits = [
+            (path, found[path].num_splits or 0, found[path].values, index)
+            for index, paths in opened
+            for path in paths
+            if path in found
+        ]
+        pack_size = (
+            self._ti.task.dag.task_dict[self._airflow_id(self._contexts_of(opener))].pack_size if splits else None
+        )
+        return split_contexts(splits, settings.max_map_length(), pack_size)
+
+    def _check_count(self, opener: Step, source: str, contexts: Sequence[Any]) -> None:
+        """Check that there is a rebuilt context for each mapped task instance: the map indexes must mean the same."""
+        inside = next(one for one in self._graph.steps if one.foreach_path[-1:] == (opener.name,))
+        count = self._ti.get_ti_count(
+            dag_id=self._ti.dag_id, task_ids=[self._airflow_id(inside.name)], run_ids=[self._ti.run_id]
+        )
+        if count != len(contexts):
+            raise MissingResultError(
+                f"the XCom of {source} with the splits of the foreach is gone, and the datastore has the results of "
+                f"{len(contexts)} of its {count} task instances.",
+                flow=self._graph.name,
+                step=self._step.name,
+                hint=f"Clear {opener.name} and what comes after it, so that it runs again.",
+            )
 
     def _map_indexes(self, parent: Step) -> list[int] | None:
         """Return the map indexes of the task instances that concern this one; None for all."""
