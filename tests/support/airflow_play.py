@@ -116,6 +116,7 @@ class AirflowPlay:
             first_run="r",
             airflow_id=lambda name: name,
             contexts_of=contexts_task_id,
+            max_length=lambda: MAX_MAP_LENGTH,
             probe=lambda *_: [None] * 1000,
         )
         items = view.items()

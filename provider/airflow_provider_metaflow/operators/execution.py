@@ -110,6 +110,7 @@ class StepExecution:
             first_run=self._first_run,
             airflow_id=operator.airflow_id,
             contexts_of=contexts_task_id,
+            max_length=settings.max_map_length,
             probe=self._probe,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_metaflow import settings
 from airflow_provider_metaflow.exceptions import MissingResultError
 from airflow_provider_metaflow.graph.identity import run_number, task_id
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
@@ -31,6 +30,7 @@ class AirflowRunView:
     :param first_run: Metaflow run id that the DAG run has unless it was made again.
     :param airflow_id: function from a step's or splits task's name to its Airflow task id.
     :param contexts_of: function from a foreach step to the task that lists its contexts.
+    :param max_length: returns Airflow's limit of mapped task instances.
     :param probe: reads outcome documents from the datastore: step, task ids.
     """
 
@@ -44,10 +44,12 @@ class AirflowRunView:
         first_run: str,
         airflow_id: Callable[[str], str],
         contexts_of: Callable[[Step], str],
+        max_length: Callable[[], int],
         probe: Probe,
     ) -> None:
         self._graph, self._step, self._ti, self._code, self._first_run = graph, step, ti, code, first_run
         self._airflow_id, self._contexts_of, self._probe = airflow_id, contexts_of, probe
+        self._max_length = max_length
         self._seen: dict[str, InstanceOutcome] = {}
         self._own: dict[str, Any] | None = None
         self._states: Mapping[str, Any] | None = None
@@ -197,7 +199,7 @@ class AirflowRunView:
         pack_size = (
             self._ti.task.dag.task_dict[self._airflow_id(self._contexts_of(opener))].pack_size if splits else None
         )
-        return split_contexts(splits, settings.max_map_length(), pack_size)
+        return split_contexts(splits, self._max_length(), pack_size)
 
     def _check_count(self, opener: Step, source: str, contexts: Sequence[Any]) -> None:
         """Check that there is a rebuilt context for each mapped task instance: the map indexes must mean the same."""
