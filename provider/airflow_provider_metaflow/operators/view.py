@@ -34,7 +34,7 @@ class AirflowRunView:
     :param probe: reads outcome documents from the datastore: step, task ids.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (its ways to the rest of the run)
         self,
         graph: FlowGraph,
         step: Step,
