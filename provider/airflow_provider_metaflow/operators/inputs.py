@@ -28,7 +28,10 @@ class RunView(Protocol):
         """
 
     def succeeded(self, parents: Sequence[Step]) -> Mapping[str, bool]:
-        """Tell for each step whether its task instances that concern this one succeeded, rather than skipped."""
+        """Tell for each step whether its task instances that concern this one succeeded, rather than skipped.
+
+        For parents, and the foreach that this step closes.
+        """
 
     def stored(self, parent: Step, paths: Sequence[IndexPath]) -> Outcomes:
         """Return outcomes of finished tasks from the datastore, for task instances that reported none."""
@@ -84,7 +87,7 @@ class _Expectation:
     def __init__(self, graph: FlowGraph, step: Step, view: RunView) -> None:
         self._closed = graph.step(step.closes) if step.closes else None
         self._splits: dict[IndexPath, TaskOutcome] | None = None
-        self._is_reported = False
+        self._is_lost = False
         self._view = view
 
     def is_foreach(self) -> bool:
@@ -96,9 +99,9 @@ class _Expectation:
             return [item]
         if self._splits is None:
             self._splits = dict(self._view.outcomes(self._closed))
-            self._is_reported = bool(self._splits)
-        if item not in self._splits and not self._is_reported:
-            # Its XComs may be deleted, e.g. by `airflow db clean`.
+            self._is_lost = not self._splits and self._view.succeeded([self._closed])[self._closed.name]
+        if item not in self._splits and self._is_lost:
+            # Its XComs were deleted, e.g. by `airflow db clean`.
             self._splits.update(self._view.stored(self._closed, [item]))
         opened = self._splits.get(item)
         return [(*item, index) for index in range(opened.num_splits or 0)] if opened else []

@@ -139,10 +139,14 @@ class AirflowRunView:
         return str(self._parent_states().get(name)) == "success"
 
     def _parent_states(self) -> Mapping[str, Any]:
-        """Return the states of all parents' task instances, by ``task_id`` or ``task_id_index``; one request."""
+        """Return the states of the task instances of all parents, by ``task_id`` or ``task_id_index``; one request.
+
+        Those of the foreach that this step closes, too.
+        """
         states = self._states
         if states is None:
-            ids = [self._airflow_id(name) for name in self._step.parents]
+            names = dict.fromkeys((*self._step.parents, *([self._step.closes] if self._step.closes else [])))
+            ids = [self._airflow_id(name) for name in names]
             found = self._ti.get_task_states(dag_id=self._ti.dag_id, task_ids=ids, run_ids=[self._ti.run_id])
             states = self._states = found.get(self._ti.run_id, {})
         return states
