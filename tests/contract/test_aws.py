@@ -64,9 +64,7 @@ FLOWS = [*SHAPES, *(one for one in DECORATED if one != "decorated/pods")]
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-def test_aws_finds_no_fault_in_a_definition(
-    aws: StepFunctions, machine: Callable[..., FlowMachine], flow: str
-) -> None:
+def test_aws_finds_no_fault_in_a_definition(aws: StepFunctions, machine: Callable[..., FlowMachine], flow: str) -> None:
     made = machine(flow)
     definitions = [made.to_json(), *(json.dumps(one) for one in made.resources.state_machines.values())]
     states = aws.client("stepfunctions")

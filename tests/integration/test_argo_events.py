@@ -14,7 +14,7 @@ from tests.support.metadata_service import metadata_service
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes, pytest.mark.extended]
 
-TEXT = "it's \"quoted\" $HOME {{workflow.name}} {{ .Input }} `id`\nsecond line, grün"
+TEXT = 'it\'s "quoted" $HOME {{workflow.name}} {{ .Input }} `id`\nsecond line, grün'
 
 
 @pytest.fixture(scope="module")

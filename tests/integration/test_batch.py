@@ -21,6 +21,8 @@ pytestmark = pytest.mark.scheduler
 
 CONNECTION = "batch-of-the-tests"
 WORKER, JOBS = (f"arn:aws:iam::{ACCOUNT}:role/{one}" for one in ("airflow", "jobs"))
+
+
 @pytest.fixture(scope="module")
 def jobs(airflow: SharedAirflow, store: ObjectStore) -> Iterator[dict[str, str]]:
     """What makes Metaflow use the store, the queue and a metadata service, by which the nodes of a gang wait."""

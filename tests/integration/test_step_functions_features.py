@@ -100,9 +100,7 @@ def test_an_input_that_is_too_long_for_a_job_goes_by_the_datastore(runs: dict[st
         ("odd", "The input of the execution holds 'required'"),
     ],
 )
-def test_an_input_that_is_wrong_fails_the_run_with_the_reason(
-    runs: dict[str, Execution], name: str, told: str
-) -> None:
+def test_an_input_that_is_wrong_fails_the_run_with_the_reason(runs: dict[str, Execution], name: str, told: str) -> None:
     found = runs[name].wait(timeout=900, expect="FAILED")
     job = json.loads(found["cause"])["JobId"]
     assert told in runs[name].aws.job_log(job)
@@ -149,9 +147,7 @@ def test_submissions_that_aws_refuses_are_made_again(step_functions: StepFunctio
     assert not any("States.TaskFailed" in event for event in events)
 
 
-def test_a_job_that_is_killed_is_tried_again_where_the_flow_says_so(
-    step_functions: StepFunctions, flows: Path
-) -> None:
+def test_a_job_that_is_killed_is_tried_again_where_the_flow_says_so(step_functions: StepFunctions, flows: Path) -> None:
     step_functions.create(flows / "linear.py", name="killed", top=("--with", "retry:minutes_between_retries=0"))
     run = step_functions.start("killed", "LinearFlow")
     job = running_job(step_functions, "LinearFlow-start")

@@ -163,9 +163,7 @@ def _use(number: int, manifest: Manifest, folder: Path, rounds: int, failures: m
 def test_several_processes_use_and_clean_one_cache_at_a_time(manifest: Manifest, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     failures = context.Queue()
-    processes = [
-        context.Process(target=_use, args=(n, manifest, tmp_path / "cache", 4, failures)) for n in range(3)
-    ]
+    processes = [context.Process(target=_use, args=(n, manifest, tmp_path / "cache", 4, failures)) for n in range(3)]
     for process in processes:
         process.start()
     for process in processes:

@@ -54,9 +54,7 @@ def create(flow: Path, target: Path, *top: str, **environment: str) -> subproces
     )
 
 
-def test_no_credentials_of_the_deploying_machine_get_into_a_manifest(
-    flow: Path, tmp_path: Path, store: object
-) -> None:
+def test_no_credentials_of_the_deploying_machine_get_into_a_manifest(flow: Path, tmp_path: Path, store: object) -> None:
     (tmp_path / "dags").mkdir()
     result = create(
         flow,

@@ -67,9 +67,7 @@ def manifest(compiled: Callable[..., Manifest]) -> Manifest:
 
 
 @pytest.fixture
-def client(
-    manifest: Manifest, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TestClient]:
+def client(manifest: Manifest, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """The page for somebody who may read the DAG."""
     from airflow.api_fastapi.common.db.common import _get_session
 
@@ -161,9 +159,7 @@ def test_what_the_asker_can_mend_is_told_in_the_answer(client: TestClient, monke
     assert "the card is 99 bytes large" in client.get(f"{RUN}/cards/start/t/abc").text
 
 
-def test_no_more_readers_run_at_a_time_than_the_limit_says(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_more_readers_run_at_a_time_than_the_limit_says(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     running, most, release = [0], [0], threading.Event()
     lock, entered = threading.Lock(), threading.Semaphore(0)
 

@@ -334,9 +334,7 @@ def test_a_run_on_s3_is_read_by_the_process_that_was_ready_before_without_airflo
     assert list(POOL._processes.values()) == [ready]
 
 
-def test_an_api_server_with_a_local_datastore_keeps_no_process(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_api_server_with_a_local_datastore_keeps_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("METAFLOW_DEFAULT_DATASTORE", "METAFLOW_DEFAULT_METADATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("METAFLOW_HOME", str(tmp_path))

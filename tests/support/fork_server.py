@@ -169,9 +169,7 @@ def _execute(arguments: list[str]) -> None:
         return
     main = types.ModuleType("__main__")
     # Metaflow puts its named tuples into the main module when it is imported, and pickles know them by that name.
-    vars(main).update(
-        (name, one) for name, one in vars(sys.modules["__main__"]).items() if _is_named_tuple(one)
-    )
+    vars(main).update((name, one) for name, one in vars(sys.modules["__main__"]).items() if _is_named_tuple(one))
     sys.modules["__main__"] = main
     if program == "-c":
         sys.argv = ["-c", *rest[1:]]

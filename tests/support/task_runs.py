@@ -194,8 +194,10 @@ class FlowRun:
         with _supervised(self):
             context = ti.get_template_context()
             state, message, error = task_runner.run(ti, context, _Log())
-        self.states[key] = state.value
-        return TaskRun(state.value, message, error, ti.task, context)
+        # What a task says that was cleared while it ran is not listened to: it is tried again.
+        ended = "up_for_retry" if self.states[key] == "restarting" else state.value
+        self.states[key] = ended
+        return TaskRun(ended, message, error, ti.task, context)
 
     def run_all(self, *task_ids: str) -> None:
         """Run tasks that must succeed, every mapped instance of them."""
@@ -217,10 +219,16 @@ class FlowRun:
         return self._expanded[task_id]
 
     def clear(self, task_id: str, *map_indexes: int) -> None:
-        """Clear task instances, with Airflow's rule for the tries that they then have."""
+        """Clear task instances, with Airflow's rule for the tries that they then have.
+
+        One that runs is ended and tried again (``clear_task_instances``), and nothing else about it changes.
+        """
         self.clears += 1
         for index in map_indexes or self.map_indexes(task_id):
             key = (task_id, index)
+            if self.states.get(key) in ("running", "restarting"):
+                self.states[key] = "restarting"
+                continue
             self.states.pop(key, None)
             self.max_tries[key] = self.tries[key] + self.dag.task_dict[task_id].retries
 

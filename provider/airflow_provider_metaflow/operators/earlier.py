@@ -17,14 +17,16 @@ from .outcome import TaskOutcome
 _ITERATIONS_PER_PROBE = 256
 
 
-def first_attempt(*, tries: int, cleared_at: int, generation: int) -> int:
+def first_attempt(before_clear: int, *, generation: int) -> int:
     """Return the first attempt since the last clear, which may be the one that is made now.
 
-    :param tries: how many tries came before this one, over all clears.
-    :param cleared_at: how many of them came before the last clear.
+    >>> first_attempt(8, generation=1)
+    2
+
+    :param before_clear: how many tries came before the last clear.
     :param generation: how often the six attempts that Metaflow allows were used up.
     """
-    return max(min(tries, cleared_at) - generation * MAX_ATTEMPTS, 0)
+    return max(before_clear - generation * MAX_ATTEMPTS, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from airflow_provider_metaflow.graph.identity import (
 )
 from airflow_provider_metaflow.graph.model import StepKind
 
+from .clears import TryCounts
 from .contexts import IndexPath, split_contexts
 from .earlier import EarlierTries, first_attempt
 from .inputs import is_optional, resolve_inputs
@@ -75,22 +76,16 @@ class StepExecution:
         # Known once the inputs are; see `_inputs`.
         self._run_id = progress.run_id if progress else ""
         self._identity = RunIdentity(self._first_run, facts_of(context["dag_run"]), self._local)
-        self._tries = self._ti.try_number - 1
-        self._attempt = attempt_of(
-            self._tries,
-            tries_left=self._ti.max_tries - self._tries,
-            error_retries=fallback_retries(
-                self._step.retry.user, self._step.retry.error, granted=operator.retries or 0
-            ),
+        tries = self._ti.try_number - 1
+        self._counts = TryCounts(
+            name=f"{self._first_run}.{self._step.name}.{self._ti.map_index}",
+            clears=facts_of(context["dag_run"]).clears,
+            tries=tries,
+            max_tries=self._ti.max_tries,
+            retries=operator.retries or 0,
         )
-        self._first_attempt = first_attempt(
-            tries=self._tries,
-            cleared_at=self._ti.max_tries - (operator.retries or 0),
-            generation=self._attempt.generation,
-        )
-        is_first = self._first_attempt == self._attempt.number
-        minimum = None if is_first else self._first_attempt
-        self._earlier = EarlierTries(self._step, minimum, self._local, self._lingering)
+        self._attempt, self._first_attempt = attempt_of(tries, tries_left=0, error_retries=0), 0
+        self._earlier = EarlierTries(self._step, None, self._local, self._lingering)
         self._code = self._manifest.code
         self._compute: LocalCompute | None = None
         self._remote: RemoteCompute | None = None
@@ -130,6 +125,7 @@ class StepExecution:
 
     def run(self) -> Any:
         """Run the tasks of the task instance, push their outcomes, and return the value to be mapped over."""
+        self._count_tries()
         items = self._view.items()
         if self._step.foreach_path:
             self._context[MAP_LABEL] = self._view.own_context()["label"]  # type: ignore[literal-required]
@@ -154,6 +150,20 @@ class StepExecution:
         self._ti.xcom_push(key=XCOM_KEY, value=instance.to_json())
         self._around.emit_events(self._operator.outlets, self._step, self._run_id, [one.task_id for one in outcomes])
         return self._return_value(outcomes)
+
+    def _count_tries(self) -> None:
+        """Find out which Metaflow attempt this try is, and since which one results and containers count."""
+        counts, retry = self._counts, self._step.retry
+        before = counts.before_clear(self._local)
+        self._attempt = attempt_of(
+            counts.tries,
+            # One more try than is granted comes after a clear during the last.
+            tries_left=max(counts.max_tries - counts.tries, 0),
+            error_retries=fallback_retries(retry.user, retry.error, granted=counts.max_tries - before),
+        )
+        self._first_attempt = first_attempt(before, generation=self._attempt.generation)
+        is_first = self._first_attempt == self._attempt.number
+        self._earlier = replace(self._earlier, minimum=None if is_first else self._first_attempt)
 
     def _inputs(self, items: Sequence[IndexPath]) -> dict[IndexPath, tuple[str, ...]]:
         if self._step.name == self._graph.start:

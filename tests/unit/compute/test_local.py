@@ -168,9 +168,7 @@ def test_the_exit_status_of_a_step_is_told(make: Make, manifest: Manifest, tmp_p
         make(variables={"MODE": "exit"}).run(call(manifest, f"r-{tmp_path.name}"))
 
 
-def test_a_step_that_asks_for_no_further_attempt_fails_for_good(
-    make: Make, manifest: Manifest, tmp_path: Path
-) -> None:
+def test_a_step_that_asks_for_no_further_attempt_fails_for_good(make: Make, manifest: Manifest, tmp_path: Path) -> None:
     with pytest.raises(FinalFailureError, match="exit code 202, which asks for no further attempt"):
         make(variables={"MODE": "final"}).run(call(manifest, f"r-{tmp_path.name}"))
 

@@ -105,9 +105,7 @@ def test_a_child_of_a_distributed_map_is_an_execution_of_its_own(step_functions:
         (machine(a=END, b=END), "no state leads to 'b'"),
         (machine(**{"x" * 81: END}), "over 80 characters"),
         (
-            machine(
-                a={"Type": "Parallel", "Branches": [{"StartAt": "b", "States": {"b": END}}], "Next": "b"}, b=END
-            ),
+            machine(a={"Type": "Parallel", "Branches": [{"StartAt": "b", "States": {"b": END}}], "Next": "b"}, b=END),
             "'b' stands twice",
         ),
         (

@@ -29,9 +29,7 @@ def found(*jobs: tuple[str, str], results: tuple[int, ...] = ()) -> tuple[str, i
 
 
 def search(client: Client, results: tuple[int, ...] = (), first: int = 0) -> tuple[str, int] | None:
-    operator = MetaflowBatchOperator(
-        task_id="step", job_name="job", job_queue="queue", attempt=3, first_attempt=first
-    )
+    operator = MetaflowBatchOperator(task_id="step", job_name="job", job_queue="queue", attempt=3, first_attempt=first)
     operator.has_result = lambda attempt: attempt in results
     operator.__dict__["hook"] = SimpleNamespace(
         client=client, SUCCESS_STATE="SUCCEEDED", get_job_description=lambda _: {}

@@ -46,13 +46,10 @@ def tries(step: Step, minimum: int | None, store: Datastore, lingering: Iterable
 
 
 @pytest.mark.parametrize(
-    ("before", "cleared_at", "generation", "expected"),
-    [(0, 0, 0, 0), (1, 0, 0, 0), (3, 3, 0, 3), (4, 3, 0, 3), (6, 6, 1, 0), (8, 7, 1, 1), (8, 2, 1, 0), (1, 2, 0, 1)],
+    ("before", "generation", "expected"), [(0, 0, 0), (3, 0, 3), (6, 1, 0), (7, 1, 1), (8, 1, 2), (2, 1, 0)]
 )
-def test_what_was_before_the_last_clear_does_not_count(
-    before: int, cleared_at: int, generation: int, expected: int
-) -> None:
-    assert first_attempt(tries=before, cleared_at=cleared_at, generation=generation) == expected
+def test_what_was_before_the_last_clear_does_not_count(before: int, generation: int, expected: int) -> None:
+    assert first_attempt(before, generation=generation) == expected
 
 
 def test_finished_tasks_of_a_pack_are_taken_and_others_are_not() -> None:

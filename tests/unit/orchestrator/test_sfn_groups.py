@@ -187,9 +187,7 @@ def test_stars_of_logs_and_causes_are_printed_as_they_are(
     group: Group, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = "2 * 3 * 4 **bold** \x1b[31m"
-    monkeypatch.setattr(
-        "metaflow_adapters.step_functions.runs.SfnRuns.logs", lambda *_: iter([("only", line)])
-    )
+    monkeypatch.setattr("metaflow_adapters.step_functions.runs.SfnRuns.logs", lambda *_: iter([("only", line)]))
     found = {"status": "FAILED", "error": "E*", "cause": "a * b"}
     monkeypatch.setattr("metaflow_adapters.step_functions.runs.SfnRuns.find", lambda *_: found)
     group(sfn_verbs.logs, "sfn-1")
@@ -256,9 +254,7 @@ def test_a_deployment_that_was_deleted_has_no_token(group: Group) -> None:
     assert found.production_token is None
 
 
-def test_resuming_by_the_deployer_gives_the_verb_its_options(
-    group: Group, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resuming_by_the_deployer_gives_the_verb_its_options(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     group.account.deploy(group.machine)
     run = SfnDeployedFlow.get_triggered_run("single-step", group.start())
     calls = []

@@ -123,9 +123,7 @@ def test_check_tells_the_cost_and_the_policies(tool: Tool) -> None:
         ({}, ["trigger"], "Check the credentials, the region and the rights"),
     ],
 )
-def test_bad_input_gets_one_clear_message(
-    tool: Tool, changed: dict[str, str], arguments: list[str], told: str
-) -> None:
+def test_bad_input_gets_one_clear_message(tool: Tool, changed: dict[str, str], arguments: list[str], told: str) -> None:
     tool.write(**changed)
     done = tool.run("sfn", *arguments, AWS_MAX_ATTEMPTS="1", AWS_DEFAULT_REGION="us-east-1")
     assert done.returncode != 0

@@ -218,9 +218,7 @@ def test_a_definition_over_the_quota_is_refused(machine: Make) -> None:
         ({"colour": "red"}, "step start: @batch has the attribute 'colour'"),
     ],
 )
-def test_what_aws_cannot_honour_is_refused_with_the_step(
-    machine: Make, attributes: dict[str, Any], told: str
-) -> None:
+def test_what_aws_cannot_honour_is_refused_with_the_step(machine: Make, attributes: dict[str, Any], told: str) -> None:
     def change(manifest: Manifest) -> Manifest:
         defaults = manifest.remote["compute_defaults"]["batch"]
         manifest.remote["compute_defaults"] = {"batch": {**defaults, **attributes}}

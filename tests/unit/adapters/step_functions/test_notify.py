@@ -81,9 +81,7 @@ def test_where_nothing_is_deployed_nothing_is_saved() -> None:
         ({**SLACK, "incident_io_metadata": ("x",)}, "x"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_saved(
-    granted: Account, options: dict[str, Any], told: str
-) -> None:
+def test_what_is_wrong_is_said_before_anything_is_saved(granted: Account, options: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidOptionError, match=told):
         read(granted.aws(), **options)
     assert secrets(granted) == {}

@@ -235,9 +235,7 @@ def test_a_deployer_lists_its_own_flows_and_learns_that_it_may_not_read_the_othe
     assert "may not read 1 of the state machines: single-step" in caplog.text
 
 
-def test_an_error_while_deployed_flows_are_listed_is_no_state_machine_of_others(
-    account: Account, there: There
-) -> None:
+def test_an_error_while_deployed_flows_are_listed_is_no_state_machine_of_others(account: Account, there: There) -> None:
     account.deploy(there("linear"))
 
     def interrupt(arn: str, service: str, operation: str) -> None:

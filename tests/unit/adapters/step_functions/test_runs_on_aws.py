@@ -48,9 +48,7 @@ def retried(step: str, retry: Retry) -> Callable[[Manifest], Manifest]:
     """A change that gives a step retries."""
 
     def change(manifest: Manifest) -> Manifest:
-        steps = [
-            msgspec.structs.replace(one, retry=retry) if one.name == step else one for one in manifest.graph.steps
-        ]
+        steps = [msgspec.structs.replace(one, retry=retry) if one.name == step else one for one in manifest.graph.steps]
         return changed(steps=tuple(steps))(manifest)
 
     return change
