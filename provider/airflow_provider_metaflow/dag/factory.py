@@ -17,6 +17,7 @@ from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manif
 from airflow_provider_metaflow.graph.model import FlowGraph
 
 from .arguments import Watchers, first_line, make_arguments, with_doc_file
+from .claims import claim_dag_id
 from .emit import Emission
 from .location import resolved
 from .parameters import is_template
@@ -82,6 +83,7 @@ class MetaflowDag(DAG):
         if dag_id:
             _check_id(dag_id, graph)
         name = dag_id or manifest.deployment.name
+        claim_dag_id(name, manifest)
         templates = {name: value for name, value in given.items() if is_template(value)}
         fixed = {name: value for name, value in given.items() if name not in templates}
         arguments = make_arguments(

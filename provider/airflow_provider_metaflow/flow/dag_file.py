@@ -10,11 +10,12 @@ from typing import Any
 from airflow_provider_metaflow.exceptions import InvalidOptionError, ManifestError, MissingExtraError
 from airflow_provider_metaflow.graph.compute import Compute, compute_of
 
+from .dag_ids import WRITTEN_BY, notices
 from .manifest import SUFFIX, Manifest, decode_manifest, encode_manifest, write_atomically
 from .record import record_of
 
 # `DAG(` stands there literally for tools that look for it to find DAG files.
-_TEMPLATE = '''"""DAG({dag!r}) of the Metaflow flow {flow}, written by `airflow create`."""
+_TEMPLATE = '''"""DAG({dag!r}) of the Metaflow flow {flow}, {written_by}."""
 from airflow_provider_metaflow import MetaflowDag
 
 dag = MetaflowDag({manifest!r})  # airflow.sdk.DAG(
@@ -94,9 +95,11 @@ def write(target: Path, manifest: Manifest) -> Iterator[str]:
 
     :param target: the DAG file.
     :param manifest: the compiled flow.
+    :raises InvalidOptionError: if another DAG would be overwritten, or nothing can be written.
     """
     beside = target.with_suffix(SUFFIX)
     pool = manifest.deployment.worker_pool
+    yield from notices(target, manifest.deployment.name, manifest.graph.name, manifest.code.flow_file)
     try:
         write_atomically(beside, encode_manifest(manifest))
         write_atomically(target, _dag_text(target, manifest).encode())
@@ -172,7 +175,10 @@ def remove(target: Path) -> Iterator[str]:
 
 def _dag_text(target: Path, manifest: Manifest) -> str:
     return _TEMPLATE.format(
-        dag=manifest.deployment.name, flow=manifest.graph.name, manifest=target.with_suffix(SUFFIX).name
+        dag=manifest.deployment.name,
+        flow=manifest.graph.name,
+        written_by=WRITTEN_BY,
+        manifest=target.with_suffix(SUFFIX).name,
     )
 
 

@@ -14,6 +14,7 @@ from airflow_provider_metaflow.graph.compute import validate_compute
 from airflow_provider_metaflow.graph.naming import check_name
 from airflow_provider_metaflow.graph.validate import validate_graph
 
+from .flow_file import check_one_flow
 from .manifest import CodePackage, Command, Deployment, Manifest, Notifications
 from .reader import read_graph
 from .remote import read_remote_settings
@@ -105,6 +106,7 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions, *
     from metaflow.util import get_username
 
     check_options(obj.flow.name, options)
+    check_one_flow(obj.flow, Path(sys.argv[0]))
     obj.graph = obj.flow._graph
     graph = read_graph(obj.flow, obj.graph)
     validate_graph(graph)

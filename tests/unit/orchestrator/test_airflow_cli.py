@@ -177,3 +177,29 @@ def test_the_deployer_is_told_what_was_made(terminal: CommandLine, flows: Path, 
         "LinearFlow",
         {"file": "d.py"},
     )
+
+
+def test_another_dag_file_with_the_same_dag_id_is_named_and_another_dag_is_never_overwritten(
+    terminal: CommandLine, flows: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dags"
+    first = terminal.run(flows / "linear.py", "airflow", "create", f"{folder}/team/one.py")
+    assert "Warning" not in first.output
+    again = terminal.run(flows / "linear.py", "airflow", "create", f"{folder}/team/one.py")
+    assert (again.code, "Warning" in again.output) == (0, False)
+    second = terminal.run(flows / "linear.py", "airflow", "create", f"{folder}/two.py")
+    assert f"the DAG 'LinearFlow' is made by another DAG file, too: {folder}/team/one.py." in second.output
+    (folder / "hand.py").write_text("from airflow.sdk import DAG\nwith DAG(dag_id='by_hand'):\n    pass\n")
+    third = terminal.run(flows / "linear.py", "airflow", "--name", "by_hand", "create", f"{folder}/three.py")
+    assert f"the DAG 'by_hand' is made by another DAG file, too: {folder}/hand.py." in third.output
+
+    other = terminal.run(flows / "linear.py", "airflow", "--name", "other", "create", f"{folder}/two.py")
+    assert other.code != 0
+    assert f"{folder}/two.py is the deployment 'LinearFlow' of the flow LinearFlow, which would be" in other.output
+    by_hand = terminal.run(flows / "linear.py", "airflow", "create", f"{folder}/hand.py")
+    assert by_hand.code != 0
+    assert f"{folder}/hand.py was not written by `airflow create`, and would be overwritten." in by_hand.output
+    assert "by_hand" in (folder / "hand.py").read_text()
+    (tmp_path / "moved.py").write_text((flows / "linear.py").read_text())
+    moved = terminal.run(tmp_path / "moved.py", "airflow", "create", f"{folder}/two.py")
+    assert "This replaces the deployment of the flow LinearFlow in linear.py by the one in moved.py." in moved.output
