@@ -14,7 +14,6 @@ from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.dag.plan import contexts_task_id
 from airflow_provider_metaflow.exceptions import FinalFailureError, MissingResultError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
-from airflow_provider_metaflow.flow.started_code import started_code
 from airflow_provider_metaflow.graph.compute import Compute
 from airflow_provider_metaflow.graph.identity import (
     RUN_KEY,
@@ -26,6 +25,7 @@ from airflow_provider_metaflow.graph.identity import (
 )
 from airflow_provider_metaflow.graph.model import StepKind
 
+from .begun_with import begun_with, manifest_digest
 from .clears import TryCounts
 from .contexts import IndexPath, split_contexts
 from .earlier import EarlierTries, first_attempt
@@ -66,7 +66,7 @@ class StepExecution:
         self._final = progress is not None and progress.final
         self._operator, self._context = operator, context
         self._ti: Any = context["ti"]
-        self._manifest = operator.manifest
+        self._manifest, self._begun_with = operator.manifest, ""
         self._graph = operator.manifest.graph
         self._step = self._graph.step(operator.step)
         # A step outside of each foreach has a map index only if the whole flow stands in a mapped task group.
@@ -144,6 +144,7 @@ class StepExecution:
             run_id=self._run_id,
             code=self._code.sha,
             graph=self._graph.shape,
+            manifest=self._begun_with,
             tasks=tuple(outcomes),
             map_index=self._ti.map_index,
         )
@@ -168,6 +169,9 @@ class StepExecution:
     def _inputs(self, items: Sequence[IndexPath]) -> dict[IndexPath, tuple[str, ...]]:
         if self._step.name == self._graph.start:
             self._run_id = self._run_id or self._begin()
+            if self._progress is not None:
+                self._go_on_with(self._identity.recorded())
+            self._begun_with = self._begun_with or manifest_digest(self._manifest)
             # From here on, clients of Airflow know which run it is.
             self._ti.xcom_push(key=RUN_KEY, value=self._run_id)
             return {(): (parameters_path(self._run_id),)}
@@ -175,10 +179,17 @@ class StepExecution:
         instance = self._view.any_instance() or self._identity.recorded()
         if instance is not None:
             self._run_id = instance.run_id
-            # The run keeps the code it started with, whatever has been deployed since.
-            self._code = started_code(self._manifest, instance.code)
-            self.close()
+            self._go_on_with(instance)
         return {path: tuple(f"{self._run_id}/{i}" for i in paths) for path, paths in resolved.items()}
+
+    def _go_on_with(self, instance: InstanceOutcome | None) -> None:
+        """Take the flow that the run started with, whatever has been deployed since."""
+        if instance is None:
+            return
+        self._manifest, self._begun_with = begun_with(self._manifest, instance, self._local), instance.manifest
+        self._graph, self._code = self._manifest.graph, self._manifest.code
+        self._step = self._graph.step(self._operator.step)
+        self.close()
 
     def _begin(self) -> str:
         """Return the run of the start step."""
@@ -186,7 +197,7 @@ class StepExecution:
             # A release that knew no other id has deferred it.
             return self._first_run
         parameters = self._run_parameters() or {}
-        return self._identity.begin(self._ti.try_number, parameters, code=self._code.sha, graph=self._graph.shape)
+        return self._identity.begin(self._ti.try_number, parameters, self._manifest)
 
     def _run_parameters(self) -> dict[str, str] | None:
         """Return the parameters of the run, for its start step only."""

@@ -37,6 +37,7 @@ class _InstanceFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     run_id: str
     code: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{40}\Z")]
     graph: str = ""
+    manifest: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
     tasks: tuple[_TaskFacts, ...]
     index: Annotated[int, msgspec.Meta(ge=-1)]
 
@@ -124,6 +125,7 @@ class InstanceOutcome:
     :param tasks: the tasks.
     :param graph: digest of the graph that it ran in (:attr:`~airflow_provider_metaflow.graph.model.FlowGraph.shape`);
         empty in an XCom of a release before 0.2.
+    :param manifest: digest of the manifest that the run began with; empty in an XCom of a release before 0.2.
     :param map_index: Airflow's map index of the task instance; -1 outside of a foreach.
     """
 
@@ -131,6 +133,7 @@ class InstanceOutcome:
     code: str
     tasks: tuple[TaskOutcome, ...]
     graph: str = ""
+    manifest: str = ""
     map_index: int = -1
 
     def to_json(self) -> dict[str, Any]:
@@ -140,6 +143,7 @@ class InstanceOutcome:
             "run_id": self.run_id,
             "code": self.code,
             "graph": self.graph,
+            "manifest": self.manifest,
             "tasks": tasks,
             "index": self.map_index,
         }
@@ -159,7 +163,14 @@ class InstanceOutcome:
                 hint="It was edited, or is of another release: clear that task, so that it runs again.",
             ) from None
         tasks = tuple(TaskOutcome.of_facts(task) for task in facts.tasks)
-        return cls(run_id=facts.run_id, code=facts.code, graph=facts.graph, tasks=tasks, map_index=facts.index)
+        return cls(
+            run_id=facts.run_id,
+            code=facts.code,
+            graph=facts.graph,
+            manifest=facts.manifest,
+            tasks=tasks,
+            map_index=facts.index,
+        )
 
 
 def check_graph(graph: FlowGraph, step: Step, code: str, instance: InstanceOutcome) -> None:

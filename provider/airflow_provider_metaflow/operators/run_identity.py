@@ -17,8 +17,10 @@ import msgspec
 
 from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.exceptions import MissingResultError
+from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.identity import numbered_run_id, run_number
 
+from .begun_with import keep_manifest
 from .outcome import InstanceOutcome
 
 
@@ -54,6 +56,7 @@ class _Begun(msgspec.Struct, frozen=True, kw_only=True):
     parameters: str
     code: str
     graph: str
+    manifest: str = ""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +91,7 @@ class RunIdentity:
         self._found: InstanceOutcome | None = None
         self._is_read = False
 
-    def begin(self, try_number: int, parameters: Mapping[str, str], *, code: str, graph: str) -> str:
+    def begin(self, try_number: int, parameters: Mapping[str, str], manifest: Manifest) -> str:
         """Return the run that a try of the start step works for, and record it before anything of it is run.
 
         The first try always begins a new run. A later try continues the newest run, unless another DAG run has begun
@@ -96,8 +99,7 @@ class RunIdentity:
 
         :param try_number: Airflow's number of the try, 1 for the first.
         :param parameters: values of the run's parameters.
-        :param code: SHA-1 of the code package.
-        :param graph: digest of the graph.
+        :param manifest: the compiled flow as it is deployed now; it is kept for the tasks that follow.
         """
         runs, digest = self._load().runs, _digest(dict(parameters))
         last = runs[-1] if runs else None
@@ -108,7 +110,14 @@ class RunIdentity:
             run_id = self._first
         else:
             run_id = self._unused(last)
-        begun = _Begun(run_id=run_id, facts=self._facts, parameters=digest, code=code, graph=graph)
+        begun = _Begun(
+            run_id=run_id,
+            facts=self._facts,
+            parameters=digest,
+            code=manifest.code.sha,
+            graph=manifest.graph.shape,
+            manifest=keep_manifest(manifest, self._local()),
+        )
         self._local().save_record(self._first, msgspec.to_builtins(_Record(runs=(*runs, begun))))
         return run_id
 
@@ -122,7 +131,9 @@ class RunIdentity:
             runs = self._load().runs
             if runs and self._facts.is_later(runs[-1].facts):
                 last = runs[-1]
-                self._found = InstanceOutcome(run_id=last.run_id, code=last.code, graph=last.graph, tasks=())
+                self._found = InstanceOutcome(
+                    run_id=last.run_id, code=last.code, graph=last.graph, manifest=last.manifest, tasks=()
+                )
         return self._found
 
     def _goes_on(self, last: _Begun, parameters: str) -> bool:

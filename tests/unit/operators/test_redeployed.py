@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,77 @@ def test_a_run_goes_on_after_a_deployment_of_the_same_graph(
     assert metaflow.inputs("end") == ["middle/t"]
     # With the code that it began with.
     assert metaflow.codes[-1].rpartition("/")[2] == OLD
+
+
+def with_environment(graph: FlowGraph, **variables: str) -> FlowGraph:
+    """Return the graph, each step with variables of `@environment`."""
+    steps = tuple(replace(step, environment=tuple(sorted(variables.items()))) for step in graph.steps)
+    return replace(graph, steps=steps)
+
+
+def redeployed(
+    manifest: Manifest, tmp_path: Any, metaflow: MemoryMetaflow, *steps: str
+) -> tuple[FlowRun, Callable[[], list[dict[str, str]]]]:
+    """Return a run, begun with MODE=old and redeployed with MODE=new, and what its tasks then have of variables."""
+    run = FlowRun(deployed(manifest, tmp_path, with_environment(manifest.graph, MODE="old"), OLD))
+    run.run_all(*steps)
+    before = len(metaflow.calls)
+    run.dag = deployed(manifest, tmp_path, with_environment(manifest.graph, MODE="new"), NEW)
+    return run, lambda: [dict(call.step.environment) for call in metaflow.calls[before:]]
+
+
+def test_a_run_goes_on_with_the_whole_manifest_that_it_began_with(
+    manifest: Manifest, metaflow: MemoryMetaflow, tmp_path: Any
+) -> None:
+    run, variables = redeployed(manifest, tmp_path, metaflow, "start")
+    run.run_all("middle", "end")
+    assert variables() == [{"MODE": "old"}] * 2
+    run.clear("start")
+    run.run_all("start", "middle", "end")
+    assert variables()[2:] == [{"MODE": "new"}] * 3
+
+
+def test_the_manifest_is_found_where_the_xcoms_were_deleted(
+    manifest: Manifest, metaflow: MemoryMetaflow, tmp_path: Any
+) -> None:
+    run, variables = redeployed(manifest, tmp_path, metaflow, "start")
+    run.xcoms.clear()
+    run.run_all("middle")
+    assert variables() == [{"MODE": "old"}]
+
+
+def test_a_manifest_that_is_gone_fails_the_run_and_says_what_to_clear(
+    manifest: Manifest, metaflow: MemoryMetaflow, tmp_path: Any
+) -> None:
+    run, variables = redeployed(manifest, tmp_path, metaflow, "start")
+    for name in [one for one in metaflow.records if one.startswith("manifest-")]:
+        del metaflow.records[name]
+    ended = run.run("middle")
+    assert ended == "failed"
+    assert "is not in the datastore any more" in str(ended.error)
+    assert "Clear the whole run" in str(ended.error)
+    assert variables() == []
+
+
+@pytest.mark.parametrize("forged", ["another datastore", "another flow", "another text", "no manifest"])
+def test_a_manifest_that_is_not_the_flows_own_is_refused(
+    manifest: Manifest, metaflow: MemoryMetaflow, tmp_path: Any, forged: str
+) -> None:
+    """Who edits XComs, and can put an object there, must not choose where commands and code come from."""
+    run, variables = redeployed(manifest, tmp_path, metaflow, "start")
+    other = replace(manifest, code=replace(manifest.code, sha=OLD))
+    if forged == "another datastore":
+        other = replace(other, command=replace(other.command, datastore_root="/tmp/elsewhere"))
+    if forged == "another flow":
+        other = replace(other, graph=replace(other.graph, name="OtherFlow"))
+    text = "[]" if forged == "no manifest" else encode_manifest(other).decode()
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    metaflow.records[f"manifest-{digest}"] = {"manifest": f" {text}" if forged == "another text" else text}
+    run.xcoms["start", -1, "metaflow"]["manifest"] = digest
+    ended = run.run("middle")
+    assert ended == "failed"
+    assert ("was edited" if forged != "no manifest" else "manifest-") in str(ended.error)
+    assert variables() == []
 
 
 def test_a_step_without_any_input_fails_where_no_switch_can_have_left_it_out(
