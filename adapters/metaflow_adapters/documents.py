@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_provider_metaflow.compute.options import task_limit_of
+from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.commands import file_facts
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
@@ -32,6 +33,24 @@ def described_parameters(graph: FlowGraph) -> dict[str, dict[str, Any]]:
         }
         for one in graph.parameters
     }
+
+
+def origin_text(run_id: str, rerun: Iterable[str], given: Iterable[str], flow: str) -> str:
+    """Return the text by which a resumed run names the run that it resumes; ``placed_task.py`` reads it.
+
+    :param run_id: Metaflow run id of the other run.
+    :param rerun: steps that run again.
+    :param given: names of the parameters that the resumed run was given itself.
+    :param flow: name of the flow, for errors.
+    :raises InvalidOptionError: if a name cannot be told from its neighbours.
+    """
+    words = [run_id, *rerun, *(f"--{name}" for name in given)]
+    for word in words:
+        if ":" in word:
+            raise InvalidOptionError(
+                f"the name {word!r} holds a colon, so that no run can be resumed by it.", flow=flow
+            )
+    return ":".join(words)
 
 
 def flow_document(manifest: Manifest) -> dict[str, Any]:

@@ -152,12 +152,15 @@ def test_a_failed_run_is_resumed_and_takes_over_what_had_finished(serviced: Argo
     assert (
         "ValueError: no luck" in serviced.flow(flow, "--name", "unlucky", "logs", first.run_id, "--step", "join").stdout
     )
-    serviced.store.client("s3").put_object(Bucket=BUCKET, Key="unlucky/luck", Body=b"")
-    serviced.flow(flow, "--name", "unlucky", "resume", first.run_id, "--run-id-file", str(tmp_path / "run"))
+    serviced.store.client("s3").put_object(Bucket=BUCKET, Key="unlucky/a star", Body=b"")
+    # Only the parameter that is given to it lets the second run succeed.
+    resume = ["resume", first.run_id, "--wish", "a star", "--run-id-file", str(tmp_path / "run")]
+    serviced.flow(flow, "--name", "unlucky", *resume)
     second = Workflow(serviced, "UnluckyFlow", (tmp_path / "run").read_text().removeprefix("argo-"))
     second.wait()
     # Both splits are the origin's.
-    assert second.artifacts()["join"][((), ())]["made_by"] == [first.run_id] * 2
+    joined = second.artifacts()["join"][((), ())]
+    assert (joined["made_by"], joined["wished"]) == ([first.run_id] * 2, "a star")
 
 
 DEPLOYER = """

@@ -188,12 +188,16 @@ def test_a_failed_run_is_resumed_as_a_new_run_that_clones_what_had_finished(
     added = (tmp_path / "notes").read_text().removeprefix(before)
     assert [line.split()[0] for line in added.splitlines()] == ["hang"]
     assert new.artifacts()["collect"][((), ())]["vs"] == [2 * n for n in range(12)]
-    cli("fragile.py", *resume, "--step-to-rerun", "collect", name="managed.origin")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    cli("fragile.py", *resume, "--step-to-rerun", "collect", "--folder", str(elsewhere), name="managed.origin")
     third = started(airflow, id_file, "managed.origin", "FragileFlow")
     third.wait()
-    added = (tmp_path / "notes").read_text().removeprefix(before)
+    # The steps that ran again did so where the parameter of their own run says.
+    added = (elsewhere / "notes").read_text()
     assert [line.split()[0] for line in added.splitlines()].count("collect") == 1
     assert "body" not in {line.split()[0] for line in added.splitlines()}
+    assert "collect" not in (tmp_path / "notes").read_text().removeprefix(before)
 
 
 def test_a_trigger_whose_answer_is_lost_starts_one_run(cli: Cli, airflow: SharedAirflow, tmp_path: Path) -> None:
@@ -282,6 +286,12 @@ assert seen["notes"] == "by path", seen
 resumed = flow.resume(origin_run_id=run_id)
 resumed.wait_for_completion(check_interval=1, timeout=200)
 assert resumed.status == "SUCCEEDED"
+second = again.resume(step_to_rerun="start", number=6)
+second.wait_for_completion(check_interval=1, timeout=200)
+assert second.status == "SUCCEEDED"
+seen = second.run["start"].task.data.seen
+assert (seen["required"], seen["number"], seen["ratio"], seen["config"]) == ("y", 6, 0.25, {"a": 1}), seen
+assert seen["notes"] == "by path", seen
 print("OK")
 """
 

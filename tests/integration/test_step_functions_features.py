@@ -177,13 +177,17 @@ def test_a_failed_run_is_resumed_in_a_new_run_and_redriven_in_its_own(
     for run in (first, other):
         run.wait(expect="FAILED")
     assert "States.TaskFailed" in aws.flow(flow, "--name", "unlucky", "status", first.run_id).stdout
-    aws.client("s3").put_object(Bucket=BUCKET, Key="unlucky/luck", Body=b"")
-    aws.flow(flow, "--name", "unlucky", "resume", first.run_id, "--run-id-file", str(tmp_path / "run"))
+    aws.client("s3").put_object(Bucket=BUCKET, Key="unlucky/a star", Body=b"")
+    # Only the parameter that is given to it lets the second run succeed.
+    resume = ["resume", first.run_id, "--wish", "a star", "--run-id-file", str(tmp_path / "run")]
+    aws.flow(flow, "--name", "unlucky", *resume)
     second = Execution(aws, "UnluckyFlow", f"{STATES}:execution:unlucky:{(tmp_path / 'run').read_text()[4:]}")
-    aws.flow(flow, "--name", "unlucky", "resume", other.run_id, "--redrive")
     second.wait()
+    aws.client("s3").put_object(Bucket=BUCKET, Key="unlucky/luck", Body=b"")
+    aws.flow(flow, "--name", "unlucky", "resume", other.run_id, "--redrive")
     # Both splits are the origin's.
-    assert second.artifacts()["join"][((), ())]["made_by"] == [first.run_id] * 2
+    joined = second.artifacts()["join"][((), ())]
+    assert (joined["made_by"], joined["wished"]) == ([first.run_id] * 2, "a star")
     other.wait()
     assert other.artifacts()["join"][((), ())]["made_by"] == [other.run_id] * 2
     # What the job printed is in CloudWatch.

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
+from metaflow_adapters.documents import origin_text
 from metaflow_adapters.ownership import check_owner
 
 from .cluster import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
 from .metadata import BRANCH, FLOW, ORIGIN, OWNER, PROJECT, SENSOR, SENSOR_NAMESPACE, TOKEN, notify_secret
 
 PREFIX = "argo-"
+_NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 _ACTIVE = (None, "", "Pending", "Running")
 _LABEL_WORKFLOW = "workflows.argoproj.io/workflow"
 
@@ -203,12 +206,16 @@ class ArgoRuns:
             node = (pod.metadata.annotations or {}).get("workflows.argoproj.io/node-name", pod.metadata.name)
             yield node, self._cluster.log(pod.metadata.name)
 
-    def resume(self, run_id: str, caller: Caller, rerun: tuple[str, ...]) -> str:
+    def resume(
+        self, run_id: str, caller: Caller, rerun: tuple[str, ...], parameters: Mapping[str, str] = _NO_PARAMETERS
+    ) -> str:
         """Start a run that takes over what another has finished, and return its run id.
 
         :param run_id: the run to resume.
         :param caller: who asks.
-        :param rerun: steps that are run anew in any case.
+        :param rerun: steps that run again in any case.
+        :param parameters: values by name; all others are those of the other run.
+        :raises InvalidOptionError: as :meth:`start` does, or if the other run has not ended.
         """
         found = self.owned(run_id, caller)
         if found.get("status", {}).get("phase") in _ACTIVE:
@@ -218,7 +225,7 @@ class ArgoRuns:
         given = found["spec"].get("arguments", {}).get("parameters", [])
         known = {one["name"] for one in self.template()["spec"].get("arguments", {}).get("parameters", [])}
         values = {one["name"]: one["value"] for one in given if one["name"] in known and "value" in one}
-        return self.start({**values, ORIGIN: ":".join([run_id, *rerun])})
+        return self.start({**values, **parameters, ORIGIN: origin_text(run_id, rerun, parameters, self._flow)})
 
     def delete(self, caller: Caller) -> None:
         """Delete all that ``create`` has made.

@@ -7,9 +7,11 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
+from metaflow_adapters.documents import origin_text
 from metaflow_adapters.ownership import check_owner
 
 from .aws import Aws, code_of, start_parameters, told
@@ -22,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 _MAX_NAMED = 5
 
 PREFIX = "sfn-"
+_NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
 STATES = ("RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 MAX_INPUT_BYTES = 256 * 1024
 """Longest input of an execution (Step Functions, service quotas)."""
@@ -150,20 +153,28 @@ class SfnRuns:
                 with told(f"Ending the job {job_id}"):
                     self._aws.batch.terminate_job(jobId=job_id, reason=f"{run_id} was terminated")
 
-    def resume(self, run_id: str, caller: Caller, rerun: tuple[str, ...]) -> str:
+    def resume(
+        self, run_id: str, caller: Caller, rerun: tuple[str, ...], parameters: Mapping[str, Any] = _NO_PARAMETERS
+    ) -> str:
         """Start a run that takes over what another has finished, and return its run id.
 
         :param run_id: the run to resume.
         :param caller: who asks.
-        :param rerun: steps that are run anew in any case.
+        :param rerun: steps that run again in any case.
+        :param parameters: values by name; all others are those of the other run.
+        :raises InvalidOptionError: as :meth:`start` does, or if the other run has not ended.
         """
         found = self._ended(run_id, caller)
         given = json.loads(found.get("input") or "{}")
         if "detail-type" in given:
             given = {"Events": [given]}
-        parameters = given.pop("Parameters", None) or {}
-        parameters = json.loads(parameters) if isinstance(parameters, str) else parameters
-        return self.start(parameters, **{**given, "Origin": ":".join([run_id, *rerun])})
+        before = given.pop("Parameters", None) or {}
+        before = json.loads(before) if isinstance(before, str) else before
+        # Of a parameter that the flow has no more, no step would see a value.
+        known = json.loads(self.machine()[1].get("metaflow.parameters", "{}"))
+        kept = {name: value for name, value in before.items() if name in known}
+        origin = origin_text(run_id, rerun, parameters, self._flow)
+        return self.start({**kept, **parameters}, **{**given, "Origin": origin})
 
     def redrive(self, run_id: str, caller: Caller) -> str:
         """Go on with a run at the states that failed, and return its run id.

@@ -17,7 +17,15 @@ from typing import Any
 
 from airflow_provider_metaflow.cache import Cache
 from airflow_provider_metaflow.exceptions import FinalFailureError, ParameterValueError, StepFailedError
-from airflow_provider_metaflow.flow.commands import NO_RETRY, StepCall, init_request, step_arguments, task_variables
+from airflow_provider_metaflow.flow.commands import (
+    NO_RETRY,
+    Inherited,
+    StepCall,
+    init_request,
+    resumed_variables,
+    step_arguments,
+    task_variables,
+)
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
@@ -45,6 +53,7 @@ class LocalCompute:
     :param links: metadata that link the tasks to the orchestrator.
     :param variables: further variables of the orchestrator.
     :param on_line: takes each line of output.
+    :param inherited: of a resumed run: where its parameters come from.
     """
 
     manifest: Manifest
@@ -56,6 +65,7 @@ class LocalCompute:
     links: Mapping[str, str]
     variables: Mapping[str, str]
     on_line: LineWriter
+    inherited: Inherited | None = None
     _runner: Runner | None = None
     _shape: Mapping[str, str] = field(default_factory=dict)
     _root: Path | None = None
@@ -98,7 +108,7 @@ class LocalCompute:
             "time_limit": self._time_limit(call),
         }
         if parameters is not None:
-            request["init"] = init_request(self.manifest, call.run_id, parameters)
+            request["init"] = init_request(self.manifest, call.run_id, parameters, self.inherited)
         answer = self._session(environment).call(request, self.on_line)
         self._check(call, answer)
         outcome: dict[str, Any] = answer["outcome"]
@@ -290,6 +300,7 @@ class LocalCompute:
                 **dict(call.step.environment),
                 **self.manifest.command.environment,
                 **task_variables(self.code, call),
+                **resumed_variables(call.run_id, self.inherited),
                 "METAFLOW_TASK_ID": call.task_id,
                 "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(dict(self.links)),
                 "METAFLOW_ORCHESTRATOR_OUTCOME": str(Path(self._scratch.name) / "outcome.json"),

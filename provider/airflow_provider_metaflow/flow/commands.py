@@ -44,6 +44,17 @@ class StepCall(msgspec.Struct, frozen=True, kw_only=True):
     clone_of: str | None = None
 
 
+class Inherited(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a resumed run has its parameters from.
+
+    :param run: Metaflow run id of the run that it resumes.
+    :param given: names of the parameters that it was given itself; all others are those of the other run.
+    """
+
+    run: str
+    given: tuple[str, ...] = ()
+
+
 def init_arguments(manifest: Manifest, run_id: str, parameters: Mapping[str, str]) -> list[str]:
     """Return the arguments that register a run and store its parameters.
 
@@ -61,7 +72,9 @@ def init_arguments(manifest: Manifest, run_id: str, parameters: Mapping[str, str
     ]
 
 
-def init_request(manifest: Manifest, run_id: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+def init_request(
+    manifest: Manifest, run_id: str, parameters: Mapping[str, str], inherited: Inherited | None = None
+) -> dict[str, Any]:
     """Return what the process that runs ``init`` must know: the task, the arguments, and which of them are files.
 
     Metaflow would take the value of a file parameter for a path; ``file_parameters.py`` of the extension checks it
@@ -70,11 +83,14 @@ def init_request(manifest: Manifest, run_id: str, parameters: Mapping[str, str])
     :param manifest: the compiled flow.
     :param run_id: Metaflow run id.
     :param parameters: see :func:`init_arguments`.
+    :param inherited: of a resumed run: where its other parameters come from.
     """
     request: dict[str, Any] = {
         "task_id": PARAMETERS_TASK,
         "arguments": init_arguments(manifest, run_id, parameters),
     }
+    if inherited is not None:
+        request["inherit"] = msgspec.to_builtins(inherited)
     files = file_facts(manifest.graph)
     return {**request, "files": files} if files else request
 
@@ -150,6 +166,17 @@ def task_variables(code: CodePackage, call: StepCall) -> dict[str, str]:
         "METAFLOW_STEP_NAME": call.step.name,
         "METAFLOW_RETRY_COUNT": str(call.attempt),
     }
+
+
+def resumed_variables(run_id: str, inherited: Inherited | None) -> dict[str, str]:
+    """Return the variable by which the steps of a resumed run see its own parameters, behind clones of other tasks.
+
+    It is read by ``resumed_run.py`` of the extension.
+
+    :param run_id: Metaflow run id.
+    :param inherited: where the run has its parameters from; None if it resumes no other run.
+    """
+    return {} if inherited is None else {"METAFLOW_ORCHESTRATOR_PARAMETERS_TASK": parameters_path(run_id)}
 
 
 def parameters_path(run_id: str) -> str:

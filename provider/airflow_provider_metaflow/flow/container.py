@@ -12,7 +12,15 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .commands import StepCall, init_request, join_paths, own_arguments, shared_arguments
+from .commands import (
+    Inherited,
+    StepCall,
+    init_request,
+    join_paths,
+    own_arguments,
+    resumed_variables,
+    shared_arguments,
+)
 from .container_pins import PINS
 from .manifest import CodePackage, Manifest
 from .remote_settings import remote_settings
@@ -165,6 +173,7 @@ def task_document(
     *,
     environment: Mapping[str, str],
     parameters: Mapping[str, str] | None = None,
+    inherited: Inherited | None = None,
     gang: int | None = None,
     time_limit: int | None = None,
 ) -> dict[str, Any]:
@@ -175,6 +184,7 @@ def task_document(
     :param calls: the tasks; all of one step, run and attempt.
     :param environment: variables of the task; no secrets.
     :param parameters: for the start step, the parameters of the run.
+    :param inherited: of a resumed run: where its other parameters come from.
     :param gang: number of nodes of a ``@parallel`` step.
     :param time_limit: after how many seconds the task is killed.
     """
@@ -189,7 +199,7 @@ def task_document(
         "attempt": first.attempt,
         "arguments": shared_arguments(manifest, first),
         "tasks": [{"task_id": call.task_id, "arguments": own_arguments(call)} for call in calls],
-        "env": dict(environment),
+        "env": {**environment, **resumed_variables(first.run_id, inherited)},
     }
     if len({call.inputs for call in calls}) == 1:
         document["arguments"].append(f"--input-paths={join_paths(first.inputs)}")
@@ -197,7 +207,7 @@ def task_document(
         for task, call in zip(document["tasks"], calls, strict=True):
             task["arguments"].append(f"--input-paths={join_paths(call.inputs)}")
     if parameters is not None:
-        document["init"] = init_request(manifest, first.run_id, parameters)
+        document["init"] = init_request(manifest, first.run_id, parameters, inherited)
     if gang is not None:
         document["gang"] = gang
     if time_limit is not None:

@@ -421,6 +421,7 @@ class StepExecution:
                 links=self._around.links(),
                 variables=self._around.variables(),
                 on_line=self._log_line,
+                inherited=self._origin.inherited if self._origin else None,
             )
         return self._compute
 

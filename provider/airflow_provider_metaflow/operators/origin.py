@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import ParameterValueError
+from airflow_provider_metaflow.flow.commands import Inherited
 from airflow_provider_metaflow.graph.identity import RESUME_KEY, task_id
 from airflow_provider_metaflow.graph.model import FlowGraph
 
@@ -25,10 +26,12 @@ class Origin:
 
     :param run_id: its Metaflow run id.
     :param rerun: steps of which no task is taken over.
+    :param given: parameters that the resumed run was given itself; all others are those of the origin.
     """
 
-    def __init__(self, run_id: str, rerun: frozenset[str] = frozenset()) -> None:
+    def __init__(self, run_id: str, rerun: frozenset[str] = frozenset(), given: tuple[str, ...] = ()) -> None:
         self.run_id, self.rerun = run_id, rerun
+        self.inherited = Inherited(run=run_id, given=given)
 
     @classmethod
     def of(cls, graph: FlowGraph, conf: Mapping[str, Any]) -> Origin | None:
@@ -52,8 +55,9 @@ class Origin:
                 hint="Give the id of a run of the same flow, without the flow's name, e.g. airflow-1f2e3d4c5b6a7980.",
             )
         step = asked.get("step")
+        given = tuple(one.name for one in graph.parameters if one.name in conf)
         try:
-            return cls(asked["origin"], graph.with_descendants(step) if step else frozenset())
+            return cls(asked["origin"], graph.with_descendants(step) if step else frozenset(), given)
         except (KeyError, TypeError):
             raise ParameterValueError(f"has no step {step!r} to run again.", flow=graph.name) from None
 

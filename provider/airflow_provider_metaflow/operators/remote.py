@@ -126,6 +126,7 @@ class RemoteTask:
                 **task_variables(self.code, call),
             },
             parameters=parameters,
+            inherited=self.local.inherited,
             gang=gang,
             time_limit=task_limit_of(call.step),
         )

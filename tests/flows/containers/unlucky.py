@@ -1,8 +1,10 @@
-from metaflow import S3, FlowSpec, current, step
+from metaflow import S3, FlowSpec, Parameter, current, step
 
 
 class UnluckyFlow(FlowSpec):
-    """Its last step fails until there is an object of that name."""
+    """Its join fails until there is an object of the name that is wished for."""
+
+    wish = Parameter("wish", default="luck")
 
     @step
     def start(self):
@@ -18,8 +20,9 @@ class UnluckyFlow(FlowSpec):
     def join(self, inputs):
         self.made_by = [one.made_by for one in inputs]
         with S3(s3root="s3://flows/unlucky/") as store:
-            if not store.get("luck", return_missing=True).exists:
+            if not store.get(self.wish, return_missing=True).exists:
                 raise ValueError("no luck")
+        self.wished = self.wish
         self.next(self.end)
 
     @step

@@ -157,6 +157,7 @@ def test_a_new_run_takes_over_another(deployed: Deployed) -> None:
         ((), "Give either RUN_ID"),
         (("r", "--origin-run-id=r"), "Give either RUN_ID"),
         (("r", "--step-to-rerun=body"), "--step-to-rerun needs --origin-run-id"),
+        (("r", "--text=b"), "A run that goes on in place keeps its parameters; got text."),
         (("--origin-run-id=r", "--step-to-rerun=boddy"), "has no step 'boddy' to run again"),
         (("--origin-run-id=x",), "has no run x"),
     ],

@@ -20,13 +20,24 @@ from metaflow_adapters.step_functions import runs as sfn_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import (
     airflow_deployer_objects,
     airflow_triggered_run,
+    argo_deployer_objects,
     deployer_calls,
     sfn_deployer_objects,
 )
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.airflow_deployer_objects import (
     AirflowDeployedFlow,
 )
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.sfn_deployer_objects import SfnDeployedFlow
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.airflow_triggered_run import (
+    AirflowTriggeredRun,
+)
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.argo_deployer_objects import (
+    ArgoDeployedFlow,
+    ArgoTriggeredRun,
+)
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.sfn_deployer_objects import (
+    SfnDeployedFlow,
+    SfnTriggeredRun,
+)
 
 RUN = airflow_run_id("flow.one", "r")
 
@@ -36,7 +47,7 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.verbs: list[tuple[str, dict[str, Any]]] = []
-        for module in (airflow_deployer_objects, sfn_deployer_objects):
+        for module in (airflow_deployer_objects, argo_deployer_objects, sfn_deployer_objects, deployer_calls):
             monkeypatch.setattr(module, "started_run", self._started)
         for module in (airflow_deployer_objects, airflow_triggered_run):
             monkeypatch.setattr(module, "run_verb", self._verb)
@@ -155,7 +166,64 @@ def test_a_resumed_run_needs_no_parameters_that_its_origin_has(
     api.add_run("flow.two", "r", "failed", conf={"alpha": 2.5, "text": "t"})
     deployed = AirflowDeployedFlow.from_deployment("flow.two", metadata="local@/x")
     deployed.resume("r", step_to_rerun="end", text="mine")
-    assert calls.verbs == [("resume", {"origin_run_id": "r", "step_to_rerun": "end", "text": "mine", "alpha": 2.5})]
+    assert calls.verbs == [("resume", {"origin_run_id": "r", "step_to_rerun": "end", "text": "mine"})]
+
+
+def command_of(deployer: Any, verb: str, **options: Any) -> list[str]:
+    """Return the command that Metaflow's API makes of a verb."""
+    commands: list[Any] = []
+    process = SimpleNamespace(process=SimpleNamespace(returncode=0), sync_wait=lambda: None)
+    deployer.spm = SimpleNamespace(
+        run_command=lambda command, **_: commands.append(command) or 7, get=lambda _: process
+    )
+    deployer_calls.run_verb(deployer, verb, **options)
+    return [str(word) for word in commands[0]]
+
+
+def test_metaflows_api_insists_on_required_parameters_in_a_trigger_only(
+    api: AirflowApi, compiled: Callable[..., Manifest]
+) -> None:
+    api.add_dag("flow.three", record_line(compiled("files/parameters")))
+    for verb in ("resume", "trigger", "resume"):
+        # The options of the parameters are added again for each command.
+        deployer = AirflowDeployedFlow.from_deployment("flow.three", metadata="local@/x").deployer
+        if verb == "trigger":
+            with pytest.raises(ValueError, match="Missing argument: required"):
+                command_of(deployer, verb, number=5)
+        else:
+            command = command_of(deployer, verb, origin_run_id="r", number=5)
+            assert command[command.index("--number") + 1] == "5"
+    with pytest.raises((TypeError, ValueError), match="nmuber"):
+        command_of(deployer, "resume", origin_run_id="r", nmuber=5)
+
+
+@pytest.mark.parametrize(
+    ("flow_class", "run_class"),
+    [
+        (AirflowDeployedFlow, AirflowTriggeredRun),
+        (ArgoDeployedFlow, ArgoTriggeredRun),
+        (SfnDeployedFlow, SfnTriggeredRun),
+    ],
+)
+def test_flows_and_runs_are_resumed_alike_on_each_orchestrator(flow_class: Any, run_class: Any, calls: Calls) -> None:
+    """Airflow had the one, the others had the other, without parameters."""
+    deployer = SimpleNamespace(name="one", flow_name="GroupedFlow", metadata="local@/x")
+    content = json.dumps({"name": "one", "metadata": "local@/x", "pathspec": "GroupedFlow/run-1"})
+    run, flow = run_class(deployer=deployer, content=content), flow_class(deployer=deployer)
+    resumed = [
+        flow.resume(origin_run_id="run-1", text="x"),
+        flow.resume(origin_run_id="run-1", step_to_rerun="body"),
+        run.resume(text="x"),
+        run.resume(step_to_rerun="body"),
+    ]
+    assert {type(one) for one in resumed} == {run_class}
+    assert {one.pathspec for one in resumed} == {"GroupedFlow/run-9"}
+    assert calls.verbs == [
+        ("resume", {"origin_run_id": "run-1", "text": "x"}),
+        ("resume", {"origin_run_id": "run-1", "step_to_rerun": "body"}),
+        ("resume", {"origin_run_id": "GroupedFlow/run-1", "text": "x"}),
+        ("resume", {"origin_run_id": "GroupedFlow/run-1", "step_to_rerun": "body"}),
+    ]
 
 
 # Step Functions.
@@ -206,8 +274,8 @@ def test_a_state_machine_is_a_deployed_flow(monkeypatch: pytest.MonkeyPatch, cal
     run.resume(step_to_rerun="body")
     run.resume(redrive=True)
     assert calls.verbs[1:] == [
-        ("resume", {"run_id": "sfn-1", "step_to_rerun": "body"}),
-        ("resume", {"run_id": "sfn-1", "redrive": True}),
+        ("resume", {"origin_run_id": "GroupedFlow/sfn-1", "step_to_rerun": "body"}),
+        ("resume", {"origin_run_id": "GroupedFlow/sfn-1", "redrive": True}),
     ]
     monkeypatch.setattr(SfnRuns, "machines", None)
     assert deployed.production_token is None

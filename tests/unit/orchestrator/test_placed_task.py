@@ -162,9 +162,26 @@ def test_a_resumed_run_takes_over_what_has_succeeded_and_is_not_run_anew(results
     assert "--clone-only=old/work/t" in completed(results)["tasks"][0]["arguments"]
     os.environ[placed_task.ORIGIN_VARIABLE] = "old:work:end"
     assert completed(results)["tasks"][0]["arguments"] == ["--task-id=t"]
+    os.environ[placed_task.ORIGIN_VARIABLE] = "old:end:--size"
+    found = completed(results)
+    assert "--clone-only=old/work/t" in found["tasks"][0]["arguments"]
+    # A step behind it sees the parameters of this run, though the clone has those of the other.
+    assert found["env"][placed_task.PARAMETERS_TASK_VARIABLE] == "r/_parameters/t-params"
     os.environ[placed_task.ORIGIN_VARIABLE] = "../old"
     with pytest.raises(SystemExit, match="The name of the run to resume is"):
         completed(results)
+
+
+def test_a_resumed_run_takes_the_parameters_from_its_origin_that_it_was_not_given(results: Results) -> None:
+    os.environ[placed_task.ORIGIN_VARIABLE] = "old:start:--size"
+    os.environ[placed_task.PARAMETERS_VARIABLE] = encoded('{"size": "3"}')
+    found = completed(results, "start", sources=None, parameters=["size", "word"])
+    assert found["init"]["inherit"] == {"run": "old", "given": ["size"]}
+    assert "--size=3" in found["init"]["arguments"]
+    os.environ[placed_task.ORIGIN_VARIABLE] = ""
+    found = completed(results, "start", sources=None, parameters=["size", "word"])
+    assert "inherit" not in found["init"]
+    assert placed_task.PARAMETERS_TASK_VARIABLE not in found["env"]
 
 
 def test_the_nodes_of_a_gang_share_the_attempt_and_address_of_the_control_node(results: Results) -> None:

@@ -38,8 +38,8 @@ class Runs:
     def start(self, values: dict[str, str]) -> str:
         return self._note("start", values)
 
-    def resume(self, run_id: str, caller: Any, anew: tuple[str, ...]) -> str:
-        return self._note("resume", run_id, caller.user, caller.token, anew)
+    def resume(self, run_id: str, caller: Any, rerun: tuple[str, ...], given: dict[str, str]) -> str:
+        return self._note("resume", run_id, caller.user, caller.token, rerun, given)
 
     def redrive(self, run_id: str, caller: Any) -> str:
         return self._note("redrive", run_id, caller.user, caller.token)
@@ -147,13 +147,41 @@ def test_a_step_to_run_again_takes_all_that_follow_it_along(
 ) -> None:
     flow = Flow(terminal, flows / "grouped.py", group)
     flow.call("resume", "r", "--step-to-rerun=body")
-    assert set(runs.asked[-1][-1]) == {"body", "collect", "end"}
+    assert set(runs.asked[-1][-2]) == {"body", "collect", "end"}
     flow.call("resume", "r")
-    assert runs.asked[-1][-1] == ()
+    assert runs.asked[-1][-2] == ()
     count = len(runs.asked)
     done = flow.call("resume", "r", "--step-to-rerun=boddy")
     assert (done.code, "boddy" in done.output) == (1, True)
     assert not any(one[0] == "resume" for one in runs.asked[count:])
+
+
+@pytest.mark.parametrize("group", ["argo", "sfn"])
+def test_a_run_is_resumed_with_the_parameters_that_were_given(
+    terminal: CommandLine, flows: Path, tmp_path: Path, runs: Runs, group: str
+) -> None:
+    """They were refused as unknown options, so that a run that failed by its parameters could not be resumed."""
+    (tmp_path / "notes.txt").write_text("the default of a file parameter")
+    flow = Flow(terminal, flows / "files" / "parameters.py", group)
+    # `required` is the other run's.
+    done = flow.call("resume", "--origin-run-id=ParametersFlow/r", "--number", "5", "--config", '{"a": 1}')
+    assert done.code == 0, done.output
+    assert runs.asked[-1] == ("resume", "r", "alice", None, (), {"number": "5", "config": '{"a": 1}'})
+    for arguments, told in (
+        (("r", "--number", "five"), "five is not a valid integer"),
+        (("r", "--nmuber", "5"), "no such option: --nmuber"),
+        ((), "give the run to resume, by RUN_ID or by --origin-run-id"),
+        (("r", "--origin-run-id=r"), "give the run to resume, by RUN_ID or by --origin-run-id"),
+        (("OtherFlow/r",), "the run OtherFlow/r belongs to the flow OtherFlow"),
+    ):
+        count = len(runs.asked)
+        refused = flow.call("resume", *arguments)
+        assert (refused.code != 0, told in refused.output) == (True, True), refused.output
+        assert not any(one[0] == "resume" for one in runs.asked[count:])
+        if len(arguments) == 3:
+            # The message is that of a trigger.
+            same = flow.call("trigger", "--required=x", *arguments[1:])
+            assert told in same.output
 
 
 def test_logs_are_printed_byte_for_byte(argo: Flow, sfn: Flow, runs: Runs) -> None:
@@ -203,4 +231,6 @@ def test_step_functions_shows_runs_with_their_times_and_why_they_failed(
 def test_a_redrive_runs_no_step_again(sfn: Flow, runs: Runs) -> None:
     done = sfn.call("resume", "r", "--redrive", "--step-to-rerun=body")
     assert (done.code, "--redrive goes on where the run failed" in done.output) == (1, True)
+    done = sfn.call("resume", "r", "--redrive", "--text=b")
+    assert (done.code, "--redrive goes on with the input of the run, and takes no" in done.output) == (1, True)
     assert runs.asked == []

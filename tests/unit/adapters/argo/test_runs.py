@@ -230,6 +230,11 @@ def test_a_resumed_run_takes_the_parameters_of_the_first_and_names_it(deploy: De
     third = runs.resume(second, mine, ())
     given = {one["name"]: one["value"] for one in runs.find(third)["spec"]["arguments"]["parameters"]}
     assert given["metaflow-origin"] == second
+    fourth = runs.resume(run_id, mine, ("end",), {"size": "8"})
+    given = {one["name"]: one["value"] for one in runs.find(fourth)["spec"]["arguments"]["parameters"]}
+    assert given == {"size": "8", "note": "hush", "metaflow-origin": f"{run_id}:end:--size"}
+    with pytest.raises(InvalidOptionError, match="there is no parameter 'sise'"):
+        runs.resume(run_id, mine, (), {"sise": "8"})
 
 
 def test_logs_are_those_of_the_pods_of_one_run_and_step(deploy: Deploy, api: ArgoApi) -> None:

@@ -178,6 +178,11 @@ def test_a_run_is_resumed_with_what_it_was_started_with(account: Account, made: 
     again = json.loads(runs.find(runs.resume(run_id(by_hand), ANN, ("end", "start")))["input"])
     assert json.loads(again["Parameters"]) == {"model": "m"}
     assert again["Origin"] == f"{run_id(by_hand)}:end:start"
+    again = json.loads(runs.find(runs.resume(run_id(by_hand), ANN, ("end",), {"model": "{% $x %}"}))["input"])
+    assert json.loads(again["Parameters"]) == {"model": "{% $x %}"}
+    assert again["Origin"] == f"{run_id(by_hand)}:end:--model"
+    with pytest.raises(InvalidOptionError, match="there is no parameter 'modle'"):
+        runs.resume(run_id(by_hand), ANN, (), {"modle": "m"})
     again = json.loads(runs.find(runs.resume(run_id(by_event), ANN, ()))["input"])
     assert again["Origin"] == run_id(by_event)
     assert [one["detail"]["day"] for one in again["Events"]] == ["d"]

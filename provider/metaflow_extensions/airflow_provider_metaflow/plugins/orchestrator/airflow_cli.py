@@ -153,16 +153,6 @@ def target_of(obj: Any, file: str | None) -> Any:
     return dag_file.target_file(obj.airflow_name.name, file, from_conf("AIRFLOW_DAGS_FOLDER"), os.environ, sys.argv[0])
 
 
-class OptionalParameters(GivenOptions):
-    """A command for which the parameters of the flow need not be given, for it has values of another run."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        for option in self.params:
-            if isinstance(option, click.Option):
-                option.required = False
-        return super().parse_args(ctx, args)
-
-
 def given_parameters(obj: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the parameters that were given, as the JSON types that a DAG run takes."""
     from airflow_provider_metaflow.dag.parameters import conf_value

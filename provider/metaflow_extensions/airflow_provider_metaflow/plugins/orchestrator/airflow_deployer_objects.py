@@ -17,7 +17,7 @@ from airflow_provider_metaflow.rest.deployment import DeployedDag, open_deployme
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 
 from .airflow_triggered_run import AirflowTriggeredRun, client_of, triggered_run
-from .deployer_calls import run_verb, started_run
+from .deployer_calls import resumed_run, run_verb, started_run
 from .deployer_stand_in import stand_in
 
 _TYPES = {
@@ -68,23 +68,15 @@ class AirflowDeployedFlow(DeployedFlow):
         step_to_rerun : str, optional, default None
             Run this step and all after it again, even if they finished.
         **kwargs : Any
-            As for `trigger`; parameters default to those of the other run.
+            As for `trigger`; all other parameters are those of the other run.
 
         Returns
         -------
         AirflowTriggeredRun
             The triggered run.
         """
-        if step_to_rerun is not None:
-            kwargs["step_to_rerun"] = step_to_rerun
-        with client_of(self.deployer) as client:
-            deployed = open_deployment(client, self.deployer.name)
-            conf = deployed.resume_conf(origin_run_id, step_to_rerun, {})
-        for parameter in deployed.record.parameters:
-            # Metaflow's API insists on required parameters; their values are those of the other run.
-            if parameter.required and parameter.name in conf:
-                kwargs.setdefault(parameter.name.replace("-", "_"), conf[parameter.name])
-        return self._start("resume", origin_run_id=origin_run_id, **kwargs)
+        content = resumed_run(self.deployer, origin_run_id, step_to_rerun, **kwargs)
+        return AirflowTriggeredRun(deployer=self.deployer, content=content)
 
     def delete(self, **kwargs: Any) -> bool:
         """

@@ -17,7 +17,7 @@ from airflow_provider_metaflow.rest.deployment import open_deployment
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 from airflow_provider_metaflow.rest.runs import DagRun
 
-from .deployer_calls import run_verb
+from .deployer_calls import resumed_run, run_verb
 
 
 class AirflowTriggeredRun(TriggeredRun):
@@ -124,6 +124,25 @@ class AirflowTriggeredRun(TriggeredRun):
             True if the command was successful, False otherwise.
         """
         return run_verb(self.deployer, "unsuspend", run_id=self._run_id, **kwargs)
+
+    def resume(self, step_to_rerun: str | None = None, **kwargs: Any) -> AirflowTriggeredRun:
+        """
+        Start a run that takes over the finished tasks of this one, and runs the rest with the deployed code.
+
+        Parameters
+        ----------
+        step_to_rerun : str, optional, default None
+            Run this step and all after it again, even if they finished.
+        **kwargs : Any
+            As for `trigger` of a deployed flow; all other parameters are those of this run.
+
+        Returns
+        -------
+        AirflowTriggeredRun
+            The new run.
+        """
+        content = resumed_run(self.deployer, self.pathspec, step_to_rerun, **kwargs)
+        return AirflowTriggeredRun(deployer=self.deployer, content=content)
 
     @property
     def _run_id(self) -> str:

@@ -15,13 +15,12 @@ from airflow_provider_metaflow.flow.configuration import metaflow_value
 
 from .airflow_cli import (
     AirflowError,
-    OptionalParameters,
     airflow,
     given_parameters,
     plain_errors,
     target_of,
 )
-from .cli_options import AUTHORIZE, RUN_ID, GivenOptions, add_options, write_attributes
+from .cli_options import AUTHORIZE, RUN_ID, GivenOptions, OptionalParameters, add_options, write_attributes
 
 if TYPE_CHECKING:
     # `create` loads this module, too, and must not wait 0.1 s for an HTTP client that it does not use.
@@ -232,11 +231,17 @@ def resume(
         raise AirflowError("Give either RUN_ID, to go on with it in place, or --origin-run-id, to start a new run.")
     if run_id is not None and step_to_rerun:
         raise AirflowError("--step-to-rerun needs --origin-run-id; in place, clear the step's tasks in Airflow.")
+    given = given_parameters(obj, options)
+    if run_id is not None and given:
+        raise AirflowError(
+            "A run that goes on in place keeps its parameters; got %s. Start a new run with them that takes over what "
+            "this one has finished: resume --origin-run-id %s." % (", ".join(given), run_id)
+        )
     with _client() as client:
         deployed = _deployed(obj, client)
         deployed.authorize(_caller(obj, authorize))
         if run_id is None:
-            conf = deployed.resume_conf(str(origin_run_id), step_to_rerun, given_parameters(obj, options))
+            conf = deployed.resume_conf(str(origin_run_id), step_to_rerun, given)
         else:
             run = deployed.find(run_id)
             count = deployed.resume_in_place(run)

@@ -9,29 +9,29 @@ from typing import Any, ClassVar
 from metaflow.plugins.argo.argo_workflows_deployer_objects import ArgoWorkflowsDeployedFlow, ArgoWorkflowsTriggeredRun
 
 from .argo_deployer import ArgoDeployer
-from .deployer_calls import started_run
+from .deployer_calls import resumed_run, started_run
 
 
 class ArgoTriggeredRun(ArgoWorkflowsTriggeredRun):
     """A run of a flow on Argo Workflows."""
 
-    def resume(self, step_to_rerun: str | None = None) -> ArgoTriggeredRun:
+    def resume(self, step_to_rerun: str | None = None, **kwargs: Any) -> ArgoTriggeredRun:
         """
-        Start a run that takes over what this one has finished.
+        Start a run that takes over the finished tasks of this one, and runs the rest with the deployed code.
 
         Parameters
         ----------
         step_to_rerun : str, optional, default None
-            Run this step and all that follow it anew.
+            Run this step and all after it again, even if they finished.
+        **kwargs : Any
+            `Parameters` of the flow; all others are those of this run.
 
         Returns
         -------
         ArgoTriggeredRun
             The new run.
         """
-        options = {"step_to_rerun": step_to_rerun} if step_to_rerun else {}
-        content = started_run(self.deployer, "resume", run_id=self.pathspec.split("/")[1], **options)
-        return ArgoTriggeredRun(deployer=self.deployer, content=content)
+        return _resumed(self.deployer, self.pathspec, step_to_rerun, **kwargs)
 
 
 class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
@@ -100,3 +100,27 @@ class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
             The run.
         """
         return ArgoTriggeredRun(deployer=self.deployer, content=started_run(self.deployer, "trigger", **kwargs))
+
+    def resume(self, origin_run_id: str, step_to_rerun: str | None = None, **kwargs: Any) -> ArgoTriggeredRun:
+        """
+        Start a run that takes over the finished tasks of another run, and runs the rest with the deployed code.
+
+        Parameters
+        ----------
+        origin_run_id : str
+            The other run.
+        step_to_rerun : str, optional, default None
+            Run this step and all after it again, even if they finished.
+        **kwargs : Any
+            `Parameters` of the flow; all others are those of the other run.
+
+        Returns
+        -------
+        ArgoTriggeredRun
+            The new run.
+        """
+        return _resumed(self.deployer, origin_run_id, step_to_rerun, **kwargs)
+
+
+def _resumed(deployer: Any, origin: str, step: str | None, **kwargs: Any) -> ArgoTriggeredRun:
+    return ArgoTriggeredRun(deployer=deployer, content=resumed_run(deployer, origin, step, **kwargs))

@@ -12,13 +12,16 @@ from metaflow.util import get_username
 from .argo_cli import adapter, argo, plain_errors
 from .cli_options import (
     AUTHORIZE,
+    RESUME,
     RUN_ID,
     STARTED,
     GivenOptions,
+    OptionalParameters,
     add_options,
     following_steps,
     given_texts,
     known_token,
+    origin_of,
     print_data,
     tell_started,
 )
@@ -52,16 +55,29 @@ def trigger(obj: Any, **options: Any) -> None:
     _tell_started(obj, options, _runs(obj).start(given_texts(obj, options)))
 
 
-@argo.command(help="Start a run that takes over what another has finished; what had failed runs again.")
-@RUN_ID
-@click.option("--step-to-rerun", default=None, help="Run this step and all that follow it anew.")
+@parameters.add_custom_parameters(deploy_mode=False)
+@argo.command(
+    cls=OptionalParameters,
+    help="Start a run that takes over what another has finished; what had failed runs again. Parameters that are "
+    "given count in each step that runs; all others are those of the other run.",
+)
+@add_options(RESUME)
 @AUTHORIZE
 @add_options(STARTED)
 @click.pass_obj
 @plain_errors
-def resume(obj: Any, run_id: str, step_to_rerun: str | None, authorize: str | None, **options: Any) -> None:
-    anew = following_steps(obj, step_to_rerun) if step_to_rerun else ()
-    _tell_started(obj, options, _runs(obj).resume(run_id, _caller(obj, authorize), anew))
+def resume(
+    obj: Any,
+    run_id: str | None,
+    origin_run_id: str | None,
+    step_to_rerun: str | None,
+    authorize: str | None,
+    **options: Any,
+) -> None:
+    origin = origin_of(obj, run_id, origin_run_id)
+    rerun = following_steps(obj, step_to_rerun) if step_to_rerun else ()
+    given = given_texts(obj, options)
+    _tell_started(obj, options, _runs(obj).resume(origin, _caller(obj, authorize), rerun, given))
 
 
 def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:

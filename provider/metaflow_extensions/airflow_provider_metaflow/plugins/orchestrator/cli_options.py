@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,63 @@ class GivenOptions(click.Command):
         given.update(option.name for option in self.params if option.resolve_envvar_value(ctx) is not None)
         ctx.meta["given"] = given
         return super().parse_args(ctx, args)
+
+
+class _OptionalOptions(list[Any]):
+    """Options of which none must be given, those that are added later included."""
+
+    def __init__(self, options: Iterable[Any] = ()) -> None:
+        super().__init__(map(_optional, options))
+
+    def insert(self, index: Any, option: Any) -> None:
+        super().insert(index, _optional(option))
+
+
+def _optional(option: Any) -> Any:
+    if isinstance(option, click.Option):
+        option.required = False
+    return option
+
+
+class OptionalParameters(GivenOptions):
+    """A command for which the parameters of the flow need not be given, for it has values of another run.
+
+    Metaflow adds the options of the parameters when it has read the flow, and its Deployer once more, after it has put
+    the options of before into place.
+    """
+
+    @property
+    def params(self) -> list[Any]:
+        """Options and arguments."""
+        return self._options
+
+    @params.setter
+    def params(self, options: Iterable[Any]) -> None:
+        self._options = _OptionalOptions(options)
+
+
+RESUME = [
+    click.argument("run-id", required=False, type=str),
+    click.option("--origin-run-id", default=None, type=str, help="The same as RUN_ID."),
+    click.option("--step-to-rerun", default=None, help="Run this step and all that follow it again."),
+]
+
+
+def origin_of(obj: Any, run_id: str | None, origin_run_id: str | None) -> str:
+    """Return the run that ``resume`` names by its argument or by its option, without the name of the flow.
+
+    :param obj: state of Metaflow's command line.
+    :param run_id: the argument.
+    :param origin_run_id: the option.
+    """
+    from airflow_provider_metaflow.exceptions import InvalidOptionError
+
+    if (run_id is None) == (origin_run_id is None):
+        raise InvalidOptionError("give the run to resume, by RUN_ID or by --origin-run-id.", flow=obj.flow.name)
+    flow, _, name = (run_id or origin_run_id or "").rpartition("/")
+    if flow not in ("", obj.flow.name):
+        raise InvalidOptionError("the run %s/%s belongs to the flow %s." % (flow, name, flow), flow=obj.flow.name)
+    return name
 
 
 def given_texts(obj: Any, options: dict[str, Any]) -> dict[str, str]:

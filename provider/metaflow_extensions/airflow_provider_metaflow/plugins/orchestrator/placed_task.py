@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 PLACE_VARIABLE = "METAFLOW_ORCHESTRATOR_PLACE"
 """Environment variable with the index path, e.g. ``3-0``; before an ``@``, what tells runs of one workflow apart."""
@@ -38,7 +38,11 @@ PARAMETERS_VARIABLE = "METAFLOW_ORCHESTRATOR_PARAMETERS"
 or of an object with names and values."""
 
 ORIGIN_VARIABLE = "METAFLOW_ORCHESTRATOR_ORIGIN"
-"""Environment variable of a resumed run: the origin's run id, and names of steps to run anew, with colons between."""
+"""Environment variable of a resumed run: the origin's run id, names of steps to run again, and, each after two dashes,
+names of the parameters that the run was given; with colons between."""
+
+PARAMETERS_TASK_VARIABLE = "METAFLOW_ORCHESTRATOR_PARAMETERS_TASK"
+"""Environment variable of the tasks of a resumed run, for ``resumed_run.py``."""
 
 PARAMETERS = ("_parameters", "t-params")
 """Step and task of the parameters."""
@@ -198,9 +202,11 @@ def complete(document: dict[str, Any], results: Any) -> dict[str, Any]:
     if document.get("counts_submissions"):
         # The orchestrator's count holds submissions that were refused, too.
         tries = min(tries, attempt)
-    given = _given(document)
+    given, origin = _given(document), Origin.read(os.environ)
     if document["sources"] is None:
         document["init"] = _init(document, place.run_id, given)
+    if origin:
+        origin.leave_parameters(document, place.run_id)
     if document.get("triggers"):
         document["env"]["METAFLOW_ORCHESTRATOR_TRIGGERS"] = json.dumps(received_events(document["triggers"], given))
     left = max(document["retries"] - tries, 0)
@@ -216,8 +222,8 @@ def complete(document: dict[str, Any], results: Any) -> dict[str, Any]:
         *document["step_options"],
         "--input-paths=%s" % ",".join("%s/%s" % (place.run_id, one) for one in inputs),
     ]
-    origin = _origin(step, own, outcome)
-    options = ["--clone-only=%s" % origin] if origin else _own_options(document, place.path)
+    source = origin.source(step, own, outcome) if origin else None
+    options = ["--clone-only=%s" % source] if source else _own_options(document, place.path)
     document.update(
         run_id=place.run_id, attempt=attempt, tasks=[{"task_id": own, "arguments": ["--task-id=%s" % own, *options]}]
     )
@@ -278,19 +284,40 @@ def _await_record(storage: Any, path: str, seconds: float = 600) -> dict[str, An
     return record
 
 
-def _origin(step: str, own: str, outcome: Any) -> str | None:
-    """Return ``run/step/task`` of the result that a resumed run takes over, None where the task must run.
+class Origin(NamedTuple):
+    """The run that a resumed one takes finished tasks and parameters from.
 
-    What follows a step that is run anew is run anew, too; whoever resumes a run names all of it.
+    :param run_id: its run id.
+    :param rerun: steps that run again; whoever resumes a run names all that follow a step, too.
+    :param given: parameters that the resumed run was given; all others are those of the origin.
     """
-    run_id, *anew = _read(os.environ, ORIGIN_VARIABLE).split(":")
-    if not run_id:
-        return None
-    _check_name(run_id, "the run to resume")
-    if step in anew or outcome(step, own, run_id) is None:
-        return None
-    print("The result of %s/%s/%s is taken over." % (run_id, step, own), file=sys.stderr)
-    return "%s/%s/%s" % (run_id, step, own)
+
+    run_id: str
+    rerun: tuple[str, ...]
+    given: tuple[str, ...]
+
+    @classmethod
+    def read(cls, environment: Any) -> Origin | None:
+        """Read it from the variable that the orchestrator has set; None if the run resumes no other one."""
+        run_id, *words = _read(environment, ORIGIN_VARIABLE).split(":")
+        if not run_id:
+            return None
+        _check_name(run_id, "the run to resume")
+        given = tuple(word[2:] for word in words if word.startswith("--"))
+        return cls(run_id, tuple(word for word in words if not word.startswith("--")), given)
+
+    def leave_parameters(self, document: dict[str, Any], run_id: str) -> None:
+        """Tell ``init`` which parameters are the origin's, and all steps where those of their own run are."""
+        if "init" in document:
+            document["init"]["inherit"] = {"run": self.run_id, "given": list(self.given)}
+        document["env"][PARAMETERS_TASK_VARIABLE] = "/".join([run_id, *PARAMETERS])
+
+    def source(self, step: str, own: str, outcome: Any) -> str | None:
+        """Return ``run/step/task`` of the result that a task takes over, None where the task must run."""
+        if step in self.rerun or outcome(step, own, self.run_id) is None:
+            return None
+        print("The result of %s/%s/%s is taken over." % (self.run_id, step, own), file=sys.stderr)
+        return "%s/%s/%s" % (self.run_id, step, own)
 
 
 def _own_options(document: dict[str, Any], path: tuple[int, ...]) -> list[str]:

@@ -12,7 +12,7 @@ from metaflow.plugins.aws.step_functions.step_functions_deployer_objects import 
     StepFunctionsTriggeredRun,
 )
 
-from .deployer_calls import started_run
+from .deployer_calls import resumed_run, started_run
 from .deployer_stand_in import stand_in
 
 if TYPE_CHECKING:
@@ -70,27 +70,27 @@ class SfnTriggeredRun(StepFunctionsTriggeredRun):
                 raise TimeoutError("The run %s has not ended in %s s." % (self.pathspec, timeout))
             time.sleep(check_interval)
 
-    def resume(self, step_to_rerun: str | None = None, redrive: bool = False) -> SfnTriggeredRun:
+    def resume(self, step_to_rerun: str | None = None, redrive: bool = False, **kwargs: Any) -> SfnTriggeredRun:
         """
-        Start a run that takes over what this one has finished.
+        Start a run that takes over the finished tasks of this one, and runs the rest with the deployed code.
 
         Parameters
         ----------
         step_to_rerun : str, optional, default None
-            Run this step and all that follow it anew.
+            Run this step and all after it again, even if they finished.
         redrive : bool, default False
             Go on with the same run at the states that failed.
+        **kwargs : Any
+            `Parameters` of the flow; all others are those of this run.
 
         Returns
         -------
         SfnTriggeredRun
             The new run.
         """
-        options: dict[str, Any] = {"step_to_rerun": step_to_rerun} if step_to_rerun else {}
         if redrive:
-            options["redrive"] = True
-        content = started_run(self.deployer, "resume", run_id=self.pathspec.split("/")[1], **options)
-        return SfnTriggeredRun(deployer=self.deployer, content=content)
+            kwargs["redrive"] = True
+        return _resumed(self.deployer, self.pathspec, step_to_rerun, **kwargs)
 
 
 class SfnDeployedFlow(StepFunctionsDeployedFlow):
@@ -226,6 +226,30 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
             The run.
         """
         return SfnTriggeredRun(deployer=self.deployer, content=started_run(self.deployer, "trigger", **kwargs))
+
+    def resume(self, origin_run_id: str, step_to_rerun: str | None = None, **kwargs: Any) -> SfnTriggeredRun:
+        """
+        Start a run that takes over the finished tasks of another run, and runs the rest with the deployed code.
+
+        Parameters
+        ----------
+        origin_run_id : str
+            The other run.
+        step_to_rerun : str, optional, default None
+            Run this step and all after it again, even if they finished.
+        **kwargs : Any
+            `Parameters` of the flow; all others are those of the other run.
+
+        Returns
+        -------
+        SfnTriggeredRun
+            The new run.
+        """
+        return _resumed(self.deployer, origin_run_id, step_to_rerun, **kwargs)
+
+
+def _resumed(deployer: Any, origin: str, step: str | None, **kwargs: Any) -> SfnTriggeredRun:
+    return SfnTriggeredRun(deployer=deployer, content=resumed_run(deployer, origin, step, **kwargs))
 
 
 def _runs(deployer: Any) -> SfnRuns:

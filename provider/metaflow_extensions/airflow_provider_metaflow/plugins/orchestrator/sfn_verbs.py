@@ -10,13 +10,16 @@ from metaflow.util import get_username
 
 from .cli_options import (
     AUTHORIZE,
+    RESUME,
     RUN_ID,
     STARTED,
     GivenOptions,
+    OptionalParameters,
     add_options,
     following_steps,
     given_texts,
     known_token,
+    origin_of,
     print_data,
     tell_started,
 )
@@ -48,17 +51,27 @@ def trigger(obj: Any, **options: Any) -> None:
     _tell_started(obj, options, _runs(obj).start(given_texts(obj, options)))
 
 
-@sfn.command(help="Start a run that takes over what another has finished; what had failed runs again.")
-@RUN_ID
+@parameters.add_custom_parameters(deploy_mode=False)
+@sfn.command(
+    cls=OptionalParameters,
+    help="Start a run that takes over what another has finished; what had failed runs again. Parameters that are "
+    "given count in each step that runs; all others are those of the other run.",
+)
 @click.option("--redrive", is_flag=True, default=False,
               help="Go on with the same run at the states that failed, as AWS allows for 14 days.")  # fmt: skip
-@click.option("--step-to-rerun", default=None, help="Run this step and all that follow it anew.")
+@add_options(RESUME)
 @AUTHORIZE
 @add_options(STARTED)
 @click.pass_obj
 @plain_errors
 def resume(
-    obj: Any, run_id: str, redrive: bool, step_to_rerun: str | None, authorize: str | None, **options: Any
+    obj: Any,
+    run_id: str | None,
+    origin_run_id: str | None,
+    redrive: bool,
+    step_to_rerun: str | None,
+    authorize: str | None,
+    **options: Any,
 ) -> None:
     from airflow_provider_metaflow.exceptions import InvalidOptionError
 
@@ -66,12 +79,19 @@ def resume(
         raise InvalidOptionError(
             "--redrive goes on where the run failed, and cannot run a step anew.", flow=obj.flow.name
         )
+    origin, given = origin_of(obj, run_id, origin_run_id), given_texts(obj, options)
+    if redrive and given:
+        raise InvalidOptionError(
+            "--redrive goes on with the input of the run, and takes no parameters; got %s." % ", ".join(given),
+            flow=obj.flow.name,
+            hint="Leave --redrive out, to start a new run that takes over what this one has finished.",
+        )
     runs, caller = _runs(obj), _caller(obj, authorize)
     if redrive:
-        _tell_started(obj, options, runs.redrive(run_id, caller))
+        _tell_started(obj, options, runs.redrive(origin, caller))
         return
-    anew = following_steps(obj, step_to_rerun) if step_to_rerun else ()
-    _tell_started(obj, options, runs.resume(run_id, caller, anew))
+    rerun = following_steps(obj, step_to_rerun) if step_to_rerun else ()
+    _tell_started(obj, options, runs.resume(origin, caller, rerun, given))
 
 
 def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:

@@ -48,6 +48,9 @@ class OrchestratorInternalDecorator(StepDecorator):
         """Keep what the later hooks need; called by Metaflow in every process."""
         self._flow_datastore = flow_datastore
         self._writes_outcome = True
+        from .resumed_run import use_own_parameters
+
+        use_own_parameters()
         for one in decorators:
             if one.name == "batch" and "AWS_BATCH_JOB_NODE_INDEX" in os.environ:
                 one._wait_for_mapper_tasks = wait_for_gang

@@ -17,6 +17,7 @@ import traceback
 from functools import partial
 from typing import Any
 
+from resumed_run import inherit_parameters  # type: ignore[import-not-found]
 from task_log import LiveLines, TaskLog  # type: ignore[import-not-found]
 
 KILL_GRACE_SECONDS = 10.0
@@ -218,6 +219,9 @@ def _become_metaflow(request: dict[str, Any], arguments: list[str], streams: dic
         os.chdir(request["cwd"])
         flow_file = request["flow_file"]
         sys.argv = [flow_file, *arguments]
+        inherited = request.get("inherit")
+        if inherited:
+            inherit_parameters(inherited["run"], inherited["given"])
         sys.path.insert(0, os.path.dirname(flow_file))
         code = _execute(flow_file)
     except BaseException:

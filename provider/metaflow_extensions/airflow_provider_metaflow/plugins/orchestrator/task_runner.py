@@ -29,6 +29,7 @@ from functools import partial
 from typing import Any
 
 from file_parameters import RefusedFileError, checked_arguments  # type: ignore[import-not-found]
+from resumed_run import find_parameters  # type: ignore[import-not-found]
 from task_log import TaskLog  # type: ignore[import-not-found]
 from task_process import Channel, ClientGoneError, run_command, set_environment  # type: ignore[import-not-found]
 from task_results import (  # type: ignore[import-not-found]
@@ -114,9 +115,19 @@ class Session:
             arguments = checked_arguments(init, request["flow_name"], datastore._storage_impl)
         except RefusedFileError as error:
             self._channel.write({"event": "line", "stream": "stderr", "text": str(error)})
-            refused = {"message": error.message, "hint": error.hint}
-            return {"status": _NO_RETRY, "phase": "init", "outcome": None, "refused": refused}
-        return {"status": run_command(self._channel, request, arguments, None), "phase": "init", "outcome": None}
+            return self._refused(error.message, error.hint)
+        inherited = init.get("inherit")
+        if inherited and find_parameters(datastore, inherited["run"]) is None:
+            # Before anything of this run is stored: with the parameters of no run it would compute something else.
+            message = "the run %s, which is to be resumed, has stored no parameters." % inherited["run"]
+            self._channel.line("stderr", "flow %s: %s" % (request["flow_name"], message))
+            return self._refused(message, "Name a run of this flow in this datastore, or start a new run.")
+        status = run_command(self._channel, {**request, "inherit": inherited}, arguments, None)
+        return {"status": status, "phase": "init", "outcome": None}
+
+    def _refused(self, message: str, hint: str) -> dict[str, Any]:
+        refused = {"message": message, "hint": hint}
+        return {"status": _NO_RETRY, "phase": "init", "outcome": None, "refused": refused}
 
     def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
         datastore = flow_datastore(request)

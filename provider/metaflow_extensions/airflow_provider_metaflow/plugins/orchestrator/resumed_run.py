@@ -1,0 +1,95 @@
+"""The parameters of a run that resumes another one.
+
+Parameters are artifacts of the task ``_parameters``, and each step passes on those of its inputs. The clone of a
+finished task keeps the artifacts of its origin, so a step that runs again behind a clone would see the parameters of
+the other run. In a resumed run every such step takes those of its own run instead; and the run itself takes all
+parameters that it was not given from the other run.
+
+Standard library only at the top: the packaged copy of this module is loaded in each task.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import Any
+
+PARAMETERS_TASK_VARIABLE = "METAFLOW_ORCHESTRATOR_PARAMETERS_TASK"
+"""Environment variable of the tasks of a resumed run: ``run/step/task`` with the parameters of that run."""
+
+PARAMETERS_STEP = "_parameters"
+_OWN_TASK = "t-params"
+"""The task of the parameters in runs of this package; other orchestrators and ``run`` choose other ids."""
+
+_GRAPH = "_graph_info"
+
+
+def find_parameters(datastore: Any, run_id: str) -> Any:
+    """Return the datastore of the task with the parameters of a run, whoever made the run; None if there is none.
+
+    :param datastore: datastore of the flow.
+    :param run_id: Metaflow run id.
+    """
+    from metaflow.datastore.exceptions import DataException
+
+    try:
+        return datastore.get_task_datastore(run_id, PARAMETERS_STEP, _OWN_TASK)
+    except DataException:
+        found = datastore.get_task_datastores(run_id, steps=[PARAMETERS_STEP])
+        return next(iter(found), None)
+
+
+def inherit_parameters(origin: str, given: Collection[str]) -> None:
+    """Let the ``init`` of this process store the parameters of another run, except those that were given.
+
+    The artifacts themselves are taken over: no value is read, so that neither its type nor its size matters.
+
+    :param origin: Metaflow run id of the other run.
+    :param given: names of the parameters that this run was given.
+    """
+    from metaflow.runtime import Task
+
+    persist = Task.persist
+
+    def persist_with_origin(task: Any, flow: Any) -> None:
+        wanted = [
+            variable
+            for variable, parameter in flow._get_parameters()
+            if not parameter.IS_CONFIG_PARAMETER and parameter.name not in given
+        ]
+        store, done = task._ds, task._ds.done
+
+        def take_and_finish() -> None:
+            # After the values of this run were stored, and before anybody is told of them.
+            store.passdown_partial(find_parameters(task._flow_datastore, origin), wanted)
+            done()
+
+        store.done = take_and_finish
+        persist(task, flow)
+
+    Task.persist = persist_with_origin
+
+
+def use_own_parameters() -> None:
+    """Let a step of this process see the parameters of its own run, whichever run its inputs were cloned from."""
+    path = os.environ.get(PARAMETERS_TASK_VARIABLE)
+    if not path:
+        return
+    from metaflow.task import MetaflowTask
+
+    load = MetaflowTask._init_data
+    if getattr(load, "takes_own_parameters", False):
+        return
+
+    def load_with_parameters(task: Any, *args: Any, **options: Any) -> Any:
+        inputs = load(task, *args, **options)
+        own = task.flow_datastore.get_task_datastore(*path.split("/"))
+        # Parameters, class constants and configurations: steps can set none of them.
+        names = [name for name in own._objects if name == _GRAPH or (name[0] != "_" and name != "name")]
+        for one in inputs:
+            one._objects = {**one._objects, **{name: own._objects[name] for name in names}}
+            one._info = {**one._info, **{name: own._info[name] for name in names}}
+        return inputs
+
+    load_with_parameters.takes_own_parameters = True  # type: ignore[attr-defined]
+    MetaflowTask._init_data = load_with_parameters
