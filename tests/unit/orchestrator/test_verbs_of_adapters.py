@@ -170,8 +170,8 @@ def test_a_run_is_resumed_with_the_parameters_that_were_given(
     for arguments, told in (
         (("r", "--number", "five"), "five is not a valid integer"),
         (("r", "--nmuber", "5"), "no such option: --nmuber"),
-        ((), "give the run to resume, by RUN_ID or by --origin-run-id"),
-        (("r", "--origin-run-id=r"), "give the run to resume, by RUN_ID or by --origin-run-id"),
+        ((), "Give the run to resume, by RUN_ID or by --origin-run-id"),
+        (("r", "--origin-run-id=r"), "Give the run to resume, by RUN_ID or by --origin-run-id"),
         (("OtherFlow/r",), "the run OtherFlow/r belongs to the flow OtherFlow"),
     ):
         count = len(runs.asked)

@@ -201,7 +201,7 @@ def origin_of(obj: Any, run_id: str | None, origin_run_id: str | None) -> str:
     from airflow_provider_metaflow.exceptions import InvalidOptionError
 
     if (run_id is None) == (origin_run_id is None):
-        raise InvalidOptionError("give the run to resume, by RUN_ID or by --origin-run-id.", flow=obj.flow.name)
+        raise click.UsageError("Give the run to resume, by RUN_ID or by --origin-run-id.")
     flow, _, name = (run_id or origin_run_id or "").rpartition("/")
     if flow not in ("", obj.flow.name):
         raise InvalidOptionError("the run %s/%s belongs to the flow %s." % (flow, name, flow), flow=obj.flow.name)
