@@ -17,7 +17,7 @@ from airflow_provider_metaflow.rest.deployment import DeployedDag, open_deployme
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 
 from .airflow_triggered_run import AirflowTriggeredRun, client_of, triggered_run
-from .deployer_calls import resumed_run, run_verb, started_run
+from .deployer_calls import run_verb, started_run
 from .deployer_stand_in import stand_in
 
 _TYPES = {
@@ -75,8 +75,9 @@ class AirflowDeployedFlow(DeployedFlow):
         AirflowTriggeredRun
             The triggered run.
         """
-        content = resumed_run(self.deployer, origin_run_id, step_to_rerun, **kwargs)
-        return AirflowTriggeredRun(deployer=self.deployer, content=content)
+        if step_to_rerun is not None:
+            kwargs["step_to_rerun"] = step_to_rerun
+        return self._start("resume", origin_run_id=origin_run_id, **kwargs)
 
     def delete(self, **kwargs: Any) -> bool:
         """

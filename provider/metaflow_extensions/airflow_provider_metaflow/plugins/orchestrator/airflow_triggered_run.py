@@ -17,7 +17,7 @@ from airflow_provider_metaflow.rest.deployment import open_deployment
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 from airflow_provider_metaflow.rest.runs import DagRun
 
-from .deployer_calls import resumed_run, run_verb
+from .deployer_calls import run_verb, started_run
 
 
 class AirflowTriggeredRun(TriggeredRun):
@@ -141,7 +141,9 @@ class AirflowTriggeredRun(TriggeredRun):
         AirflowTriggeredRun
             The new run.
         """
-        content = resumed_run(self.deployer, self.pathspec, step_to_rerun, **kwargs)
+        if step_to_rerun is not None:
+            kwargs["step_to_rerun"] = step_to_rerun
+        content = started_run(self.deployer, "resume", origin_run_id=self._run_id, **kwargs)
         return AirflowTriggeredRun(deployer=self.deployer, content=content)
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from metaflow.plugins.argo.argo_workflows_deployer_objects import ArgoWorkflowsDeployedFlow, ArgoWorkflowsTriggeredRun
 
 from .argo_deployer import ArgoDeployer
-from .deployer_calls import resumed_run, started_run
+from .deployer_calls import started_run
 
 
 class ArgoTriggeredRun(ArgoWorkflowsTriggeredRun):
@@ -123,4 +123,7 @@ class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
 
 
 def _resumed(deployer: Any, origin: str, step: str | None, **kwargs: Any) -> ArgoTriggeredRun:
-    return ArgoTriggeredRun(deployer=deployer, content=resumed_run(deployer, origin, step, **kwargs))
+    if step is not None:
+        kwargs["step_to_rerun"] = step
+    content = started_run(deployer, "resume", run_id=origin.rpartition("/")[2], **kwargs)
+    return ArgoTriggeredRun(deployer=deployer, content=content)

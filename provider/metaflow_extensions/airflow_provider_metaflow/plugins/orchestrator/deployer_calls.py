@@ -25,19 +25,6 @@ def started_run(deployer: Any, verb: str, **kwargs: Any) -> str:
         return content
 
 
-def resumed_run(deployer: Any, origin: str, step_to_rerun: str | None, **kwargs: Any) -> str:
-    """Start a run that takes over the finished tasks of another one; return what is known of it, as JSON.
-
-    :param deployer: Metaflow's deployer of the flow.
-    :param origin: id or pathspec of the other run.
-    :param step_to_rerun: step that runs again with all after it.
-    :param kwargs: parameters of the flow, and further options.
-    """
-    if step_to_rerun is not None:
-        kwargs["step_to_rerun"] = step_to_rerun
-    return started_run(deployer, "resume", origin_run_id=origin, **kwargs)
-
-
 def run_verb(deployer: Any, verb: str, **kwargs: Any) -> bool:
     """Call a verb, and tell whether it was successful.
 

@@ -12,7 +12,7 @@ from metaflow.plugins.aws.step_functions.step_functions_deployer_objects import 
     StepFunctionsTriggeredRun,
 )
 
-from .deployer_calls import resumed_run, started_run
+from .deployer_calls import started_run
 from .deployer_stand_in import stand_in
 
 if TYPE_CHECKING:
@@ -249,7 +249,10 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
 
 
 def _resumed(deployer: Any, origin: str, step: str | None, **kwargs: Any) -> SfnTriggeredRun:
-    return SfnTriggeredRun(deployer=deployer, content=resumed_run(deployer, origin, step, **kwargs))
+    if step is not None:
+        kwargs["step_to_rerun"] = step
+    content = started_run(deployer, "resume", run_id=origin.rpartition("/")[2], **kwargs)
+    return SfnTriggeredRun(deployer=deployer, content=content)
 
 
 def _runs(deployer: Any) -> SfnRuns:
