@@ -50,6 +50,8 @@ class MemoryMetaflow:
         self.splits = 2
         self.records: dict[str, Any] = {}
         """What a datastore would hold of DAG run ids."""
+        self.foreign: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+        """Finished tasks of a run that others have made, by run id and step."""
         self.probed: list[str] = []
         """Steps whose results were looked for in the datastore."""
 
@@ -61,6 +63,7 @@ class MemoryMetaflow:
 
         monkeypatch.setattr(LocalCompute, "run", run)
         monkeypatch.setattr(LocalCompute, "probe", lambda _, *given, **named: self.probe(*given, **named))
+        monkeypatch.setattr(LocalCompute, "find_tasks", lambda _, step, run_id: self.foreign.get((run_id, step.name)))
         monkeypatch.setattr(LocalCompute, "has_run", lambda _, run_id: self.has_run(run_id))
         monkeypatch.setattr(LocalCompute, "load_record", lambda _, name: self.records.get(name))
         monkeypatch.setattr(LocalCompute, "save_record", lambda _, *record: self.records.update([record]))

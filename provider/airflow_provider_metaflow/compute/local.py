@@ -29,6 +29,7 @@ from airflow_provider_metaflow.flow.commands import (
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
+from airflow_provider_metaflow.graph.model import Step
 
 from .code import unpacked
 from .runner import LineWriter, Runner, RunnerSettings, process_variables, step_environment
@@ -134,6 +135,18 @@ class LocalCompute:
             "stop_at_missing": stop,
         }
         found: list[dict[str, Any] | None] = self._session(environment).call(request, self.on_line)["outcomes"]
+        return found
+
+    def find_tasks(self, step: Step, run_id: str) -> dict[str, dict[str, Any]] | None:
+        """Return the outcome documents of a step's finished tasks by the ids that this package would give them.
+
+        None if the run was made by this package, whose tasks are found by their ids.
+
+        :param step: the step.
+        :param run_id: Metaflow run id of a run that any deployer may have made.
+        """
+        answer = self._ask("find_tasks", step.name, run_id=run_id, depth=len(step.foreach_path), gang=step.gang)
+        found: dict[str, dict[str, Any]] | None = answer["outcomes"]
         return found
 
     def save(self, data: bytes) -> str:

@@ -30,7 +30,7 @@ from .clears import TryCounts
 from .contexts import IndexPath, split_contexts
 from .earlier import EarlierTries, first_attempt
 from .inputs import is_optional, resolve_inputs
-from .origin import Origin
+from .origin import Origin, leads_on
 from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 from .remote import Progress, RemoteCompute, deferred_again, make_remote
 from .run_identity import RunIdentity, facts_of
@@ -385,21 +385,26 @@ class StepExecution:
         if self._origin is None or not self._view.all_cloned or not self._all_cloned:
             return None
         local = self._local()
-        found = self._origin.task(call.step.name, path, iteration, local.probe)
+        found = self._origin.task(self._step, path, iteration, local)
         if found is None:
             return None
         name, document = found
+        if not leads_on(self._step, document):
+            source = f"{self._origin.run_id}/{self._step.name}/{name}"
+            self._operator.log.info("%s is not taken over: it leads to %s", source, document.get("next"))
+            return None
         parameters = self._run_parameters()
+        nodes = [one for one in document.get("gang") or () if one != name]
         # The nodes of a gang are named after their control task.
-        for origin in (name, *(one for one in document.get("gang") or () if one != name)):
-            own = call.task_id + origin.removeprefix(name)
+        own_ids = {name: call.task_id, **{one: call.task_id + _node(one, name, of) for of, one in enumerate(nodes, 1)}}
+        for origin, own in own_ids.items():
             source = f"{self._origin.run_id}/{call.step.name}/{origin}"
             self._operator.log.info("Metaflow task %s takes over the result of %s", own, source)
             copy = msgspec.structs.replace(call, task_id=own, clone_of=source, ubf_context=None)
             outcome = local.run(copy, parameters)
             if origin == name:
                 first, parameters = outcome, None
-        gang = tuple(call.task_id + one.removeprefix(name) for one in document.get("gang") or ())
+        gang = tuple(own_ids[one] for one in document.get("gang") or ())
         return replace(TaskOutcome.from_document(path, first), gang=gang, cloned=True)
 
     def _return_value(self, outcomes: Sequence[TaskOutcome]) -> Any:
@@ -427,3 +432,8 @@ class StepExecution:
 
     def _log_line(self, stream: str, text: str) -> None:  # noqa: ARG002  (both streams go to one log)
         self._operator.log.info("%s", text)
+
+
+def _node(node: str, control: str, number: int) -> str:
+    """Return what tells a node of a gang from its control task; other deployers name both as they like."""
+    return node.removeprefix(control) if node.startswith(control) else f"_node_{number}"

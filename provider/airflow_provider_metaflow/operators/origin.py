@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from airflow_provider_metaflow.exceptions import ParameterValueError
 from airflow_provider_metaflow.flow.commands import Inherited
 from airflow_provider_metaflow.graph.identity import RESUME_KEY, task_id
-from airflow_provider_metaflow.graph.model import FlowGraph
+from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
 
 from .contexts import IndexPath
 
@@ -18,7 +18,24 @@ _GENERATIONS = 4
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 """Run ids of all orchestrators; nothing that leads out of the flow's folder of the datastore, or to two paths."""
 
-Probe = Callable[[str, str, Sequence[str]], list[dict[str, Any] | None]]
+
+class Store(Protocol):
+    """The worker's access to the datastore of the flow."""
+
+    def probe(self, step: str, run_id: str, task_ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Return outcome documents of tasks, None for those that have not finished.
+
+        :param step: the step.
+        :param run_id: Metaflow run id.
+        :param task_ids: the tasks.
+        """
+
+    def find_tasks(self, step: Step, run_id: str) -> Mapping[str, dict[str, Any]] | None:
+        """Return outcome documents by the ids that this package would give; None if it has made the run.
+
+        :param step: the step.
+        :param run_id: Metaflow run id.
+        """
 
 
 class Origin:
@@ -32,6 +49,7 @@ class Origin:
     def __init__(self, run_id: str, rerun: frozenset[str] = frozenset(), given: tuple[str, ...] = ()) -> None:
         self.run_id, self.rerun = run_id, rerun
         self.inherited = Inherited(run=run_id, given=given)
+        self._foreign: dict[str, Mapping[str, dict[str, Any]] | None] = {}
 
     @classmethod
     def of(cls, graph: FlowGraph, conf: Mapping[str, Any]) -> Origin | None:
@@ -61,17 +79,38 @@ class Origin:
         except (KeyError, TypeError):
             raise ParameterValueError(f"has no step {step!r} to run again.", flow=graph.name) from None
 
-    def task(self, step: str, path: IndexPath, iteration: int, probe: Probe) -> tuple[str, dict[str, Any]] | None:
+    def task(self, step: Step, path: IndexPath, iteration: int, store: Store) -> tuple[str, dict[str, Any]] | None:
         """Return id and outcome of the finished task that stands where one of this run stands, None if there is none.
 
         :param step: the step.
         :param path: index path.
         :param iteration: round of a recursive switch.
-        :param probe: reads outcome documents from the datastore: step, run id, task ids.
+        :param store: the datastore.
         """
-        if step in self.rerun:
+        if step.name in self.rerun:
             return None
+        if step.name not in self._foreign:
+            self._foreign[step.name] = store.find_tasks(step, self.run_id)
+        foreign = self._foreign[step.name]
+        if foreign is not None:
+            document = foreign.get(task_id(path, iteration=iteration))
+            return None if document is None else (document["task_id"], document)
         # Of a task that was cleared more often than Metaflow has attempts, the newest generation counts.
         ids = [task_id(path, iteration=iteration, generation=g) for g in reversed(range(_GENERATIONS))]
-        found = probe(step, self.run_id, ids)
+        found = store.probe(step.name, self.run_id, ids)
         return next(((name, one) for name, one in zip(ids, found, strict=True) if one is not None), None)
+
+
+def leads_on(step: Step, document: Mapping[str, Any]) -> bool:
+    """Return whether a task of an earlier version of a flow leads where the step leads today.
+
+    Where it does not, e.g. since a step was put behind it, its result is of no use: what follows would wait for ever,
+    or run without it.
+
+    :param step: the step of today.
+    :param document: outcome document of the task.
+    """
+    named, known = set(document.get("next") or ()), {*step.next_steps, *((step.name,) if step.recursive else ())}
+    fits = named <= known and len(named) == 1 if step.kind is StepKind.SWITCH else named == known
+    splits = (document.get("num_splits") is not None, document.get("num_parallel") is not None)
+    return fits and splits == (step.kind is StepKind.FOREACH, step.kind is StepKind.PARALLEL)

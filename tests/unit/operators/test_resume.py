@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,20 @@ STEPS = ("start", "body", "collect", "end")
 LOCAL = next(one for one in DATASTORES if one.TYPE == "local")
 
 
+ADDED = """
+    @step
+    def added(self):
+        self.of_added = (self.alpha, self.fresh)
+        self.next(self.end)
+
+"""
+
+
 class Deployed:
     """A flow that is deployed to a folder; each of its runs is driven by the test."""
 
     def __init__(self, root: Path, source: Path) -> None:
-        self.root, self.count = root, 0
+        self.root, self.source, self.count = root, source, 0
         self.deploy(source.read_text())
 
     def deploy(self, text: str) -> None:
@@ -37,7 +48,8 @@ class Deployed:
         (folder / "resumed.py").write_text(text)
         with environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(self.root)):
             options = CompileOptions(python=sys.executable)
-            self.manifest: Manifest = load_manifest(folder / "resumed.py", options, self.root / "cache")
+            self.file = folder / "resumed.py"
+            self.manifest: Manifest = load_manifest(self.file, options, self.root / "cache")
         path = self.root / f"resumed-{self.count}.metaflow.json"
         path.write_bytes(encode_manifest(self.manifest))
         self.dag = MetaflowDag(path)
@@ -53,6 +65,21 @@ class Deployed:
 
     def run_id(self, run: FlowRun) -> str:
         return airflow_run_id(run.dag.dag_id, run.dag_run_id)
+
+    def run_by_metaflow(self, *arguments: str) -> str:
+        """Run the flow without any orchestrator, and return its run id; the run may fail."""
+        environment = {**os.environ, "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.root), "METAFLOW_USER": "ann"}
+        subprocess.run(
+            [sys.executable, str(self.file), "--no-pylint", "--datastore=local", "--metadata=local", "run",
+             f"--run-id-file={self.root / 'id'}", *arguments],
+            cwd=self.root, env=environment, capture_output=True, check=False,
+        )  # fmt: skip
+        return (self.root / "id").read_text()
+
+    def clones(self, run: FlowRun, *steps: str, task: str = "t") -> list[str]:
+        """Return the steps whose task was taken over from another run."""
+        folder = self.root / ".metaflow/ResumedFlow" / self.run_id(run)
+        return [one for one in steps if list((folder / one / task / "_meta").glob("*origin-task-id*"))]
 
     def artifact(self, run: FlowRun | str, step: str, name: str, task: str = "t") -> Any:
         run_id = run if isinstance(run, str) else self.run_id(run)
@@ -81,3 +108,54 @@ def test_a_parameter_given_to_a_resume_wins_in_each_step_that_runs_again(deploye
     assert deployed.artifact(again, "collect", "alpha") == 5
     assert deployed.artifact(again, "end", "of_end") == (5, [10, 20], False, "mine", 7)
     assert deployed.artifact(again, "end", "alpha") == 5
+
+
+def test_parameters_that_are_not_given_are_those_of_the_other_run_whatever_has_been_deployed_since(
+    deployed: Deployed,
+) -> None:
+    # The name of a parameter need not be that of its variable; a DAG run takes the name.
+    first = deployed.start(**{"deep-size": [30], "alpha": 2})
+    first.run_all("start")
+    text = deployed.source.read_text().replace('"untouched", default="default"', '"untouched", default="new"')
+    deployed.deploy(text.replace("constant = 7", "constant = 8"))
+    again = deployed.resume(first)
+    again.run_all(*STEPS)
+    # A constant is the code's, which is that of today.
+    assert deployed.artifact(again, "end", "of_end") == (2, [30], False, "default", 8)
+
+
+def test_a_step_whose_successor_is_new_runs_again_and_what_is_new_is_seen(deployed: Deployed) -> None:
+    first = deployed.start(alpha=2)
+    first.run_all(*STEPS)
+    text = deployed.source.read_text().replace("        self.next(self.end)", "        self.next(self.added)")
+    text = text.replace("    @step\n    def end(self):", ADDED + "    @step\n    def end(self):")
+    deployed.deploy(text.replace("    constant = 7", '    fresh = Parameter("fresh", default="new")\n    constant = 7'))
+    again = deployed.resume(first)
+    again.run_all("start", "body", "collect", "added", "end")
+    assert deployed.clones(again, "start", "collect", "added", "end") == ["start"]
+    assert deployed.clones(again, "body", task="t-0") == deployed.clones(again, "body", task="t-1") == ["body"]
+    assert deployed.artifact(again, "added", "of_added") == (2, "new")
+    assert deployed.artifact(again, "end", "of_end") == (2, [10, 20], False, "default", 7)
+
+
+def test_a_run_that_metaflow_itself_made_is_resumed(deployed: Deployed) -> None:
+    origin = deployed.run_by_metaflow("--alpha=2", "--unlucky=True")
+    again = deployed.resume(origin, unlucky=False, untouched="given")
+    again.run_all(*STEPS)
+    assert deployed.clones(again, *STEPS) == ["start"]
+    assert deployed.clones(again, "body", task="t-0") == ["body"]
+    assert deployed.artifact(again, "start", "of_start") == 2
+    assert deployed.artifact(again, "end", "of_end") == (2, [10, 20], False, "given", 7)
+    # What was resumed can be resumed, and a step run again.
+    third = deployed.resume(again, step="collect", alpha=9)
+    third.run_all(*STEPS)
+    assert deployed.artifact(third, "collect", "bodies") == [(2, 10), (2, 20)]
+    assert deployed.artifact(third, "end", "of_end") == (9, [10, 20], False, "given", 7)
+
+
+def test_a_run_that_has_stored_nothing_cannot_be_resumed(deployed: Deployed) -> None:
+    again = deployed.resume("airflow-0123456789abcdef")
+    ended = again.run("start")
+    assert ended == "failed"
+    assert "flow ResumedFlow: the run airflow-0123456789abcdef, which is to be resumed, has" in str(ended.error)
+    assert not (deployed.root / ".metaflow/ResumedFlow" / deployed.run_id(again)).exists()

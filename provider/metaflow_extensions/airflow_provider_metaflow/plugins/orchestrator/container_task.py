@@ -164,10 +164,21 @@ def _gang_member(document: dict[str, Any], control: dict[str, Any]) -> dict[str,
     os.environ["MF_WORKER_REPLICA_INDEX"] = str(index - 1)
     # The orchestrator listens to the control task alone.
     os.environ.pop(SINK_VARIABLE, None)
+    clones = document.get("clones")
+    if clones:
+        return _cloned_member(control["task_id"], clones, index)
     suffix = "-node-%d" % index if on_batch else "-worker-%d" % (index - 1)
     name = control["task_id"].removeprefix("control-") + suffix
     arguments = ["--task-id=%s" % name, "--split-index=%d" % index, "--ubf-context=ubf_task"]
     return {"task_id": name, "arguments": arguments}
+
+
+def _cloned_member(control: str, clones: list[str], index: int) -> dict[str, Any]:
+    """Return the task of a node of a gang whose result is taken over; its user code would wait for the control node."""
+    from task_results import node_ids
+
+    name = node_ids([one.rpartition("/")[2] for one in clones], control)[index]
+    return {"task_id": name, "arguments": ["--task-id=%s" % name, "--clone-only=%s" % clones[index]]}
 
 
 def _wait_for_name(host: str, seconds: float = 600) -> None:

@@ -222,8 +222,8 @@ def complete(document: dict[str, Any], results: Any) -> dict[str, Any]:
         *document["step_options"],
         "--input-paths=%s" % ",".join("%s/%s" % (place.run_id, one) for one in inputs),
     ]
-    source = origin.source(step, own, outcome) if origin else None
-    options = ["--clone-only=%s" % source] if source else _own_options(document, place.path)
+    document["clones"] = origin.source(document, place, datastore, outcome) if origin else []
+    options = _own_options(document, place.path)
     document.update(
         run_id=place.run_id, attempt=attempt, tasks=[{"task_id": own, "arguments": ["--task-id=%s" % own, *options]}]
     )
@@ -312,15 +312,58 @@ class Origin(NamedTuple):
             document["init"]["inherit"] = {"run": self.run_id, "given": list(self.given)}
         document["env"][PARAMETERS_TASK_VARIABLE] = "/".join([run_id, *PARAMETERS])
 
-    def source(self, step: str, own: str, outcome: Any) -> str | None:
-        """Return ``run/step/task`` of the result that a task takes over, None where the task must run."""
-        if step in self.rerun or outcome(step, own, self.run_id) is None:
+    def source(self, document: dict[str, Any], place: Place, datastore: Any, outcome: Any) -> list[str]:
+        """Return ``run/step/task`` of the result that a task takes over, with all nodes of a gang.
+
+        Nothing is returned where the task must run.
+        """
+        step, own = document["step"], task_id(place.path, place.iteration)
+        if step in self.rerun or self._has_changed(step, place, datastore):
+            return []
+        found = outcome(step, own, self.run_id)
+        if found is None:
+            found = self._of_other_deployer(document, place, datastore)
+        told = document.get("tells") or next(iter(document.get("outputs") or ()), None)
+        fact = {"splits": "num_splits", "nodes": "num_parallel"}.get(told or "")
+        if found is None or (fact and found.get(fact) is None):
+            return []
+        sources = ["%s/%s/%s" % (self.run_id, step, one) for one in found.get("gang") or [found.get("task_id", own)]]
+        print("The result of %s is taken over." % sources[0], file=sys.stderr)
+        return sources
+
+    def _has_changed(self, step: str, place: Place, datastore: Any) -> bool:
+        if not _is_done(datastore, place.run_id, *PARAMETERS):
+            # The first step, before anything of the run is stored; what follows it will see whether it has changed.
+            return False
+        from origin_tasks import changed_steps  # type: ignore[import-not-found]
+
+        return step in changed_steps(datastore, place.run_id, self.run_id)
+
+    def _of_other_deployer(self, document: dict[str, Any], place: Place, datastore: Any) -> dict[str, Any] | None:
+        if _is_done(datastore, self.run_id, *PARAMETERS):
+            # Tasks of this package are found by their ids.
             return None
-        print("The result of %s/%s/%s is taken over." % (self.run_id, step, own), file=sys.stderr)
-        return "%s/%s/%s" % (self.run_id, step, own)
+        from origin_tasks import find_tasks
+
+        gang = bool(document.get("is_gang"))
+        tasks = find_tasks(datastore, self.run_id, document["step"], len(place.path), gang)
+        found: dict[str, Any] | None = tasks.get(task_id(place.path, place.iteration))
+        return found
+
+
+def _is_done(datastore: Any, run_id: str, step: str, task: str) -> bool:
+    from metaflow.datastore.exceptions import DataException
+
+    try:
+        datastore.get_task_datastore(run_id, step, task)
+    except DataException:
+        return False
+    return True
 
 
 def _own_options(document: dict[str, Any], path: tuple[int, ...]) -> list[str]:
+    if document["clones"]:
+        return ["--clone-only=%s" % document["clones"][0]]
     if document.get("is_gang"):
         return ["--split-index=0", "--ubf-context=ubf_control"]
     return ["--split-index=%d" % path[-1]] if path else []

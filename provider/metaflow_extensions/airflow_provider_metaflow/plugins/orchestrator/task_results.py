@@ -7,6 +7,8 @@ import json
 import os
 from typing import Any
 
+import origin_tasks  # type: ignore[import-not-found]
+from resumed_run import find_parameters  # type: ignore[import-not-found]
 from task_summary import load_summary, outcome_of, save_summary  # type: ignore[import-not-found]
 
 
@@ -80,6 +82,48 @@ def stored_outcome(datastore: Any, run_id: str, step: str, task_id: str, min_att
     return outcome
 
 
+def any_outcome(datastore: Any, run_id: str, step: str, task_id: str) -> dict[str, Any] | None:
+    """Return the outcome document of a finished task, whoever has run it.
+
+    :param datastore: datastore of the flow.
+    :param run_id: Metaflow run id.
+    :param step: the step.
+    :param task_id: Metaflow task id.
+    """
+    summary = _any_summary(datastore, run_id, step, task_id)
+    outcome: dict[str, Any] | None = outcome_of(summary, task_id, 0) if summary else None
+    return outcome
+
+
+def _any_summary(datastore: Any, run_id: str, step: str, task_id: str) -> dict[str, Any] | None:
+    task = _latest_done(datastore, run_id, step, task_id)
+    if task is None:
+        return None
+    summary: dict[str, Any] | None = load_summary(task) or origin_tasks.make_summary(datastore, task)
+    return summary
+
+
+def node_ids(gang: list[str], own: str) -> list[str]:
+    """Return the task ids that the clones of a gang's nodes have.
+
+    :param gang: task ids of the origin's nodes, the control node first.
+    :param own: task id of the clone of the control node.
+    """
+    control, *others = gang
+    suffixes = [
+        one[len(control) :] if one.startswith(control) else "_node_%d" % number
+        for number, one in enumerate(others, start=1)
+    ]
+    return [own, *(own + suffix for suffix in suffixes)]
+
+
+def _has_parameters_of(datastore: Any, run_id: str, summary: dict[str, Any]) -> bool:
+    own = find_parameters(datastore, run_id)
+    keys = own.ds_metadata["objects"] if own is not None else {}
+    known = {name: one.get("key") for name, one in summary["artifacts"].items()}
+    return all(name in known and known[name] == keys.get(name) for name in summary.get("parameters") or ())
+
+
 def copy_summary(datastore: Any, run_id: str, step: str, task_id: str, attempt: int, origin: str) -> None:
     """Give a clone the summary of its origin; Metaflow runs no decorators for it.
 
@@ -90,12 +134,13 @@ def copy_summary(datastore: Any, run_id: str, step: str, task_id: str, attempt: 
     :param attempt: its attempt.
     :param origin: ``run/step/task`` of the task that was cloned.
     """
-    task = _latest_done(datastore, *origin.split("/"))
-    summary = load_summary(task) if task is not None else None
+    summary = _any_summary(datastore, *origin.split("/"))
     if summary is None:
         return
+    if not _has_parameters_of(datastore, run_id, summary):
+        # Whoever looks at the run shall not take those of the origin for its own.
+        summary = {key: value for key, value in summary.items() if key != "parameters"}
     outcome = outcome_of(summary, task_id, attempt)
-    # The nodes of a gang are known by the task ids of the run that they are in.
-    if outcome is not None and task_id not in outcome.get("gang", ()):
-        outcome.pop("gang", None)
+    if outcome is not None and outcome.get("gang"):
+        outcome["gang"] = node_ids(outcome["gang"], task_id)
     save_summary(datastore, run_id, step, task_id, attempt, {**summary, "outcome": outcome})

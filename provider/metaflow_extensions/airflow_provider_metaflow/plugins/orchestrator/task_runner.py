@@ -5,6 +5,7 @@ A *session* reads requests, one JSON object a line, and answers with events, one
 * ``{"op": "run", ...}`` runs one Metaflow task, after ``init`` where the request asks for it, and answers with
   ``line`` events as the task writes and one ``end`` event;
 * ``{"op": "probe", ...}`` answers with one ``end`` event that tells which of the given tasks have finished;
+* ``{"op": "find_tasks", ...}`` answers with the finished tasks of a step of a run that another deployer has made;
 * ``{"op": "save", ...}`` puts bytes into the flow's datastore and answers with their URL;
 * ``{"op": "has_run", ...}`` answers whether a run has its parameters there;
 * ``{"op": "load_record", ...}`` and ``{"op": "save_record", ...}`` read and replace what is kept of a DAG run id.
@@ -29,10 +30,12 @@ from functools import partial
 from typing import Any
 
 from file_parameters import RefusedFileError, checked_arguments  # type: ignore[import-not-found]
+from origin_tasks import clone_problem, find_tasks, is_own  # type: ignore[import-not-found]
 from resumed_run import find_parameters  # type: ignore[import-not-found]
 from task_log import TaskLog  # type: ignore[import-not-found]
 from task_process import Channel, ClientGoneError, run_command, set_environment  # type: ignore[import-not-found]
 from task_results import (  # type: ignore[import-not-found]
+    any_outcome,
     copy_summary,
     flow_datastore,
     is_done,
@@ -94,6 +97,11 @@ class Session:
         task = datastore.get_task_datastore(
             request["run_id"], request["step"], request["task_id"], attempt=request["attempt"], mode="w"
         )
+        origin = next((one for one in request["arguments"] if one.startswith(_CLONE)), None)
+        problem = self._clone_problem(request, datastore, origin.removeprefix(_CLONE)) if origin else None
+        if problem is not None:
+            self._channel.line("stderr", problem)
+            return {"status": _NO_RETRY, "phase": "step", "outcome": None}
         outcome_file = request["env"].get("METAFLOW_ORCHESTRATOR_OUTCOME")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(outcome_file)
@@ -101,7 +109,6 @@ class Session:
         status = run_command(self._channel, request, request["arguments"], log)
         outcome = None
         if status == 0:
-            origin = next((one for one in request["arguments"] if one.startswith(_CLONE)), None)
             if origin is not None:
                 where = (request["run_id"], request["step"], request["task_id"], request["attempt"])
                 copy_summary(datastore, *where, origin.removeprefix(_CLONE))
@@ -109,6 +116,11 @@ class Session:
                 datastore, request["run_id"], request["step"], request["task_id"], request["attempt"]
             )
         return {"status": status, "phase": "step", "outcome": outcome}
+
+    def _clone_problem(self, request: dict[str, Any], datastore: Any, origin: str) -> str | None:
+        outcome = any_outcome(datastore, *origin.split("/"))
+        problem: str | None = clone_problem(datastore, request["run_id"], request["step"], outcome)
+        return problem
 
     def _init(self, request: dict[str, Any], init: dict[str, Any], datastore: Any) -> dict[str, Any]:
         try:
@@ -140,6 +152,12 @@ class Session:
             if outcome is None and request.get("stop_at_missing"):
                 break
         return {"outcomes": found}
+
+    def _find_tasks(self, request: dict[str, Any]) -> dict[str, Any]:
+        datastore, run_id = flow_datastore(request), request["run_id"]
+        if is_own(datastore, run_id):
+            return {"outcomes": None}
+        return {"outcomes": find_tasks(datastore, run_id, request["step"], request["depth"], request["gang"])}
 
     def _save(self, request: dict[str, Any]) -> dict[str, Any]:
         data = base64.b64decode(request["data"])

@@ -120,7 +120,7 @@ def make_summary(
     artifacts = {}
     for name in names:
         info = infos.get(name) or {}
-        described = {"key": keys[name], "type": _type_name(info.get("type")), "size": info.get("size")}
+        described = {"key": keys[name], "type": type_name(info.get("type")), "size": info.get("size")}
         artifacts[name] = {**described, "value": json.loads(kept[name])} if name in kept else described
     summary = {"version": VERSION, "ok": outcome is not None, "outcome": outcome, "artifacts": artifacts}
     return summary if parameters is None else {**summary, "parameters": sorted(parameters)}
@@ -131,7 +131,11 @@ def _may_be_small(info: Mapping[str, Any] | None) -> bool:
     return info is not None and 0 < info.get("size", 0) <= 2 * MAX_VALUE_BYTES and info.get("type") != _INCLUDED_FILE
 
 
-def _type_name(text: Any) -> str:
+def type_name(text: Any) -> str:
+    """Return the name of a type as a summary has it.
+
+    :param text: what Metaflow stores of it, e.g. ``<class 'int'>``.
+    """
     return str(text).removeprefix("<class '").removesuffix("'>") if text else ""
 
 
