@@ -1,0 +1,140 @@
+"""Containers of a resumed run, as Argo Workflows and Step Functions start them, with Metaflow's own processes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from metaflow.datastore import FlowDataStore
+from metaflow.plugins import DATASTORES
+from tests.support.environment import environment_variable
+
+from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+from metaflow_adapters.documents import flow_document, origin_text, step_document
+
+pytestmark = pytest.mark.subprocess
+
+ROOT = Path(__file__).parents[3]
+FLOWS = ROOT / "tests/flows"
+EXTENSION = ROOT / "provider/metaflow_extensions/airflow_provider_metaflow/plugins/orchestrator"
+LOCAL = next(one for one in DATASTORES if one.TYPE == "local")
+MAIN = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import container_task
+sys.path.pop(0)
+sys.exit(container_task.main(json.loads(sys.argv[2]), sys.argv[3]))
+"""
+TASKS = [("start", ""), ("body", "0"), ("body", "1"), ("collect", ""), ("end", "")]
+
+
+class Containers:
+    """The containers of a deployed flow; each run is driven by the test."""
+
+    def __init__(self, root: Path, text: str) -> None:
+        self.root, self.count = root, 0
+        self.deploy(text)
+
+    def deploy(self, text: str) -> None:
+        self.count += 1
+        self.folder = self.root / f"flow-{self.count}"
+        self.folder.mkdir()
+        self.file = self.folder / "resumed.py"
+        self.file.write_text(text)
+        with environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(self.root)):
+            options = CompileOptions(python=sys.executable)
+            self.manifest = load_manifest(self.file, options, self.root / "cache")
+
+    def run(self, run_id: str, step: str, place: str = "", origin: str = "", **given: str) -> str:
+        """Run a task, and return what its container has printed."""
+        told = {"splits": "splits"} if step == "start" else {}
+        document = {
+            **flow_document(self.manifest),
+            **step_document(
+                self.manifest, self.manifest.graph.step(step), environment={},
+                outputs={name: str(self.root / name) for name in told}, retries=0,
+            ),
+            "flow_file": self.file.name,
+        }  # fmt: skip
+        variables = {
+            "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.root),
+            "METAFLOW_USER": "ann",
+            "METAFLOW_ORCHESTRATOR_RUN": run_id,
+            "METAFLOW_ORCHESTRATOR_PLACE": place,
+            "METAFLOW_ORCHESTRATOR_ORIGIN": origin,
+            "METAFLOW_ORCHESTRATOR_PARAMETERS": base64.b64encode(json.dumps(given).encode()).decode(),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, str(EXTENSION), json.dumps(document), str(self.folder)],
+            cwd=self.folder, env={**os.environ, **variables}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode in (0, 1, 202), done.stderr
+        return f"{done.returncode}\n{done.stdout}{done.stderr}"
+
+    def run_all(self, run_id: str, origin: str = "", tasks: list[tuple[str, str]] = TASKS, **given: str) -> list[str]:
+        """Run tasks that must succeed; return those that were taken over."""
+        ended = {f"{step}{place}": self.run(run_id, step, place, origin, **given) for step, place in tasks}
+        assert {name: text for name, text in ended.items() if not text.startswith("0\n")} == {}
+        return [name for name, text in ended.items() if "is taken over" in text]
+
+    def artifact(self, run: str, step: str, name: str, task: str = "t") -> Any:
+        store = FlowDataStore("ResumedFlow", None, storage_impl=LOCAL, ds_root=str(self.root / ".metaflow"))
+        return store.get_task_datastore(run, step, task)[name]
+
+
+@pytest.fixture
+def containers(tmp_path: Path) -> Containers:
+    return Containers(tmp_path, (FLOWS / "resumed.py").read_text())
+
+
+def test_a_resumed_run_has_the_parameters_that_it_is_given_and_all_others_of_its_origin(
+    containers: Containers,
+) -> None:
+    values = {"alpha": "2", "unlucky": "True", "untouched": "mine"}
+    for step, place in TASKS[:2]:
+        assert containers.run("argo-1", step, place, **values).startswith("0\n")
+    assert "an unlucky split" in containers.run("argo-1", "body", "1", **values)
+    # Argo fills in the defaults of today, whatever the origin had.
+    given = {"alpha": "5", "unlucky": "False", "untouched": "new default"}
+    origin = origin_text("argo-1", [], ["alpha", "unlucky"], "ResumedFlow")
+    assert containers.run_all("argo-2", origin, **given) == ["start", "body0"]
+    assert containers.artifact("argo-2", "_parameters", "untouched", "t-params") == "mine"
+    assert containers.artifact("argo-2", "start", "alpha") == 2
+    assert containers.artifact("argo-2", "collect", "bodies") == [(2, 10), (5, 20)]
+    assert containers.artifact("argo-2", "end", "of_end") == (5, [10, 20], False, "mine", 7)
+    assert (containers.root / "splits").read_text() == "2"
+
+
+def test_what_follows_a_new_step_runs_again(containers: Containers) -> None:
+    """The new step ran, and the step behind it was taken over from a run without it."""
+    containers.run_all("argo-1")
+    added = "    @step\n    def added(self):\n        self.alpha_plus = self.alpha + 1\n        self.next(self.end)\n\n"
+    text = containers.file.read_text().replace("self.next(self.end)", "self.next(self.added)")
+    containers.deploy(text.replace("    @step\n    def end(self):", added + "    @step\n    def end(self):"))
+    tasks = [*TASKS[:4], ("added", ""), TASKS[4]]
+    assert containers.run_all("argo-2", "argo-1", tasks) == ["start", "body0", "body1"]
+    assert containers.artifact("argo-2", "end", "alpha_plus") == 2
+
+
+def test_a_run_that_metaflow_itself_made_is_resumed(containers: Containers) -> None:
+    variables = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(containers.root), "METAFLOW_USER": "ann"}
+    subprocess.run(
+        [sys.executable, str(containers.file), "--no-pylint", "--datastore=local", "--metadata=local", "run",
+         f"--run-id-file={containers.root / 'id'}", "--alpha=2", "--unlucky=True"],
+        cwd=containers.root, env={**os.environ, **variables}, capture_output=True, check=False,
+    )  # fmt: skip
+    origin = origin_text((containers.root / "id").read_text(), [], ["unlucky"], "ResumedFlow")
+    assert containers.run_all("sfn-2", origin, unlucky="False") == ["start", "body0"]
+    assert containers.artifact("sfn-2", "end", "of_end") == (2, [10, 20], False, "default", 7)
+
+
+def test_a_run_that_has_stored_nothing_is_named_and_not_tried_again(containers: Containers) -> None:
+    ended = containers.run("argo-2", "start", "", "argo-none")
+    assert ended.startswith("202\n")
+    assert "flow ResumedFlow: the run argo-none, which is to be resumed, has stored no parameters" in ended
