@@ -33,6 +33,18 @@ class CommandLine:
         monkeypatch.chdir(root)
         monkeypatch.delenv("AIRFLOW_HOME", raising=False)
 
+    def save_parameters(self, flow: str, run_id: str, **values: Any) -> None:
+        """Store the parameters of a run in the user's datastore, as `python flow.py run` does."""
+        from metaflow.datastore import FlowDataStore
+        from metaflow.plugins import DATASTORES
+
+        local = next(one for one in DATASTORES if one.TYPE == "local")
+        store = FlowDataStore(flow, None, storage_impl=local, ds_root=str(self.root / ".metaflow"))
+        task = store.get_task_datastore(run_id, "_parameters", "1", attempt=0, mode="w")
+        task.init_task()
+        task.save_artifacts(iter(values.items()))
+        task.done()
+
     def run(self, file: Path, *arguments: str, user: str = "alice") -> Result:
         """Run a command of a flow file; errors end it as they do on a terminal."""
         from metaflow import cli, metaflow_config, metaflow_git, metaflow_version

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -207,7 +207,13 @@ class ArgoRuns:
             yield node, self._cluster.log(pod.metadata.name)
 
     def resume(
-        self, run_id: str, caller: Caller, rerun: tuple[str, ...], parameters: Mapping[str, str] = _NO_PARAMETERS
+        self,
+        run_id: str,
+        caller: Caller,
+        rerun: tuple[str, ...],
+        parameters: Mapping[str, str] = _NO_PARAMETERS,
+        *,
+        stored: Callable[[], Mapping[str, str] | None] = lambda: None,
     ) -> str:
         """Start a run that takes over what another has finished, and return its run id.
 
@@ -215,8 +221,22 @@ class ArgoRuns:
         :param caller: who asks.
         :param rerun: steps that run again in any case.
         :param parameters: values by name; all others are those of the other run.
+        :param stored: returns the required parameters of a run that is no workflow here, None if there is none.
         :raises InvalidOptionError: as :meth:`start` does, or if the other run has not ended.
         """
+        values = self._values_of(run_id, caller, stored)
+        return self.start({**values, **parameters, ORIGIN: origin_text(run_id, rerun, parameters, self._flow)})
+
+    def _values_of(
+        self, run_id: str, caller: Caller, stored: Callable[[], Mapping[str, str] | None]
+    ) -> Mapping[str, str]:
+        """Return the parameters that a run was started with; of a run of another deployer those that must be given."""
+        name = run_id.removeprefix(PREFIX)
+        if name == run_id or self._cluster.find(WORKFLOWS, name) is None:
+            # Made elsewhere, or a workflow that Argo has deleted since.
+            values = stored()
+            if values is not None:
+                return values
         found = self.owned(run_id, caller)
         if found.get("status", {}).get("phase") in _ACTIVE:
             raise InvalidOptionError(
@@ -224,8 +244,7 @@ class ArgoRuns:
             )
         given = found["spec"].get("arguments", {}).get("parameters", [])
         known = {one["name"] for one in self.template()["spec"].get("arguments", {}).get("parameters", [])}
-        values = {one["name"]: one["value"] for one in given if one["name"] in known and "value" in one}
-        return self.start({**values, **parameters, ORIGIN: origin_text(run_id, rerun, parameters, self._flow)})
+        return {one["name"]: one["value"] for one in given if one["name"] in known and "value" in one}
 
     def delete(self, caller: Caller) -> None:
         """Delete all that ``create`` has made.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -154,7 +154,13 @@ class SfnRuns:
                     self._aws.batch.terminate_job(jobId=job_id, reason=f"{run_id} was terminated")
 
     def resume(
-        self, run_id: str, caller: Caller, rerun: tuple[str, ...], parameters: Mapping[str, Any] = _NO_PARAMETERS
+        self,
+        run_id: str,
+        caller: Caller,
+        rerun: tuple[str, ...],
+        parameters: Mapping[str, Any] = _NO_PARAMETERS,
+        *,
+        stored: Callable[[], Mapping[str, Any] | None] = lambda: None,
     ) -> str:
         """Start a run that takes over what another has finished, and return its run id.
 
@@ -162,8 +168,13 @@ class SfnRuns:
         :param caller: who asks.
         :param rerun: steps that run again in any case.
         :param parameters: values by name; all others are those of the other run.
+        :param stored: returns the required parameters of a run that is no execution here, None if there is none.
         :raises InvalidOptionError: as :meth:`start` does, or if the other run has not ended.
         """
+        origin = origin_text(run_id, rerun, parameters, self._flow)
+        values = None if self._is_execution(run_id) else stored()
+        if values is not None:
+            return self.start({**values, **parameters}, Origin=origin)
         found = self._ended(run_id, caller)
         given = json.loads(found.get("input") or "{}")
         if "detail-type" in given:
@@ -173,8 +184,15 @@ class SfnRuns:
         # Of a parameter that the flow has no more, no step would see a value.
         known = json.loads(self.machine()[1].get("metaflow.parameters", "{}"))
         kept = {name: value for name, value in before.items() if name in known}
-        origin = origin_text(run_id, rerun, parameters, self._flow)
         return self.start({**kept, **parameters}, **{**given, "Origin": origin})
+
+    def _is_execution(self, run_id: str) -> bool:
+        try:
+            self.find(run_id)
+        except InvalidOptionError:
+            # Of another deployer, or AWS has forgotten it, which it does after 90 days.
+            return False
+        return True
 
     def redrive(self, run_id: str, caller: Caller) -> str:
         """Go on with a run at the states that failed, and return its run id.

@@ -162,12 +162,21 @@ class DeployedDag:
             )
         return runs.clear_failed(self.client, run)
 
-    def resume_conf(self, origin: str, step: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    def resume_conf(
+        self,
+        origin: str,
+        step: str | None,
+        given: Mapping[str, Any],
+        *,
+        stored: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
+    ) -> dict[str, Any]:
         """Return the ``conf`` of a new run that takes over finished tasks of another one.
 
         :param origin: the other run.
         :param step: step that runs again with all after it; None: the first that has not finished.
         :param given: parameters that shall differ from the other run's.
+        :param stored: returns the required parameters of a run that this DAG has not made, by its Metaflow run id;
+            None if there is no such run.
         :raises InvalidOptionError: if there is no such run or step, or the start step cannot be taken over.
         """
         if step is not None and step not in self.record.steps:
@@ -176,7 +185,14 @@ class DeployedDag:
                 flow=self.record.flow,
                 hint=f"Steps are: {', '.join(self.record.steps)}.",
             )
-        run = self.find(origin)
+        try:
+            run = self.find(origin)
+        except InvalidOptionError:
+            run_id = self._foreign_id(origin)
+            values = stored(run_id) if run_id is not None else None
+            if values is None:
+                raise
+            return {**values, **given, RESUME_KEY: {"origin": run_id, "step": step}}
         if run.state not in FINISHED:
             raise InvalidOptionError(
                 f"the run {run.run_id} is still going on.",
@@ -187,6 +203,11 @@ class DeployedDag:
         # A run that was itself resumed has finished tasks of its own for all that it took over.
         conf[RESUME_KEY] = {"origin": run.run_id, "step": step}
         return conf
+
+    def _foreign_id(self, origin: str) -> str | None:
+        """Return the Metaflow run id of a run that this DAG has not made, None if it is of another flow."""
+        flow, _, run_id = origin.rpartition("/")
+        return run_id if flow in ("", self.record.flow) else None
 
     def _event_values(self, run: DagRun) -> dict[str, Any]:
         """Return the parameters' values that the events brought by which a run was started."""

@@ -15,15 +15,15 @@ from airflow_provider_metaflow.graph.identity import airflow_run_id
 
 
 class Deployed:
-    """The flow `grouped`, deployed by alice, and what Airflow has parsed of it."""
+    """A flow, by default `grouped`, deployed by alice, and what Airflow has parsed of it."""
 
-    name = "GroupedFlow"
-
-    def __init__(self, terminal: CommandLine, api: AirflowApi, flows: Path) -> None:
-        self.terminal, self.api, self.file = terminal, api, flows / "grouped.py"
+    def __init__(
+        self, terminal: CommandLine, api: AirflowApi, flows: Path, shape: str = "grouped", name: str = "GroupedFlow"
+    ) -> None:
+        self.terminal, self.api, self.file, self.name = terminal, api, flows / f"{shape}.py", name
         self.folder = terminal.root / "dags"
         assert self.call("create").code == 0
-        self.manifest = read_manifest(self.folder / "GroupedFlow.metaflow.json")
+        self.manifest = read_manifest(self.folder / f"{name}.metaflow.json")
         api.add_dag(self.name, record_line(self.manifest))
 
     def call(self, *arguments: str, user: str = "alice") -> Result:
@@ -149,6 +149,22 @@ def test_a_new_run_takes_over_another(deployed: Deployed) -> None:
         "text": "b",
         "metaflow_resume": {"origin": deployed.run_id(), "step": "collect"},
     }
+
+
+def test_a_run_that_others_have_made_is_taken_over_from_the_datastore(
+    terminal: CommandLine, api: AirflowApi, flows: Path
+) -> None:
+    """Airflow knew no such run, so that a run of `python flow.py run` or of Argo Workflows could not be resumed."""
+    deployed = Deployed(terminal, api, flows, "events/on_event", "OnEventFlow")
+    assert "has no run 17" in deployed.call("resume", "--origin-run-id=17").output
+    terminal.save_parameters("OnEventFlow", "17", alpha=2.5, text="t")
+    done = deployed.call("resume", "--origin-run-id=OnEventFlow/17", "--text=mine")
+    assert done.code == 0, done.output
+    # Airflow insists on `alpha`, which has no default; all else the run takes over itself.
+    assert api.runs["OnEventFlow"][0]["conf"] == {
+        "alpha": 2.5, "text": "mine", "metaflow_resume": {"origin": "17", "step": None},
+    }  # fmt: skip
+    assert "belongs to the flow Other" in deployed.call("resume", "--origin-run-id=Other/17").output
 
 
 @pytest.mark.parametrize(

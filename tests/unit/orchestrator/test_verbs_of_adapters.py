@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,10 @@ class Runs:
     def start(self, values: dict[str, str]) -> str:
         return self._note("start", values)
 
-    def resume(self, run_id: str, caller: Any, rerun: tuple[str, ...], given: dict[str, str]) -> str:
+    def resume(
+        self, run_id: str, caller: Any, rerun: tuple[str, ...], given: dict[str, str], *, stored: Callable[[], Any]
+    ) -> str:
+        self.stored = stored
         return self._note("resume", run_id, caller.user, caller.token, rerun, given)
 
     def redrive(self, run_id: str, caller: Any) -> str:
@@ -167,6 +170,10 @@ def test_a_run_is_resumed_with_the_parameters_that_were_given(
     done = flow.call("resume", "--origin-run-id=ParametersFlow/r", "--number", "5", "--config", '{"a": 1}')
     assert done.code == 0, done.output
     assert runs.asked[-1] == ("resume", "r", "alice", None, (), {"number": "5", "config": '{"a": 1}'})
+    # Of a run that the orchestrator does not know, the datastore knows what must be given.
+    assert runs.stored() is None
+    terminal.save_parameters("ParametersFlow", "r", required="the other run's", number=7)
+    assert runs.stored() == {"required": "the other run's"}
     for arguments, told in (
         (("r", "--number", "five"), "five is not a valid integer"),
         (("r", "--nmuber", "5"), "no such option: --nmuber"),

@@ -235,6 +235,13 @@ def test_a_resumed_run_takes_the_parameters_of_the_first_and_names_it(deploy: De
     assert given == {"size": "8", "note": "hush", "metaflow-origin": f"{run_id}:end:--size"}
     with pytest.raises(InvalidOptionError, match="there is no parameter 'sise'"):
         runs.resume(run_id, mine, (), {"sise": "8"})
+    # Runs that are no workflows here: of another deployer, or deleted by Argo since.
+    for other in ("17", "airflow-1f2e", "argo-gone"):
+        again = runs.resume(other, mine, (), {"note": "x"}, stored=lambda: {"size": "9"})
+        given = {one["name"]: one["value"] for one in runs.find(again)["spec"]["arguments"]["parameters"]}
+        assert given == {"size": "9", "note": "x", "metaflow-origin": f"{other}:--note"}
+        with pytest.raises(InvalidOptionError, match=r"run ids of Argo Workflows start with|there is no run"):
+            runs.resume(other, mine, ())
 
 
 def test_logs_are_those_of_the_pods_of_one_run_and_step(deploy: Deploy, api: ArgoApi) -> None:

@@ -181,6 +181,10 @@ def test_a_run_is_resumed_with_what_it_was_started_with(account: Account, made: 
     again = json.loads(runs.find(runs.resume(run_id(by_hand), ANN, ("end",), {"model": "{% $x %}"}))["input"])
     assert json.loads(again["Parameters"]) == {"model": "{% $x %}"}
     assert again["Origin"] == f"{run_id(by_hand)}:end:--model"
+    again = json.loads(runs.find(runs.resume("17", ANN, (), {}, stored=lambda: {"model": "stored"}))["input"])
+    assert (json.loads(again["Parameters"]), again["Origin"]) == ({"model": "stored"}, "17")
+    with pytest.raises(InvalidOptionError, match="run ids of Step Functions start with"):
+        runs.resume("17", ANN, ())
     with pytest.raises(InvalidOptionError, match="there is no parameter 'modle'"):
         runs.resume(run_id(by_hand), ANN, (), {"modle": "m"})
     again = json.loads(runs.find(runs.resume(run_id(by_event), ANN, ()))["input"])

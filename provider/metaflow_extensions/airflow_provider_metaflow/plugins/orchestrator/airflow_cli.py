@@ -28,6 +28,7 @@ from .cli_options import (
     add_options,
     parameter_value,
     plain_errors_of,
+    stored_values,
     token_options,
     write_attributes,
 )
@@ -167,6 +168,21 @@ def given_parameters(obj: Any, options: dict[str, Any]) -> dict[str, Any]:
         if name in given and value is not None:
             values[parameter.name] = conf_value(parameter, parameter_value(obj, value))
     return values
+
+
+def stored_conf(obj: Any, run_id: str) -> dict[str, Any] | None:
+    """Return the required parameters of a run of another deployer as the JSON types that a DAG run takes.
+
+    :param obj: state of Metaflow's command line.
+    :param run_id: Metaflow run id.
+    """
+    from airflow_provider_metaflow.dag.parameters import conf_value
+    from airflow_provider_metaflow.flow.reader import read_parameters
+
+    found = stored_values(obj, run_id)
+    if found is None:
+        return None
+    return {one.name: conf_value(one, found[one.name]) for one in read_parameters(obj.flow) if one.name in found}
 
 
 def _notifications(obj: Any, options: dict[str, Any]) -> Notifications | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from metaflow import parameters
@@ -18,6 +19,7 @@ from .airflow_cli import (
     airflow,
     given_parameters,
     plain_errors,
+    stored_conf,
     target_of,
 )
 from .cli_options import AUTHORIZE, RUN_ID, GivenOptions, OptionalParameters, add_options, write_attributes
@@ -241,7 +243,8 @@ def resume(
         deployed = _deployed(obj, client)
         deployed.authorize(_caller(obj, authorize))
         if run_id is None:
-            conf = deployed.resume_conf(str(origin_run_id), step_to_rerun, given)
+            stored = partial(stored_conf, obj)
+            conf = deployed.resume_conf(str(origin_run_id), step_to_rerun, given, stored=stored)
         else:
             run = deployed.find(run_id)
             count = deployed.resume_in_place(run)

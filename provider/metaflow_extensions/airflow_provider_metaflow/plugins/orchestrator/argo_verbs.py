@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from metaflow import current, parameters
@@ -23,6 +24,7 @@ from .cli_options import (
     known_token,
     origin_of,
     print_data,
+    stored_texts,
     tell_started,
 )
 
@@ -77,7 +79,10 @@ def resume(
     origin = origin_of(obj, run_id, origin_run_id)
     rerun = following_steps(obj, step_to_rerun) if step_to_rerun else ()
     given = given_texts(obj, options)
-    _tell_started(obj, options, _runs(obj).resume(origin, _caller(obj, authorize), rerun, given))
+    started = _runs(obj).resume(
+        origin, _caller(obj, authorize), rerun, given, stored=partial(stored_texts, obj, origin)
+    )
+    _tell_started(obj, options, started)
 
 
 def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:

@@ -208,6 +208,56 @@ def origin_of(obj: Any, run_id: str | None, origin_run_id: str | None) -> str:
     return name
 
 
+def stored_values(obj: Any, run_id: str) -> dict[str, Any] | None:
+    """Return the required parameters of a run that the orchestrator does not know; None if the datastore has none.
+
+    All others need not be named: a resumed run takes them over from the datastore itself.
+
+    :param obj: state of Metaflow's command line.
+    :param run_id: Metaflow run id, of whatever deployer, or of ``run``.
+    """
+    from airflow_provider_metaflow.flow.reader import read_parameters
+
+    from .resumed_run import find_parameters
+
+    try:
+        found = find_parameters(obj.flow_datastore, run_id)
+    except Exception:  # a datastore that cannot be read here has no run for us, whatever it raises
+        found = None
+    if found is None:
+        return None
+    required = [one for one in read_parameters(obj.flow) if one.required and one.variable in found]
+    values = {one.name: _stored_value(obj, found[one.variable]) for one in required}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _stored_value(obj: Any, value: Any) -> Any:
+    from metaflow.includefile import IncludedFile
+
+    from .file_parameters import upload
+
+    if not isinstance(value, IncludedFile):
+        return value
+    # Metaflow's own uploads are not those that a task of ours takes a file from.
+    descriptor = value.descriptor
+    is_text, encoding = descriptor.get("is_text", True), descriptor.get("encoding") or "utf-8"
+    content = value.decode("the file")
+    data = content.encode(encoding) if isinstance(content, str) else content
+    return json.dumps(upload(data, obj.flow.name, obj.flow_datastore._storage_impl, is_text, encoding))
+
+
+def stored_texts(obj: Any, run_id: str) -> dict[str, str] | None:
+    """Return the same in the text form of Metaflow's command line.
+
+    :param obj: state of Metaflow's command line.
+    :param run_id: Metaflow run id.
+    """
+    found = stored_values(obj, run_id)
+    if found is None:
+        return None
+    return {name: value if isinstance(value, str) else _text(value) for name, value in found.items()}
+
+
 def given_texts(obj: Any, options: dict[str, Any]) -> dict[str, str]:
     """Return the values of the parameters that were given, in the text form of Metaflow's command line.
 

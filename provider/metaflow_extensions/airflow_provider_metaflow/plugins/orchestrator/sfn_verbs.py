@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from metaflow import parameters
@@ -21,6 +22,7 @@ from .cli_options import (
     known_token,
     origin_of,
     print_data,
+    stored_texts,
     tell_started,
 )
 from .sfn_cli import adapter, plain_errors, sfn
@@ -91,7 +93,8 @@ def resume(
         _tell_started(obj, options, runs.redrive(origin, caller))
         return
     rerun = following_steps(obj, step_to_rerun) if step_to_rerun else ()
-    _tell_started(obj, options, runs.resume(origin, caller, rerun, given))
+    started = runs.resume(origin, caller, rerun, given, stored=partial(stored_texts, obj, origin))
+    _tell_started(obj, options, started)
 
 
 def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
