@@ -29,6 +29,9 @@ EXTENDED_BUILDS = {
     ],
     "object-stores": [["scripts/object_stores.sh"]],
 }
+_SEQUENCES = {"TEST_RUN_LIVES": "2000"}
+"""How many random lives of a run are played; `make quick` plays fewer."""
+
 _PYTHONS = "other-pythons"
 _SHOWN = 25
 _COLD_SECONDS = 60
@@ -97,7 +100,7 @@ class Run:
         report = folder / "figures.json"
         with self.phase("pytest"):
             code = subprocess.run(
-                command, cwd=ROOT, env={**os.environ, **environment, figures.OUTPUT: str(report)}
+                command, cwd=ROOT, env={**_SEQUENCES, **os.environ, **environment, figures.OUTPUT: str(report)}
             ).returncode
         self.figures = figures.Figures.read(report)
         return code

@@ -18,8 +18,9 @@ from airflow_provider_metaflow.exceptions import MissingResultError
 
 
 class _Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of a task instance: the DAG run's number of clears, and the tries before the first that saw it."""
+    """The record of a task instance: when its DAG run was started, how often it was cleared, and the tries before."""
 
+    started: str
     clears: int
     tries: int
 
@@ -29,6 +30,7 @@ class TryCounts:
     """What a try of a task instance knows of its number.
 
     :param name: of its record in the datastore.
+    :param started: when the DAG run was started, by which it differs from another of its id that was deleted.
     :param clears: how often tasks of the DAG run were cleared; of any task, since Airflow counts no others.
     :param tries: how many tries came before this one.
     :param max_tries: number of the last try that Airflow grants, 0 for the first.
@@ -36,6 +38,7 @@ class TryCounts:
     """
 
     name: str
+    started: str
     clears: int
     tries: int
     max_tries: int
@@ -56,11 +59,12 @@ class TryCounts:
         if not self.clears:
             return 0
         kept = self._load(local()) if self.tries else None
-        if kept is not None and kept.clears == self.clears:
+        if kept is not None and (kept.started, kept.clears) == (self.started, self.clears):
             return min(kept.tries, self.tries)
         if self.tries or self.retries:
             # Without retries another try comes after a clear only.
-            local().save_record(self.name, {"clears": self.clears, "tries": self.tries})
+            counted = _Counted(started=self.started, clears=self.clears, tries=self.tries)
+            local().save_record(self.name, msgspec.to_builtins(counted))
         return self.tries
 
     def _load(self, local: LocalCompute) -> _Counted | None:

@@ -75,11 +75,13 @@ class StepExecution:
         self._first_run = airflow_run_id(self._ti.dag_id, self._ti.run_id, operator.id_prefix, group_index)
         # Known once the inputs are; see `_inputs`.
         self._run_id = progress.run_id if progress else ""
-        self._identity = RunIdentity(self._first_run, facts_of(context["dag_run"]), self._local)
+        facts = facts_of(context["dag_run"])
+        self._identity = RunIdentity(self._first_run, facts, self._local)
         tries = self._ti.try_number - 1
         self._counts = TryCounts(
             name=f"{self._first_run}.{self._step.name}.{self._ti.map_index}",
-            clears=facts_of(context["dag_run"]).clears,
+            started=facts.started,
+            clears=facts.clears,
             tries=tries,
             max_tries=self._ti.max_tries,
             retries=operator.retries or 0,

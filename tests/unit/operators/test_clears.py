@@ -178,6 +178,19 @@ def test_a_run_that_was_never_cleared_asks_the_datastore_for_no_counts(start: St
     assert [name for name in metaflow.records if ".middle." in name] == []
 
 
+def test_what_was_counted_in_a_run_that_was_deleted_does_not_count_in_one_of_its_id(
+    start: Start, metaflow: MemoryMetaflow
+) -> None:
+    """Its clears are counted from 0 again."""
+    for _ in range(2):
+        since = len(metaflow.calls)
+        run = start("linear", {"middle": {"retry": Retry(user=1)}})
+        run.run_all("start", "middle")
+        run.clear("middle")
+        run.run_all("middle")
+        assert [call.step.name for call in metaflow.calls[since:]] == ["start", "middle", "middle"]
+
+
 def test_a_record_of_another_form_is_named(start: Start, metaflow: MemoryMetaflow) -> None:
     run = start("linear")
     run.run_all("start", "middle")
@@ -196,5 +209,5 @@ def test_before_airflow_3_3_the_tries_that_are_granted_tell_of_a_clear(
     monkeypatch: pytest.MonkeyPatch, max_tries: int, expected: int
 ) -> None:
     monkeypatch.setattr(clears, "AIRFLOW_V_3_3_PLUS", False)
-    counts = clears.TryCounts(name="n", clears=0, tries=3, max_tries=max_tries, retries=1)
+    counts = clears.TryCounts(name="n", started="", clears=0, tries=3, max_tries=max_tries, retries=1)
     assert counts.before_clear(lambda: pytest.fail("no datastore is asked")) == expected
