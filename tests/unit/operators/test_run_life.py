@@ -220,7 +220,9 @@ class RunLife(RuleBasedStateMachine):
                     found += [f"{name}/{one}" for one in document.get("gang") or (task,)]
         return found
 
-    def newest(self, step: Step, run_id: str) -> Iterator[tuple[tuple[int, ...], str, dict[str, Any]]]:
+    def newest(
+        self, step: Step, run_id: str, *, in_any_state: bool = False
+    ) -> Iterator[tuple[tuple[int, ...], str, dict[str, Any]]]:
         """Yield the tasks of a step that count now: index path, last task id, outcome document."""
         last: dict[tuple[int, ...], tuple[int, str, dict[str, Any]]] = {}
         for (name, run, task), (_, document) in self.metaflow.results.items():
@@ -230,7 +232,7 @@ class RunLife(RuleBasedStateMachine):
                     last.get(_path(task), (0, "", {})), (at, task, document), key=lambda one: one[0]
                 )
         for index, paths in self.paths_of_instances(step, run_id):
-            if self.run.states.get((step.name, index)) == "success":
+            if in_any_state or self.run.states.get((step.name, index)) == "success":
                 yield from ((path, *last[path][1:]) for path in paths if path in last)
 
     def paths_of_instances(self, step: Step, run_id: str) -> list[tuple[int, list[tuple[int, ...]]]]:
@@ -240,7 +242,7 @@ class RunLife(RuleBasedStateMachine):
         opener = self.graph().step(step.foreach_path[-1])
         paths = [
             (*path, split)
-            for path, _, document in sorted(self.newest(opener, run_id), key=lambda one: one[0])
+            for path, _, document in sorted(self.newest(opener, run_id, in_any_state=True), key=lambda one: one[0])
             for split in range(document.get("num_splits") or 0)
         ]
         return [(index, [path]) for index, path in enumerate(paths)]
