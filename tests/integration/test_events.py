@@ -50,7 +50,7 @@ def test_a_flow_starts_when_another_has_finished_and_sees_its_run(deployed: Shar
     assert start["upstream"] == f"UpstreamFlow/{upstream.run_id}"
     assert start["result"] == 70
     assert start["seen"] == [
-        ("metaflow.UpstreamFlow.end", "run", f"UpstreamFlow/{upstream.run_id}/finish/t"),
+        ("metaflow.UpstreamFlow.end", "run", f"UpstreamFlow/{upstream.run_id}/finish/t-finish"),
     ]
     # In every step, not only in the first.
     assert run.artifacts()["end"][((), ())]["still"] == f"UpstreamFlow/{upstream.run_id}"

@@ -117,7 +117,7 @@ def test_tags_token_and_links_are_on_the_run(feature_runs: dict[str, FlowRun]) -
     links = found["start"].task.metadata_dict
     assert links["airflow-dag-id"] == run.dag_id
     assert links["airflow-dag-run-id"] == run.dag_run_id
-    assert f"Metaflow task DecoratorsFlow/{run.run_id}/start/t" in run.log("start")
+    assert f"Metaflow task DecoratorsFlow/{run.run_id}/start/t-start" in run.log("start")
 
 
 def test_parameters_arrive_byte_for_byte(feature_runs: dict[str, FlowRun]) -> None:

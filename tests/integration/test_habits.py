@@ -88,12 +88,12 @@ def test_clearing_one_task_runs_exactly_it_again_and_a_seventh_time_too(
     metaflow.metadata(f"local@{airflow.sysroot}")
     metaflow.namespace(None)
     tasks = {task.id: task for task in metaflow.Step(f"FragileFlow/{run.run_id}/hang")}
-    assert set(tasks) == {"t", "t-g1"}
-    assert tasks["t-g1"].data.stamp > before
+    assert set(tasks) == {"t-hang", "t-hang-g1"}
+    assert tasks["t-hang-g1"].data.stamp > before
     # The consumer of the seventh result finds it.
     run.clear(task_ids=["end"])
     run.wait()
-    assert metaflow.Task(f"FragileFlow/{run.run_id}/end/t").data.stamp == tasks["t-g1"].data.stamp
+    assert metaflow.Task(f"FragileFlow/{run.run_id}/end/t-end").data.stamp == tasks["t-hang-g1"].data.stamp
 
 
 def test_clearing_a_mapped_index_runs_its_tasks_again(finished: tuple[FlowRun, Path]) -> None:

@@ -97,7 +97,7 @@ def test_trigger_waits_for_a_fresh_dag_and_gives_parameters_and_note(
     assert run.run_id in listed
     assert run.run_id not in cli("files/parameters.py", "list-runs", "--failed", name="managed.params").stdout
     logs = cli("files/parameters.py", "logs", run.run_id, "--step", "end", name="managed.params").stdout
-    assert f"Metaflow task ParametersFlow/{run.run_id}/end/t" in logs
+    assert f"Metaflow task ParametersFlow/{run.run_id}/end/t-end" in logs
     assert "managed.params" in cli("files/parameters.py", "list-deployments").stdout
 
 

@@ -111,13 +111,13 @@ def test_of_a_foreach_only_the_splits_that_failed_are_tried_again(runs: dict[str
     run.wait(timeout=900)
     assert run.artifacts()["join"][((), ())]["attempts"] == [0, 1, 2, 0]
     tried = keys(run.aws, f"poisoned/{run.run_id}/")
-    assert tried == ["t-0-0", "t-1-0", "t-1-1", "t-2-0", "t-2-1", "t-2-2", "t-3-0"]
+    assert tried == [f"t-body-{at}" for at in ("0-0", "1-0", "1-1", "2-0", "2-1", "2-2", "3-0")]
 
 
 def test_a_task_that_says_so_is_not_tried_again(runs: dict[str, Execution]) -> None:
     for name in ("final", "stubborn"):
         runs[name].wait(timeout=900, expect="FAILED")
-    assert "t-1-1" not in keys(runs["final"].aws, f"poisoned/{runs['final'].run_id}/")
+    assert "t-body-1-1" not in keys(runs["final"].aws, f"poisoned/{runs['final'].run_id}/")
     assert keys(runs["stubborn"].aws, f"stubborn/{runs['stubborn'].run_id}/") == ["try-0"]
 
 

@@ -71,7 +71,7 @@ def test_a_dag_run_shows_its_metaflow_run_and_cards_which_cannot_reach_airflow(
     text = view.inner_text("body")
     # A parameter is text here, whatever it holds.
     assert "'<b>bold</b>'" in text
-    card = frame_of(page, "/cards/start/t/")
+    card = frame_of(page, "/cards/start/t-start/")
     card.wait_for_selector("text=Scores of the start step", timeout=60_000)
     # What a script of the card could do.
     assert card.evaluate(ATTEMPTS) == ["null", "cookie refused", "parent refused", "fetch refused"]

@@ -18,7 +18,7 @@ from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.graph.model import Retry
 
 RUN = airflow_run_id("LinearFlow", "manual__1")
-EVIL = json.dumps({"task_id": "t", "next": ["middle"], "num_splits": 7})
+EVIL = json.dumps({"task_id": "t-start", "next": ["middle"], "num_splits": 7})
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_pod_that_has_the_labels_of_a_task_only_is_not_attached_to(
     run.run_all("start")
     # Its own pod has run, and the other is let be.
     assert len(api.made) == made + 1
-    assert metaflow.results["start", RUN, "t"][0] == 1
+    assert metaflow.results["start", RUN, "t-start"][0] == 1
     assert "splits" not in run.value("start", key="metaflow")["tasks"][0]
     assert foreign["metadata"]["name"] in api.pods
 
@@ -86,7 +86,7 @@ def test_the_pod_of_a_task_that_a_worker_has_lost_is_attached_to(run: FlowRun, a
     made = len(api.made)
     # Kubernetes fills it in.
     pod["spec"]["serviceAccountName"] = "default"
-    api.add(pod, ended(0, json.dumps({"task_id": "t", "next": ["middle"]})))
+    api.add(pod, ended(0, json.dumps({"task_id": "t-start", "next": ["middle"]})))
     run.run_all("start")
     assert len(api.made) == made
     assert api.pods == {}
@@ -96,11 +96,11 @@ def test_the_pod_of_a_task_that_a_worker_has_lost_is_attached_to(run: FlowRun, a
 def test_a_message_of_another_task_is_no_outcome(
     run: FlowRun, api: KubernetesApi, metaflow: MemoryMetaflow, message: dict[str, Any]
 ) -> None:
-    metaflow.results["start", RUN, "t"] = (0, {"task_id": "t", "next": ["middle"]})
+    metaflow.results["start", RUN, "t-start"] = (0, {"task_id": "t-start", "next": ["middle"]})
     api.start = ended(0, json.dumps({"next": ["end"], **message}))
     run.run_all("start")
     # What the datastore holds counts.
-    assert run.value("start", key="metaflow")["tasks"] == [{"path": [], "task": "t", "next": ["middle"]}]
+    assert run.value("start", key="metaflow")["tasks"] == [{"path": [], "task": "t-start", "next": ["middle"]}]
 
 
 def test_a_pod_that_was_replaced_while_it_was_watched_tells_nothing(

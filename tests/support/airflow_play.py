@@ -142,7 +142,7 @@ class AirflowPlay:
         iteration = 0
         while True:
             self.done.append((step.name, path, iteration))
-            outcome = self.play.outcomes[step.name, task_id(path, iteration)]
+            outcome = self.play.outcomes[step.name, task_id(step.name, path, iteration)]
             if outcome["next"] != [step.name]:
                 return TaskOutcome.from_document(path, outcome)
             iteration += 1

@@ -102,7 +102,7 @@ class ArgoPlay:
         path = _path(base64.b64decode(env.get("METAFLOW_ORCHESTRATOR_PLACE_BASE64", "")).decode())
         iteration = int(env.get("METAFLOW_ORCHESTRATOR_ITERATION", "0"))
         self.done.append((step, path, iteration))
-        outcome = self.play.outcomes[(step, task_id(path, iteration))]
+        outcome = self.play.outcomes[(step, task_id(step, path, iteration))]
         found = {"splits": outcome.get("num_splits"), "nodes": 2, "next": outcome["next"][0] if outcome["next"] else ""}
         outputs = template.get("outputs", {}).get("parameters", [])
         return {one["name"]: str(found[one["name"]]) for one in outputs}

@@ -11,6 +11,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from botocore.validate import validate_parameters
 
+from airflow_provider_metaflow.graph.identity import position_in_step
 from tests.engines.aws.authority import Principal, Request
 from tests.engines.aws.permissions import Where, needed
 from tests.support.containers import told
@@ -80,9 +81,10 @@ class BatchApi:
         return told({one["name"]: one["value"] for one in overrides["environment"]})
 
     def names(self) -> list[str]:
-        """Return step and tasks of the jobs, e.g. ``body/t-0,t-1``."""
+        """Return step and positions of the tasks of the jobs, e.g. ``body/t-0,t-1``."""
         found = [self.told(number) for number in range(len(self.submitted))]
-        return [f"{one['step']}/{','.join(task['task_id'] for task in one['tasks'])}" for one in found]
+        tasks = [[position_in_step(one["step"], task["task_id"]) for task in one["tasks"]] for one in found]
+        return [f"{one['step']}/{','.join(names)}" for one, names in zip(found, tasks, strict=True)]
 
     def end(self, job_id: str) -> None:
         """Let a job do its work and end."""

@@ -13,6 +13,7 @@ from airflow.sdk import DAG
 from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall
 from airflow_provider_metaflow.flow.container import TASK_VARIABLE
+from airflow_provider_metaflow.graph.identity import position_in_step
 from tests.support.task_runs import MemoryMetaflow, step_of
 
 
@@ -23,10 +24,11 @@ def told(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def inputs_of(document: Mapping[str, Any], task: int = 0) -> list[str]:
-    """Return `step/task` of what a task takes."""
+    """Return `step/position` of what a task takes."""
     arguments = [*document["arguments"], *document["tasks"][task]["arguments"]]
     (paths,) = [one for one in arguments if one.startswith("--input-paths=")]
-    return [path.partition("/")[2] for path in paths.removeprefix("--input-paths=").split(",")]
+    given = [path.split("/") for path in paths.removeprefix("--input-paths=").split(",")]
+    return [f"{step}/{position_in_step(step, name)}" for _, step, name in given]
 
 
 def work(metaflow: MemoryMetaflow, dag: DAG, document: Mapping[str, Any], task: int = 0) -> tuple[int, str]:

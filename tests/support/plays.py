@@ -30,7 +30,7 @@ class Play:
     opened: dict[tuple[str, Path], int] = field(default_factory=dict)
 
     def run(self, name: str, path: Path, inputs: list[str], origin: dict[str, int], iteration: int = 0) -> None:
-        step, own = self.graph.step(name), task_id(path, iteration)
+        step, own = self.graph.step(name), task_id(name, path, iteration)
         self.inputs[(name, path, iteration)] = inputs
         outcome: dict[str, Any] = {"task_id": own, "next": list(step.next_steps)}
         self.outcomes[(name, own)] = outcome
@@ -89,7 +89,7 @@ def assert_same_tasks(play: Play, done: list[Task]) -> None:
     :param done: its tasks in the order in which they ended.
     """
     assert sorted(done) == sorted(play.inputs)
-    ended = {f"{step}/{task_id(path, iteration)}": number for number, (step, path, iteration) in enumerate(done)}
+    ended = {f"{step}/{task_id(step, path, iteration)}": number for number, (step, path, iteration) in enumerate(done)}
     for number, task in enumerate(done):
         for pathspec in play.inputs[task]:
             leader = pathspec.replace("-worker-0", "")

@@ -74,7 +74,7 @@ class StepFunctionsPlay:
         self.done.append((step, path, iteration))
 
     def _told(self, node: ReadNode, path: Path) -> Any:
-        outcome = self.play.outcomes[node.step, task_id(path, self.rounds[node.step, path])]
+        outcome = self.play.outcomes[node.step, task_id(node.step, path, self.rounds[node.step, path])]
         if node.of_gang:
             return 2
         return outcome.get("num_splits", outcome["next"][0])

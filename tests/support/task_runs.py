@@ -24,6 +24,7 @@ from airflow.sdk.execution_time import comms, task_runner
 
 from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.flow.commands import StepCall
+from airflow_provider_metaflow.graph.identity import position_in_step
 from airflow_provider_metaflow.graph.model import Step, StepKind
 
 _BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -31,6 +32,11 @@ _MOMENTS = (_BEGAN + timedelta(seconds=number) for number in count())
 
 Key = tuple[str, int]
 """Task id and map index."""
+
+
+def at(call: StepCall) -> str:
+    """Return where in its step a task stands, e.g. `t-0`."""
+    return position_in_step(call.step.name, call.task_id)
 
 
 class MemoryMetaflow:
@@ -75,18 +81,19 @@ class MemoryMetaflow:
         return any(call.run_id == run_id for call in self.calls)
 
     def ran(self, step: str | None = None) -> list[str]:
-        """Return `step/task` of the tasks that were run, or the ids of those of one step."""
+        """Return `step/position` of the tasks that were run, or the positions of those of one step."""
         if step is not None:
-            return [call.task_id for call in self.calls if call.step.name == step]
-        return [f"{call.step.name}/{call.task_id}" for call in self.calls]
+            return [position_in_step(step, call.task_id) for call in self.calls if call.step.name == step]
+        return [f"{call.step.name}/{position_in_step(call.step.name, call.task_id)}" for call in self.calls]
 
-    def call(self, step: str, task_id: str = "t") -> StepCall:
+    def call(self, step: str, position: str = "t") -> StepCall:
         """Return the last call of a task."""
-        return [call for call in self.calls if (call.step.name, call.task_id) == (step, task_id)][-1]
+        return [one for one in self.calls if (one.step.name, at(one)) == (step, position)][-1]
 
-    def inputs(self, step: str, task_id: str = "t") -> list[str]:
-        """Return `step/task` of what a task was given, without the run id."""
-        return [path.partition("/")[2] for path in self.call(step, task_id).inputs]
+    def inputs(self, step: str, position: str = "t") -> list[str]:
+        """Return `step/position` of what a task was given, without the run id."""
+        given = [path.split("/") for path in self.call(step, position).inputs]
+        return [f"{parent}/{position_in_step(parent, task)}" for _, parent, task in given]
 
     def document(self, call: StepCall) -> dict[str, Any]:
         """Return the outcome document of a task that goes on to all that it can go on to."""

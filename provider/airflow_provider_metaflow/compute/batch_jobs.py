@@ -16,6 +16,7 @@ from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
 from airflow_provider_metaflow.flow.commands import StepCall
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
+from airflow_provider_metaflow.graph.identity import position_in_step
 
 MAX_OVERRIDES_BYTES = 8192
 """Upper limit of the container overrides of a job (AWS Batch, SubmitJob)."""
@@ -111,7 +112,8 @@ def job_name(manifest: Manifest, call: StepCall) -> str:
     :param call: the task.
     """
     digest = hashlib.sha256(f"{call.run_id}/{call.step.name}/{call.task_id}".encode()).hexdigest()[:12]
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{manifest.graph.name}-{call.step.name}-{call.task_id}")
+    position = position_in_step(call.step.name, call.task_id)
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{manifest.graph.name}-{call.step.name}-{position}")
     return f"{readable[: _MAX_NAME - 24]}-{digest}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_provider_metaflow.flow.commands import StepCall
 from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.graph.identity import position_in_step
 
 TASK_LABEL = "metaflow/task-id"
 CONTAINER = "base"
@@ -156,7 +157,8 @@ def pod_name(manifest: Manifest, call: StepCall) -> str:
     :param manifest: the compiled flow.
     :param call: the task.
     """
-    readable = f"{manifest.graph.name}-{call.step.name}-{call.task_id}"
+    position = position_in_step(call.step.name, call.task_id)
+    readable = f"{manifest.graph.name}-{call.step.name}-{position}"
     digest = hashlib.sha256(f"{call.run_id}/{call.step.name}/{call.task_id}/{call.attempt}".encode()).hexdigest()[:10]
     stem = re.sub(r"[^a-z0-9]+", "-", readable.lower())[:43].strip("-")
     return f"{stem}-{call.attempt}-{digest}"

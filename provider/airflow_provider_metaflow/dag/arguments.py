@@ -151,7 +151,7 @@ def _params(graph: FlowGraph, fixed: Mapping[str, Any], templates: Mapping[str, 
     from airflow.sdk import Param
     from msgspec.structs import replace
 
-    from .parameters import UNSET, default_value, json_schema
+    from .parameters import UNSET, default_value, exact_value, json_schema
 
     params = {}
     for parameter in graph.parameters:
@@ -161,8 +161,9 @@ def _params(graph: FlowGraph, fixed: Mapping[str, Any], templates: Mapping[str, 
         if parameter.name in templates:
             # Null stands for the template: a form hands out every value, and one that differs from null was chosen.
             parameter = replace(parameter, required=False, default=None)  # noqa: PLW2901
-        default = fixed.get(parameter.name, default_value(parameter))
-        arguments: dict[str, Any] = json_schema(parameter)
+        default = fixed.get(parameter.name, UNSET)
+        default = default_value(parameter) if default is UNSET else exact_value(default)
+        arguments: dict[str, Any] = json_schema(parameter, default)
         if parameter.help:
             arguments["description"] = parameter.help
         if parameter.name in templates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,16 +20,23 @@ _SCHEMA_TYPES: dict[ParameterType, list[str]] = {
     ParameterType.JSON: ["object", "array", "string", "number", "boolean"],
 }
 
+_EXACT = 2**53
+"""Up to here every integer is exact in a browser, where Airflow's trigger form is filled in (RFC 8259)."""
+
 UNSET = object()
 """A parameter that has no default."""
 
 
-def json_schema(parameter: Parameter) -> dict[str, Any]:
+def json_schema(parameter: Parameter, default: Any = None) -> dict[str, Any]:
     """Return the JSON schema of a parameter's values.
 
     :param parameter: the parameter.
+    :param default: its default, as :func:`default_value` returns it; may be the text of a number.
     """
     types = list(_SCHEMA_TYPES[parameter.type])
+    if "string" not in types and isinstance(default, str):
+        # The form shows the first one.
+        types.insert(0, "string")
     if not parameter.required:
         types.append("null")
     return {"type": types[0] if len(types) == 1 else types, "title": parameter.name}
@@ -56,6 +64,20 @@ def default_value(parameter: Parameter) -> Any:
     return None if parameter.default is None else typed_value(parameter, parameter.default)
 
 
+def json_number(value: Any) -> Any:
+    """Return a number as JSON can carry it to Airflow and its trigger form: a text if it would arrive as another one.
+
+    JSON has no infinity and no NaN, and integers beyond 2^53 are rounded in a browser.
+
+    :param value: a value; others than numbers are returned as they are.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _EXACT:
+        return str(value)
+    return value
+
+
 def typed_value(parameter: Parameter, text: str) -> Any:
     """Return the value of the schema that a text of Metaflow's command line stands for.
 
@@ -63,7 +85,7 @@ def typed_value(parameter: Parameter, text: str) -> Any:
     :param text: the text.
     """
     convert = _CONVERTERS.get(parameter.type)
-    return convert(text) if convert else text
+    return json_number(convert(text)) if convert else text
 
 
 def conf_value(parameter: Parameter, value: Any) -> Any:
@@ -72,17 +94,37 @@ def conf_value(parameter: Parameter, value: Any) -> Any:
     :param parameter: the parameter.
     :param value: the value.
     """
-    if parameter.type is ParameterType.JSON:
+    if isinstance(value, str):
         # A text would be taken for JSON.
-        return json.dumps(value) if isinstance(value, str) else value
-    return typed_value(parameter, value) if isinstance(value, str) else value
+        return json.dumps(value) if parameter.type is ParameterType.JSON else typed_value(parameter, value)
+    return exact_value(value)
+
+
+def exact_value(value: Any) -> Any:
+    """Return a value of a DAG file so that JSON carries it as it is: with :func:`json_number`, also inside of others.
+
+    :param value: a value of JSON types.
+    """
+    if isinstance(value, (Mapping, list, tuple)):
+        return value if _is_exact(value) else json.dumps(value)
+    return json_number(value)
 
 
 def _json_or_text(text: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return text
+    return value if _is_exact(value) else text
+
+
+def _is_exact(value: Any) -> bool:
+    """Return whether all numbers in a value of JSON types arrive as they are; see :func:`json_number`."""
+    if isinstance(value, Mapping):
+        return all(map(_is_exact, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_exact, value))
+    return json_number(value) is value
 
 
 def _truth(text: str) -> bool:
@@ -173,9 +215,10 @@ def _number_text(graph: FlowGraph, parameter: Parameter, value: Any) -> str:
     convert = int if parameter.type is ParameterType.INT else float
     try:
         number = convert(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _mismatch(graph, parameter, value) from None
-    if isinstance(value, bool) or (isinstance(value, float) and number != value):
+    is_nan = isinstance(value, float) and math.isnan(value)
+    if isinstance(value, bool) or (isinstance(value, float) and number != value and not is_nan):
         raise _mismatch(graph, parameter, value)
     return repr(number)
 

@@ -14,8 +14,13 @@ from .dag_ids import WRITTEN_BY, notices
 from .manifest import SUFFIX, Manifest, decode_manifest, encode_manifest, write_atomically
 from .record import record_of
 
-# `DAG(` stands there literally for tools that look for it to find DAG files.
+# Tools that look for DAG files, Metaflow's own among them, look for a call of something named `DAG`.
 _TEMPLATE = '''"""DAG({dag!r}) of the Metaflow flow {flow}, {written_by}."""
+from airflow_provider_metaflow import MetaflowDag as DAG
+
+dag = DAG({manifest!r})
+'''
+_OLD_TEMPLATE = '''"""DAG({dag!r}) of the Metaflow flow {flow}, {written_by}."""
 from airflow_provider_metaflow import MetaflowDag
 
 dag = MetaflowDag({manifest!r})  # airflow.sdk.DAG(
@@ -152,7 +157,10 @@ def read_deployment(target: Path, name: str, flow: str) -> Manifest:
             flow=flow,
             hint="Give the FILE that `create` wrote, or set METAFLOW_AIRFLOW_DAGS_FOLDER.",
         ) from None
-    if (manifest.deployment.name, manifest.graph.name) != (name, flow) or text != _dag_text(target, manifest):
+    if (manifest.deployment.name, manifest.graph.name) != (name, flow) or text not in (
+        _dag_text(target, manifest),
+        _dag_text(target, manifest, _OLD_TEMPLATE),
+    ):
         raise InvalidOptionError(
             f"{target} was not written by `airflow create` of {name}, or was changed since.",
             flow=flow,
@@ -173,8 +181,8 @@ def remove(target: Path) -> Iterator[str]:
             yield f"Removed {path}"
 
 
-def _dag_text(target: Path, manifest: Manifest) -> str:
-    return _TEMPLATE.format(
+def _dag_text(target: Path, manifest: Manifest, template: str = _TEMPLATE) -> str:
+    return template.format(
         dag=manifest.deployment.name,
         flow=manifest.graph.name,
         written_by=WRITTEN_BY,

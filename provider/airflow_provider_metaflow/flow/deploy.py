@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_metaflow.exceptions import FlowCompileError, InvalidOptionError, UnsupportedFeatureError
 from airflow_provider_metaflow.graph.compute import validate_compute
-from airflow_provider_metaflow.graph.naming import check_name
+from airflow_provider_metaflow.graph.naming import check_name, project_name
 from airflow_provider_metaflow.graph.validate import validate_graph
 
 from .flow_file import check_one_flow
@@ -57,7 +57,7 @@ def resolve_name(flow_name: str, given: str | None) -> Name:
     from metaflow import current
 
     refuse_name_of_project(flow_name, given)
-    name = current.project_flow_name if current.get("project_name") else given or flow_name
+    name = project_name(current.project_flow_name) if current.get("project_name") else given or flow_name
     check_name(name, flow_name)
     return named(name)
 

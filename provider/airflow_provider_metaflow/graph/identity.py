@@ -19,6 +19,9 @@ RESUME_KEY = "metaflow_resume"
 RUN_KEY = "metaflow_run"
 """XCom of the start step with the Metaflow run id, from its beginning on."""
 
+_MAX_STEP_LENGTH = 64
+"""How many characters of a task id stand for its step."""
+
 PARAMETERS_STEP = "_parameters"
 PARAMETERS_TASK = "t-params"
 
@@ -86,14 +89,63 @@ def first_run_id(run_id: str) -> str:
     return re.sub(r"\A(airflow-[0-9a-f]{16})-[0-9]+\Z", r"\1", run_id)
 
 
-def task_id(index_path: tuple[int, ...] = (), *, iteration: int = 0, generation: int = 0) -> str:
-    """Return the id of a task within its run and step, e.g. ``t``, ``t-3-0``, ``t-3-r2``, ``t-g1``.
+def task_id(step: str, index_path: tuple[int, ...] = (), *, iteration: int = 0, generation: int = 0) -> str:
+    """Return the id of a task, which no other task of the run has, e.g. ``t-train``, ``t-train-3-0``, ``t-train-3-r2``.
 
+    Metaflow's own ids are unique in a run, so flows name files after ``current.task_id``, and
+    ``FlowSpec.merge_artifacts`` tells inputs apart by it.
+
+    :param step: the step.
     :param index_path: index in every enclosing foreach, outermost first.
     :param iteration: 0-based iteration of a recursive switch.
     :param generation: how often the six attempts that Metaflow allows were used up.
     """
-    text = "-".join(["t", *map(str, index_path)])
+    return f"t-{step_in_id(step)}" + _position(index_path, iteration, generation)
+
+
+def old_task_id(index_path: tuple[int, ...] = (), *, iteration: int = 0, generation: int = 0) -> str:
+    """Return the id that releases before 0.1.0 gave a task, unique in its step only, e.g. ``t``, ``t-3-0``.
+
+    :param index_path: as for :func:`task_id`, like the other parameters.
+    :param iteration: iteration of a recursive switch.
+    :param generation: which task id of the task.
+    """
+    return "t" + _position(index_path, iteration, generation)
+
+
+def is_old_task_id(name: str) -> bool:
+    """Return whether a task id has the form of :func:`old_task_id`.
+
+    :param name: task id.
+    """
+    return re.fullmatch(r"t(-[0-9]+)*(-r[0-9]+)?(-g[0-9]+)?", name) is not None
+
+
+def position_in_step(step: str, name: str) -> str:
+    """Return a task id without its step, for names of containers that have the step already, e.g. ``t-3-0``.
+
+    :param step: the step.
+    :param name: task id.
+    """
+    return name.replace(f"t-{step_in_id(step)}", "t", 1)
+
+
+def step_in_id(step: str) -> str:
+    """Return what stands for a step in ids of its tasks: its name, if that is short and plain ASCII.
+
+    Task ids are names of folders and labels, so that a long name is cut and a hash tells it from others. The dot
+    before the hash is in no name of a step.
+
+    :param step: the step.
+    """
+    if re.fullmatch(rf"[A-Za-z0-9_]{{1,{_MAX_STEP_LENGTH}}}", step):
+        return step
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", step)[: _MAX_STEP_LENGTH - 9]
+    return f"{plain}.{hashlib.sha256(step.encode()).hexdigest()[:8]}"
+
+
+def _position(index_path: tuple[int, ...], iteration: int, generation: int) -> str:
+    text = "".join(f"-{index}" for index in index_path)
     if iteration:
         text += f"-r{iteration}"
     if generation:

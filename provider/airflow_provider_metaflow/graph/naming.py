@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
@@ -9,6 +10,20 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 _VALID_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _MAX_NAME = 250
 """Length of a DAG id (``airflow.models.dag``: ID_LEN)."""
+
+
+def project_name(full: str) -> str:
+    """Return the name of a ``@project``'s deployment as a DAG id.
+
+    The branch may hold the name of a user, who may be an address of mail. A hash tells changed names from others.
+
+    >>> project_name("churn.user.ann@mail.example.TrainFlow")
+    'churn.user.ann-mail.example.TrainFlow-d8e4f8'
+
+    :param full: ``project.branch.Flow``.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "-", full)
+    return full if plain == full else f"{plain}-{hashlib.sha256(full.encode()).hexdigest()[:6]}"
 
 
 def check_name(name: str, flow_name: str) -> None:

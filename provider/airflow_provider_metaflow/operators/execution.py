@@ -21,6 +21,8 @@ from airflow_provider_metaflow.graph.identity import (
     airflow_run_id,
     attempt_of,
     fallback_retries,
+    is_old_task_id,
+    old_task_id,
     task_id,
 )
 from airflow_provider_metaflow.graph.model import StepKind
@@ -222,7 +224,7 @@ class StepExecution:
         finished = self._finished_before(inputs) if self._progress is None else {}
         outcomes = []
         for path, paths in inputs.items():
-            name = task_id(path, generation=self._attempt.generation)
+            name = self._task_id(path)
             if path in finished:
                 self._operator.log.info("Metaflow task %s has a result of an earlier try", name)
                 outcomes.append(finished[path])
@@ -292,7 +294,7 @@ class StepExecution:
         if self._progress is None or not self._progress.iteration:
             return None
         iteration = self._progress.iteration
-        before = task_id(path, iteration=iteration - 1, generation=self._attempt.generation)
+        before = self._task_id(path, iteration - 1)
         document = self._done.get(before)
         return None if document is None else (iteration, TaskOutcome.from_document(path, document))
 
@@ -319,13 +321,20 @@ class StepExecution:
         return StepCall(
             step=self._step,
             run_id=self._run_id,
-            task_id=task_id(path, iteration=iteration, generation=attempt.generation),
+            task_id=self._task_id(path, iteration),
             attempt=attempt.number,
             max_user_retries=attempt.max_user_retries,
             inputs=inputs,
             split_index=0 if self._step.gang else (path[-1] if path else None),
             ubf_context="ubf_control" if self._step.gang else None,
         )
+
+    def _task_id(self, path: IndexPath, iteration: int = 0) -> str:
+        generation = self._attempt.generation
+        if self._progress is not None and is_old_task_id(self._progress.current):
+            # An older release has deferred this try, whose containers are named after its task.
+            return old_task_id(path, iteration=iteration, generation=generation)
+        return task_id(self._step.name, path, iteration=iteration, generation=generation)
 
     def _pathspec(self, call: StepCall) -> str:
         return f"{self._graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"

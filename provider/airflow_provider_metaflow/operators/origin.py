@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from airflow_provider_metaflow.exceptions import ParameterValueError
 from airflow_provider_metaflow.flow.commands import Inherited
-from airflow_provider_metaflow.graph.identity import RESUME_KEY, task_id
+from airflow_provider_metaflow.graph.identity import RESUME_KEY, old_task_id, task_id
 from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
 
 from .contexts import IndexPath
@@ -93,10 +93,16 @@ class Origin:
             self._foreign[step.name] = store.find_tasks(step, self.run_id)
         foreign = self._foreign[step.name]
         if foreign is not None:
-            document = foreign.get(task_id(path, iteration=iteration))
+            document = foreign.get(task_id(step.name, path, iteration=iteration))
             return None if document is None else (document["task_id"], document)
         # Of a task that was cleared more often than Metaflow has attempts, the newest generation counts.
-        ids = [task_id(path, iteration=iteration, generation=g) for g in reversed(range(_GENERATIONS))]
+        newest_first = list(reversed(range(_GENERATIONS)))
+        ids = [task_id(step.name, path, iteration=iteration, generation=g) for g in newest_first]
+        return self._first(step, ids, store) or self._first(
+            step, [old_task_id(path, iteration=iteration, generation=g) for g in newest_first], store
+        )
+
+    def _first(self, step: Step, ids: Sequence[str], store: Store) -> tuple[str, dict[str, Any]] | None:
         found = store.probe(step.name, self.run_id, ids)
         return next(((name, one) for name, one in zip(ids, found, strict=True) if one is not None), None)
 

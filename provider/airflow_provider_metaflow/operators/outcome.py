@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from airflow_provider_metaflow.exceptions import EditedXComError, RedeployedError
-from airflow_provider_metaflow.graph.identity import run_number, task_id
+from airflow_provider_metaflow.graph.identity import old_task_id, run_number, task_id
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
 
 from .contexts import MAX_SPLITS
@@ -222,12 +222,12 @@ def check_outcome(step: Step, outcome: TaskOutcome) -> None:
     :param outcome: what its task has told.
     :raises EditedXComError: if it cannot.
     """
-    own = re.escape(task_id(outcome.path))
+    own = "|".join(re.escape(name) for name in (task_id(step.name, outcome.path), old_task_id(outcome.path)))
     known = {*step.next_steps, *([step.name] if step.recursive else [])}
     problem = None
     if len(outcome.path) != len(step.foreach_path):
         problem = f"the index path {list(outcome.path)}"
-    elif re.fullmatch(rf"{own}(-r\d+)?(-g\d+)?", outcome.task_id) is None:
+    elif re.fullmatch(rf"({own})(-r\d+)?(-g\d+)?", outcome.task_id) is None:
         problem = f"the task id {outcome.task_id!r:.60}"
     elif not set(outcome.next_steps) <= known:
         problem = f"the next step {sorted(set(outcome.next_steps) - known)[0]!r:.60}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import MissingResultError
-from airflow_provider_metaflow.graph.identity import run_number, task_id
+from airflow_provider_metaflow.graph.identity import old_task_id, run_number, task_id
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
 
 from .contexts import IndexPath, check_contexts, context_items, map_indexes_under, split_contexts
@@ -157,7 +157,17 @@ class AirflowRunView:
         :param parent: the step.
         :param paths: index paths of its tasks.
         """
-        ids = [task_id(path, generation=g) for path in paths for g in reversed(range(_GENERATIONS))]
+        found = self._stored(parent, paths, lambda path, g: task_id(parent.name, path, generation=g))
+        missing = [path for path in paths if path not in found]
+        # Of a run that an older release has begun.
+        return {**found, **self._stored(parent, missing, lambda path, g: old_task_id(path, generation=g))}
+
+    def _stored(
+        self, parent: Step, paths: Sequence[IndexPath], name: Callable[[IndexPath, int], str]
+    ) -> dict[IndexPath, TaskOutcome]:
+        if not paths:
+            return {}
+        ids = [name(path, g) for path in paths for g in reversed(range(_GENERATIONS))]
         documents = iter(self._probe(parent.name, ids))
         found = {}
         for path in paths:

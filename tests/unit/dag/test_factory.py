@@ -245,6 +245,18 @@ def test_parameters_become_typed_params_of_the_dag(manifest_file: Callable[..., 
     assert params["nothing"].value is None
 
 
+def test_numbers_that_json_cannot_hold_are_texts_in_the_params_of_a_dag(manifest_file: Callable[..., Path]) -> None:
+    dag = MetaflowDag(
+        manifest_file("files/parameters"), parameters={"number": 2**53 + 1, "config": {"a": float("inf")}}
+    )
+    number, config = (dag.params.get_param(name) for name in ("number", "config"))
+    assert (number.value, number.schema["type"]) == ("9007199254740993", ["string", "integer", "null"])
+    assert json.loads(str(config.value)) == {"a": float("inf")}
+    json.dumps(DagSerialization.to_dict(dag), allow_nan=False)
+    number.resolve()
+    config.resolve()
+
+
 def test_a_group_checks_its_parameters_when_it_is_parsed(manifest_file: Callable[..., Path]) -> None:
     with DAG("outer", schedule=None):
         with pytest.raises(InvalidOptionError, match="has no parameter 'beta'"):

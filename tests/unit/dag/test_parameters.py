@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from airflow_provider_metaflow.dag.parameters import UNSET, command_line_values, default_value, json_schema
+from airflow_provider_metaflow.dag.parameters import (
+    UNSET,
+    command_line_values,
+    conf_value,
+    default_value,
+    json_schema,
+)
 from airflow_provider_metaflow.exceptions import ParameterValueError
 from airflow_provider_metaflow.graph.model import FlowGraph, Parameter, ParameterType
 
@@ -29,6 +36,11 @@ def graph(**options: Any) -> FlowGraph:
         (ParameterType.JSON, {"a": ["ü"]}, '{"a": ["\\u00fc"]}'),
         (ParameterType.JSON, '{"a": 1}', '{"a": 1}'),
         (ParameterType.JSON, "plain", '"plain"'),
+        (ParameterType.INT, 2**53 + 1, "9007199254740993"),
+        (ParameterType.INT, "9007199254740993", "9007199254740993"),
+        (ParameterType.FLOAT, "inf", "inf"),
+        (ParameterType.FLOAT, float("-inf"), "-inf"),
+        (ParameterType.FLOAT, float("nan"), "nan"),
     ],
 )
 def test_a_value_becomes_the_text_that_metaflow_reads(kind: ParameterType, value: Any, text: str) -> None:
@@ -41,6 +53,7 @@ def test_a_value_becomes_the_text_that_metaflow_reads(kind: ParameterType, value
         (ParameterType.INT, "many"),
         (ParameterType.INT, 1.5),
         (ParameterType.INT, True),
+        (ParameterType.INT, float("inf")),
         (ParameterType.FLOAT, "x"),
         (ParameterType.BOOL, 1),
         (ParameterType.STR, {"a": 1}),
@@ -75,3 +88,52 @@ def test_only_a_required_parameter_has_no_default_and_refuses_null() -> None:
     assert json_schema(required)["type"] == "integer"
     assert default_value(optional) == 4
     assert json_schema(optional)["type"] == ["integer", "null"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "expected"),
+    [
+        (ParameterType.FLOAT, "inf", "inf"),
+        (ParameterType.FLOAT, "-inf", "-inf"),
+        (ParameterType.FLOAT, "nan", "nan"),
+        (ParameterType.FLOAT, "1e400", "inf"),
+        (ParameterType.FLOAT, "0.5", 0.5),
+        (ParameterType.INT, str(2**53), 2**53),
+        (ParameterType.INT, str(2**53 + 1), str(2**53 + 1)),
+        (ParameterType.INT, str(-(2**63)), str(-(2**63))),
+        (ParameterType.JSON, '{"a": [1, NaN]}', '{"a": [1, NaN]}'),
+        (ParameterType.JSON, '{"a": [9007199254740993]}', '{"a": [9007199254740993]}'),
+        (ParameterType.JSON, '{"a": [1]}', {"a": [1]}),
+    ],
+)
+def test_a_default_that_json_cannot_hold_is_a_text_and_arrives_as_it_is(
+    kind: ParameterType, text: str, expected: Any
+) -> None:
+    parameter = Parameter(name="p", variable="p", type=kind, default=text)
+    value = default_value(parameter)
+    assert (value, type(value)) == (expected, type(expected))
+    # What Airflow's database and a browser make of it.
+    json.dumps(value, allow_nan=False)
+    types = json_schema(parameter, value)["type"]
+    assert ("string" in types) == (isinstance(value, str) or kind is ParameterType.JSON)
+    arrived = command_line_values(graph(type=kind, default=text), {"p": value})["p"]
+    if kind is ParameterType.JSON:
+        assert repr(json.loads(arrived)) == repr(json.loads(text))
+    else:
+        assert repr(float(arrived)) == repr(float(text))
+        assert kind is ParameterType.FLOAT or int(arrived) == int(text)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 2**60, {"a": float("nan")}, [2**60]])
+def test_what_a_run_is_given_is_json_that_keeps_its_numbers(value: Any) -> None:
+    kind = (
+        ParameterType.JSON
+        if isinstance(value, (dict, list))
+        else ParameterType("float" if isinstance(value, float) else "int")
+    )
+    parameter = Parameter(name="p", variable="p", type=kind)
+    sent = conf_value(parameter, value)
+    assert isinstance(sent, str)
+    assert json.loads(json.dumps(sent, allow_nan=False)) == sent
+    text = command_line_values(graph(type=kind), {"p": sent})["p"]
+    assert repr(json.loads(text) if isinstance(value, (dict, list)) else type(value)(text)) == repr(value)

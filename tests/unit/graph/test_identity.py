@@ -1,30 +1,58 @@
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given, strategies
 
 from airflow_provider_metaflow.graph.identity import (
     airflow_run_id,
     attempt_of,
     fallback_retries,
     first_run_id,
+    is_old_task_id,
     numbered_run_id,
+    old_task_id,
     run_number,
     task_id,
 )
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import placed_task
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({}, "t"),
-        ({"index_path": (3,)}, "t-3"),
-        ({"index_path": (3, 0)}, "t-3-0"),
-        ({"index_path": (3,), "iteration": 2}, "t-3-r2"),
-        ({"iteration": 2, "generation": 1}, "t-r2-g1"),
+        ({}, "t-train"),
+        ({"index_path": (3,)}, "t-train-3"),
+        ({"index_path": (3, 0)}, "t-train-3-0"),
+        ({"index_path": (3,), "iteration": 2}, "t-train-3-r2"),
+        ({"iteration": 2, "generation": 1}, "t-train-r2-g1"),
     ],
 )
-def test_a_task_id_tells_where_the_task_is(arguments: dict[str, object], expected: str) -> None:
-    assert task_id(**arguments) == expected  # type: ignore[arg-type]
+def test_a_task_id_says_which_task_of_the_run_it_is(arguments: dict[str, object], expected: str) -> None:
+    assert task_id("train", **arguments) == expected  # type: ignore[arg-type]
+    old = expected.replace("-train", "")
+    assert old_task_id(**arguments) == old  # type: ignore[arg-type]
+    assert (is_old_task_id(old), is_old_task_id(expected)) == (True, False)
+
+
+@pytest.mark.parametrize("step", ["größe", "x" * 65, "a" * 250, "größer", "ключ", "x" * 64 + "y"])
+def test_long_and_foreign_names_of_steps_give_short_plain_task_ids_of_their_own(step: str) -> None:
+    made = task_id(step, (3,), iteration=2)
+    assert re.fullmatch(r"t-[A-Za-z0-9_]+\.[0-9a-f]{8}-3-r2", made)
+    assert len(made) <= len("t--3-r2") + 64
+    assert made != task_id(step + "_", (3,), iteration=2)
+    assert made == placed_task.task_id(step, (3,), 2)
+
+
+@given(
+    strategies.dictionaries(strategies.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,80}\Z"), strategies.just(0), min_size=2)
+)
+def test_no_two_steps_share_a_task_id_and_containers_compute_the_same(steps: dict[str, int]) -> None:
+    paths: list[tuple[int, ...]] = [(), (0,), (1, 0)]
+    ids = [task_id(step, path, iteration=number) for step in steps for path in paths for number in (0, 1)]
+    assert len(set(ids)) == len(ids)
+    assert ids == [placed_task.task_id(step, path, number) for step in steps for path in paths for number in (0, 1)]
 
 
 @pytest.mark.parametrize("number", [1, 2, 9, 10, 31])

@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import DAG
 from tests.support.batch_api import BatchApi
 from tests.support.containers import inputs_of, work
-from tests.support.task_runs import FlowRun, MemoryMetaflow
+from tests.support.task_runs import FlowRun, MemoryMetaflow, at
 
 from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall
@@ -44,7 +44,7 @@ def jobs(remote_dag: Callable[..., DAG], api: BatchApi, metaflow: MemoryMetaflow
 
 
 def fail(call: StepCall, kind: type[StepFailedError] = StepFailedError) -> Document:
-    raise kind(f"{call.task_id} broke")
+    raise kind(f"{at(call)} broke")
 
 
 def test_a_step_is_one_job_whose_definition_is_made_once(jobs: Jobs, api: BatchApi) -> None:
@@ -71,7 +71,7 @@ def test_a_job_that_fails_tells_the_reasons_of_batch_and_is_tried_again(
     run = jobs(steps=ONCE_MORE)
     failed = run.run("start")
     assert failed == "up_for_retry"
-    assert "start/t, attempt 0, failed: " in str(failed.error)
+    assert "start/t-start, attempt 0, failed: " in str(failed.error)
     assert "t broke" in str(failed.error)
     run.run_all("start")
     assert [api.told(number)["attempt"] for number in range(2)] == [0, 1]
@@ -189,7 +189,7 @@ def test_an_array_of_which_one_task_fails_is_run_again_with_only_that(
     jobs: Jobs, api: BatchApi, metaflow: MemoryMetaflow
 ) -> None:
     metaflow.splits = 4
-    metaflow.outcome = lambda call, done: fail(call) if (call.task_id, call.attempt) == ("t-2", 0) else done
+    metaflow.outcome = lambda call, done: fail(call) if (at(call), call.attempt) == ("t-2", 0) else done
     run = jobs("grouped", {"body": {"retry": Retry(user=1)}}, array_jobs=True)
     run.run_all("start")
     failed = run.run("body", 0)
@@ -202,7 +202,7 @@ def test_an_array_of_which_one_task_fails_is_run_again_with_only_that(
 
 def test_a_resumed_array_takes_over_what_has_finished(jobs: Jobs, api: BatchApi, metaflow: MemoryMetaflow) -> None:
     metaflow.splits = 3
-    metaflow.outcome = lambda call, done: fail(call) if call.task_id == "t-1" else done
+    metaflow.outcome = lambda call, done: fail(call) if at(call) == "t-1" else done
     run = jobs("grouped", array_jobs=True)
     run.run_all("start")
     assert run.run("body", 0) == "failed"

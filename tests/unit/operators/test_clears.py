@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from tests.support.task_runs import FlowRun, MemoryMetaflow
+from tests.support.task_runs import FlowRun, MemoryMetaflow, at
 
 from airflow_provider_metaflow.exceptions import StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall
@@ -21,7 +21,7 @@ Document = dict[str, Any]
 def attempts(metaflow: MemoryMetaflow, step: str) -> list[tuple[str, int, bool]]:
     """Of each task of a step that was run: its id, its attempt, and whether that runs user code."""
     return [
-        (call.task_id, call.attempt, call.attempt <= call.max_user_retries)
+        (at(call), call.attempt, call.attempt <= call.max_user_retries)
         for call in metaflow.calls
         if call.step.name == step
     ]
@@ -36,7 +36,7 @@ def cleared_during(metaflow: MemoryMetaflow, run: FlowRun, task: str, *indexes: 
     once = [True]
 
     def outcome(call: StepCall, document: Document) -> Document:
-        if (call.step.name, call.task_id) == (step, name) and once and once.pop():
+        if (call.step.name, at(call)) == (step, name) and once and once.pop():
             if kept:
                 metaflow.finish(call, document)
             run.clear(step, *indexes)
@@ -119,7 +119,7 @@ def test_rounds_of_a_recursion_that_is_cleared_while_it_runs_are_run_again(
     killed = metaflow.outcome
 
     def outcome(call: StepCall, document: Document) -> Document:
-        following = "fan" if call.task_id == "t-r2" else "loop"
+        following = "fan" if at(call) == "t-r2" else "loop"
         return {**killed(call, document), "next": [following]} if call.step.name == "loop" else document  # type: ignore[dict-item]
 
     metaflow.outcome = outcome

@@ -63,7 +63,7 @@ def test_a_cleared_run_of_a_dag_run_that_was_made_again_reads_its_own_results(
     forgotten(run).clear("collect", -1)
     run.run_all("collect")
     own = airflow_run_id("GroupedFlow", "manual__1") + "-2"
-    assert metaflow.calls[-1].inputs == (f"{own}/body/t-0", f"{own}/body/t-1")
+    assert metaflow.calls[-1].inputs == (f"{own}/body/t-body-0", f"{own}/body/t-body-1")
 
 
 @pytest.mark.parametrize(("cleared", "index"), [("body", 1), ("collect", -1), ("end", -1)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -18,10 +18,13 @@ GANG = Step(name="gang", kind=StepKind.LINEAR, gang=True)
 
 
 class Datastore:
-    """Holds the attempt that finished each task."""
+    """Holds the attempt that finished each task of a step, by its index path and iteration."""
 
-    def __init__(self, **attempts: int) -> None:
-        self.attempts = {name.replace("_", "-"): attempt for name, attempt in attempts.items()}
+    def __init__(self, step: Step, attempts: Mapping[tuple[int, ...] | int, int]) -> None:
+        self.attempts = {
+            task_id(step.name, at) if isinstance(at, tuple) else task_id(step.name, iteration=at): attempt
+            for at, attempt in attempts.items()
+        }
 
     def probe(
         self, step: str, run_id: str, task_ids: Sequence[str], *, min_attempt: int = 0, stop: bool = False
@@ -36,7 +39,7 @@ class Datastore:
 
 
 def call(step: Step, *path: int, iteration: int = 0) -> StepCall:
-    name = task_id(path, iteration=iteration)
+    name = task_id(step.name, path, iteration=iteration)
     return StepCall(step=step, run_id="run", task_id=name, attempt=1, max_user_retries=1, inputs=())
 
 
@@ -53,36 +56,36 @@ def test_what_was_before_the_last_clear_does_not_count(before: int, generation: 
 
 
 def test_finished_tasks_of_a_pack_are_taken_and_others_are_not() -> None:
-    store = Datastore(t_0=0, t_1=1, t_2=2)
+    store = Datastore(BODY, {(0,): 0, (1,): 1, (2,): 2})
     calls = {(index,): call(BODY, index) for index in range(4)}
     assert set(tries(BODY, 0, store).finished(calls)) == {(0,), (1,), (2,)}
     assert set(tries(BODY, 1, store).finished(calls)) == {(1,), (2,)}
-    assert set(tries(BODY, 1, store, ["t-1"]).finished(calls)) == {(2,)}
+    assert set(tries(BODY, 1, store, ["t-body-1"]).finished(calls)) == {(2,)}
     assert tries(BODY, None, store).finished(calls) == {}
 
 
 @pytest.mark.parametrize("step", [LOOP, GANG])
 def test_the_first_result_of_a_recursion_or_a_gang_is_not_its_end(step: Step) -> None:
-    assert tries(step, 0, Datastore(t=0)).finished({(): call(step)}) == {}
+    assert tries(step, 0, Datastore(step, {(): 0})).finished({(): call(step)}) == {}
 
 
 @pytest.mark.parametrize("done", [0, 1, 255, 256, 257, 512])
 def test_a_recursion_goes_on_after_its_last_finished_iteration(done: int) -> None:
-    store = Datastore(**{task_id((), iteration=number): 0 for number in range(done)})
+    store = Datastore(LOOP, dict.fromkeys(range(done), 0))
     iteration, outcome = tries(LOOP, 0, store).last_iteration((), lambda number: call(LOOP, iteration=number))
     assert (iteration, outcome and outcome.task_id) == (
         done,
-        task_id((), iteration=done - 1) if done else None,
+        task_id("loop", iteration=done - 1) if done else None,
     )
 
 
 def test_an_iteration_whose_container_is_there_is_seen_to_once_more() -> None:
-    earlier = tries(LOOP, 0, Datastore(t=0, t_r1=0), ["t-r1"])
+    earlier = tries(LOOP, 0, Datastore(LOOP, {0: 0, 1: 0}), ["t-loop-r1"])
     iteration, outcome = earlier.last_iteration((), lambda number: call(LOOP, iteration=number))
     assert outcome is not None
-    assert (iteration, outcome.task_id) == (1, "t")
+    assert (iteration, outcome.task_id) == (1, "t-loop")
 
 
 def test_a_recursion_starts_anew_after_a_clear() -> None:
-    earlier = tries(LOOP, None, Datastore(t=0, t_r1=0))
+    earlier = tries(LOOP, None, Datastore(LOOP, {0: 0, 1: 0}))
     assert earlier.last_iteration((), lambda number: call(LOOP, iteration=number)) == (0, None)

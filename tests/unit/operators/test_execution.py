@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from tests.support.task_runs import FlowRun, MemoryMetaflow
+from tests.support.task_runs import FlowRun, MemoryMetaflow, at
 
 from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall
 from airflow_provider_metaflow.flow.manifest import read_manifest
-from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.graph.identity import airflow_run_id, position_in_step
 from airflow_provider_metaflow.graph.model import Retry
+from airflow_provider_metaflow.operators.execution import StepExecution
+from airflow_provider_metaflow.operators.remote import Progress
 
 Start = Callable[..., FlowRun]
 Document = dict[str, Any]
@@ -30,15 +32,15 @@ def fails(
     """Let tasks `step/task` fail in their first attempts."""
 
     def outcome(call: StepCall, document: Document) -> Document:
-        if f"{call.step.name}/{call.task_id}" in tasks and call.attempt < attempts:
-            raise error(f"{call.task_id} failed.", flow="F", step=call.step.name)
+        if f"{call.step.name}/{at(call)}" in tasks and call.attempt < attempts:
+            raise error(f"{at(call)} failed.", flow="F", step=call.step.name)
         return document
 
     return outcome
 
 
 def attempt(call: StepCall) -> tuple[str, int, int]:
-    return call.task_id, call.attempt, call.max_user_retries
+    return at(call), call.attempt, call.max_user_retries
 
 
 # What a task is run with.
@@ -314,7 +316,7 @@ def test_the_operator_of_a_pack_tells_the_task_that_it_ran_last(packed: Start, m
     metaflow.splits = 6
     run = packed("grouped")
     run.run_all("start")
-    assert run.run("body", 0).operator.metaflow_pathspec.endswith("/body/t-2")
+    assert run.run("body", 0).operator.metaflow_pathspec.endswith("/body/t-body-2")
 
 
 # Recursion.
@@ -325,7 +327,7 @@ def rounds(of: str, count: int) -> Callable[[StepCall, Document], Document]:
 
     def outcome(call: StepCall, document: Document) -> Document:
         if call.step.name == of:
-            is_last = call.task_id.endswith(f"-r{count - 1}") or count == 1
+            is_last = at(call).endswith(f"-r{count - 1}") or count == 1
             document["next"] = [step for step in call.step.next_steps if step != of] if is_last else [of]
         return document
 
@@ -410,16 +412,62 @@ def test_a_parent_marked_as_success_by_hand_without_a_result_fails_for_good_and_
     assert metaflow.ran() == []
 
 
+@pytest.mark.parametrize(
+    ("generation", "taken"), [("t-start-g1", "start/t-g1"), ("t", "start/t"), ("t-g1", "start/t-g1")]
+)
 def test_a_result_without_a_report_is_taken_from_the_datastore_the_newest_task_of_several(
-    start: Start, metaflow: MemoryMetaflow
+    generation: str, taken: str, start: Start, metaflow: MemoryMetaflow
 ) -> None:
     run = start("linear")
     run.run_all("start")
     run_id = airflow_run_id("LinearFlow", "manual__1")
-    metaflow.results["start", run_id, "t-g1"] = (0, {"task_id": "t-g1", "next": ["middle"]})
+    if generation.startswith("t-start"):
+        assert ("start", run_id, "t-start") in metaflow.results
+    else:
+        # An older release has begun the run.
+        del metaflow.results["start", run_id, "t-start"]
+    metaflow.results["start", run_id, generation] = (0, {"task_id": generation, "next": ["middle"]})
     del run.xcoms["start", -1, "metaflow"]
     run.run_all("middle")
-    assert metaflow.inputs("middle") == ["start/t-g1"]
+    assert metaflow.inputs("middle") == [taken]
+    assert metaflow.call("middle").inputs == (f"{run_id}/start/{generation}",)
+
+
+def test_parallel_branches_and_all_other_tasks_of_a_run_have_ids_of_their_own(
+    start: Start, metaflow: MemoryMetaflow
+) -> None:
+    run = start("static_split")
+    run.run_all("start", "zeta", "left", "right", "inner", "alpha", "alpha2", "outer", "end")
+    ids = [call.task_id for call in metaflow.calls]
+    assert len(set(ids)) == len(ids) == 9
+    assert {"t-left", "t-right"} < set(ids)
+
+
+def test_a_run_of_an_older_release_is_resumed(start: Start, metaflow: MemoryMetaflow) -> None:
+    run = start("grouped")
+    run.run_all("start", "body", "collect", "end")
+    for step, run_id, name in list(metaflow.results):
+        old = position_in_step(step, name)
+        metaflow.results[step, run_id, old] = (0, {**metaflow.results.pop((step, run_id, name))[1], "task_id": old})
+    since = len(metaflow.calls)
+    resumed(run, start, "grouped", step="collect").run_all("start", "body", "collect", "end")
+    assert [(call.task_id, (call.clone_of or "").partition("/")[2]) for call in metaflow.calls[since:]] == [
+        ("t-start", "start/t"), ("t-body-0", "body/t-0"), ("t-body-1", "body/t-1"), ("t-collect", ""), ("t-end", ""),
+    ]  # fmt: skip
+
+
+def test_a_try_that_an_older_release_has_deferred_goes_on_under_its_task_id(
+    start: Start, metaflow: MemoryMetaflow
+) -> None:
+    run = start("linear")
+    run.run_all("start")
+    ti = run.run("middle").context["ti"]
+    operator = run.dag.task_dict["middle"]
+    context = {"ti": ti, "dag_run": ti.get_template_context()["dag_run"]}
+    for current, own in [("t", "t-g1"), ("t-middle", "t-middle-g1")]:
+        execution = StepExecution(operator, context, Progress(current))  # type: ignore[arg-type]
+        execution._attempt = execution._attempt._replace(generation=1)
+        assert execution._task_id(()) == own
 
 
 def test_a_wide_join_reads_all_outcomes_in_one_request(start: Start, metaflow: MemoryMetaflow) -> None:
@@ -491,11 +539,13 @@ def resumed(run: FlowRun, make: Callable[..., FlowRun], shape: str, **asked: Any
 
 
 def clones(metaflow: MemoryMetaflow, since: int) -> dict[str, str | None]:
-    """Return what each task that was run since then is a clone of."""
-    return {
-        f"{call.step.name}/{call.task_id}": call.clone_of and call.clone_of.partition("/")[2]
-        for call in metaflow.calls[since:]
-    }
+    """Return the position of what each task that was run since then is a clone of."""
+
+    def source(call: StepCall) -> str | None:
+        step, name = (call.clone_of or "//").split("/")[1:]
+        return f"{step}/{position_in_step(step, name)}" if call.clone_of else None
+
+    return {f"{call.step.name}/{at(call)}": source(call) for call in metaflow.calls[since:]}
 
 
 def test_a_resumed_run_takes_over_what_has_finished_and_runs_the_rest(start: Start, metaflow: MemoryMetaflow) -> None:
@@ -533,7 +583,7 @@ def test_nothing_is_taken_over_after_a_task_that_was_run(start: Start, metaflow:
     run = start("linear")
     run.run_all("start", "middle", "end")
     origin = airflow_run_id("LinearFlow", "manual__1")
-    del metaflow.results["middle", origin, "t"]
+    del metaflow.results["middle", origin, "t-middle"]
     since = len(metaflow.calls)
     resumed(run, start, "linear").run_all("start", "middle", "end")
     assert clones(metaflow, since) == {"start/t": "start/t", "middle/t": None, "end/t": None}
@@ -542,7 +592,7 @@ def test_nothing_is_taken_over_after_a_task_that_was_run(start: Start, metaflow:
 def test_a_join_of_which_one_input_was_run_again_is_run_too(start: Start, metaflow: MemoryMetaflow) -> None:
     run = start("static_split")
     run.run_all("start", "zeta", "left", "right", "inner")
-    del metaflow.results["left", airflow_run_id("StaticSplitFlow", "manual__1"), "t"]
+    del metaflow.results["left", airflow_run_id("StaticSplitFlow", "manual__1"), "t-left"]
     since = len(metaflow.calls)
     resumed(run, start, "static_split").run_all("start", "zeta", "left", "right", "inner")
     assert clones(metaflow, since) == {
@@ -558,7 +608,7 @@ def test_a_round_after_one_that_was_run_is_run_too(start: Start, metaflow: Memor
     metaflow.outcome = rounds("loop", 2)
     run = start("recursion")
     run.run_all("start", "loop")
-    del metaflow.results["loop", airflow_run_id("RecursionFlow", "manual__1"), "t"]
+    del metaflow.results["loop", airflow_run_id("RecursionFlow", "manual__1"), "t-loop"]
     since = len(metaflow.calls)
     resumed(run, start, "recursion").run_all("start", "loop")
     assert clones(metaflow, since) == {"start/t": "start/t", "loop/t": None, "loop/t-r1": None}
@@ -595,7 +645,7 @@ def test_a_recursion_takes_over_its_rounds_up_to_the_last_that_finished(start: S
     metaflow.outcome = rounds("loop", 3)
     run = start("recursion")
     run.run_all("start", "loop")
-    del metaflow.results["loop", airflow_run_id("RecursionFlow", "manual__1"), "t-r2"]
+    del metaflow.results["loop", airflow_run_id("RecursionFlow", "manual__1"), "t-loop-r2"]
     since = len(metaflow.calls)
     resumed(run, start, "recursion").run_all("start", "loop")
     assert clones(metaflow, since) == {
@@ -635,7 +685,7 @@ def test_a_step_publishes_its_end_with_the_task_that_ended(start: Start, metaflo
     run_id = airflow_run_id("LinearFlow", "manual__1")
     (event,) = ended.message.outlet_events
     assert event["dest_asset_key"]["name"] == "x-metaflow-event://metaflow.LinearFlow.end"
-    assert event["extra"]["pathspec"] == f"LinearFlow/{run_id}/end/t"
+    assert event["extra"]["pathspec"] == f"LinearFlow/{run_id}/end/t-end"
     assert (event["extra"]["step_name"], event["extra"]["run_id"]) == ("end", run_id)
 
 
@@ -671,10 +721,10 @@ def test_an_operator_tells_its_last_task_and_its_lineage(start: Start, metaflow:
     run.run_all("start", "body")
     done = run.run("collect").operator
     run_id = airflow_run_id("GroupedFlow", "manual__1")
-    assert done.metaflow_pathspec == f"GroupedFlow/{run_id}/collect/t"
+    assert done.metaflow_pathspec == f"GroupedFlow/{run_id}/collect/t-collect"
     lineage = done.get_openlineage_facets_on_failure(None)
-    assert [one.name for one in lineage.outputs] == [f"GroupedFlow/{run_id}/collect/t"]
-    assert [one.name for one in lineage.inputs] == [f"GroupedFlow/{run_id}/body/t-{index}" for index in (0, 1)]
+    assert [one.name for one in lineage.outputs] == [f"GroupedFlow/{run_id}/collect/t-collect"]
+    assert [one.name for one in lineage.inputs] == [f"GroupedFlow/{run_id}/body/t-body-{index}" for index in (0, 1)]
     fresh = run.dag.task_dict["end"]
     assert fresh.metaflow_pathspec is None
     assert fresh.get_openlineage_facets_on_complete(None).outputs == []

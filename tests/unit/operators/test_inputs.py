@@ -39,7 +39,7 @@ class View:
 
 def done(step: str, to: str, path: Path = (), splits: int | None = None, **more: object) -> tuple[str, TaskOutcome]:
     return step, TaskOutcome(
-        path=path, task_id=task_id(path), next_steps=(to,), num_splits=splits, **more  # type: ignore[arg-type]
+        path=path, task_id=task_id(step, path), next_steps=(to,), num_splits=splits, **more  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -53,24 +53,27 @@ def resolve(compiled: Compiled, shape: str, step: str, items: list[Path], view: 
 
 def test_a_step_takes_the_task_before_it(compiled: Compiled) -> None:
     view = View(done("start", "middle"))
-    assert resolve(compiled, "linear", "middle", [()], view) == {(): ("start/t",)}
+    assert resolve(compiled, "linear", "middle", [()], view) == {(): ("start/t-start",)}
 
 
 def test_every_first_step_of_a_body_takes_the_foreach_task(compiled: Compiled) -> None:
     view = View(done("start", "upper", splits=3))
-    assert resolve(compiled, "foreach", "upper", [(0,), (2,)], view) == {(0,): ("start/t",), (2,): ("start/t",)}
+    assert resolve(compiled, "foreach", "upper", [(0,), (2,)], view) == {
+        (0,): ("start/t-start",),
+        (2,): ("start/t-start",),
+    }
 
 
 def test_a_foreach_join_takes_all_tasks_in_split_order(compiled: Compiled) -> None:
     bodies = [done("upper", "gather", (index,)) for index in (2, 0, 10, 1, *range(3, 10))]
     view = View(done("start", "upper", splits=11), *bodies)
-    expected = tuple(f"upper/t-{index}" for index in range(11))
+    expected = tuple(f"upper/t-upper-{index}" for index in range(11))
     assert resolve(compiled, "foreach", "gather", [()], view) == {(): expected}
 
 
 def test_results_of_an_earlier_longer_foreach_are_left_out(compiled: Compiled) -> None:
     view = View(done("start", "upper", splits=2), *(done("upper", "gather", (index,)) for index in range(5)))
-    assert resolve(compiled, "foreach", "gather", [()], view) == {(): ("upper/t-0", "upper/t-1")}
+    assert resolve(compiled, "foreach", "gather", [()], view) == {(): ("upper/t-upper-0", "upper/t-upper-1")}
 
 
 def test_an_inner_join_takes_only_the_tasks_of_its_own_index(compiled: Compiled) -> None:
@@ -79,13 +82,13 @@ def test_an_inner_join_takes_only_the_tasks_of_its_own_index(compiled: Compiled)
         *(done("leaf2", "deep_join", path) for path in ((0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0))),
     )
     assert resolve(compiled, "nested_foreach", "deep_join", [(1, 0)], view) == {
-        (1, 0): ("leaf2/t-1-0-0", "leaf2/t-1-0-1")
+        (1, 0): ("leaf2/t-leaf2-1-0-0", "leaf2/t-leaf2-1-0-1")
     }
 
 
 def test_a_split_join_takes_one_task_per_branch_in_source_order(compiled: Compiled) -> None:
     view = View(done("alpha2", "outer"), done("inner", "outer"))
-    assert resolve(compiled, "static_split", "outer", [()], view) == {(): ("inner/t", "alpha2/t")}
+    assert resolve(compiled, "static_split", "outer", [()], view) == {(): ("inner/t-inner", "alpha2/t-alpha2")}
 
 
 def test_a_step_that_the_switch_did_not_choose_gets_nothing(compiled: Compiled) -> None:
@@ -96,25 +99,27 @@ def test_a_step_that_the_switch_did_not_choose_gets_nothing(compiled: Compiled) 
 def test_where_branches_meet_the_executed_one_is_the_input(compiled: Compiled) -> None:
     view = View(done("start", "detour"), done("detour", "case_y"), done("case_y2", "meet"))
     view.dead = {"case_x"}
-    assert resolve(compiled, "switch", "meet", [()], view) == {(): ("case_y2/t",)}
+    assert resolve(compiled, "switch", "meet", [()], view) == {(): ("case_y2/t-case_y2",)}
 
 
 def test_an_xcom_left_behind_by_a_task_that_is_skipped_now_does_not_count(compiled: Compiled) -> None:
     view = View(done("start", "meet"), done("case_x", "meet"))
     view.dead = {"case_x", "case_y2"}
-    assert resolve(compiled, "switch", "meet", [()], view) == {(): ("start/t",)}
+    assert resolve(compiled, "switch", "meet", [()], view) == {(): ("start/t-start",)}
 
 
 def test_a_join_after_a_gang_takes_all_nodes(compiled: Compiled) -> None:
-    view = View(done("train", "gather", gang=("t", "t_node_1", "t_node_2")))
-    assert resolve(compiled, "parallel", "gather", [()], view) == {(): ("train/t", "train/t_node_1", "train/t_node_2")}
+    view = View(done("train", "gather", gang=("t-train", "t-train_node_1", "t-train_node_2")))
+    assert resolve(compiled, "parallel", "gather", [()], view) == {
+        (): ("train/t-train", "train/t-train_node_1", "train/t-train_node_2")
+    }
 
 
 def test_a_result_without_a_report_is_found_in_the_datastore(compiled: Compiled) -> None:
     view = View(done("start", "upper", splits=2), done("upper", "gather", (0,)))
     _, missing = done("upper", "gather", (1,))
     view.datastore = {"upper": {(1,): missing}}
-    assert resolve(compiled, "foreach", "gather", [()], view) == {(): ("upper/t-0", "upper/t-1")}
+    assert resolve(compiled, "foreach", "gather", [()], view) == {(): ("upper/t-upper-0", "upper/t-upper-1")}
 
 
 def test_a_parent_marked_as_success_without_a_result_is_named(compiled: Compiled) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from tests.support.task_runs import FlowRun, MemoryMetaflow
+from tests.support.task_runs import FlowRun, MemoryMetaflow, at
 
 from airflow_provider_metaflow.flow.commands import StepCall
 from airflow_provider_metaflow.graph.identity import airflow_run_id
@@ -30,7 +30,7 @@ def fails_once(*tasks: str) -> Callable[[StepCall, dict[str, Any]], dict[str, An
     left = list(tasks)
 
     def outcome(call: StepCall, document: dict[str, Any]) -> dict[str, Any]:
-        name = f"{call.step.name}/{call.task_id}"
+        name = f"{call.step.name}/{at(call)}"
         if name in left:
             left.remove(name)
             raise RuntimeError(name)

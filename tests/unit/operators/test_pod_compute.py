@@ -12,11 +12,11 @@ from airflow.sdk import DAG
 from tests.support.containers import inputs_of, told, work
 from tests.support.kubernetes_api import KubernetesApi, Pod, ended, kubernetes_api, running
 from tests.support.manifests import SHA
-from tests.support.task_runs import FlowRun, MemoryMetaflow
+from tests.support.task_runs import FlowRun, MemoryMetaflow, at
 
 from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
 from airflow_provider_metaflow.flow.commands import StepCall
-from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.graph.identity import airflow_run_id, position_in_step
 from airflow_provider_metaflow.graph.model import Retry
 
 Pods = Callable[..., FlowRun]
@@ -53,7 +53,8 @@ def document(pod: Pod) -> Document:
 
 
 def names(api: KubernetesApi) -> list[str]:
-    return [f"{document(pod)['step']}/{document(pod)['tasks'][0]['task_id']}" for pod in api.made]
+    found = [document(pod) for pod in api.made]
+    return [f"{one['step']}/{position_in_step(one['step'], one['tasks'][0]['task_id'])}" for one in found]
 
 
 def lose(run: FlowRun, api: KubernetesApi, status: Callable[[Pod], None], step: str = "start") -> Pod:
@@ -96,7 +97,7 @@ def test_without_a_last_message_the_outcome_is_read_from_the_datastore(
     pods: Pods, api: KubernetesApi, metaflow: MemoryMetaflow
 ) -> None:
     run = pods()
-    metaflow.results["start", RUN, "t"] = (0, {"task_id": "t", "next": ["middle"]})
+    metaflow.results["start", RUN, "t-start"] = (0, {"task_id": "t-start", "next": ["middle"]})
     api.start = ended(0, "an end of the log, no document")
     run.run_all("start")
     assert run.value("start", key="metaflow")["tasks"][0]["next"] == ["middle"]
@@ -107,7 +108,8 @@ def test_a_pod_that_succeeds_without_a_result_is_a_failure(pods: Pods, api: Kube
     api.start = ended(0)
     failed = run.run("start")
     assert failed == "up_for_retry"
-    assert f"LinearFlow/{RUN}/start/t, attempt 0, failed: its pod succeeded but there is no result" in str(failed.error)
+    expected = f"LinearFlow/{RUN}/start/t-start, attempt 0, failed: its pod succeeded but there is no result"
+    assert expected in str(failed.error)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_a_pod_that_vanishes_counts_as_its_task_has_ended(
 
 
 def fail(call: StepCall, kind: type[StepFailedError] = StepFailedError) -> Document:
-    raise kind(f"{call.task_id} broke")
+    raise kind(f"{at(call)} broke")
 
 
 def test_a_time_limit_of_airflow_deletes_the_pod(
@@ -220,7 +222,7 @@ def test_a_pack_is_a_pod_per_task_and_its_retry_makes_only_the_missing_one(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "1")
     metaflow.splits = 3
-    metaflow.outcome = lambda call, done: fail(call) if (call.task_id, call.attempt) == ("t-1", 0) else done
+    metaflow.outcome = lambda call, done: fail(call) if (at(call), call.attempt) == ("t-1", 0) else done
     run = pods("grouped", {"body": {"retry": Retry(user=1)}})
     run.run_all("start")
     failed = run.run("body", 0)
@@ -235,7 +237,7 @@ def test_a_pack_is_a_pod_per_task_and_its_retry_makes_only_the_missing_one(
 
 def test_each_round_of_a_recursion_is_a_pod(pods: Pods, api: KubernetesApi, metaflow: MemoryMetaflow) -> None:
     metaflow.outcome = lambda call, done: (
-        {**done, "next": ["fan" if call.task_id == "t-r1" else "loop"]} if call.step.name == "loop" else done
+        {**done, "next": ["fan" if at(call) == "t-r1" else "loop"]} if call.step.name == "loop" else done
     )
     run = pods("recursion")
     run.run_all("start", "loop", "fan")
@@ -259,7 +261,7 @@ def test_a_pod_that_still_runs_is_watched_on_by_the_next_try(
         # Those before that ask for all pods of the task, and find it running.
         if (method, "/pods/" in url) == ("GET", True):
             given = json.loads(json.dumps(given))
-            ended(0, json.dumps({"task_id": "t", "next": ["middle"]}))(left)
+            ended(0, json.dumps({"task_id": "t-start", "next": ["middle"]}))(left)
         return given
 
     api.answer = ends_while_watched  # type: ignore[method-assign]
@@ -270,7 +272,7 @@ def test_a_pod_that_still_runs_is_watched_on_by_the_next_try(
 
 def test_a_pod_that_has_succeeded_unseen_is_not_run_again(pods: Pods, api: KubernetesApi) -> None:
     run = pods(steps=ONCE_MORE)
-    lose(run, api, ended(0, json.dumps({"task_id": "t", "next": ["middle"]})))
+    lose(run, api, ended(0, json.dumps({"task_id": "t-start", "next": ["middle"]})))
     run.run_all("start")
     assert len(api.made) == 1
     assert api.pods == {}
@@ -285,7 +287,7 @@ def test_a_pod_that_has_failed_unseen_makes_way_for_the_next_attempt(pods: Pods,
 
 def test_a_pod_from_before_a_clear_is_deleted_and_the_task_runs_again(pods: Pods, api: KubernetesApi) -> None:
     run = pods(steps=ONCE_MORE)
-    left = lose(run, api, ended(0, json.dumps({"task_id": "t", "next": ["middle"]})))
+    left = lose(run, api, ended(0, json.dumps({"task_id": "t-start", "next": ["middle"]})))
     run.clear("start")
     run.run_all("start")
     assert [document(pod)["attempt"] for pod in api.made] == [0, 1]
@@ -296,13 +298,13 @@ def test_a_task_with_a_result_whose_pod_is_there_is_seen_to_its_end_and_one_with
     pods: Pods, api: KubernetesApi, metaflow: MemoryMetaflow
 ) -> None:
     run = pods(steps=ONCE_MORE)
-    left = lose(run, api, ended(0, json.dumps({"task_id": "t", "next": ["middle"]})))
-    metaflow.results["start", RUN, "t"] = (0, {"task_id": "t", "next": ["middle"]})
+    left = lose(run, api, ended(0, json.dumps({"task_id": "t-start", "next": ["middle"]})))
+    metaflow.results["start", RUN, "t-start"] = (0, {"task_id": "t-start", "next": ["middle"]})
     run.run_all("start")
     assert f"pods/{left['metadata']['name']}" in api.deleted
     lost = lose(run, api, ended(0), "middle")
     del api.pods[lost["metadata"]["name"]]
-    metaflow.results["middle", RUN, "t"] = (0, {"task_id": "t", "next": ["end"]})
+    metaflow.results["middle", RUN, "t-middle"] = (0, {"task_id": "t-middle", "next": ["end"]})
     run.run_all("middle")
     assert len(api.made) == 2
 
@@ -397,7 +399,8 @@ def test_a_gang_that_an_earlier_try_has_left_is_watched_on(
     gang_of(2, metaflow)
     run = pods("parallel", {"train": {"retry": Retry(user=1)}})
     run.run_all("start")
-    lose(run, api, ended(0, json.dumps({"task_id": "t", "next": ["gather"], "gang": ["t", "t_node_1"]})), "train")
+    message = {"task_id": "t-train", "next": ["gather"], "gang": ["t-train", "t-train_node_1"]}
+    lose(run, api, ended(0, json.dumps(message)), "train")
     made = len(api.made)
     run.run_all("train")
     assert len(api.made) == made
@@ -455,7 +458,7 @@ def test_a_deferred_pack_goes_on_with_its_next_task(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "1")
     metaflow.splits = 3
-    metaflow.outcome = lambda call, done: fail(call) if call.task_id == "t-1" else done
+    metaflow.outcome = lambda call, done: fail(call) if at(call) == "t-1" else done
     run = pods("grouped", deferrable=True)
     finish(run, api, "start")
     last = finish(run, api, "body", 0)
@@ -468,7 +471,7 @@ def test_a_deferred_recursion_goes_on_with_its_next_round(
     pods: Pods, api: KubernetesApi, metaflow: MemoryMetaflow
 ) -> None:
     metaflow.outcome = lambda call, done: (
-        {**done, "next": ["fan" if call.task_id == "t-r2" else "loop"]} if call.step.name == "loop" else done
+        {**done, "next": ["fan" if at(call) == "t-r2" else "loop"]} if call.step.name == "loop" else done
     )
     run = pods("recursion", deferrable=True)
     finish(run, api, "start")
@@ -513,7 +516,7 @@ def test_a_failure_for_good_in_a_deferred_pack_is_remembered(
     pods: Pods, api: KubernetesApi, metaflow: MemoryMetaflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "1")
-    metaflow.outcome = lambda call, done: fail(call, FinalFailureError) if call.task_id == "t-0" else done
+    metaflow.outcome = lambda call, done: fail(call, FinalFailureError) if at(call) == "t-0" else done
     run = pods("grouped", {"body": {"retry": Retry(user=2)}}, deferrable=True)
     finish(run, api, "start")
     assert finish(run, api, "body", 0) == "failed"

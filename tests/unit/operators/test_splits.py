@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.task_runs import FlowRun, MemoryMetaflow
+from tests.support.task_runs import FlowRun, MemoryMetaflow, at
 
 Start = Callable[..., FlowRun]
 
@@ -12,7 +12,7 @@ Start = Callable[..., FlowRun]
 def test_the_splits_of_all_outer_tasks_are_one_list_in_split_order(start: Start, metaflow: MemoryMetaflow) -> None:
     sizes = {"t-0": 1, "t-1": 2}
     metaflow.outcome = lambda call, document: (
-        {**document, "num_splits": sizes[call.task_id], "values": ["a", "b"]} if call.step.name == "fan" else document
+        {**document, "num_splits": sizes[at(call)], "values": ["a", "b"]} if call.step.name == "fan" else document
     )
     run = start("nested_foreach")
     run.run_all("start", "prepare", "fan", "fan-splits", "work")
@@ -31,7 +31,7 @@ def test_the_splits_of_all_outer_tasks_are_one_list_in_split_order(start: Start,
 def test_outer_tasks_that_took_another_branch_have_no_splits(start: Start, metaflow: MemoryMetaflow) -> None:
     kinds = {"t-0": "even", "t-1": "many"}
     metaflow.outcome = lambda call, document: (
-        {**document, "next": [kinds[call.task_id]]} if call.step.name == "decide" else document
+        {**document, "next": [kinds[at(call)]]} if call.step.name == "decide" else document
     )
     run = start("switch_in_foreach")
     run.run_all("start", "decide")

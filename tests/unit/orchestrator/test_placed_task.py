@@ -87,14 +87,14 @@ def test_a_first_try_has_the_task_of_its_place_and_all_retries_left(results: Res
     found = completed(results)
     assert found["arguments"] == [
         "--quiet", "step", "work", "--run-id=r", "--retry-count=0", "--max-user-code-retries=2", "--namespace=n",
-        "--input-paths=r/start/t",
+        "--input-paths=r/start/t-start",
     ]  # fmt: skip
-    assert found["tasks"] == [{"task_id": "t-3", "arguments": ["--task-id=t-3", "--split-index=3"]}]
-    assert os.environ["METAFLOW_TASK_ID"] == found["env"]["METAFLOW_TASK_ID"] == "t-3"
+    assert found["tasks"] == [{"task_id": "t-work-3", "arguments": ["--task-id=t-work-3", "--split-index=3"]}]
+    assert os.environ["METAFLOW_TASK_ID"] == found["env"]["METAFLOW_TASK_ID"] == "t-work-3"
 
 
 def test_a_later_try_has_the_next_attempt_and_fewer_retries(results: Results) -> None:
-    results.begin("work", "t", 0)
+    results.begin("work", "t-work", 0)
     os.environ[placed_task.TRY_VARIABLE] = "1"
     assert {"--retry-count=1", "--max-user-code-retries=2"} < set(completed(results)["arguments"])
     # The orchestrator's count holds submissions that were refused.
@@ -104,8 +104,8 @@ def test_a_later_try_has_the_next_attempt_and_fewer_retries(results: Results) ->
 
 
 def test_what_an_earlier_try_has_finished_is_not_done_again(results: Results) -> None:
-    results.begin("work", "t", 0)
-    results.outcomes["r", "work", "t"] = {"next": ["end"]}
+    results.begin("work", "t-work", 0)
+    results.outcomes["r", "work", "t-work"] = {"next": ["end"]}
     found = completed(results)
     assert found["finished"] == {"next": ["end"]}
     assert "tasks" not in found
@@ -113,8 +113,8 @@ def test_what_an_earlier_try_has_finished_is_not_done_again(results: Results) ->
 
 def test_a_seventh_attempt_is_refused_with_what_to_do(results: Results) -> None:
     for attempt in range(6):
-        results.begin("work", "t", attempt)
-    with pytest.raises(SystemExit, match="allows 6 attempts of a task, and work/t has had them; resume the run"):
+        results.begin("work", "t-work", attempt)
+    with pytest.raises(SystemExit, match="allows 6 attempts of a task, and work/t-work has had them; resume the run"):
         completed(results)
 
 
@@ -152,19 +152,23 @@ def test_parameters_may_come_as_names_and_values_or_with_the_document(results: R
 def test_a_later_iteration_follows_the_one_before_it(results: Results) -> None:
     os.environ[placed_task.ITERATION_VARIABLE] = "2"
     found = completed(results)
-    assert found["tasks"][0]["task_id"] == "t-r2"
-    assert found["arguments"][-1] == "--input-paths=r/work/t-r1"
+    assert found["tasks"][0]["task_id"] == "t-work-r2"
+    assert found["arguments"][-1] == "--input-paths=r/work/t-work-r1"
 
 
 def test_a_resumed_run_takes_over_what_has_succeeded_and_is_not_run_anew(results: Results) -> None:
-    results.outcomes["old", "work", "t"] = {"next": []}
+    results.outcomes["old", "work", "t-work"] = {"next": []}
     os.environ[placed_task.ORIGIN_VARIABLE] = "old:end"
-    assert "--clone-only=old/work/t" in completed(results)["tasks"][0]["arguments"]
+    assert "--clone-only=old/work/t-work" in completed(results)["tasks"][0]["arguments"]
+    # An older release has made that run.
+    results.outcomes["older", "work", "t"] = {"next": []}
+    os.environ[placed_task.ORIGIN_VARIABLE] = "older:end"
+    assert "--clone-only=older/work/t" in completed(results)["tasks"][0]["arguments"]
     os.environ[placed_task.ORIGIN_VARIABLE] = "old:work:end"
-    assert completed(results)["tasks"][0]["arguments"] == ["--task-id=t"]
+    assert completed(results)["tasks"][0]["arguments"] == ["--task-id=t-work"]
     os.environ[placed_task.ORIGIN_VARIABLE] = "old:end:--size"
     found = completed(results)
-    assert "--clone-only=old/work/t" in found["tasks"][0]["arguments"]
+    assert "--clone-only=old/work/t-work" in found["tasks"][0]["arguments"]
     # A step behind it sees the parameters of this run, though the clone has those of the other.
     assert found["env"][placed_task.PARAMETERS_TASK_VARIABLE] == "r/_parameters/t-params"
     os.environ[placed_task.ORIGIN_VARIABLE] = "../old"
@@ -185,15 +189,15 @@ def test_a_resumed_run_takes_the_parameters_from_its_origin_that_it_was_not_give
 
 
 def test_the_nodes_of_a_gang_share_the_attempt_and_address_of_the_control_node(results: Results) -> None:
-    results.begin("work", "t", 0)
+    results.begin("work", "t-work", 0)
     os.environ.update(
         {placed_task.NODES_VARIABLE: "2", placed_task.GANG_VARIABLE: "job-1", placed_task.ADDRESS_VARIABLE: "node-0"}
     )
     control = completed(results, is_gang=True)
     assert (control["attempt"], control["gang"]) == (1, 2)
-    assert control["tasks"][0]["arguments"] == ["--task-id=t", "--split-index=0", "--ubf-context=ubf_control"]
+    assert control["tasks"][0]["arguments"] == ["--task-id=t-work", "--split-index=0", "--ubf-context=ubf_control"]
     # The control node has begun: a node that counted would count that attempt.
-    results.begin("work", "t", 1)
+    results.begin("work", "t-work", 1)
     os.environ["JOB_COMPLETION_INDEX"] = "1"
     del os.environ["MF_MASTER_ADDR"]
     assert completed(results, is_gang=True)["attempt"] == 1

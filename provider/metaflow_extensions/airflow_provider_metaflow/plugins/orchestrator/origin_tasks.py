@@ -83,7 +83,7 @@ def find_tasks(datastore: Any, run_id: str, step: str, depth: int, gang: bool) -
     tasks = datastore.get_task_datastores(run_id, steps=[step])
     found = {}
     for task, values in zip(tasks, _load(datastore, tasks), strict=True):
-        name = _name(values, depth, gang)
+        name = _name(step, values, depth, gang)
         outcome = _outcome(task, values) if name is not None else None
         if name is not None and outcome is not None:
             found[name] = outcome
@@ -182,7 +182,7 @@ def _plain(blob: bytes) -> Any:
         return None
 
 
-def _name(values: dict[str, Any], depth: int, gang: bool) -> str | None:
+def _name(step: str, values: dict[str, Any], depth: int, gang: bool) -> str | None:
     """Return the task id that says where a task is, None if it is not where the step is today."""
     frames = [frame[_FRAME_INDEX] for frame in values.get("_foreach_stack") or ()]
     # The nodes of a gang are one more frame; the control node is the first.
@@ -190,7 +190,7 @@ def _name(values: dict[str, Any], depth: int, gang: bool) -> str | None:
     if len(frames) < depth or (inner and (not gang or inner != [0])):
         return None
     rounds = values.get("_iteration_stack") or [0]
-    return str(task_id(tuple(frames[:depth]), rounds[-1]))
+    return str(task_id(step, tuple(frames[:depth]), rounds[-1]))
 
 
 def _outcome(task: Any, values: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ attempt it is, and which tasks the inputs come from. Both stand in the datastore
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -101,14 +102,22 @@ class Place:
         return cls(run_id, path, int(environment.get(ITERATION_VARIABLE) or 0))
 
 
-def task_id(path: tuple[int, ...], iteration: int = 0) -> str:
+def task_id(step: str, path: tuple[int, ...], iteration: int = 0) -> str:
     """Return the id of a task, as ``graph/identity.py`` of the provider makes it.
 
+    :param step: the step.
     :param path: index in every enclosing foreach.
     :param iteration: iteration of a recursive switch.
     """
-    text = "-".join(["t", *map(str, path)])
+    text = "-".join(["t", _step_in_id(step), *map(str, path)])
     return "%s-r%d" % (text, iteration) if iteration else text
+
+
+def _step_in_id(step: str) -> str:
+    if re.fullmatch("[A-Za-z0-9_]{1,64}", step):
+        return step
+    plain = re.sub("[^A-Za-z0-9_]", "_", step)[:55]
+    return "%s.%s" % (plain, hashlib.sha256(step.encode()).hexdigest()[:8])
 
 
 class Finder:
@@ -130,20 +139,20 @@ class Finder:
         """
         gang = sources.get("gang")
         if gang:
-            return ["%s/%s" % (gang, one) for one in self._of(gang, task_id(path))["gang"]]
+            return ["%s/%s" % (gang, one) for one in self._of(gang, task_id(gang, path))["gang"]]
         places = [path]
         if "foreach" in sources:
-            outer = self._of(sources["foreach"], task_id(path))
+            outer = self._of(sources["foreach"], task_id(sources["foreach"], path))
             places = [(*path, index) for index in range(outer["num_splits"])]
         return [self._branch(step, branch, place) for place in places for branch in sources["branches"]]
 
     def _branch(self, step: str, branch: dict[str, Any], path: tuple[int, ...]) -> str:
         if "parent" in branch:
-            return "%s/%s" % (branch["parent"], task_id(path[: branch["depth"]]))
+            return "%s/%s" % (branch["parent"], task_id(branch["parent"], path[: branch["depth"]]))
         current = branch["first"]
         while True:
             facts = self._steps[current]
-            own = task_id(path[: facts["depth"]])
+            own = task_id(current, path[: facts["depth"]])
             following = facts.get("next")
             if following is None:
                 own, chosen = self._last_iteration(current, path[: facts["depth"]])
@@ -155,7 +164,7 @@ class Finder:
     def _last_iteration(self, step: str, path: tuple[int, ...]) -> tuple[str, list[str]]:
         iteration = 0
         while True:
-            own = task_id(path, iteration)
+            own = task_id(step, path, iteration)
             chosen = self._of(step, own)["next"]
             if step not in chosen:
                 return own, chosen
@@ -175,7 +184,8 @@ def complete(document: dict[str, Any], results: Any) -> dict[str, Any]:
     :param results: the module ``task_results``, with Metaflow imported.
     """
     place = Place.read(os.environ)
-    step, own = document["step"], task_id(place.path, place.iteration)
+    step = document["step"]
+    own = task_id(step, place.path, place.iteration)
     datastore = results.flow_datastore(document)
 
     def outcome(name: str, task: str, run: str = place.run_id) -> Any:
@@ -239,7 +249,7 @@ def _inputs(document: dict[str, Any], place: Place, outcome: Any) -> list[str]:
         return ["/".join(PARAMETERS)]
     step = document["step"]
     if place.iteration:
-        return ["%s/%s" % (step, task_id(place.path, place.iteration - 1))]
+        return ["%s/%s" % (step, task_id(step, place.path, place.iteration - 1))]
     return Finder(outcome, document.get("steps") or {}).inputs(step, document["sources"], place.path)
 
 
@@ -317,10 +327,15 @@ class Origin(NamedTuple):
 
         Nothing is returned where the task must run.
         """
-        step, own = document["step"], task_id(place.path, place.iteration)
+        step = document["step"]
+        own = task_id(step, place.path, place.iteration)
         if step in self.rerun or self._has_changed(step, place, datastore):
             return []
         found = outcome(step, own, self.run_id)
+        if found is None:
+            # Of a release before 0.1.0, whose task ids are unique in their step only.
+            own = own.replace("t-" + _step_in_id(step), "t", 1)
+            found = outcome(step, own, self.run_id)
         if found is None:
             found = self._of_other_deployer(document, place, datastore)
         told = document.get("tells") or next(iter(document.get("outputs") or ()), None)
@@ -347,7 +362,7 @@ class Origin(NamedTuple):
 
         gang = bool(document.get("is_gang"))
         tasks = find_tasks(datastore, self.run_id, document["step"], len(place.path), gang)
-        found: dict[str, Any] | None = tasks.get(task_id(place.path, place.iteration))
+        found: dict[str, Any] | None = tasks.get(task_id(document["step"], place.path, place.iteration))
         return found
 
 
