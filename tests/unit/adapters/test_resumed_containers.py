@@ -83,9 +83,9 @@ class Containers:
         assert {name: text for name, text in ended.items() if not text.startswith("0\n")} == {}
         return [name for name, text in ended.items() if "is taken over" in text]
 
-    def artifact(self, run: str, step: str, name: str, task: str = "t") -> Any:
+    def artifact(self, run: str, step: str, name: str, at: str = "") -> Any:
         store = FlowDataStore("ResumedFlow", None, storage_impl=LOCAL, ds_root=str(self.root / ".metaflow"))
-        return store.get_task_datastore(run, step, task)[name]
+        return store.get_task_datastore(run, step, f"t-{step}{at}")[name]
 
 
 @pytest.fixture

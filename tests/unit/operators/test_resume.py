@@ -76,15 +76,15 @@ class Deployed:
         )  # fmt: skip
         return (self.root / "id").read_text()
 
-    def clones(self, run: FlowRun, *steps: str, task: str = "t") -> list[str]:
+    def clones(self, run: FlowRun, *steps: str, at: str = "") -> list[str]:
         """Return the steps whose task was taken over from another run."""
         folder = self.root / ".metaflow/ResumedFlow" / self.run_id(run)
-        return [one for one in steps if list((folder / one / task / "_meta").glob("*origin-task-id*"))]
+        return [one for one in steps if list((folder / one / f"t-{one}{at}" / "_meta").glob("*origin-task-id*"))]
 
-    def artifact(self, run: FlowRun | str, step: str, name: str, task: str = "t") -> Any:
+    def artifact(self, run: FlowRun | str, step: str, name: str, at: str = "") -> Any:
         run_id = run if isinstance(run, str) else self.run_id(run)
         store = FlowDataStore("ResumedFlow", None, storage_impl=LOCAL, ds_root=str(self.root / ".metaflow"))
-        return store.get_task_datastore(run_id, step, task)[name]
+        return store.get_task_datastore(run_id, step, f"t-{step}{at}")[name]
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_step_whose_successor_is_new_runs_again_and_what_is_new_is_seen(deploy
     again = deployed.resume(first)
     again.run_all("start", "body", "collect", "added", "end")
     assert deployed.clones(again, "start", "collect", "added", "end") == ["start"]
-    assert deployed.clones(again, "body", task="t-0") == deployed.clones(again, "body", task="t-1") == ["body"]
+    assert deployed.clones(again, "body", at="-0") == deployed.clones(again, "body", at="-1") == ["body"]
     assert deployed.artifact(again, "added", "of_added") == (2, "new")
     assert deployed.artifact(again, "end", "of_end") == (2, [10, 20], False, "default", 7)
 
@@ -143,7 +143,7 @@ def test_a_run_that_metaflow_itself_made_is_resumed(deployed: Deployed) -> None:
     again = deployed.resume(origin, unlucky=False, untouched="given")
     again.run_all(*STEPS)
     assert deployed.clones(again, *STEPS) == ["start"]
-    assert deployed.clones(again, "body", task="t-0") == ["body"]
+    assert deployed.clones(again, "body", at="-0") == ["body"]
     assert deployed.artifact(again, "start", "of_start") == 2
     assert deployed.artifact(again, "end", "of_end") == (2, [10, 20], False, "given", 7)
     # What was resumed can be resumed, and a step run again.
