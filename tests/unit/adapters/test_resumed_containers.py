@@ -85,7 +85,7 @@ class Containers:
 
     def artifact(self, run: str, step: str, name: str, at: str = "") -> Any:
         store = FlowDataStore("ResumedFlow", None, storage_impl=LOCAL, ds_root=str(self.root / ".metaflow"))
-        return store.get_task_datastore(run, step, f"t-{step}{at}")[name]
+        return store.get_task_datastore(run, step, at if step == "_parameters" else f"t-{step}{at}")[name]
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ class Deployed:
     def artifact(self, run: FlowRun | str, step: str, name: str, at: str = "") -> Any:
         run_id = run if isinstance(run, str) else self.run_id(run)
         store = FlowDataStore("ResumedFlow", None, storage_impl=LOCAL, ds_root=str(self.root / ".metaflow"))
-        return store.get_task_datastore(run_id, step, f"t-{step}{at}")[name]
+        return store.get_task_datastore(run_id, step, at if step == "_parameters" else f"t-{step}{at}")[name]
 
 
 @pytest.fixture
