@@ -113,11 +113,9 @@ def wait_for_dag(
         if dag is not None and not dag.is_stale and digest in (None, dag.record.digest if dag.record else None):
             return dag
         late = time.monotonic() >= end
-        error = _import_error(client, dag_id, None if late else began)
+        error = import_error_of(client, dag_id, None if late else began)
         if error is not None:
-            raise DagNotReadyError(
-                f"Airflow cannot import the DAG {dag_id}: {error}", hint="Mend it and run `airflow create` again."
-            )
+            raise cannot_import(dag_id, error)
         if late:
             what = "the DAG" if dag is None or dag.is_stale else "this deployment of the DAG"
             raise DagNotReadyError(
@@ -128,6 +126,28 @@ def wait_for_dag(
             tell(f"Waiting for Airflow to parse the DAG {dag_id}...")
             tell = None
         time.sleep(_PAUSE)
+
+
+def cannot_import(dag_id: str, error: str) -> DagNotReadyError:
+    """Return the error of a deployment whose DAG file has an import error.
+
+    :param dag_id: the DAG.
+    :param error: the import error.
+    """
+    return DagNotReadyError(
+        f"Airflow cannot import the DAG {dag_id}: {error}", hint="Fix it and run `airflow create` again."
+    )
+
+
+def deleted(dag_id: str) -> DagNotReadyError:
+    """Return the error of a deployment whose files are gone.
+
+    :param dag_id: the DAG.
+    """
+    return DagNotReadyError(
+        f"the deployment {dag_id} was deleted: no DAG file of this Airflow makes the DAG any more.",
+        hint="Deploy it with `airflow create`; if that was done just now, wait until Airflow has parsed it.",
+    )
 
 
 def _dag(data: dict[str, Any]) -> DagInfo:
@@ -150,7 +170,7 @@ def _import_errors(client: AirflowClient) -> list[dict[str, Any]]:
             return found
 
 
-def _import_error(client: AirflowClient, dag_id: str, since: datetime | None) -> str | None:
+def import_error_of(client: AirflowClient, dag_id: str, since: datetime | None = None) -> str | None:
     """Return the last line of the import error of a DAG's file, if it arose after a time."""
     for one in _import_errors(client):
         name = str(one["filename"]).rsplit("/", 1)[-1]

@@ -245,7 +245,7 @@ def open_deployment(client: AirflowClient, name: str, flow: str | None = None) -
 def wait_for_deployment(
     client: AirflowClient,
     name: str,
-    flow: str,
+    flow: str | None,
     *,
     digest: str | None,
     timeout: float,
@@ -255,11 +255,18 @@ def wait_for_deployment(
 
     :param client: the Airflow.
     :param name: the DAG id.
-    :param flow: flow that it must be of.
+    :param flow: flow that it must be of; None for any.
     :param digest: digest of the manifest that was published last, if known.
     :param timeout: seconds.
     :param tell: called once if there is something to wait for.
+    :raises DagNotReadyError: if it was deleted, has an import error, or does not appear in time.
     """
+    if digest is None:
+        found = dags.get_dag(client, name)
+        if found is not None and found.is_stale:
+            # Nobody knows of a DAG file that Airflow has still to parse.
+            error = dags.import_error_of(client, name)
+            raise dags.cannot_import(name, error) if error else dags.deleted(name)
     return _deployed(client, dags.wait_for_dag(client, name, digest=digest, timeout=timeout, tell=tell), flow)
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from metaflow.exception import MetaflowException
+from msgspec.structs import replace
 from tests.support.airflow_api import AirflowApi
 
 from airflow_provider_metaflow.dag.record import record_line
 from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
 from airflow_provider_metaflow.graph.identity import airflow_run_id
 from metaflow_adapters.step_functions import runs as sfn_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import (
@@ -22,6 +25,7 @@ from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import (
     airflow_triggered_run,
     argo_deployer_objects,
     deployer_calls,
+    published,
     sfn_deployer_objects,
 )
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.airflow_deployer_objects import (
@@ -80,6 +84,69 @@ def test_a_deployment_is_found_by_its_name_without_its_flow_file(
     assert deployed.deployer.metadata == "local@/x"
     with pytest.raises(MetaflowException, match=r"has no DAG flow.two"):
         AirflowDeployedFlow.from_deployment("flow.two")
+
+
+def test_a_deployment_that_was_just_written_is_returned_once_airflow_has_parsed_it(
+    deployed: AirflowDeployedFlow, api: AirflowApi, compiled: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    """Also one that replaces another, whose record stands in Airflow still."""
+    newer = compiled("files/parameters")
+    newer = replace(newer, deployment=replace(newer.deployment, name="flow.one"))
+    for name in ("flow.one", "flow.new"):
+        (tmp_path / "dags").mkdir(exist_ok=True)
+        (tmp_path / f"dags/{name}.metaflow.json").write_bytes(encode_manifest(newer))
+        asked: list[str] = []
+
+        def parse(method: str, path: str, name: str = name, asked: list[str] = asked) -> None:
+            asked.append(path)
+            if len([one for one in asked if one.endswith("/details")]) == 2:
+                api.add_dag(name, record_line(newer))
+
+        api.on_request = parse
+        found = AirflowDeployedFlow.from_deployment(name, metadata="local@/x")
+        assert found.deployer.flow_name == newer.graph.name
+        assert len([one for one in asked if one.endswith("/details")]) >= 2
+
+
+def test_what_a_deployer_of_this_process_wrote_elsewhere_is_waited_for_too(
+    api: AirflowApi, compiled: Callable[..., Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = compiled("linear")
+    (tmp_path / "mine.metaflow.json").write_bytes(encode_manifest(manifest))
+    monkeypatch.setattr(published, "WAIT_SECONDS", 0)
+    published.note_created("LinearFlow", str(tmp_path / "mine.py"))
+    api.add_dag("LinearFlow", record_line(compiled("grouped")))
+    with pytest.raises(MetaflowException, match="has not parsed this deployment of the DAG LinearFlow within 0 s"):
+        AirflowDeployedFlow.from_deployment("LinearFlow")
+    api.add_dag("LinearFlow", record_line(manifest))
+    assert AirflowDeployedFlow.from_deployment("LinearFlow", metadata="local@/x").deployer.flow_name == "LinearFlow"
+
+
+def test_a_deleted_deployment_is_said_to_be_deleted_and_its_runs_are_found(
+    deployed: AirflowDeployedFlow, api: AirflowApi, calls: Calls
+) -> None:
+    told = "the deployment flow.one was deleted"
+    deployed.delete()
+    with pytest.raises(MetaflowException, match=told):
+        AirflowDeployedFlow.from_deployment("flow.one")
+    published._DELETED.clear()
+    assert AirflowDeployedFlow.from_deployment("flow.one", metadata="local@/x").deployer.name == "flow.one"
+    # As Airflow sees it, whoever has deleted it.
+    api.dags["flow.one"]["is_stale"] = True
+    with pytest.raises(MetaflowException, match=told):
+        AirflowDeployedFlow.from_deployment("flow.one")
+    assert AirflowDeployedFlow.get_triggered_run("flow.one", RUN, "local@/x").pathspec == f"GroupedFlow/{RUN}"
+
+
+def test_the_flow_file_of_a_stand_in_is_removed_with_it(deployed: AirflowDeployedFlow) -> None:
+    file = Path(deployed.deployer.flow_file)
+    assert file.is_file()
+    run = AirflowDeployedFlow.get_triggered_run("flow.one", RUN, "local@/x")
+    other = Path(run.deployer.flow_file)
+    assert other.is_file()
+    del run
+    gc.collect()
+    assert (file.exists(), other.exists()) == (True, False)
 
 
 def test_deployments_are_listed_by_flow_without_stale_ones(deployed: AirflowDeployedFlow, api: AirflowApi) -> None:

@@ -10,7 +10,7 @@ from tests.support.airflow_api import AirflowApi, import_error
 from airflow_provider_metaflow.rest import dags
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.dags import DagNotReadyError
-from airflow_provider_metaflow.rest.deployment import DeployedDag
+from airflow_provider_metaflow.rest.deployment import DeployedDag, wait_for_deployment
 
 
 def test_a_dag_is_told_with_its_tags_and_its_record(
@@ -88,3 +88,12 @@ def test_a_dag_whose_file_is_gone_is_waited_for(api: AirflowApi, client: Airflow
     api.dags["flow.one"]["is_stale"] = True
     with pytest.raises(DagNotReadyError, match=r"has not parsed the DAG flow.one within 0 s"):
         dags.wait_for_dag(client, "flow.one", timeout=0)
+
+
+def test_nobody_waits_for_a_deleted_deployment(api: AirflowApi, client: AirflowClient, deployed: DeployedDag) -> None:
+    api.dags["flow.one"]["is_stale"] = True
+    with pytest.raises(DagNotReadyError, match=r"the deployment flow.one was deleted"):
+        wait_for_deployment(client, "flow.one", "GroupedFlow", digest=None, timeout=20)
+    api.import_errors = [import_error("flow.one.py", "Trace\nValueError: broken")]
+    with pytest.raises(DagNotReadyError, match=r"cannot import the DAG flow.one: ValueError: broken"):
+        wait_for_deployment(client, "flow.one", "GroupedFlow", digest=None, timeout=20)

@@ -70,8 +70,10 @@ class AirflowDeployer(DeployerImpl):
             The flow deployed to Airflow.
         """
         from .airflow_deployer_objects import AirflowDeployedFlow
+        from .published import note_created
 
         deployed: AirflowDeployedFlow = self._create(AirflowDeployedFlow, **kwargs)
+        note_created(self.name, getattr(self, "additional_info", {}).get("file"))
         return deployed
 
 

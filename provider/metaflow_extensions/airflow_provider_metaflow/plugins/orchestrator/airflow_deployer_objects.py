@@ -16,6 +16,7 @@ from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.deployment import DeployedDag, open_deployment
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 
+from . import published
 from .airflow_triggered_run import AirflowTriggeredRun, client_of, triggered_run
 from .deployer_calls import run_verb, started_run
 from .deployer_stand_in import stand_in
@@ -96,7 +97,10 @@ class AirflowDeployedFlow(DeployedFlow):
         file = getattr(self.deployer, "additional_info", {}).get("file")
         if file is not None:
             kwargs.setdefault("file", file)
-        return run_verb(self.deployer, "delete", **kwargs)
+        done = run_verb(self.deployer, "delete", **kwargs)
+        if done:
+            published.note_deleted(self.deployer.name, kwargs.get("file"))
+        return done
 
     def list_runs(self, states: list[str] | None = None) -> Iterator[AirflowTriggeredRun]:
         """
@@ -166,7 +170,7 @@ class AirflowDeployedFlow(DeployedFlow):
         """
         with AirflowClient(configured_endpoint(metaflow_value)) as client:
             try:
-                deployed = open_deployment(client, identifier)
+                deployed = published.open_published(client, identifier)
             except MetaflowProviderError as error:
                 raise MetaflowException(str(error)) from None
         return cls._from_record(deployed, metadata)
@@ -229,7 +233,13 @@ class AirflowDeployedFlow(DeployedFlow):
         AirflowTriggeredRun
             The run.
         """
-        return triggered_run(cls.from_deployment(identifier, metadata).deployer, run_id)
+        with AirflowClient(configured_endpoint(metaflow_value)) as client:
+            try:
+                # Also of a deployment that was deleted: runs and results stay.
+                deployed = open_deployment(client, identifier)
+            except MetaflowProviderError as error:
+                raise MetaflowException(str(error)) from None
+        return triggered_run(cls._from_record(deployed, metadata).deployer, run_id)
 
     def _start(self, verb: str, **kwargs: Any) -> AirflowTriggeredRun:
         return AirflowTriggeredRun(deployer=self.deployer, content=started_run(self.deployer, verb, **kwargs))

@@ -75,12 +75,14 @@ def trigger(obj: Any, logical_date: str | None, **options: Any) -> None:
 def _start(obj: Any, options: dict[str, Any], conf: dict[str, Any], *, logical_date: str | None = None) -> None:
     from airflow_provider_metaflow.rest import deployment
 
+    from .published import published_file
+
     with _client() as client:
         deployed = deployment.wait_for_deployment(
             client,
             obj.airflow_name.name,
             obj.flow.name,
-            digest=dag_file.published_digest(_published(obj, client)),
+            digest=dag_file.published_digest(published_file(obj.airflow_name.name, client)),
             timeout=options["wait_seconds"],
             tell=obj.echo,
         )
@@ -98,20 +100,6 @@ def _start(obj: Any, options: dict[str, Any], conf: dict[str, Any], *, logical_d
         )
         obj.echo("DAG *%s* triggered on Airflow (run-id *%s*)." % (obj.airflow_name.name, planned.run_id), bold=True)
         obj.echo("See the run at %s" % deployed.url(planned), fg="cyan")
-
-
-def _published(obj: Any, client: AirflowClient) -> Any:
-    """Return the DAG file that `create` wrote last, as far as this machine knows."""
-    from airflow_provider_metaflow.exceptions import MetaflowProviderError
-
-    here = client.endpoint.url.split("://")[-1].startswith(("127.0.0.1", "localhost", "[::1]"))
-    if not metaflow_value("AIRFLOW_DAGS_FOLDER") and not here:
-        # AIRFLOW_HOME, which is looked at next, is that of another Airflow.
-        return None
-    try:
-        return target_of(obj, None)
-    except MetaflowProviderError:
-        return None
 
 
 @airflow.command(help="Show how far a run is, step by step.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import tempfile
+import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from metaflow.client.core import get_metadata
@@ -43,6 +45,8 @@ def stand_in(
     options = {} if project is None else _branch_options(branch)
     make = getattr(Deployer(file.name, env={"METAFLOW_USER": owner}, **options), impl)
     made = make(name=name) if project is None else make()
+    # Commands read the file as long as the deployer is used, and no longer.
+    weakref.finalize(made, Path(file.name).unlink, missing_ok=True)
     made.name, made.flow_name = name, flow
     made.metadata = get_metadata() if metadata is None else metadata
     return made
