@@ -159,9 +159,13 @@ def test_a_run_is_suspended_terminated_and_resumed_in_place_by_its_owner_only(
     assert "has already ended as FAILED" in again.stderr
     (tmp_path / "hang").unlink()
     # Not a second time: the body's tasks and the join keep what they did.
-    cli("fragile.py", "resume", run.run_id, name="managed.fragile")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    cli("fragile.py", "resume", run.run_id, "--folder", str(elsewhere), name="managed.fragile")
     airflow.wait_until(lambda: run.wait(expect=None) == "success", 240)
     assert (tmp_path / "notes").read_text().count("start ran") == 1
+    # The one step that ran again did so where the other parameter says.
+    assert [line.split()[0] for line in (elsewhere / "notes").read_text().splitlines()] == ["hang"]
     cli("fragile.py", "delete", name="managed.fragile")
     assert not list(airflow.server.dags.glob("managed.fragile*"))
 

@@ -35,15 +35,22 @@ class CommandLine:
 
     def save_parameters(self, flow: str, run_id: str, **values: Any) -> None:
         """Store the parameters of a run in the user's datastore, as `python flow.py run` does."""
+        task = self._store(flow).get_task_datastore(run_id, "_parameters", "1", attempt=0, mode="w")
+        task.init_task()
+        task.save_artifacts(iter(values.items()))
+        task.done()
+
+    def parameters(self, flow: str, run_id: str) -> dict[str, Any]:
+        """Return the parameters of a run from the user's datastore."""
+        (task,) = self._store(flow).get_task_datastores(run_id, ["_parameters"])
+        return dict(task.load_artifacts(list(task._objects)))
+
+    def _store(self, flow: str) -> Any:
         from metaflow.datastore import FlowDataStore
         from metaflow.plugins import DATASTORES
 
         local = next(one for one in DATASTORES if one.TYPE == "local")
-        store = FlowDataStore(flow, None, storage_impl=local, ds_root=str(self.root / ".metaflow"))
-        task = store.get_task_datastore(run_id, "_parameters", "1", attempt=0, mode="w")
-        task.init_task()
-        task.save_artifacts(iter(values.items()))
-        task.done()
+        return FlowDataStore(flow, None, storage_impl=local, ds_root=str(self.root / ".metaflow"))
 
     def run(self, file: Path, *arguments: str, user: str = "alice") -> Result:
         """Run a command of a flow file; errors end it as they do on a terminal."""

@@ -54,7 +54,8 @@ class LocalCompute:
     :param links: metadata that link the tasks to the orchestrator.
     :param variables: further variables of the orchestrator.
     :param on_line: takes each line of output.
-    :param inherited: of a resumed run: where its parameters come from.
+    :param inherited: of a run that resumes another one: where its parameters come from.
+    :param resumed: whether tasks before this one may have seen other parameters than those of the run.
     """
 
     manifest: Manifest
@@ -67,6 +68,7 @@ class LocalCompute:
     variables: Mapping[str, str]
     on_line: LineWriter
     inherited: Inherited | None = None
+    resumed: bool = False
     _runner: Runner | None = None
     _shape: Mapping[str, str] = field(default_factory=dict)
     _root: Path | None = None
@@ -313,7 +315,7 @@ class LocalCompute:
                 **dict(call.step.environment),
                 **self.manifest.command.environment,
                 **task_variables(self.code, call),
-                **resumed_variables(call.run_id, self.inherited),
+                **(resumed_variables(call.run_id) if self.resumed else {}),
                 "METAFLOW_TASK_ID": call.task_id,
                 "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(dict(self.links)),
                 "METAFLOW_ORCHESTRATOR_OUTCOME": str(Path(self._scratch.name) / "outcome.json"),

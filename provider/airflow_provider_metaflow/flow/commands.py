@@ -168,15 +168,14 @@ def task_variables(code: CodePackage, call: StepCall) -> dict[str, str]:
     }
 
 
-def resumed_variables(run_id: str, inherited: Inherited | None) -> dict[str, str]:
-    """Return the variable by which the steps of a resumed run see its own parameters, behind clones of other tasks.
+def resumed_variables(run_id: str) -> dict[str, str]:
+    """Return the variable by which the steps of a resumed run see its own parameters, behind tasks that saw others.
 
     It is read by ``resumed_run.py`` of the extension.
 
     :param run_id: Metaflow run id.
-    :param inherited: where the run has its parameters from; None if it resumes no other run.
     """
-    return {} if inherited is None else {"METAFLOW_ORCHESTRATOR_PARAMETERS_TASK": parameters_path(run_id)}
+    return {"METAFLOW_ORCHESTRATOR_PARAMETERS_TASK": parameters_path(run_id)}
 
 
 def parameters_path(run_id: str) -> str:

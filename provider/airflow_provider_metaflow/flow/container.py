@@ -12,15 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .commands import (
-    Inherited,
-    StepCall,
-    init_request,
-    join_paths,
-    own_arguments,
-    resumed_variables,
-    shared_arguments,
-)
+from .commands import Inherited, StepCall, init_request, join_paths, own_arguments, shared_arguments
 from .container_pins import PINS
 from .manifest import CodePackage, Manifest
 from .remote_settings import remote_settings
@@ -199,7 +191,7 @@ def task_document(
         "attempt": first.attempt,
         "arguments": shared_arguments(manifest, first),
         "tasks": [{"task_id": call.task_id, "arguments": own_arguments(call)} for call in calls],
-        "env": {**environment, **resumed_variables(first.run_id, inherited)},
+        "env": dict(environment),
     }
     if len({call.inputs for call in calls}) == 1:
         document["arguments"].append(f"--input-paths={join_paths(first.inputs)}")

@@ -438,6 +438,8 @@ class StepExecution:
                 variables=self._around.variables(),
                 on_line=self._log_line,
                 inherited=self._origin.inherited if self._origin else None,
+                # A run that was cleared may have been given other parameters since its first tasks have run.
+                resumed=self._origin is not None or self._identity.is_cleared,
             )
         return self._compute
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_provider_metaflow._compat import TaskDeferred
 from airflow_provider_metaflow.compute.options import deadline_of, split_options, task_limit_of
 from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
-from airflow_provider_metaflow.flow.commands import StepCall, task_variables
+from airflow_provider_metaflow.flow.commands import StepCall, resumed_variables, task_variables
 from airflow_provider_metaflow.flow.container import encode_document, task_document
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
@@ -124,6 +124,7 @@ class RemoteTask:
                 **environment,
                 **self.variables,
                 **task_variables(self.code, call),
+                **(resumed_variables(call.run_id) if self.local.resumed else {}),
             },
             parameters=parameters,
             inherited=self.local.inherited,

@@ -156,11 +156,19 @@ class DeployedDag:
         :param run: the run.
         :raises InvalidOptionError: if it did not fail.
         """
+        self.check_failed(run)
+        return runs.clear_failed(self.client, run)
+
+    def check_failed(self, run: DagRun) -> None:
+        """Check that a run can go on in place.
+
+        :param run: the run.
+        :raises InvalidOptionError: if it did not fail.
+        """
         if run.state != "failed":
             raise InvalidOptionError(
                 f"the run {run.run_id} is {run.status}; only a failed run can be resumed.", flow=self.record.flow
             )
-        return runs.clear_failed(self.client, run)
 
     def resume_conf(
         self,

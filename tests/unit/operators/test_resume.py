@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from airflow_provider_metaflow import MetaflowDag
 from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
 from airflow_provider_metaflow.graph.identity import airflow_run_id
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.resumed_run import change_parameters
 
 pytestmark = pytest.mark.subprocess
 
@@ -83,8 +85,11 @@ class Deployed:
 
     def artifact(self, run: FlowRun | str, step: str, name: str, at: str = "") -> Any:
         run_id = run if isinstance(run, str) else self.run_id(run)
-        store = FlowDataStore("ResumedFlow", None, storage_impl=LOCAL, ds_root=str(self.root / ".metaflow"))
-        return store.get_task_datastore(run_id, step, at if step == "_parameters" else f"t-{step}{at}")[name]
+        return self.store.get_task_datastore(run_id, step, at if step == "_parameters" else f"t-{step}{at}")[name]
+
+    @property
+    def store(self) -> Any:
+        return FlowDataStore("ResumedFlow", None, storage_impl=LOCAL, ds_root=str(self.root / ".metaflow"))
 
 
 @pytest.fixture
@@ -159,3 +164,22 @@ def test_a_run_that_has_stored_nothing_cannot_be_resumed(deployed: Deployed) -> 
     assert ended == "failed"
     assert "flow ResumedFlow: the run airflow-0123456789abcdef, which is to be resumed, has" in str(ended.error)
     assert not (deployed.root / ".metaflow/ResumedFlow" / deployed.run_id(again)).exists()
+
+
+def test_a_run_that_goes_on_in_place_with_other_parameters_has_them_in_each_step_that_runs_again(
+    deployed: Deployed,
+) -> None:
+    run = deployed.start(alpha=2, unlucky=True)
+    run.run_all("start")
+    assert [run.run("body", 0), run.run("body", 1)] == ["success", "failed"]
+    values = {"alpha": 5, "unlucky": False}
+    change_parameters(deployed.store, SimpleNamespace(register_metadata=lambda *_: None), deployed.run_id(run), values)
+    run.clear("body", 1)
+    assert run.run("body", 1) == "success"
+    run.run_all("collect", "end")
+    assert deployed.artifact(run, "_parameters", "alpha", "t-params") == 5
+    assert deployed.artifact(run, "start", "of_start") == 2
+    assert deployed.artifact(run, "collect", "bodies") == [(2, 10), (5, 20)]
+    # The first of its inputs has seen the parameters of before.
+    assert deployed.artifact(run, "collect", "of_collect") == 5
+    assert deployed.artifact(run, "end", "of_end") == (5, [10, 20], False, "default", 7)

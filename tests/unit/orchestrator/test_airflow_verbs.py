@@ -141,6 +141,22 @@ def test_a_failed_run_goes_on_in_place(deployed: Deployed) -> None:
     assert len(deployed.api.runs["GroupedFlow"]) == 1
 
 
+def test_a_failed_run_goes_on_in_place_with_other_parameters(deployed: Deployed) -> None:
+    """They were dropped without a word."""
+    deployed.api.add_run("GroupedFlow", "r", "failed")
+    deployed.api.add_task("r", "body", "failed", 0)
+    deployed.terminal.save_parameters("GroupedFlow", deployed.run_id(), text="a", other=1)
+    assert "their production token is needed" in deployed.call("resume", "r", "--text=b", user="mallory").output
+    assert deployed.terminal.parameters("GroupedFlow", deployed.run_id()) == {"text": "a", "other": 1}
+    done = deployed.call("resume", "r", "--text=b")
+    assert f"1 tasks of the run {deployed.run_id()} run again." in done.output
+    assert deployed.terminal.parameters("GroupedFlow", deployed.run_id()) == {"text": "b", "other": 1}
+    assert deployed.api.tasks["r"][0]["state"] is None
+    deployed.api.runs["GroupedFlow"][0]["state"] = "running"
+    assert "only a failed run can be resumed" in deployed.call("resume", "r", "--text=c").output
+    assert deployed.terminal.parameters("GroupedFlow", deployed.run_id()) == {"text": "b", "other": 1}
+
+
 def test_a_new_run_takes_over_another(deployed: Deployed) -> None:
     deployed.api.add_run("GroupedFlow", "r", "failed", conf={"text": "a"})
     done = deployed.call("resume", f"--origin-run-id={deployed.run_id()}", "--step-to-rerun=collect", "--text=b")
@@ -173,7 +189,7 @@ def test_a_run_that_others_have_made_is_taken_over_from_the_datastore(
         ((), "Give either RUN_ID"),
         (("r", "--origin-run-id=r"), "Give either RUN_ID"),
         (("r", "--step-to-rerun=body"), "--step-to-rerun needs --origin-run-id"),
-        (("r", "--text=b"), "A run that goes on in place keeps its parameters; got text."),
+        (("r", "--text=b"), "has stored no parameters; start a new one."),
         (("--origin-run-id=r", "--step-to-rerun=boddy"), "has no step 'boddy' to run again"),
         (("--origin-run-id=x",), "has no run x"),
     ],

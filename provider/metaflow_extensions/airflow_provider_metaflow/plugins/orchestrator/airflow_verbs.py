@@ -17,6 +17,7 @@ from airflow_provider_metaflow.flow.configuration import metaflow_value
 from .airflow_cli import (
     AirflowError,
     airflow,
+    change_parameters,
     given_parameters,
     plain_errors,
     stored_conf,
@@ -222,11 +223,6 @@ def resume(
     if run_id is not None and step_to_rerun:
         raise AirflowError("--step-to-rerun needs --origin-run-id; in place, clear the step's tasks in Airflow.")
     given = given_parameters(obj, options)
-    if run_id is not None and given:
-        raise AirflowError(
-            "A run that goes on in place keeps its parameters; got %s. Start a new run with them that takes over what "
-            "this one has finished: resume --origin-run-id %s." % (", ".join(given), run_id)
-        )
     with _client() as client:
         deployed = _deployed(obj, client)
         deployed.authorize(_caller(obj, authorize))
@@ -235,6 +231,9 @@ def resume(
             conf = deployed.resume_conf(str(origin_run_id), step_to_rerun, given, stored=stored)
         else:
             run = deployed.find(run_id)
+            deployed.check_failed(run)
+            if given:
+                change_parameters(obj, run.run_id, options)
             count = deployed.resume_in_place(run)
             obj.echo("*%d* tasks of the run *%s* run again." % (count, run.run_id), bold=True)
             return

@@ -1,4 +1,4 @@
-"""The parameters of a run that resumes another one.
+"""The parameters of a run that resumes another one, or that goes on in place with other parameters.
 
 Parameters are artifacts of the task ``_parameters``, and each step passes on those of its inputs. The clone of a
 finished task keeps the artifacts of its origin, so a step that runs again behind a clone would see the parameters of
@@ -11,17 +11,20 @@ Standard library only at the top: the packaged copy of this module is loaded in 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 PARAMETERS_TASK_VARIABLE = "METAFLOW_ORCHESTRATOR_PARAMETERS_TASK"
-"""Environment variable of the tasks of a resumed run: ``run/step/task`` with the parameters of that run."""
+"""Environment variable of the tasks of such a run: ``run/step/task`` with the parameters of that run."""
 
 PARAMETERS_STEP = "_parameters"
 _OWN_TASK = "t-params"
 """The task of the parameters in runs of this package; other orchestrators and ``run`` choose other ids."""
 
 _GRAPH = "_graph_info"
+
+_MAX_ATTEMPTS = 6
+"""Attempts that Metaflow allows for one task (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
 
 
 def find_parameters(datastore: Any, run_id: str) -> Any:
@@ -68,6 +71,43 @@ def inherit_parameters(origin: str, given: Collection[str]) -> None:
         persist(task, flow)
 
     Task.persist = persist_with_origin
+
+
+def change_parameters(datastore: Any, metadata: Any, run_id: str, values: Mapping[str, Any]) -> None:
+    """Store other parameters of a run that goes on in place, as one more attempt of the task that holds them.
+
+    What was stored before stays readable as the attempt before.
+
+    :param datastore: datastore of the flow.
+    :param metadata: metadata provider.
+    :param run_id: Metaflow run id of a run of this package.
+    :param values: values by name of the variable.
+    :raises ValueError: if the run has no such parameter, or its parameters were changed too often.
+    """
+    from metaflow.metadata_provider import MetaDatum
+
+    before = find_parameters(datastore, run_id)
+    if before is None:
+        raise ValueError("The run %s has stored no parameters; start a new one." % run_id)
+    missing = sorted(set(values) - set(before._objects))
+    if missing:
+        raise ValueError(
+            "The run %s was made by code without the parameter %s; start a new one." % (run_id, missing[0])
+        )
+    attempt = before.attempt + 1
+    if attempt >= _MAX_ATTEMPTS:
+        raise ValueError("The parameters of the run %s were changed %d times; start a new one." % (run_id, attempt - 1))
+    # Clients look at the attempt that the metadata name.
+    found = {"attempt": str(attempt), "attempt_ok": "True"}
+    kinds = {"attempt": "attempt", "attempt_ok": "internal_attempt_status"}
+    tags = ["attempt_id:%d" % attempt]
+    after = datastore.get_task_datastore(run_id, PARAMETERS_STEP, before.task_id, attempt=attempt, mode="w")
+    after.init_task()
+    after.clone(before)
+    after.save_artifacts(iter(values.items()))
+    data = [MetaDatum(field=name, value=value, type=kinds[name], tags=tags) for name, value in found.items()]
+    metadata.register_metadata(run_id, PARAMETERS_STEP, before.task_id, data)
+    after.done()
 
 
 def use_own_parameters() -> None:
