@@ -48,6 +48,7 @@ class OrchestratorInternalDecorator(StepDecorator):
         """Keep what the later hooks need; called by Metaflow in every process."""
         self._flow_datastore = flow_datastore
         self._writes_outcome = True
+        self._first = next(iter(decorators), self)
         from .resumed_run import use_own_parameters
 
         use_own_parameters()
@@ -70,6 +71,9 @@ class OrchestratorInternalDecorator(StepDecorator):
         inputs: Any,
     ) -> None:
         """Fill gaps in the attempts and register links; called by Metaflow before user code."""
+        from .own_variables import keep_from_children
+
+        keep_from_children(self._first)
         self._run_id, self._task_id = run_id, task_id
         self._task_datastore, self._inputs = task_datastore, inputs
         self._texts: dict[str, str] = {}
