@@ -178,6 +178,9 @@ class FlowRun:
     answers: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
     """What the supervisor answers instead, by the name of the message's class."""
 
+    state_store: dict[tuple[Key, str], Any] = field(default_factory=dict)
+    """What task instances keep over their tries."""
+
     _now: Key = ("", -1)
     _expanded: dict[str, list[int]] = field(default_factory=dict)
 
@@ -251,6 +254,15 @@ class FlowRun:
         self.requests.append(msg)
         answer = self.answers.get(type(msg).__name__) or getattr(self, f"_on_{type(msg).__name__}", None)
         return answer(msg) if answer is not None else comms.OKResponse(ok=True)
+
+    def _on_SetTaskStateStore(self, msg: Any) -> comms.OKResponse:
+        self.state_store[self._now, msg.key] = msg.value
+        return comms.OKResponse(ok=True)
+
+    def _on_GetTaskStateStore(self, msg: Any) -> Any:
+        if (self._now, msg.key) not in self.state_store:
+            return comms.ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND)
+        return comms.TaskStateStoreResult(value=self.state_store[self._now, msg.key])
 
     def _on_GetXCom(self, msg: comms.GetXCom) -> comms.XComResult:
         index = -1 if msg.map_index is None else msg.map_index

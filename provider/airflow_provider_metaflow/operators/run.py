@@ -12,6 +12,8 @@ from airflow.sdk import BaseOperator
 from airflow_provider_metaflow._compat import conf
 from airflow_provider_metaflow.links.metaflow import PATHSPEC_KEY, MetaflowRunLink
 
+from .kept_run import earlier_run, is_of_use, keep_run, returned_pathspec
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -71,7 +73,7 @@ class MetaflowRunOperator(BaseOperator):
         """
         return self._here(context) if self.impl is None else self._elsewhere(context)
 
-    def execute_complete(self, context: Context, event: Any, pathspec: str | None = None) -> str:  # noqa: ARG002
+    def execute_complete(self, context: Context, event: Any, pathspec: str | None = None) -> str:
         """Go on after the waiting in the triggerer.
 
         :param context: Airflow's task context.
@@ -82,6 +84,7 @@ class MetaflowRunOperator(BaseOperator):
         if isinstance(event, Mapping):
             return self._judge(event)
         (run_id,) = event[1]["run_ids"]
+        self._name_flow(context["ti"], run_id)
         return self._judge_state(event[1].get(run_id))
 
     def on_kill(self) -> None:
@@ -97,9 +100,14 @@ class MetaflowRunOperator(BaseOperator):
         from airflow_provider_metaflow.graph.identity import airflow_run_id
 
         ti: Any = context["ti"]
-        # Made from the try, so that a request that is sent again cannot start a second run.
-        dag_run_id = f"metaflow__{uuid.uuid5(uuid.UUID(str(ti.id)), str(ti.try_number))}"
-        self._start(dag_run_id)
+        dag_run_id = str(earlier_run(self, context).get("dag_run_id"))
+        if is_of_use(ti, self.deployment, dag_run_id):
+            self.log.info("The run of an earlier try of this task is waited for.")
+        else:
+            # Made from the try, so that a request that is sent again cannot start a second run.
+            dag_run_id = f"metaflow__{uuid.uuid5(uuid.UUID(str(ti.id)), str(ti.try_number))}"
+            keep_run(self, context, dag_run_id=dag_run_id)
+            self._start(dag_run_id)
         self._dag_run_id = dag_run_id
         flow = self.flow or self.deployment.rpartition(".")[2]
         self._announce(ti, f"{flow}/{airflow_run_id(self.deployment, dag_run_id)}")
@@ -117,7 +125,15 @@ class MetaflowRunOperator(BaseOperator):
             self._defer(trigger)
         while (state := _text(ti.get_dagrun_state(self.deployment, dag_run_id))) not in _FINISHED:
             time.sleep(self.poll_interval)
+        self._name_flow(ti, dag_run_id)
         return self._judge_state(state)
+
+    def _name_flow(self, ti: Any, dag_run_id: str) -> None:
+        """Correct the pathspec of a run whose deployment is not named after its flow."""
+        if self.flow is None:
+            pathspec = returned_pathspec(ti, self.deployment, dag_run_id, str(self.metaflow_pathspec))
+            if pathspec not in (None, self.metaflow_pathspec):
+                self._announce(ti, str(pathspec))
 
     def _start(self, dag_run_id: str) -> None:
         """Ask Airflow for the run, as ``TriggerDagRunOperator`` does: with the rights of the task, without a log-in."""
@@ -142,8 +158,7 @@ class MetaflowRunOperator(BaseOperator):
 
     def _elsewhere(self, context: Context) -> str:
         hook = self._hook()
-        arguments = {"deployment": self.deployment, "impl": self.impl, "parameters": dict(self.parameters or {})}
-        self._announce(context["ti"], hook.ask("trigger", **arguments)["pathspec"])
+        self._announce(context["ti"], self._earlier_elsewhere(context, hook) or self._trigger(context, hook))
         if not self.wait_for_completion:
             return str(self.metaflow_pathspec)
         question = {"op": "status", **self._question()}
@@ -155,6 +170,22 @@ class MetaflowRunOperator(BaseOperator):
         while not (answer := hook.ask(**question))["finished"]:
             time.sleep(self.poll_interval)
         return self._judge(answer)
+
+    def _trigger(self, context: Context, hook: Any) -> str:
+        arguments = {"deployment": self.deployment, "impl": self.impl, "parameters": dict(self.parameters or {})}
+        pathspec = str(hook.ask("trigger", **arguments)["pathspec"])
+        keep_run(self, context, pathspec=pathspec)
+        return pathspec
+
+    def _earlier_elsewhere(self, context: Context, hook: Any) -> str | None:
+        pathspec = earlier_run(self, context).get("pathspec")
+        if not isinstance(pathspec, str):
+            return None
+        answer = hook.ask("status", **{**self._question(), "pathspec": pathspec})
+        if "error" in answer or (answer["finished"] and not answer["successful"]):
+            return None
+        self.log.info("The run of an earlier try of this task is waited for.")
+        return pathspec
 
     def _defer(self, trigger: Any) -> NoReturn:
         self.defer(trigger=trigger, method_name="execute_complete", kwargs={"pathspec": self.metaflow_pathspec})

@@ -155,3 +155,81 @@ def test_a_kill_ends_the_run_that_was_started(monkeypatch: pytest.MonkeyPatch) -
     assert (asked.questions[-1]["op"], asked.questions[-1]["pathspec"]) == ("terminate", "Flow/argo-1")
     MetaflowRunOperator(task_id="fresh", deployment="d").on_kill()
     assert len(ended) == 1
+
+
+def lost(run: FlowRun, *states: str) -> None:
+    """Let a try die while it waits, as with its worker."""
+
+    def answer(_: Any) -> Any:
+        raise ConnectionError("the worker is gone")
+
+    run.answers["GetDagRunState"] = answer
+    assert run.run("run") == "up_for_retry"
+    left = iter(states)
+    run.answers["GetDagRunState"] = lambda _: comms.DagRunStateResult(state=next(left))
+
+
+@pytest.mark.parametrize("states", [("running", "running", "success"), ("success", "success")])
+def test_a_retry_waits_for_the_run_that_an_earlier_try_has_started(states: tuple[str, ...]) -> None:
+    run = run_of(retries=2)
+    lost(run, *states)
+    done = run.run("run")
+    assert (done.state, done.error) == ("success", None)
+    (asked,) = started(run)
+    assert run.value("run") == f"Flow/{airflow_run_id('proj.branch.Flow', asked.run_id)}"
+    # A clear is for another run.
+    run.clear("run")
+    run.answers["GetDagRunState"] = lambda _: comms.DagRunStateResult(state="success")
+    assert run.run("run") == "success"
+    assert len({one.run_id for one in started(run)}) == 2
+
+
+def test_a_retry_after_a_run_that_failed_or_is_gone_starts_another() -> None:
+    run = run_of(iter(["failed", "failed", "success"]), retries=2)
+    assert run.run("run") == "up_for_retry"
+    assert run.run("run") == "success"
+    assert len({one.run_id for one in started(run)}) == 2
+
+    run = run_of(retries=2)
+    lost(run)
+
+    def gone(_: Any) -> Any:
+        run.answers["GetDagRunState"] = lambda _: comms.DagRunStateResult(state="success")
+        raise AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+
+    run.answers["GetDagRunState"] = gone
+    assert run.run("run") == "success"
+    assert len(started(run)) == 2
+
+
+def test_a_retry_waits_for_the_run_of_another_orchestrator_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(
+        monkeypatch, {"pathspec": "Flow/argo-1"}, {"error": "no answer", "finished": True, "successful": False},
+        {"finished": False}, {"finished": True, "successful": True},
+    )  # fmt: skip
+    run = run_of(impl="argo-workflows", retries=1)
+    assert run.run("run") == "up_for_retry"
+    assert run.run("run") == "success"
+    assert [one["op"] for one in asked.questions] == ["trigger", "status", "status", "status"]
+    assert run.value("run") == "Flow/argo-1"
+
+
+def test_a_deployment_that_is_not_named_after_its_flow_gives_the_pathspec_of_the_flow() -> None:
+    with DAG("outer", schedule=None) as dag:
+        MetaflowRunOperator(task_id="run", deployment="nightly-train", poll_interval=0)
+    run = FlowRun(dag)
+    run.answers["GetDagRunState"] = lambda _: comms.DagRunStateResult(state="success")
+    states = [("start", "success"), ("train", "skipped"), ("finish", "success")]
+    run.answers["GetTaskBreadcrumbs"] = lambda _: comms.TaskBreadcrumbsResult(
+        breadcrumbs=[{"task_id": task, "state": state, "operator": "MetaflowStepOperator"} for task, state in states]
+    )
+
+    def value(message: comms.GetXComSequenceSlice) -> comms.XComSequenceSliceResult:
+        run_id = airflow_run_id("nightly-train", message.run_id)
+        values = {"start": [{"splits": [0]}], "finish": f"TrainFlow/{run_id}"}
+        return comms.XComSequenceSliceResult(root=[values[message.task_id]])
+
+    run.answers["GetXComSequenceSlice"] = value
+    assert run.run("run") == "success"
+    expected = f"TrainFlow/{airflow_run_id('nightly-train', started(run)[0].run_id)}"
+    assert run.value("run") == run.value("run", key="metaflow_pathspec") == expected

@@ -37,7 +37,9 @@ def keep_from_children(decorator: Any) -> None:
         put around it, e.g. the processes of a local gang, which need the variables.
     """
     name = "task_decorate" if getattr(decorator, "task_decorate_ctx", None) is None else "task_decorate_ctx"
-    wrap = getattr(decorator, name)
+    wrap = getattr(decorator, name, None)
+    if wrap is None:  # a decorator of somebody else that wraps nothing
+        return
     # The function of the step is the first argument of the one and the second of the other.
     position = 0 if name == "task_decorate" else 1
 

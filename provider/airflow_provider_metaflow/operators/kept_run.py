@@ -1,0 +1,93 @@
+"""What a task that starts a run keeps of it, so that its next try waits for the same run instead of starting another.
+
+Airflow keeps it from 3.3 on, where ``ResumableJobMixin`` does the same for operators that do not defer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_KEY = "metaflow_run"
+_OF_USE = ("queued", "running", "success")
+
+
+def earlier_run(operator: Any, context: Context) -> dict[str, Any]:
+    """Return what an earlier try, since the last clear of the task, has kept of the run that it started.
+
+    :param operator: the operator, with ``deployment`` and ``impl``.
+    :param context: Airflow's task context.
+    """
+    store: Any = context.get("task_state_store")
+    ti: Any = context["ti"]
+    kept = store.get(_KEY) if store is not None and ti.try_number > 1 else None
+    if not isinstance(kept, dict):
+        return {}
+    cleared_at = ti.max_tries - (operator.retries or 0)
+    is_of_this_task = (kept.get("deployment"), kept.get("impl")) == (operator.deployment, operator.impl)
+    return kept if is_of_this_task and isinstance(kept.get("try"), int) and kept["try"] > cleared_at else {}
+
+
+def keep_run(operator: Any, context: Context, **facts: str) -> None:
+    """Keep the run that this try starts.
+
+    :param operator: the operator, with ``deployment`` and ``impl``.
+    :param context: Airflow's task context.
+    :param facts: which run it is.
+    """
+    store: Any = context.get("task_state_store")
+    if store is not None:
+        ti: Any = context["ti"]
+        store.set(_KEY, {"deployment": operator.deployment, "impl": operator.impl, "try": ti.try_number, **facts})
+
+
+def is_of_use(ti: Any, dag_id: str, dag_run_id: str) -> bool:
+    """Return whether a DAG run is there and has not failed.
+
+    :param ti: the task instance, which asks Airflow.
+    :param dag_id: the DAG.
+    :param dag_run_id: its run; "None" if there is none.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    if dag_run_id == "None":
+        return False
+    try:
+        return _text(ti.get_dagrun_state(dag_id, dag_run_id)) in _OF_USE
+    except AirflowRuntimeError:
+        return False
+
+
+def returned_pathspec(ti: Any, dag_id: str, dag_run_id: str, supposed: str) -> str | None:
+    """Return ``Flow/run`` as the end step of a run has returned it, None if it has not.
+
+    :param ti: the task instance, which asks Airflow.
+    :param dag_id: the DAG of the flow.
+    :param dag_run_id: its run.
+    :param supposed: pathspec with the right run and, it may be, another flow.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    pattern = re.compile(rf"[A-Za-z_]\w*/{re.escape(supposed.partition('/')[2])}")
+    try:
+        tasks = [one["task_id"] for one in ti.get_task_breadcrumbs(dag_id, dag_run_id) if _is_step(one)]
+        for task in reversed(tasks):
+            value = ti.xcom_pull(dag_id=dag_id, run_id=dag_run_id, task_ids=task)
+            if isinstance(value, str) and pattern.fullmatch(value):
+                return value
+    except (AirflowRuntimeError, AttributeError, KeyError):
+        # The run has ended as it has, whatever Airflow tells of its tasks.
+        return None
+    return None
+
+
+def _is_step(task: Mapping[str, Any]) -> bool:
+    return task.get("operator") == "MetaflowStepOperator" and _text(task.get("state")) == "success"
+
+
+def _text(state: Any) -> str:
+    return str(getattr(state, "value", state))
