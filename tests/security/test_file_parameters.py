@@ -17,7 +17,7 @@ from tests.conftest import FLOWS
 from airflow_provider_metaflow.compute.local import LocalCompute
 from airflow_provider_metaflow.dag.parameters import command_line_values
 from airflow_provider_metaflow.exceptions import ParameterValueError
-from airflow_provider_metaflow.flow.commands import StepCall, init_request, parameters_path
+from airflow_provider_metaflow.flow.commands import Inherited, StepCall, init_request, parameters_path
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import ParameterType
 from metaflow_adapters.documents import step_document
@@ -149,7 +149,9 @@ def manifest(compiled: Callable[..., Manifest]) -> Manifest:
     return compiled("files/parameters")
 
 
-def run_start(manifest: Manifest, run_id: str, notes: Any, tmp_path: Path) -> list[str]:
+def run_start(
+    manifest: Manifest, run_id: str, notes: Any, tmp_path: Path, inherited: Inherited | None = None
+) -> list[str]:
     lines: list[str] = []
     call = StepCall(
         step=manifest.graph.step("start"), run_id=run_id, task_id="t", attempt=0, max_user_retries=0,
@@ -159,6 +161,7 @@ def run_start(manifest: Manifest, run_id: str, notes: Any, tmp_path: Path) -> li
     compute = LocalCompute(
         manifest=manifest, code=manifest.code, cache=tmp_path, python=sys.executable, warm=False, idle_seconds=0.0,
         links={}, variables={}, on_line=lambda _, text: lines.append(text),
+        inherited=inherited, resumed=inherited is not None,
     )  # fmt: skip
     with compute:
         compute.run(call, command_line_values(manifest.graph, given))
@@ -182,6 +185,12 @@ def test_a_run_of_airflow_gets_content_or_default_and_never_a_file_of_the_worker
     for number, notes in enumerate((str(secret), external, json.loads(external))):
         with pytest.raises(ParameterValueError, match="flow ParametersFlow: the file parameter 'notes'"):
             run_start(manifest, f"r-refused-{number}", notes, tmp_path)
+    # A resumed run takes files under the same rules, whatever it was given or not.
+    for number, given in enumerate(((), ("notes",))):
+        with pytest.raises(ParameterValueError, match="flow ParametersFlow: the file parameter 'notes'"):
+            run_start(manifest, f"r-again-{number}", str(secret), tmp_path, Inherited(run="r-text", given=given))
+    run_start(manifest, "r-resumed", None, tmp_path, Inherited(run="r-text"))
+    assert store.get_task_datastore("r-resumed", "start", "t")["seen"]["notes"] == "given\n"
 
 
 def test_containers_of_every_orchestrator_check_files_before_metaflow_sees_them(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -113,3 +114,22 @@ def test_unknown_fields_of_an_outcome_and_a_foreign_task_id_are_not_taken_over(
     assert outcome is not None
     assert (outcome["task_id"], outcome["attempt"]) == ("t", 0)
     assert "command" not in outcome
+
+
+def test_what_another_deployer_has_stored_is_read_without_running_any_of_it(
+    run_id: str, manifest: Manifest, compute: LocalCompute, task: Path, tmp_path: Path
+) -> None:
+    """A resumed run looks for finished tasks of runs that have written no summaries."""
+    root, pathspec = Path(manifest.command.datastore_root), f"{manifest.graph.name}/{run_id}/{manifest.graph.start}/t"
+    start = manifest.graph.step(manifest.graph.start)
+    assert compute.find_tasks(start, run_id, "airflow-0") is None
+    shutil.move(task.parents[1] / "_parameters/t-params", task.parents[1] / "_parameters/7")
+    (task / SUMMARY).unlink()
+    (found,) = (compute.find_tasks(start, run_id, "airflow-1") or {}).values()
+    assert (found["task_id"], found["next"]) == ("t", list(start.next_steps))
+    assert found["num_splits"] == len(found["values"])
+    written = tmp_path / "written"
+    poison(root, pathspec, written)
+    assert_poisoned(root, pathspec, written)
+    assert compute.find_tasks(start, run_id, "airflow-2") == {}
+    assert not written.exists()

@@ -69,7 +69,7 @@ class MemoryMetaflow:
 
         monkeypatch.setattr(LocalCompute, "run", run)
         monkeypatch.setattr(LocalCompute, "probe", lambda _, *given, **named: self.probe(*given, **named))
-        monkeypatch.setattr(LocalCompute, "find_tasks", lambda _, step, run_id: self.foreign.get((run_id, step.name)))
+        monkeypatch.setattr(LocalCompute, "find_tasks", lambda _, step, run, __: self.foreign.get((run, step.name)))
         monkeypatch.setattr(LocalCompute, "has_run", lambda _, run_id: self.has_run(run_id))
         monkeypatch.setattr(LocalCompute, "load_record", lambda _, name: self.records.get(name))
         monkeypatch.setattr(LocalCompute, "save_record", lambda _, *record: self.records.update([record]))

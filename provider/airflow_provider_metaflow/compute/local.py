@@ -139,15 +139,17 @@ class LocalCompute:
         found: list[dict[str, Any] | None] = self._session(environment).call(request, self.on_line)["outcomes"]
         return found
 
-    def find_tasks(self, step: Step, run_id: str) -> dict[str, dict[str, Any]] | None:
+    def find_tasks(self, step: Step, run_id: str, resumed: str) -> dict[str, dict[str, Any]] | None:
         """Return the outcome documents of a step's finished tasks by the ids that this package would give them.
 
         None if the run was made by this package, whose tasks are found by their ids.
 
         :param step: the step.
         :param run_id: Metaflow run id of a run that any deployer may have made.
+        :param resumed: Metaflow run id of the run that resumes it; what is found is kept beside it.
         """
-        answer = self._ask("find_tasks", step.name, run_id=run_id, depth=len(step.foreach_path), gang=step.gang)
+        facts = {"depth": len(step.foreach_path), "gang": step.gang}
+        answer = self._ask("find_tasks", step.name, run_id=run_id, resumed=resumed, **facts)
         found: dict[str, dict[str, Any]] | None = answer["outcomes"]
         return found
 

@@ -396,7 +396,7 @@ class StepExecution:
         if self._origin is None or not self._view.all_cloned or not self._all_cloned:
             return None
         local = self._local()
-        found = self._origin.task(self._step, path, iteration, local)
+        found = self._origin.task(self._step, path, iteration, local, self._run_id)
         if found is None:
             return None
         name, document = found

@@ -30,11 +30,12 @@ class Store(Protocol):
         :param task_ids: the tasks.
         """
 
-    def find_tasks(self, step: Step, run_id: str) -> Mapping[str, dict[str, Any]] | None:
+    def find_tasks(self, step: Step, run_id: str, resumed: str) -> Mapping[str, dict[str, Any]] | None:
         """Return outcome documents by the ids that this package would give; None if it has made the run.
 
         :param step: the step.
         :param run_id: Metaflow run id.
+        :param resumed: that of the run that resumes it.
         """
 
 
@@ -79,18 +80,21 @@ class Origin:
         except (KeyError, TypeError):
             raise ParameterValueError(f"has no step {step!r} to run again.", flow=graph.name) from None
 
-    def task(self, step: Step, path: IndexPath, iteration: int, store: Store) -> tuple[str, dict[str, Any]] | None:
+    def task(
+        self, step: Step, path: IndexPath, iteration: int, store: Store, run_id: str
+    ) -> tuple[str, dict[str, Any]] | None:
         """Return id and outcome of the finished task that stands where one of this run stands, None if there is none.
 
         :param step: the step.
         :param path: index path.
         :param iteration: round of a recursive switch.
         :param store: the datastore.
+        :param run_id: Metaflow run id of the resumed run.
         """
         if step.name in self.rerun:
             return None
         if step.name not in self._foreign:
-            self._foreign[step.name] = store.find_tasks(step, self.run_id)
+            self._foreign[step.name] = store.find_tasks(step, self.run_id, run_id)
         foreign = self._foreign[step.name]
         if foreign is not None:
             document = foreign.get(task_id(step.name, path, iteration=iteration))

@@ -31,6 +31,35 @@ import container_task
 sys.path.pop(0)
 sys.exit(container_task.main(json.loads(sys.argv[2]), sys.argv[3]))
 """
+GANG = """
+from metaflow import FlowSpec, current, parallel, step
+
+
+class ResumedFlow(FlowSpec):
+    @step
+    def start(self):
+        self.next(self.train, num_parallel=2)
+
+    @parallel
+    @step
+    def train(self):
+        print("trains")
+        self.node = current.parallel.node_index
+        self.next(self.gather)
+
+    @step
+    def gather(self, inputs):
+        self.nodes = sorted(one.node for one in inputs)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+
+if __name__ == "__main__":
+    ResumedFlow()
+"""
 TASKS = [("start", ""), ("body", "0"), ("body", "1"), ("collect", ""), ("end", "")]
 
 
@@ -39,6 +68,8 @@ class Containers:
 
     def __init__(self, root: Path, text: str) -> None:
         self.root, self.count = root, 0
+        self.nodes: dict[str, str] = {}
+        """Variables of a node of a gang."""
         self.deploy(text)
 
     def deploy(self, text: str) -> None:
@@ -53,7 +84,7 @@ class Containers:
 
     def run(self, run_id: str, step: str, place: str = "", origin: str = "", **given: str) -> str:
         """Run a task, and return what its container has printed."""
-        told = {"splits": "splits"} if step == "start" else {}
+        told = {"foreach": ["splits"], "parallel": ["nodes"]}.get(self.manifest.graph.step(step).kind.value, [])
         document = {
             **flow_document(self.manifest),
             **step_document(
@@ -69,6 +100,7 @@ class Containers:
             "METAFLOW_ORCHESTRATOR_PLACE": place,
             "METAFLOW_ORCHESTRATOR_ORIGIN": origin,
             "METAFLOW_ORCHESTRATOR_PARAMETERS": base64.b64encode(json.dumps(given).encode()).decode(),
+            **self.nodes,
         }
         done = subprocess.run(
             [sys.executable, "-c", MAIN, str(EXTENSION), json.dumps(document), str(self.folder)],
@@ -82,6 +114,18 @@ class Containers:
         ended = {f"{step}{place}": self.run(run_id, step, place, origin, **given) for step, place in tasks}
         assert {name: text for name, text in ended.items() if not text.startswith("0\n")} == {}
         return [name for name, text in ended.items() if "is taken over" in text]
+
+    def run_by_metaflow(self, *arguments: str) -> str:
+        """Run the flow without any orchestrator, and return its run id; the run may fail."""
+        # Metaflow starts the nodes of a gang as `python`.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        variables = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.root), "METAFLOW_USER": "ann", "PATH": path}
+        subprocess.run(
+            [sys.executable, str(self.file), "--no-pylint", "--datastore=local", "--metadata=local", "run",
+             f"--run-id-file={self.root / 'id'}", *arguments],
+            cwd=self.root, env={**os.environ, **variables}, capture_output=True, check=False,
+        )  # fmt: skip
+        return (self.root / "id").read_text()
 
     def artifact(self, run: str, step: str, name: str, at: str = "") -> Any:
         store = FlowDataStore("ResumedFlow", None, storage_impl=LOCAL, ds_root=str(self.root / ".metaflow"))
@@ -123,13 +167,8 @@ def test_what_follows_a_new_step_runs_again(containers: Containers) -> None:
 
 
 def test_a_run_that_metaflow_itself_made_is_resumed(containers: Containers) -> None:
-    variables = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(containers.root), "METAFLOW_USER": "ann"}
-    subprocess.run(
-        [sys.executable, str(containers.file), "--no-pylint", "--datastore=local", "--metadata=local", "run",
-         f"--run-id-file={containers.root / 'id'}", "--alpha=2", "--unlucky=True"],
-        cwd=containers.root, env={**os.environ, **variables}, capture_output=True, check=False,
-    )  # fmt: skip
-    origin = origin_text((containers.root / "id").read_text(), [], ["unlucky"], "ResumedFlow")
+    run_id = containers.run_by_metaflow("--alpha=2", "--unlucky=True")
+    origin = origin_text(run_id, [], ["unlucky"], "ResumedFlow")
     assert containers.run_all("sfn-2", origin, unlucky="False") == ["start", "body0"]
     assert containers.artifact("sfn-2", "end", "of_end") == (2, [10, 20], False, "default", 7)
 
@@ -138,3 +177,23 @@ def test_a_run_that_has_stored_nothing_is_named_and_not_tried_again(containers: 
     ended = containers.run("argo-2", "start", "", "argo-none")
     assert ended.startswith("202\n")
     assert "flow ResumedFlow: the run argo-none, which is to be resumed, has stored no parameters" in ended
+
+
+def test_every_node_of_a_finished_gang_is_taken_over_by_the_node_in_its_place(tmp_path: Path) -> None:
+    """The control node was; the others ran the user's code, which waited for it."""
+    containers = Containers(tmp_path, GANG)
+    origin = origin_text(containers.run_by_metaflow(), ["gather", "end"], [], "ResumedFlow")
+    assert containers.run("sfn-2", "start", "", origin).startswith("0\n")
+    for index in range(2):
+        containers.nodes = {
+            "METAFLOW_ORCHESTRATOR_NODES": "2",
+            "METAFLOW_ORCHESTRATOR_GANG": "job",
+            "AWS_BATCH_JOB_NODE_INDEX": str(index),
+        }
+        ended = containers.run("sfn-2", "train", "", origin)
+        assert ended.startswith("0\n")
+        assert "is taken over" in ended
+        assert "trains" not in ended
+    containers.nodes = {}
+    assert containers.run("sfn-2", "gather", "", origin).startswith("0\n")
+    assert containers.artifact("sfn-2", "gather", "nodes") == [0, 1]

@@ -641,6 +641,26 @@ def test_every_node_of_a_gang_is_taken_over_under_its_own_name(start: Start, met
     assert metaflow.inputs("gather") == ["train/t", "train/t_node_1"]
 
 
+def test_a_gang_that_others_have_run_is_taken_over_under_names_of_ours(start: Start, metaflow: MemoryMetaflow) -> None:
+    metaflow.foreign = {
+        ("17", "start"): {"t-start": {"task_id": "1", "next": ["train"], "num_parallel": 2}},
+        ("17", "train"): {"t-train": {"task_id": "5", "next": ["gather"], "gang": ["5", "6"]}},
+        ("17", "gather"): {"t-gather": {"task_id": "7", "next": ["elsewhere"]}},
+    }
+    run = start("parallel", conf={"metaflow_resume": {"origin": "17"}})
+    run.run_all("start", "train", "gather")
+    assert {call.task_id: call.clone_of for call in metaflow.calls} == {
+        "t-start": "17/start/1",
+        "t-train": "17/train/5",
+        "t-train_node_1": "17/train/6",
+        # It leads elsewhere today.
+        "t-gather": None,
+    }
+    assert metaflow.call("gather").inputs == tuple(
+        f"{airflow_run_id('ParallelFlow', 'manual__1')}/train/{one}" for one in ("t-train", "t-train_node_1")
+    )
+
+
 def test_a_recursion_takes_over_its_rounds_up_to_the_last_that_finished(start: Start, metaflow: MemoryMetaflow) -> None:
     metaflow.outcome = rounds("loop", 3)
     run = start("recursion")

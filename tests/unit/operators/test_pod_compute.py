@@ -453,6 +453,23 @@ def test_a_task_that_an_older_release_has_deferred_goes_on_in_the_run_it_began(
     assert run.value("start", key="metaflow")["run_id"] == RUN
 
 
+def test_a_pod_of_a_resumed_run_knows_where_the_parameters_of_its_run_are(
+    pods: Pods, api: KubernetesApi, metaflow: MemoryMetaflow
+) -> None:
+    run = pods("grouped")
+    run.run_all("start", "body")
+    assert "METAFLOW_ORCHESTRATOR_PARAMETERS_TASK" not in document(api.made[-1])["env"]
+    assert "inherit" not in document(api.made[0])["init"]
+    first, again = run.value("start", key="metaflow")["run_id"], pods("grouped")
+    again.dag_run_id, again.conf = "manual__2", {"text": "given", "metaflow_resume": {"origin": first, "step": "start"}}
+    again.run_all("start", "body")
+    second = again.value("start", key="metaflow")["run_id"]
+    start, body = (next(d for d in map(document, reversed(api.made)) if d["step"] == one) for one in ("start", "body"))
+    assert start["init"]["inherit"] == {"run": first, "given": ["text"]}
+    for one in (start, body):
+        assert one["env"]["METAFLOW_ORCHESTRATOR_PARAMETERS_TASK"] == f"{second}/_parameters/t-params"
+
+
 def test_a_deferred_pack_goes_on_with_its_next_task(
     pods: Pods, api: KubernetesApi, metaflow: MemoryMetaflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

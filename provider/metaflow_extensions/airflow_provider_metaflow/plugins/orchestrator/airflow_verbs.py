@@ -199,7 +199,8 @@ def _hold(obj: Any, run_id: str, authorize: str | None, *, paused: bool) -> None
 @airflow.command(
     cls=OptionalParameters,
     help="Run the failed tasks of RUN_ID again, in place; or, with --origin-run-id, start a new run that takes over "
-    "the finished tasks of another one and runs the rest with the code that is deployed now.",
+    "the finished tasks of another one and runs the rest with the code that is deployed now. Parameters that are given "
+    "count in each step that runs.",
 )
 @click.argument("run-id", required=False, type=str)
 @click.option("--origin-run-id", default=None, type=str, help="Run whose finished tasks a new run takes over.")

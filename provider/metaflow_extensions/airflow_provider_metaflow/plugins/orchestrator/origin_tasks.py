@@ -13,7 +13,7 @@ from typing import Any
 
 from placed_task import task_id  # type: ignore[import-not-found]
 from resumed_run import PARAMETERS_STEP, find_parameters  # type: ignore[import-not-found]
-from task_summary import VERSION, type_name  # type: ignore[import-not-found]
+from task_summary import VERSION, outcome_of, type_name  # type: ignore[import-not-found]
 
 _OWN_PARAMETERS = "t-params"
 
@@ -198,5 +198,10 @@ def _outcome(task: Any, values: dict[str, Any]) -> dict[str, Any] | None:
 
     if values.get("_task_ok") is not True:
         return None
-    described: dict[str, Any] = describe_outcome(values.get, task.task_id, task.attempt)
-    return described
+    try:
+        described = describe_outcome(values.get, task.task_id, task.attempt)
+        found: dict[str, Any] | None = outcome_of({"ok": True, "outcome": described}, task.task_id, task.attempt)
+    except (AttributeError, TypeError, ValueError):
+        # Of types that Metaflow does not store.
+        return None
+    return found

@@ -157,7 +157,13 @@ class Session:
         datastore, run_id = flow_datastore(request), request["run_id"]
         if is_own(datastore, run_id):
             return {"outcomes": None}
-        return {"outcomes": find_tasks(datastore, run_id, request["step"], request["depth"], request["gang"])}
+        # Each of a thousand splits would read all the others.
+        name = "%s.origin.%s" % (request["resumed"], request["step"])
+        known = load_record(datastore, name)
+        if known is None:
+            known = find_tasks(datastore, run_id, request["step"], request["depth"], request["gang"])
+            save_record(datastore, name, known)
+        return {"outcomes": known}
 
     def _save(self, request: dict[str, Any]) -> dict[str, Any]:
         data = base64.b64decode(request["data"])
