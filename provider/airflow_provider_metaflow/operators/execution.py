@@ -27,6 +27,7 @@ from airflow_provider_metaflow.graph.identity import (
 )
 from airflow_provider_metaflow.graph.model import StepKind
 
+from . import final_failures
 from .begun_with import begun_with, manifest_digest
 from .clears import TryCounts
 from .contexts import IndexPath, split_contexts
@@ -65,7 +66,9 @@ class StepExecution:
         self._progress, self._event = progress, event
         self._done: dict[str, dict[str, Any]] = dict(progress.done) if progress else {}
         self._failed: dict[str, str] = dict(progress.failed) if progress else {}
-        self._final = progress is not None and progress.final
+        # A release that kept no names deferred the pack: all that failed in it wanted no other attempt, or none did.
+        finals = (progress.finals or (progress.failed if progress.final else ())) if progress else ()
+        self._finals: set[str] = set(finals)
         self._operator, self._context = operator, context
         self._ti: Any = context["ti"]
         self._manifest, self._begun_with = operator.manifest, ""
@@ -89,6 +92,7 @@ class StepExecution:
             retries=operator.retries or 0,
         )
         self._attempt, self._first_attempt = attempt_of(tries, tries_left=0, error_retries=0), 0
+        self._before_clear = 0
         self._earlier = EarlierTries(self._step, None, self._local, self._lingering)
         self._code = self._manifest.code
         self._compute: LocalCompute | None = None
@@ -159,7 +163,7 @@ class StepExecution:
     def _count_tries(self) -> None:
         """Find out which Metaflow attempt this try is, and since which one results and containers count."""
         counts, retry = self._counts, self._step.retry
-        before = counts.before_clear(self._local)
+        before = self._before_clear = counts.before_clear(self._local)
         self._attempt = attempt_of(
             counts.tries,
             # One more try than is granted comes after a clear during the last.
@@ -222,6 +226,8 @@ class StepExecution:
         if is_pack and self._operator.runs_arrays:
             return self._run_array(inputs)
         finished = self._finished_before(inputs) if self._progress is None else {}
+        if is_pack and self._progress is None:
+            self._take_final_failures()
         outcomes = []
         for path, paths in inputs.items():
             name = self._task_id(path)
@@ -237,16 +243,32 @@ class StepExecution:
                     raise
                 self._operator.log.error("%s", error)  # noqa: TRY400  (its own log has told more)
                 self._failed[name] = error.message
-                self._final = self._final or isinstance(error, FinalFailureError)
+                if isinstance(error, FinalFailureError):
+                    self._finals.add(name)
         if self._failed:
+            self._keep_final_failures()
             raise self._pack_failed(len(self._failed), len(inputs), next(iter(self._failed.values())))
         return outcomes
 
     def _pack_failed(self, failed: int, of: int, first: str) -> StepFailedError:
-        kind = FinalFailureError if self._final else StepFailedError
+        # Others may succeed in another try; those that asked for none are left out of it.
+        kind = FinalFailureError if self._failed and self._finals >= self._failed.keys() else StepFailedError
         return kind(
             f"{failed} of {of} packed tasks failed; the first: {first}", flow=self._graph.name, step=self._step.name
         )
+
+    def _take_final_failures(self) -> None:
+        """Leave out the tasks of the pack that asked for no further attempt in a try since the last clear."""
+        if self._earlier.minimum is None:
+            return
+        found = final_failures.load(self._local(), self._counts, self._before_clear)
+        self._failed.update(found)
+        self._finals.update(found)
+
+    def _keep_final_failures(self) -> None:
+        if self._finals and not self._finals >= self._failed.keys():
+            failed = {name: self._failed[name] for name in sorted(self._finals)}
+            final_failures.save(self._local(), self._counts, self._before_clear, failed)
 
     def _run_array(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> list[TaskOutcome]:
         """Run all tasks of a pack that have no result yet as one array of the platform."""
@@ -358,7 +380,16 @@ class StepExecution:
             # What the triggerer now waits for must not end with this process.
             self._remote = None
             raise deferred_again(
-                deferral, Progress(current, self._done, iteration, self._failed, self._final, self._run_id)
+                deferral,
+                Progress(
+                    current,
+                    self._done,
+                    iteration,
+                    self._failed,
+                    final=bool(self._finals),
+                    run_id=self._run_id,
+                    finals=sorted(self._finals),
+                ),
             ) from None
         if len(calls) == 1 and documents[0] is not None:
             # Of a recursion the last outcome is enough.

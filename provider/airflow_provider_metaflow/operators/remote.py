@@ -33,6 +33,7 @@ class Progress:
     :param failed: why tasks before it have failed, by task id.
     :param final: whether one of them asks for no other attempt.
     :param run_id: the Metaflow run; empty if a release before 0.2 has deferred the task.
+    :param finals: task ids of those that ask for no other attempt.
     """
 
     current: str
@@ -41,6 +42,7 @@ class Progress:
     failed: dict[str, str] = field(default_factory=dict)
     final: bool = False
     run_id: str = ""
+    finals: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types."""

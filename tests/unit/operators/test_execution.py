@@ -304,6 +304,28 @@ def test_a_pack_of_which_one_task_wants_no_retry_gets_none(packed: Start, metafl
     assert metaflow.ran("body") == ["t-0", "t-1"]
 
 
+def test_the_others_of_a_pack_are_tried_again_without_the_one_that_wants_no_retry(
+    packed: Start, metaflow: MemoryMetaflow
+) -> None:
+    metaflow.splits = 6
+    final, again = fails("body/t-0", error=FinalFailureError, attempts=99), fails("body/t-1", attempts=1)
+    metaflow.outcome = lambda call, document: again(call, final(call, document))
+    run = packed("grouped", {"body": {"retry": Retry(user=2)}})
+    run.run_all("start")
+    assert run.run("body", 0) == "up_for_retry"
+    assert metaflow.ran("body") == ["t-0", "t-1", "t-2"]
+    ended = run.run("body", 0)
+    # Now only the one that wants no retry has failed, though another is left.
+    assert ended == "failed"
+    assert "1 of 3 packed tasks failed; the first: t-0 failed." in str(ended.error)
+    assert metaflow.ran("body") == ["t-0", "t-1", "t-2", "t-1"]
+    # A clear is another chance for all.
+    run.clear("body", 0)
+    metaflow.outcome = lambda _, document: document
+    assert run.run("body", 0) == "success"
+    assert metaflow.ran("body")[4:] == ["t-0", "t-1", "t-2"]
+
+
 def test_two_of_a_pack_that_fail_are_counted(packed: Start, metaflow: MemoryMetaflow) -> None:
     metaflow.splits = 6
     metaflow.outcome = fails("body/t-3", "body/t-5")
