@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,10 +48,13 @@ class Rows:
     def __init__(self) -> None:
         self.reported: Any = None
         self.tried = True
+        self.state = "running"
 
     def scalars(self, query: Any) -> Any:
         if "FROM xcom" in str(query):
             found = SimpleNamespace(value=self.reported) if self.reported is not None else None
+        elif "FROM dag_run" in str(query):
+            found = self.state
         else:
             found = "running" if self.tried else None
         return SimpleNamespace(first=lambda: found)
@@ -110,6 +114,35 @@ def test_the_page_shows_the_run_of_a_dag_run_that_was_made_again_and_never_the_o
     rows.reported = airflow_run_id("other", "manual__1")
     client.get(RUN)
     assert set(asked) == {f"LinearFlow/{first}-2", f"LinearFlow/{first}"}
+
+
+@pytest.mark.parametrize(
+    ("state", "finished", "shown", "of_task"),
+    [
+        ("running", False, "not finished", "not finished"),
+        ("failed", False, "failed", "failed"),
+        ("failed", True, "failed", "failed"),
+        ("success", True, "finished", "failed"),
+    ],
+)
+def test_a_run_that_failed_and_its_killed_task_are_shown_as_failed(
+    client: TestClient,
+    rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    finished: bool,
+    shown: str,
+    of_task: str,
+) -> None:
+    task = {
+        "pathspec": "LinearFlow/r/start/t-start", "task": "t-start", "successful": False, "finished": False,
+        "artifacts": [], "cards": [],
+    }  # fmt: skip
+    steps = [{"step": "start", "tasks": [task]}]
+    answering(monkeypatch, lambda _, pathspec, **__: {**overview(pathspec), "finished": finished, "steps": steps})
+    rows.state = state
+    states = re.findall(r'<span class="state[^>]*>([^<]*)</span>', client.get(RUN).text)
+    assert states == [shown, of_task]
 
 
 def test_where_the_page_looks_comes_from_the_manifest_and_never_from_documentation(

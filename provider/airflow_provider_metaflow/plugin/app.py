@@ -17,6 +17,7 @@ from urllib.parse import quote
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
@@ -108,6 +109,7 @@ def show_run(
     values["pathspec"] = pathspec
     if answer["exists"]:
         values["run"] = answer
+        values["state"] = _state(dag_id, run_id, session)
         values["cards"] = f"/metaflow/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/cards"
     else:
         values["note"] = f"The run {pathspec} is not registered with Metaflow yet."
@@ -178,6 +180,12 @@ def _run_id(dag_id: str, run_id: str, record: ShownRecord, session: Any) -> str 
     )
     # Its XComs were deleted, or a release before 0.2 has run it.
     return first if session.scalars(tried).first() is not None else None
+
+
+def _state(dag_id: str, run_id: str, session: Any) -> str:
+    """Return Airflow's state of a run: Metaflow knows of no end of a run whose end step has not succeeded."""
+    found = session.scalars(select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)).first()
+    return str(getattr(found, "value", found))
 
 
 def _source(record: ShownRecord) -> dict[str, str]:
