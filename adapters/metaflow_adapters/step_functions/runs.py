@@ -194,6 +194,15 @@ class SfnRuns:
             return False
         return True
 
+    def check_ended(self, run_id: str, caller: Caller) -> None:
+        """Check that a run can go on in place.
+
+        :param run_id: the run.
+        :param caller: who asks.
+        :raises InvalidOptionError: if it is somebody else's, or has not ended.
+        """
+        self._ended(run_id, caller)
+
     def redrive(self, run_id: str, caller: Caller) -> str:
         """Go on with a run at the states that failed, and return its run id.
 

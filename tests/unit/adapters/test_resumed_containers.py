@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.support.environment import environment_variable
 
 from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 from metaflow_adapters.documents import flow_document, origin_text, step_document
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.resumed_run import change_parameters
 
 pytestmark = pytest.mark.subprocess
 
@@ -68,8 +70,8 @@ class Containers:
 
     def __init__(self, root: Path, text: str) -> None:
         self.root, self.count = root, 0
-        self.nodes: dict[str, str] = {}
-        """Variables of a node of a gang."""
+        self.variables: dict[str, str] = {}
+        """Further variables, e.g. of a node of a gang."""
         self.deploy(text)
 
     def deploy(self, text: str) -> None:
@@ -100,7 +102,7 @@ class Containers:
             "METAFLOW_ORCHESTRATOR_PLACE": place,
             "METAFLOW_ORCHESTRATOR_ORIGIN": origin,
             "METAFLOW_ORCHESTRATOR_PARAMETERS": base64.b64encode(json.dumps(given).encode()).decode(),
-            **self.nodes,
+            **self.variables,
         }
         done = subprocess.run(
             [sys.executable, "-c", MAIN, str(EXTENSION), json.dumps(document), str(self.folder)],
@@ -185,7 +187,7 @@ def test_every_node_of_a_finished_gang_is_taken_over_by_the_node_in_its_place(tm
     origin = origin_text(containers.run_by_metaflow(), ["gather", "end"], [], "ResumedFlow")
     assert containers.run("sfn-2", "start", "", origin).startswith("0\n")
     for index in range(2):
-        containers.nodes = {
+        containers.variables = {
             "METAFLOW_ORCHESTRATOR_NODES": "2",
             "METAFLOW_ORCHESTRATOR_GANG": "job",
             "AWS_BATCH_JOB_NODE_INDEX": str(index),
@@ -194,6 +196,21 @@ def test_every_node_of_a_finished_gang_is_taken_over_by_the_node_in_its_place(tm
         assert ended.startswith("0\n")
         assert "is taken over" in ended
         assert "trains" not in ended
-    containers.nodes = {}
+    containers.variables = {}
     assert containers.run("sfn-2", "gather", "", origin).startswith("0\n")
     assert containers.artifact("sfn-2", "gather", "nodes") == [0, 1]
+
+
+def test_a_run_that_goes_on_in_place_with_other_parameters_has_them_in_each_step_that_runs_again(
+    containers: Containers,
+) -> None:
+    for step, place in TASKS[:2]:
+        assert containers.run("sfn-1", step, place, unlucky="True").startswith("0\n")
+    assert "an unlucky split" in containers.run("sfn-1", "body", "1", unlucky="True")
+    store = FlowDataStore("ResumedFlow", None, storage_impl=LOCAL, ds_root=str(containers.root / ".metaflow"))
+    metadata = SimpleNamespace(register_metadata=lambda *_: None)
+    change_parameters(store, metadata, "sfn-1", {"alpha": 5, "unlucky": False})
+    containers.variables = {"METAFLOW_ORCHESTRATOR_CHANGED": "1"}
+    containers.run_all("sfn-1", tasks=TASKS[2:])
+    assert containers.artifact("sfn-1", "collect", "bodies") == [(1, 10), (5, 20)]
+    assert containers.artifact("sfn-1", "end", "of_end") == (5, [10, 20], False, "default", 7)

@@ -47,6 +47,9 @@ class Runs:
     def redrive(self, run_id: str, caller: Any) -> str:
         return self._note("redrive", run_id, caller.user, caller.token)
 
+    def check_ended(self, run_id: str, caller: Any) -> None:
+        self._note("check_ended", run_id, caller.user, caller.token)
+
     def find(self, run_id: str) -> Any:
         self._note("find", run_id)
         return self.found
@@ -238,6 +241,21 @@ def test_step_functions_shows_runs_with_their_times_and_why_they_failed(
 def test_a_redrive_runs_no_step_again(sfn: Flow, runs: Runs) -> None:
     done = sfn.call("resume", "r", "--redrive", "--step-to-rerun=body")
     assert (done.code, "--redrive goes on where the run failed" in done.output) == (1, True)
-    done = sfn.call("resume", "r", "--redrive", "--text=b")
-    assert (done.code, "--redrive goes on with the input of the run, and takes no" in done.output) == (1, True)
     assert runs.asked == []
+
+
+def test_a_redrive_with_other_parameters_stores_them_before_the_run_goes_on(
+    sfn: Flow, runs: Runs, terminal: CommandLine, tmp_path: Path
+) -> None:
+    assert "has stored no parameters; start a new one" in sfn.call("resume", "r", "--redrive", "--text=b").output
+    assert not any(one[0] == "redrive" for one in runs.asked)
+    terminal.save_parameters("GroupedFlow", "r", text="a", other=1)
+    done = sfn.call("resume", "r", "--redrive", "--text=b")
+    assert done.code == 0, done.output
+    assert [one[:2] for one in runs.asked[-2:]] == [("check_ended", "r"), ("redrive", "r")]
+    assert terminal.parameters("GroupedFlow", "r") == {"text": "b", "other": 1}
+    # All jobs of the run read it, and see that their inputs may have other parameters.
+    assert json.loads((tmp_path / ".metaflow/mf.sfn/GroupedFlow/r/record").read_text()) == {"changed": True}
+    runs.refusal = "the run r has not ended"
+    assert "the run r has not ended" in sfn.call("resume", "r", "--redrive", "--text=c").output
+    assert terminal.parameters("GroupedFlow", "r") == {"text": "b", "other": 1}

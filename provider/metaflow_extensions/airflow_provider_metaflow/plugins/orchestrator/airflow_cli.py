@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from airflow_provider_metaflow.flow.deploy import DeployOptions, compile_manifes
 from airflow_provider_metaflow.flow.manifest import Manifest, Notifications, encode_manifest, write_atomically
 from airflow_provider_metaflow.flow.remote import secret_warnings
 from airflow_provider_metaflow.flow.tokens import TokenOptions, resolve_token
-from airflow_provider_metaflow.graph.model import ParameterType
 
 from .cli_options import (
     ALERTS,
@@ -170,37 +168,6 @@ def given_parameters(obj: Any, options: dict[str, Any]) -> dict[str, Any]:
         if name in given and value is not None:
             values[parameter.name] = conf_value(parameter, parameter_value(obj, value))
     return values
-
-
-def change_parameters(obj: Any, run_id: str, options: dict[str, Any]) -> None:
-    """Store the parameters that were given as those of a run that goes on in place.
-
-    :param obj: state of Metaflow's command line.
-    :param run_id: Metaflow run id.
-    :param options: values of click, by its own names of options.
-    """
-    from metaflow.includefile import IncludedFile
-
-    from airflow_provider_metaflow.flow.reader import read_parameters
-
-    from . import resumed_run
-
-    names = given_parameters(obj, options)
-    values = {}
-    for parameter in read_parameters(obj.flow):
-        if parameter.name not in names:
-            continue
-        value = options[parameter.name.replace("-", "_").lower()]
-        # As Metaflow's own `init` keeps them (``FlowSpec._set_constants``).
-        if parameter.type is ParameterType.FILE:
-            value = IncludedFile(json.loads(parameter_value(obj, value)))
-        elif parameter.separator and isinstance(value, str):
-            value = value.split(parameter.separator)
-        values[parameter.variable] = value
-    try:
-        resumed_run.change_parameters(obj.flow_datastore, obj.metadata, run_id, values)
-    except ValueError as error:
-        raise AirflowError(str(error)) from None
 
 
 def stored_conf(obj: Any, run_id: str) -> dict[str, Any] | None:

@@ -17,13 +17,20 @@ from airflow_provider_metaflow.flow.configuration import metaflow_value
 from .airflow_cli import (
     AirflowError,
     airflow,
-    change_parameters,
     given_parameters,
     plain_errors,
     stored_conf,
     target_of,
 )
-from .cli_options import AUTHORIZE, RUN_ID, GivenOptions, OptionalParameters, add_options, write_attributes
+from .cli_options import (
+    AUTHORIZE,
+    RUN_ID,
+    GivenOptions,
+    OptionalParameters,
+    add_options,
+    change_parameters,
+    write_attributes,
+)
 
 if TYPE_CHECKING:
     # `create` loads this module, too, and must not wait 0.1 s for an HTTP client that it does not use.
@@ -234,7 +241,7 @@ def resume(
             run = deployed.find(run_id)
             deployed.check_failed(run)
             if given:
-                change_parameters(obj, run.run_id, options)
+                change_parameters(obj, run.run_id, options, given)
             count = deployed.resume_in_place(run)
             obj.echo("*%d* tasks of the run *%s* run again." % (count, run.run_id), bold=True)
             return

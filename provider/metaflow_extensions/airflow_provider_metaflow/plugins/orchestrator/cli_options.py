@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -256,6 +256,39 @@ def stored_texts(obj: Any, run_id: str) -> dict[str, str] | None:
     if found is None:
         return None
     return {name: value if isinstance(value, str) else _text(value) for name, value in found.items()}
+
+
+def change_parameters(obj: Any, run_id: str, options: dict[str, Any], given: Collection[str]) -> None:
+    """Store parameters as those of a run that goes on in place.
+
+    :param obj: state of Metaflow's command line.
+    :param run_id: Metaflow run id.
+    :param options: values of click, by its own names of options.
+    :param given: names of the parameters that were given.
+    :raises InvalidOptionError: if the run has no such parameters.
+    """
+    from metaflow.includefile import IncludedFile
+
+    from airflow_provider_metaflow.exceptions import InvalidOptionError
+    from airflow_provider_metaflow.flow.reader import read_parameters
+
+    from . import resumed_run
+
+    values = {}
+    for parameter in read_parameters(obj.flow):
+        if parameter.name not in given:
+            continue
+        value = options[parameter.name.replace("-", "_").lower()]
+        # As Metaflow's own `init` keeps them (``FlowSpec._set_constants``).
+        if parameter.type.value == "file":
+            value = IncludedFile(json.loads(parameter_value(obj, value)))
+        elif parameter.separator and isinstance(value, str):
+            value = value.split(parameter.separator)
+        values[parameter.variable] = value
+    try:
+        resumed_run.change_parameters(obj.flow_datastore, obj.metadata, run_id, values)
+    except ValueError as error:
+        raise InvalidOptionError(str(error), flow=obj.flow.name) from None
 
 
 def given_texts(obj: Any, options: dict[str, Any]) -> dict[str, str]:

@@ -8,7 +8,8 @@ variables that AWS Batch sets, and in small objects of the datastore:
 ``<folder>/<run>/<path>/<step>.final``
     a task that must not be tried again has failed;
 ``<folder>/<run>/record``
-    what all tasks of a run must know of its input: the run that it resumes, the events that started it;
+    what all tasks of a run must know of its input: the run that it resumes, the events that started it, and whether
+    its parameters were changed since;
 ``<folder>/<run>/input``
     an input that is too long for a job's variables; the state machine writes it.
 """
@@ -82,16 +83,18 @@ def arrive(document: dict[str, Any], results: Any) -> None:
     """
     storage = results.flow_datastore(document)._storage_impl
     tries = int(os.environ["METAFLOW_ORCHESTRATOR_TRY"])
-    if tries and _load(storage, "%s/%s.final" % (document["at"], document["step"])) is not None:
+    if tries and load(storage, "%s/%s.final" % (document["at"], document["step"])) is not None:
         print("An earlier try has said that another is of no use.", file=sys.stderr)
         sys.exit(NO_RETRY)
     folder = "%s/%s" % (document["folder"], os.environ["METAFLOW_ORCHESTRATOR_RUN"])
     if document["sources"] is None:
         record = _start(document, storage, folder)
     else:
-        record = _load(storage, folder + "/record") or {}
+        record = load(storage, folder + "/record") or {}
     if record.get("origin"):
         os.environ["METAFLOW_ORCHESTRATOR_ORIGIN"] = record["origin"]
+    if record.get("changed"):
+        os.environ["METAFLOW_ORCHESTRATOR_CHANGED"] = "1"
     if record.get("events"):
         document["env"]["METAFLOW_ORCHESTRATOR_TRIGGERS"] = json.dumps(record["events"])
     if document.get("is_loop"):
@@ -101,13 +104,13 @@ def arrive(document: dict[str, Any], results: Any) -> None:
 def _start(document: dict[str, Any], storage: Any, folder: str) -> dict[str, Any]:
     """Read the input of the run, and keep what the other tasks must know of it."""
     text = os.environ.pop(INPUT_VARIABLE, "{}")
-    given = _load(storage, folder + "/input") if text.startswith("@") else json.loads(text)
+    given = load(storage, folder + "/input") if text.startswith("@") else json.loads(text)
     values, record = read_input(given or {}, document)
     values = {**document["defaults"], **values}
     # Not by a variable, whose length Linux limits.
     document["given"] = values
     if any(record.values()):
-        _save(storage, folder + "/record", record)
+        save(storage, folder + "/record", record)
     return record
 
 
@@ -179,7 +182,7 @@ def _seconds(event: dict[str, Any]) -> int | None:
 
 def _continue_loop(document: dict[str, Any], storage: Any) -> None:
     """Find out which iteration of a recursive switch it is: that after the last one that has told its choice."""
-    before = _load(storage, "%s/%s" % (document["at"], document["step"]))
+    before = load(storage, "%s/%s" % (document["at"], document["step"]))
     if before is not None:
         goes_on = before["told"] == document["step"]
         os.environ["METAFLOW_ORCHESTRATOR_ITERATION"] = str(before["iteration"] + goes_on)
@@ -196,7 +199,7 @@ def depart(document: dict[str, Any], results: Any, status: int, outcome: dict[st
     storage = results.flow_datastore(document)._storage_impl
     where = "%s/%s" % (document["at"], document["step"])
     if status == NO_RETRY:
-        _save(storage, where + ".final", {"status": status})
+        save(storage, where + ".final", {"status": status})
     if outcome is None or "tells" not in document:
         return status
     fact: Any = {
@@ -213,11 +216,16 @@ def depart(document: dict[str, Any], results: Any, status: int, outcome: dict[st
         )
         return 1
     iteration = int(os.environ.get("METAFLOW_ORCHESTRATOR_ITERATION") or 0)
-    _save(storage, where, {"told": fact, "iteration": iteration})
+    save(storage, where, {"told": fact, "iteration": iteration})
     return status
 
 
-def _load(storage: Any, path: str) -> Any:
+def load(storage: Any, path: str) -> Any:
+    """Return what :func:`save` has put there, None if there is nothing.
+
+    :param storage: storage of a datastore.
+    :param path: path below its root.
+    """
     with storage.load_bytes([path]) as found:
         for _, local, _ in found:
             if local is not None:
@@ -226,5 +234,11 @@ def _load(storage: Any, path: str) -> Any:
     return None
 
 
-def _save(storage: Any, path: str, content: Any) -> None:
+def save(storage: Any, path: str, content: Any) -> None:
+    """Put JSON into a datastore, over what is there.
+
+    :param storage: storage of a datastore.
+    :param path: path below its root.
+    :param content: JSON types.
+    """
     storage.save_bytes([(path, io.BytesIO(json.dumps(content).encode()))], overwrite=True)

@@ -42,6 +42,9 @@ ORIGIN_VARIABLE = "METAFLOW_ORCHESTRATOR_ORIGIN"
 """Environment variable of a resumed run: the origin's run id, names of steps to run again, and, each after two dashes,
 names of the parameters that the run was given; with colons between."""
 
+CHANGED_VARIABLE = "METAFLOW_ORCHESTRATOR_CHANGED"
+"""Environment variable of a run that goes on in place with other parameters than its first tasks have seen."""
+
 PARAMETERS_TASK_VARIABLE = "METAFLOW_ORCHESTRATOR_PARAMETERS_TASK"
 """Environment variable of the tasks of a resumed run, for ``resumed_run.py``."""
 
@@ -215,8 +218,7 @@ def complete(document: dict[str, Any], results: Any) -> dict[str, Any]:
     given, origin = _given(document), Origin.read(os.environ)
     if document["sources"] is None:
         document["init"] = _init(document, place.run_id, given)
-    if origin:
-        origin.leave_parameters(document, place.run_id)
+    _leave_parameters(document, place.run_id, origin)
     if document.get("triggers"):
         document["env"]["METAFLOW_ORCHESTRATOR_TRIGGERS"] = json.dumps(received_events(document["triggers"], given))
     left = max(document["retries"] - tries, 0)
@@ -316,12 +318,6 @@ class Origin(NamedTuple):
         given = tuple(word[2:] for word in words if word.startswith("--"))
         return cls(run_id, tuple(word for word in words if not word.startswith("--")), given)
 
-    def leave_parameters(self, document: dict[str, Any], run_id: str) -> None:
-        """Tell ``init`` which parameters are the origin's, and all steps where those of their own run are."""
-        if "init" in document:
-            document["init"]["inherit"] = {"run": self.run_id, "given": list(self.given)}
-        document["env"][PARAMETERS_TASK_VARIABLE] = "/".join([run_id, *PARAMETERS])
-
     def source(self, document: dict[str, Any], place: Place, datastore: Any, outcome: Any) -> list[str]:
         """Return ``run/step/task`` of the result that a task takes over, with all nodes of a gang.
 
@@ -364,6 +360,14 @@ class Origin(NamedTuple):
         tasks = find_tasks(datastore, self.run_id, document["step"], len(place.path), gang)
         found: dict[str, Any] | None = tasks.get(task_id(document["step"], place.path, place.iteration))
         return found
+
+
+def _leave_parameters(document: dict[str, Any], run_id: str, origin: Origin | None) -> None:
+    """Tell ``init`` which parameters are the origin's, and all steps where those of their own run are."""
+    if origin and "init" in document:
+        document["init"]["inherit"] = {"run": origin.run_id, "given": list(origin.given)}
+    if origin or os.environ.get(CHANGED_VARIABLE):
+        document["env"][PARAMETERS_TASK_VARIABLE] = "/".join([run_id, *PARAMETERS])
 
 
 def _is_done(datastore: Any, run_id: str, step: str, task: str) -> bool:

@@ -9,6 +9,7 @@ from metaflow import parameters
 from metaflow._vendor import click
 from metaflow.util import get_username
 
+from . import machine_task
 from .cli_options import (
     AUTHORIZE,
     RESUME,
@@ -17,6 +18,7 @@ from .cli_options import (
     GivenOptions,
     OptionalParameters,
     add_options,
+    change_parameters,
     following_steps,
     given_texts,
     known_token,
@@ -82,19 +84,26 @@ def resume(
             "--redrive goes on where the run failed, and cannot run a step anew.", flow=obj.flow.name
         )
     origin, given = origin_of(obj, run_id, origin_run_id), given_texts(obj, options)
-    if redrive and given:
-        raise InvalidOptionError(
-            "--redrive goes on with the input of the run, and takes no parameters; got %s." % ", ".join(given),
-            flow=obj.flow.name,
-            hint="Leave --redrive out, to start a new run that takes over what this one has finished.",
-        )
     runs, caller = _runs(obj), _caller(obj, authorize)
     if redrive:
+        if given:
+            # AWS keeps the input of the execution, which the first step alone reads.
+            runs.check_ended(origin, caller)
+            change_parameters(obj, origin, options, given)
+            _note_change(obj, origin)
         _tell_started(obj, options, runs.redrive(origin, caller))
         return
     rerun = following_steps(obj, step_to_rerun) if step_to_rerun else ()
     started = runs.resume(origin, caller, rerun, given, stored=partial(stored_texts, obj, origin))
     _tell_started(obj, options, started)
+
+
+def _note_change(obj: Any, run_id: str) -> None:
+    """Tell the jobs of a run that its parameters are others than those that its first tasks have seen."""
+    storage = obj.flow_datastore._storage_impl
+    path = "%s/%s/%s/record" % (adapter("documents").FOLDER, obj.flow.name, run_id)
+    record = {**(machine_task.load(storage, path) or {}), "changed": True}
+    machine_task.save(storage, path, record)
 
 
 def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
