@@ -32,6 +32,7 @@ from airflow_provider_metaflow.graph.identity import PARAMETERS_STEP, PARAMETERS
 from airflow_provider_metaflow.graph.model import Step
 
 from .code import unpacked
+from .error_text import ErrorText
 from .runner import LineWriter, Runner, RunnerSettings, process_variables, step_environment
 
 _LIMIT_SLACK_SECONDS = 60
@@ -112,8 +113,14 @@ class LocalCompute:
         }
         if parameters is not None:
             request["init"] = init_request(self.manifest, call.run_id, parameters, self.inherited)
-        answer = self._session(environment).call(request, self.on_line)
-        self._check(call, answer)
+        errors = ErrorText()
+
+        def on_line(stream: str, text: str) -> None:
+            errors.feed(stream, text)
+            self.on_line(stream, text)
+
+        answer = self._session(environment).call(request, on_line)
+        self._check(call, answer, errors.message)
         outcome: dict[str, Any] = answer["outcome"]
         return outcome
 
@@ -243,7 +250,7 @@ class LocalCompute:
             "datastore_root": self.manifest.command.datastore_root,
         }
 
-    def _check(self, call: StepCall, answer: Mapping[str, Any]) -> None:
+    def _check(self, call: StepCall, answer: Mapping[str, Any], message: str | None) -> None:
         status = answer["status"]
         pathspec = f"{self.manifest.graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"
         if status == 0 and answer["outcome"] is not None:
@@ -260,7 +267,9 @@ class LocalCompute:
             raise FinalFailureError(
                 f"task {pathspec}, attempt {call.attempt}, {how}, which asks for no further attempt.", **where
             )
-        raise StepFailedError(f"task {pathspec}, attempt {call.attempt}, {how}; its log tells why.", **where)
+        # The message of the exception comes last: it is what the reader of the log looks for.
+        why = f": {message}" if message else "; its log tells why."
+        raise StepFailedError(f"task {pathspec}, attempt {call.attempt}, {how}{why}", **where)
 
     def _time_limit(self, call: StepCall) -> int | None:
         seconds = call.step.timeout_seconds

@@ -38,6 +38,7 @@ from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 from .remote import Progress, RemoteCompute, deferred_again, make_remote
 from .run_identity import RunIdentity, facts_of
 from .step import MAP_LABEL
+from .step_log import StepLog
 from .surroundings import Surroundings
 from .view import AirflowRunView
 
@@ -96,6 +97,7 @@ class StepExecution:
         self._earlier = EarlierTries(self._step, None, self._local, self._lingering)
         self._code = self._manifest.code
         self._compute: LocalCompute | None = None
+        self._log = StepLog(operator.log)
         self._remote: RemoteCompute | None = None
         self._around = Surroundings(self._graph, context)
         self._parameters: dict[str, str] | None = None
@@ -367,7 +369,7 @@ class StepExecution:
         """Run tasks where the step's compute is; return their outcome documents."""
         parameters = self._run_parameters()
         if self._operator.place == Compute.LOCAL:
-            return [self._local().run(call, parameters) for call in calls]
+            return [self._run_here(call, parameters) for call in calls]
         remote = self._platform()
         current = calls[0].task_id
         try:
@@ -396,6 +398,15 @@ class StepExecution:
             self._done = {} if self._step.recursive else self._done
             self._done[current] = documents[0]
         return documents
+
+    def _run_here(self, call: StepCall, parameters: dict[str, str] | None) -> dict[str, Any]:
+        has_failed = True
+        try:
+            document = self._local().run(call, parameters)
+            has_failed = False
+        finally:
+            self._log.end(failed=has_failed)
+        return document
 
     def _platform(self) -> RemoteCompute:
         if self._remote is None:
@@ -467,15 +478,12 @@ class StepExecution:
                 idle_seconds=settings.warm_process_idle_seconds(),
                 links=self._around.links(),
                 variables=self._around.variables(),
-                on_line=self._log_line,
+                on_line=self._log.write,
                 inherited=self._origin.inherited if self._origin else None,
                 # A run that was cleared may have been given other parameters since its first tasks have run.
                 resumed=self._origin is not None or self._identity.is_cleared,
             )
         return self._compute
-
-    def _log_line(self, stream: str, text: str) -> None:  # noqa: ARG002  (both streams go to one log)
-        self._operator.log.info("%s", text)
 
 
 def _node(node: str, control: str, number: int) -> str:

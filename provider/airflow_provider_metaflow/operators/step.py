@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
+from airflow_provider_metaflow._compat import AirflowFailException
+from airflow_provider_metaflow.exceptions import StepFailedError
 from airflow_provider_metaflow.links.metaflow import MetaflowCardsLink, MetaflowRunLink
 
 if TYPE_CHECKING:
@@ -93,7 +95,11 @@ class MetaflowStepOperator(BaseOperator):
 
         :param context: Airflow's task context.
         """
-        return self._execute(context)
+        try:
+            return self._execute(context)
+        except (StepFailedError, AirflowFailException) as error:
+            # Where in this package it was raised says nothing to the reader of the log.
+            raise error.with_traceback(None) from None
 
     def resume(self, context: Context, event: dict[str, Any], progress: dict[str, Any]) -> Any:
         """Go on when what the triggerer has waited for is over; called by Airflow after a deferral.
@@ -104,11 +110,13 @@ class MetaflowStepOperator(BaseOperator):
         """
         from .remote import Progress
 
-        return self._execute(context, progress=Progress(**progress), event=event)
+        try:
+            return self._execute(context, progress=Progress(**progress), event=event)
+        except (StepFailedError, AirflowFailException) as error:
+            raise error.with_traceback(None) from None
 
     def _execute(self, context: Context, **resumed: Any) -> Any:
         # Here and not above, since every parse of a DAG file imports this module.
-        from airflow_provider_metaflow._compat import AirflowFailException
         from airflow_provider_metaflow.exceptions import (
             EditedXComError,
             FinalFailureError,
