@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -87,6 +88,11 @@ class Deployed:
         run_id = run if isinstance(run, str) else self.run_id(run)
         return self.store.get_task_datastore(run_id, step, at if step == "_parameters" else f"t-{step}{at}")[name]
 
+    def summary(self, run: FlowRun, step: str) -> dict[str, Any]:
+        folder = self.root / ".metaflow/ResumedFlow" / self.run_id(run) / step / f"t-{step}"
+        found: dict[str, Any] = json.loads((folder / "0.orchestrator_summary.json").read_text())
+        return found
+
     @property
     def store(self) -> Any:
         return FlowDataStore("ResumedFlow", None, storage_impl=LOCAL, ds_root=str(self.root / ".metaflow"))
@@ -112,6 +118,9 @@ def test_a_parameter_given_to_a_resume_wins_in_each_step_that_runs_again(deploye
     assert deployed.artifact(again, "collect", "through_inputs") == [5, 5]
     assert deployed.artifact(again, "collect", "alpha") == 5
     assert deployed.artifact(again, "end", "of_end") == (5, [10, 20], False, "mine", 7)
+    # Airflow's tab reads the parameters of a run here, and must not show those of the other run.
+    assert "parameters" in deployed.summary(first, "start")
+    assert "parameters" not in deployed.summary(again, "start")
     assert deployed.artifact(again, "end", "alpha") == 5
 
 
@@ -183,3 +192,81 @@ def test_a_run_that_goes_on_in_place_with_other_parameters_has_them_in_each_step
     # The first of its inputs has seen the parameters of before.
     assert deployed.artifact(run, "collect", "of_collect") == 5
     assert deployed.artifact(run, "end", "of_end") == (5, [10, 20], False, "default", 7)
+
+
+def test_a_join_of_many_tasks_that_were_taken_over_sees_the_parameters_of_its_run(deployed: Deployed) -> None:
+    """Metaflow reads more than four inputs in another way."""
+    first = deployed.start(**{"deep-size": [1, 2, 3, 4, 5, 6], "alpha": 2})
+    first.run_all(*STEPS)
+    again = deployed.resume(first, step="collect", alpha=5)
+    again.run_all(*STEPS)
+    assert deployed.artifact(again, "collect", "bodies") == [(2, one) for one in range(1, 7)]
+    assert deployed.artifact(again, "collect", "through_inputs") == [5] * 6
+
+
+NESTED = """
+from metaflow import FlowSpec, Parameter, step
+
+
+class ResumedFlow(FlowSpec):
+    unlucky = Parameter("unlucky", default=False)
+
+    @step
+    def start(self):
+        self.outer = [1, 2]
+        self.next(self.row, foreach="outer")
+
+    @step
+    def row(self):
+        self.inner = ["a", "b"]
+        self.number = self.input
+        self.next(self.cell, foreach="inner")
+
+    @step
+    def cell(self):
+        self.value = (self.number, self.input)
+        self.next(self.cells)
+
+    @step
+    def cells(self, inputs):
+        self.values = [one.value for one in inputs]
+        self.next(self.rows)
+
+    @step
+    def rows(self, inputs):
+        self.values = [one.values for one in inputs]
+        self.rounds = 0
+        self.next(self.loop)
+
+    @step
+    def loop(self):
+        self.rounds += 1
+        self.state = "more" if self.rounds < 3 else "done"
+        self.next({"more": self.loop, "done": self.end}, condition="state")
+
+    @step
+    def end(self):
+        if self.unlucky:
+            raise ValueError("unlucky")
+        self.total = (self.rounds, self.values)
+
+
+if __name__ == "__main__":
+    ResumedFlow()
+"""
+
+
+def test_nested_foreaches_and_rounds_of_a_run_of_metaflow_itself_are_found_where_they_stand(
+    deployed: Deployed,
+) -> None:
+    deployed.deploy(NESTED)
+    again = deployed.resume(deployed.run_by_metaflow("--unlucky=True"), unlucky=False)
+    again.run_all(*(task.task_id for task in deployed.dag.topological_sort()))
+    values = [[(1, "a"), (1, "b")], [(2, "a"), (2, "b")]]
+    assert deployed.artifact(again, "end", "total") == (3, values)
+    taken = {
+        "start": [""], "row": ["-0", "-1"], "cell": ["-0-0", "-0-1", "-1-0", "-1-1"], "cells": ["-0", "-1"],
+        "rows": [""], "loop": ["", "-r1", "-r2"],
+    }  # fmt: skip
+    assert [one for one, places in taken.items() for at in places if not deployed.clones(again, one, at=at)] == []
+    assert deployed.clones(again, "end") == []
