@@ -103,6 +103,15 @@ def record_of(manifest: Manifest) -> DeploymentRecord:
     return record
 
 
+def record_text(text: Any) -> str | None:
+    """Return the record of a DAG's documentation without the rest of it, as :func:`from_markdown` reads it.
+
+    :param text: ``doc_md`` of the DAG.
+    """
+    found = _PATTERN.findall(text) if isinstance(text, str) else []
+    return LINE.format(found[-1]) if found else None
+
+
 def from_markdown(text: str | None) -> DeploymentRecord | None:
     """Return the record that a DAG's documentation holds; None if it holds none that can be read.
 

@@ -32,6 +32,7 @@ from airflow_provider_metaflow.flow.record import ShownRecord, from_serialized_d
 from airflow_provider_metaflow.graph.identity import RUN_KEY, airflow_run_id, reported_run_id
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
 
+from .deployments import router
 from .limits import BusyError, ReadingLimit, ShortCache
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ _LIMIT = ReadingLimit(running=4, waiting=8, patience=5.0)
 _CACHE: ShortCache[dict[str, Any]] = ShortCache(seconds=5.0, size=32)
 
 app = FastAPI(title="Metaflow", docs_url=None, redoc_url=None, openapi_url=None)
+app.include_router(router)
 _MAY_READ = [Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))]
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True

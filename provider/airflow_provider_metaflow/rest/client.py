@@ -90,6 +90,20 @@ class AirflowClient:
         answer = self._patiently(method, f"/api/v2{path}", arguments)
         return answer.json() if answer.content else None
 
+    def ask_plugin(self, path: str, **params: Any) -> Any | None:
+        """Return what this package's plugin of the API server answers, None if there is none, or an older one.
+
+        :param path: path below ``/metaflow``.
+        :param params: parameters of the query.
+        :raises AirflowApiError: see :meth:`request`.
+        """
+        try:
+            answer = self._patiently("GET", f"/metaflow{path}", {"params": params})
+        except NotFoundError:
+            return None
+        # For an unknown path, Airflow answers with the page of its web interface.
+        return answer.json() if "json" in answer.headers.get("content-type", "") else None
+
     def find(self, *parts: str) -> Any | None:
         """Return an object of Airflow, None if it has none of that name.
 

@@ -39,6 +39,18 @@ def test_all_pages_of_deployed_flows_are_read_and_other_dags_left_out(
     assert [one.dag_id for one in dags.list_dags(client)] == ["flow.one", *(f"flow.{n}" for n in range(4))]
 
 
+def test_deployed_flows_are_listed_by_one_request_a_page_where_the_plugin_answers(
+    api: AirflowApi, client: AirflowClient, deployed: DeployedDag
+) -> None:
+    api.page, api.has_plugin = 2, True
+    for number in range(4):
+        api.add_dag(f"flow.{number}", api.dags["flow.one"]["doc_md"])
+    before = len(api.requests)
+    assert len(list(dags.list_dags(client))) == 5
+    asked = [path for _, path, _ in api.requests[before:] if path != "/auth/token"]
+    assert asked == ["/metaflow/deployments"] * 3
+
+
 def test_all_pages_of_import_errors_are_read(api: AirflowApi, client: AirflowClient) -> None:
     api.page = 1
     api.import_errors = [import_error("a.py", "A"), import_error("b.py", "B")]
