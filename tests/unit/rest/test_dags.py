@@ -49,6 +49,9 @@ def test_deployed_flows_are_listed_by_one_request_a_page_where_the_plugin_answer
     assert len(list(dags.list_dags(client))) == 5
     asked = [path for _, path, _ in api.requests[before:] if path != "/auth/token"]
     assert asked == ["/metaflow/deployments"] * 3
+    # One that is out of order is not waited for.
+    api.refuse["GET", "/deployments"] = [500]
+    assert len(list(dags.list_dags(client))) == 5
 
 
 def test_all_pages_of_import_errors_are_read(api: AirflowApi, client: AirflowClient) -> None:
