@@ -157,6 +157,24 @@ def test_a_failed_run_goes_on_in_place_with_other_parameters(deployed: Deployed)
     assert deployed.terminal.parameters("GroupedFlow", deployed.run_id()) == {"text": "b", "other": 1}
 
 
+def test_parameters_of_a_run_that_goes_on_in_place_are_kept_as_metaflow_keeps_them(
+    terminal: CommandLine, api: AirflowApi, flows: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("the default")
+    deployed = Deployed(terminal, api, flows, "files/parameters", "ParametersFlow")
+    api.add_run("ParametersFlow", "r", "failed")
+    terminal.save_parameters("ParametersFlow", deployed.run_id(), number=1, flag=False, config={}, notes=None)
+    (tmp_path / "other.txt").write_text("from the laptop")
+    done = deployed.call("resume", "r", "--number=5", "--flag=True", '--config={"a": [1]}', "--notes=other.txt")
+    assert done.code == 0, done.output
+    found = terminal.parameters("ParametersFlow", deployed.run_id())
+    assert (found["number"], found["flag"], found["config"]) == (5, True, {"a": [1]})
+    assert found["notes"].decode("notes") == "from the laptop"
+    assert "/data/ParametersFlow/" in found["notes"].descriptor["url"]
+    refused = deployed.call("resume", "r", "--text=x")
+    assert (refused.code, "knows no parameter" in refused.output) == (1, True), refused.output
+
+
 def test_a_new_run_takes_over_another(deployed: Deployed) -> None:
     deployed.api.add_run("GroupedFlow", "r", "failed", conf={"text": "a"})
     done = deployed.call("resume", f"--origin-run-id={deployed.run_id()}", "--step-to-rerun=collect", "--text=b")
