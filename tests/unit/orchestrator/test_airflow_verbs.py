@@ -172,7 +172,7 @@ def test_parameters_of_a_run_that_goes_on_in_place_are_kept_as_metaflow_keeps_th
     assert found["notes"].decode("notes") == "from the laptop"
     assert "/data/ParametersFlow/" in found["notes"].descriptor["url"]
     refused = deployed.call("resume", "r", "--text=x")
-    assert (refused.code, "knows no parameter" in refused.output) == (1, True), refused.output
+    assert (refused.code, "was made by code without the parameter text" in refused.output) == (1, True), refused.output
 
 
 def test_a_new_run_takes_over_another(deployed: Deployed) -> None:
