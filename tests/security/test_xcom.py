@@ -6,9 +6,9 @@ import copy
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -348,7 +348,7 @@ def test_a_wrong_request_to_resume_ends_the_task_with_one_error(
 def test_a_container_takes_no_name_of_a_run_that_leads_elsewhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METAFLOW_ORCHESTRATOR_ORIGIN", f"{name}:step")
     with pytest.raises(SystemExit, match="the run to resume is"):
-        placed_task._origin("start", "t", lambda *_: {"task_id": "t"})
+        placed_task.Origin.read(os.environ)
     for variables in ({"RUN": name}, {"RUN": "argo-x", "PLACE": f"{name}@0"}):
         environment = {f"METAFLOW_ORCHESTRATOR_{key}": value for key, value in variables.items()}
         with pytest.raises(SystemExit, match="the run is"):
@@ -361,7 +361,9 @@ def test_a_container_takes_the_names_that_orchestrators_give(monkeypatch: pytest
     )
     assert (found.run_id, found.path) == ("argo-x-1-one.2", (3, 0))
     monkeypatch.setenv("METAFLOW_ORCHESTRATOR_ORIGIN", "sfn-1f2e:end")
-    assert placed_task._origin("start", "t", lambda *_: SimpleNamespace()) == "sfn-1f2e/start/t"
+    origin = placed_task.Origin.read(os.environ)
+    assert origin is not None
+    assert (origin.run_id, origin.rerun) == ("sfn-1f2e", ("end",))
 
 
 def test_a_foreach_with_too_many_splits_ends_once_with_an_error_that_names_it(

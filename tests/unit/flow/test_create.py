@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.support.interpreter import python
 
+from airflow_provider_metaflow import MetaflowDag
 from airflow_provider_metaflow.flow.manifest import read_manifest
 
 pytestmark = pytest.mark.subprocess
@@ -168,6 +170,17 @@ def test_a_project_is_deployed_under_the_name_of_its_branch(laptop: Laptop, tmp_
     assert "--production" in manifest.command.top_level
     refused = laptop.create("project/configured.py", str(tmp_path / "dag.py"), group=("--name", "x"))
     assert "--name is not supported for @projects" in refused.stdout + refused.stderr
+
+
+def test_a_project_of_a_user_with_an_address_of_mail_is_deployed(laptop: Laptop, tmp_path: Path) -> None:
+    result = laptop.create("project/configured.py", str(tmp_path / "dag.py"), user="user@mail.example")
+    assert result.returncode == 0, result.stdout + result.stderr
+    manifest = read_manifest(tmp_path / "dag.metaflow.json")
+    name = manifest.deployment.name
+    assert re.fullmatch(r"testproject\.user\.user-mail\.example\.ConfiguredFlow-[0-9a-f]{6}", name)
+    assert manifest.graph.project is not None
+    assert manifest.graph.project.branch == "user.user@mail.example"
+    assert MetaflowDag(tmp_path / "dag.metaflow.json").dag_id == name
 
 
 def test_of_two_creates_at_once_one_wins_whole(flows: Path, tmp_path: Path) -> None:

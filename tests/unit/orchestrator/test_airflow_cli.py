@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from airflow.dag_processing.dagbag import DagBag
 from tests.support.airflow_api import AirflowApi
 from tests.support.command_line import CommandLine
 
-from airflow_provider_metaflow import MetaflowDag
 from airflow_provider_metaflow.flow.manifest import Manifest, read_manifest
 
 
@@ -207,22 +205,6 @@ def test_another_dag_file_with_the_same_dag_id_is_named_and_another_dag_is_never
     (tmp_path / "moved.py").write_text((flows / "linear.py").read_text())
     moved = terminal.run(tmp_path / "moved.py", "airflow", "create", f"{folder}/two.py")
     assert "This replaces the deployment of the flow LinearFlow in linear.py by the one in moved.py." in moved.output
-
-
-def test_a_project_of_a_user_with_an_address_of_mail_is_deployed(
-    terminal: CommandLine, flows: Path, tmp_path: Path
-) -> None:
-    text = (
-        (flows / "linear.py").read_text().replace("class LinearFlow", "@project(name='testproject')\nclass LinearFlow")
-    )
-    (tmp_path / "linear.py").write_text("from metaflow import project\n" + text)
-    done = terminal.run(tmp_path / "linear.py", "airflow", "create", str(tmp_path / "d.py"), user="user@mail.example")
-    assert done.code == 0, done.output
-    found = manifest(tmp_path, "d")
-    assert re.fullmatch(r"testproject\.user\.user-mail\.example\.LinearFlow-[0-9a-f]{6}", found.deployment.name)
-    assert found.graph.project is not None
-    assert found.graph.project.branch == "user.user@mail.example"
-    assert MetaflowDag(tmp_path / "d.metaflow.json").dag_id == found.deployment.name
 
 
 def test_the_dag_file_calls_something_named_dag_which_is_the_dag_of_the_flow(
