@@ -63,6 +63,7 @@ def _network_plugins() -> bool:
 BASE = (
     Tool("PostgreSQL", ("postgresql",), "the Airflow of the scheduler tests", _postgresql),
     Tool("Chromium", ("chromium",), "the tests of the web interface", Path("/usr/bin/chromium").exists),
+    Tool("git", ("git",), "the tests of versioned DAG bundles", _program("git")),
     Tool("Redis", ("redis-server",), "the tests of message queues", _program("redis-server")),
     Tool("npm", ("npm",), "the validators of other people (asl-validator, Argo's schemas)", _npm),
 )

@@ -23,6 +23,7 @@ from .interpreter import python
 from .patience import patient, wait_until
 from .postgres import postgres
 from .results import Results, artifacts
+from .versioned_bundle import VersionedBundle, bundle_config
 
 
 @dataclass
@@ -90,6 +91,7 @@ class SharedAirflow:
 
     server: EmbeddedAirflow
     sysroot: Path
+    versioned: VersionedBundle
     _written: set[str] = field(default_factory=set)
 
     def environment(self) -> dict[str, str]:
@@ -182,11 +184,13 @@ def shared_airflow(home: Path, **more: str) -> Iterator[SharedAirflow]:
     shutil.rmtree(home, ignore_errors=True)
     sysroot = home / "datastore"
     sysroot.mkdir(parents=True)
+    versioned = VersionedBundle.make(home / "versioned")
     settings = {
         # Tests talk to it without a log-in; those of log-ins start an API server of their own.
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "CORE__MAX_MAP_LENGTH": "8",
         "METAFLOW__WARM_PROCESS_IDLE_SECONDS": "30",
+        "DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": bundle_config(versioned),
         "DAG_PROCESSOR__REFRESH_INTERVAL": "2",
         # New and changed files are read at once all the same; with a hundred files a short interval takes a whole core.
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
@@ -200,4 +204,4 @@ def shared_airflow(home: Path, **more: str) -> Iterator[SharedAirflow]:
         environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(sysroot)),
         EmbeddedAirflow(home=home, database=url, parallelism=8, settings=settings, triggerer=True) as server,
     ):
-        yield SharedAirflow(server, sysroot)
+        yield SharedAirflow(server, sysroot, versioned)

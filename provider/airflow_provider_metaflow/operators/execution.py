@@ -34,7 +34,7 @@ from .contexts import IndexPath, split_contexts
 from .earlier import EarlierTries, first_attempt
 from .inputs import is_optional, resolve_inputs
 from .origin import Origin, leads_on
-from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
+from .outcome import XCOM_KEY, InstanceOutcome, TaskOutcome, check_graph
 from .remote import Progress, RemoteCompute, deferred_again, make_remote
 from .run_identity import RunIdentity, facts_of
 from .step import MAP_LABEL
@@ -196,6 +196,8 @@ class StepExecution:
         """Take the flow that the run started with, whatever has been deployed since."""
         if instance is None:
             return
+        # Of the record in the datastore; that of XComs was checked when they were read.
+        check_graph(self._graph, self._step, self._code.sha, instance)
         self._manifest, self._begun_with = begun_with(self._manifest, instance, self._local), instance.manifest
         self._graph, self._code = self._manifest.graph, self._manifest.code
         self._step = self._graph.step(self._operator.step)

@@ -57,6 +57,17 @@ def test_a_step_that_was_not_there_when_the_run_began_fails_and_is_not_skipped(
     assert metaflow.ran() == ["start/t", "middle/t"]
 
 
+def test_a_step_before_which_another_was_put_says_so_where_no_xcom_can_tell(
+    manifest: Manifest, metaflow: MemoryMetaflow, tmp_path: Any
+) -> None:
+    """Airflow may try it before it has made an instance of the new step."""
+    run = FlowRun(deployed(manifest, tmp_path, manifest.graph, OLD))
+    run.run_all("start", "middle")
+    run.dag = deployed(manifest, tmp_path, longer(manifest.graph), NEW)
+    ended = run.run("end")
+    assert (ended.state, "began with another graph" in str(ended.error)) == ("failed", True)
+
+
 def test_a_step_whose_parent_is_gone_fails_and_is_not_skipped(
     manifest: Manifest, metaflow: MemoryMetaflow, tmp_path: Any
 ) -> None:
