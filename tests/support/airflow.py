@@ -97,8 +97,16 @@ class SharedAirflow:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.sysroot)}
 
-    def create(self, flow_file: Path, *arguments: str, top: tuple[str, ...] = (), name: str | None = None) -> Path:
-        """Deploy a flow with `airflow create`; return the DAG file."""
+    def create(
+        self,
+        flow_file: Path,
+        *arguments: str,
+        top: tuple[str, ...] = (),
+        name: str | None = None,
+        folder: Path | None = None,
+    ) -> Path:
+        """Deploy a flow with `airflow create`, to Airflow's own folder or another one; return the DAG file."""
+        folder = folder or self.server.dags
         result = subprocess.run(
             [
                 python(),
@@ -113,10 +121,10 @@ class SharedAirflow:
             cwd=flow_file.parent,
             capture_output=True,
             text=True,
-            env={**self.environment(), "METAFLOW_AIRFLOW_DAGS_FOLDER": str(self.server.dags)},
+            env={**self.environment(), "METAFLOW_AIRFLOW_DAGS_FOLDER": str(folder)},
         )
         assert result.returncode == 0, result.stdout + result.stderr
-        return self.server.dags / f"{name or flow_file.stem}.py"
+        return folder / f"{name or flow_file.stem}.py"
 
     def write_dag(self, name: str, source: str) -> None:
         path = self.server.dags / f"{name}.py"
@@ -191,6 +199,8 @@ def shared_airflow(home: Path, **more: str) -> Iterator[SharedAirflow]:
         "CORE__MAX_MAP_LENGTH": "8",
         "METAFLOW__WARM_PROCESS_IDLE_SECONDS": "30",
         "DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": bundle_config(versioned),
+        # Its default is a folder in /tmp, which all Airflows of a machine share.
+        "DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
         "DAG_PROCESSOR__REFRESH_INTERVAL": "2",
         # New and changed files are read at once all the same; with a hundred files a short interval takes a whole core.
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +34,6 @@ class VersionedBundle:
         """Make all that lies in the folder the next version."""
         self._git("add", "--all")
         self._git("-c", "user.name=Ann", "-c", "user.email=ann@example.org", "commit", "--quiet", "--message=dags")
-
-    def take(self, file: Path) -> None:
-        """Take over a DAG file, with the manifest beside it."""
-        for one in (file, file.with_suffix(".metaflow.json")):
-            shutil.move(one, self.folder / one.name)
 
     def _git(self, *arguments: str) -> None:
         environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
