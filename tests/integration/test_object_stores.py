@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from tests.support import clouds
@@ -59,7 +60,9 @@ def test_a_foreach_and_a_switch_run_on_the_store(
         )
         run = airflow.start(name, "AnywhereFlow")
         run.wait(timeout=600)
-        found = artifacts(cloud.root, "AnywhereFlow", run.run_id, kind=cloud.kind, environment=environment)
+        path = f"/dags/{name}/dagRuns/{quote(run.dag_run_id)}/taskInstances/start/xcomEntries/metaflow_run"
+        run_id = str(airflow.server.client.request("GET", path)["value"])
+        found = artifacts(cloud.root, "AnywhereFlow", run_id, kind=cloud.kind, environment=environment)
         assert found["join"][((), ())]["values"] == [2, 4]
         assert found["end"][((), ())]["path"] == "large"
         assert run.states()["small"] == {"skipped"}

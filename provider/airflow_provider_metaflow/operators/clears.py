@@ -14,7 +14,7 @@ import msgspec
 
 from airflow_provider_metaflow._compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.exceptions import MissingResultError
+from airflow_provider_metaflow.exceptions import MissingResultError, StepNotRunnableError
 
 
 class _Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +58,13 @@ class TryCounts:
             return max(min(self.tries, self.max_tries - self.retries), 0)
         if not self.clears:
             return 0
+        try:
+            return self._since(local)
+        except StepNotRunnableError:
+            # This worker cannot reach the datastore, only pods and jobs can: whatever is in doubt runs again.
+            return self.tries
+
+    def _since(self, local: Callable[[], LocalCompute]) -> int:
         kept = self._load(local()) if self.tries else None
         if kept is not None and (kept.started, kept.clears) == (self.started, self.clears):
             return min(kept.tries, self.tries)

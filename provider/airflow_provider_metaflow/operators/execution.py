@@ -82,7 +82,8 @@ class StepExecution:
         # Known once the inputs are; see `_inputs`.
         self._run_id = progress.run_id if progress else ""
         facts = facts_of(context["dag_run"])
-        self._identity = RunIdentity(self._first_run, facts, self._local)
+        needs_store = operator.place == Compute.LOCAL
+        self._identity = RunIdentity(self._first_run, facts, self._local, needs_store=needs_store)
         tries = self._ti.try_number - 1
         self._counts = TryCounts(
             name=f"{self._first_run}.{self._step.name}.{self._ti.map_index}",
@@ -181,7 +182,8 @@ class StepExecution:
             self._run_id = self._run_id or self._begin()
             if self._progress is not None:
                 self._go_on_with(self._identity.recorded())
-            self._begun_with = self._begun_with or manifest_digest(self._manifest)
+            if not self._begun_with and self._identity.keeps_records:
+                self._begun_with = manifest_digest(self._manifest)
             # From here on, clients of Airflow know which run it is.
             self._ti.xcom_push(key=RUN_KEY, value=self._run_id)
             return {(): (parameters_path(self._run_id),)}

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.exceptions import MissingResultError
+from airflow_provider_metaflow.exceptions import MissingResultError, StepNotRunnableError
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.identity import numbered_run_id, run_number
 
@@ -84,10 +84,14 @@ class RunIdentity:
     :param first: Metaflow run id of the first DAG run of the id.
     :param facts: those of this DAG run.
     :param local: returns the worker's own access to the datastore.
+    :param needs_store: whether the worker must be able to reach it; steps in pods and jobs need only that these can.
     """
 
-    def __init__(self, first: str, facts: DagRunFacts, local: Callable[[], LocalCompute]) -> None:
+    def __init__(
+        self, first: str, facts: DagRunFacts, local: Callable[[], LocalCompute], *, needs_store: bool = True
+    ) -> None:
         self._first, self._facts, self._local = first, facts, local
+        self._needs_store, self._is_out_of_reach = needs_store, False
         self._found: InstanceOutcome | None = None
         self._is_read = False
 
@@ -106,6 +110,15 @@ class RunIdentity:
         :param parameters: values of the run's parameters.
         :param manifest: the compiled flow as it is deployed now; it is kept for the tasks that follow.
         """
+        try:
+            return self._begin_recorded(try_number, parameters, manifest)
+        except StepNotRunnableError:
+            if self._needs_store:
+                raise
+            self._is_out_of_reach = True
+            return self._unrecorded()
+
+    def _begin_recorded(self, try_number: int, parameters: Mapping[str, str], manifest: Manifest) -> str:
         runs, digest = self._load().runs, _digest(dict(parameters))
         last = runs[-1] if runs else None
         if last is not None and try_number > 1 and self._goes_on(last, digest):
@@ -126,6 +139,11 @@ class RunIdentity:
         self._local().save_record(self._first, msgspec.to_builtins(_Record(runs=(*runs, begun))))
         return run_id
 
+    @property
+    def keeps_records(self) -> bool:
+        """Whether the datastore could be reached, as far as is known."""
+        return not self._is_out_of_reach
+
     def recorded(self) -> InstanceOutcome | None:
         """Return the run that the start step has recorded, for tasks whose parents' XComs are gone.
 
@@ -133,7 +151,12 @@ class RunIdentity:
         """
         if not self._is_read:
             self._is_read = True
-            runs = self._load().runs
+            try:
+                runs = self._load().runs
+            except StepNotRunnableError:
+                if self._needs_store:
+                    raise
+                return None
             if runs and self._facts.is_later(runs[-1].facts):
                 last = runs[-1]
                 self._found = InstanceOutcome(
@@ -152,6 +175,14 @@ class RunIdentity:
         while self._local().has_run(numbered_run_id(self._first, number)):
             number += 1
         return numbered_run_id(self._first, number)
+
+    def _unrecorded(self) -> str:
+        """Return a run id that the DAG run shares with no other of its id, without a record of those.
+
+        Tries have the same; a clear of an ended run begins another run, in which all of its tasks must run.
+        """
+        digest = hashlib.sha256(self._facts.started.encode()).hexdigest()
+        return numbered_run_id(self._first, 100_000 + int(digest[:12], 16) % 900_000)
 
     def _load(self) -> _Record:
         data = self._local().load_record(self._first)

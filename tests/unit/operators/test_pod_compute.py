@@ -14,9 +14,10 @@ from tests.support.kubernetes_api import KubernetesApi, Pod, ended, kubernetes_a
 from tests.support.manifests import SHA
 from tests.support.task_runs import FlowRun, MemoryMetaflow, at
 
-from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
+from airflow_provider_metaflow.compute.local import LocalCompute
+from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError, StepNotRunnableError
 from airflow_provider_metaflow.flow.commands import StepCall
-from airflow_provider_metaflow.graph.identity import airflow_run_id, position_in_step
+from airflow_provider_metaflow.graph.identity import airflow_run_id, position_in_step, run_number
 from airflow_provider_metaflow.graph.model import Retry
 
 Pods = Callable[..., FlowRun]
@@ -538,3 +539,44 @@ def test_a_failure_for_good_in_a_deferred_pack_is_remembered(
     finish(run, api, "start")
     assert finish(run, api, "body", 0) == "failed"
     assert names(api)[1:] == ["body/t-0", "body/t-1"]
+
+
+@pytest.fixture
+def out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker cannot read the datastore, which the pods can."""
+
+    def refuse(*_: object) -> None:
+        raise StepNotRunnableError("fetching the code package failed: no credentials")
+
+    for name in ("load_record", "save_record", "has_run"):
+        monkeypatch.setattr(LocalCompute, name, refuse)
+
+
+def test_a_worker_that_cannot_reach_the_datastore_gives_each_run_of_an_id_a_metaflow_run(
+    pods: Pods, metaflow: MemoryMetaflow, out_of_reach: None
+) -> None:
+    found = []
+    for _ in range(2):
+        run = pods()
+        run.run_all("start", "middle", "end")
+        found.append(run.value("start", key="metaflow_run"))
+        assert run.value("end") == f"LinearFlow/{found[-1]}"
+    assert len(set(found)) == 2
+    assert all(run_number(one, RUN) for one in found)
+
+
+def test_such_a_worker_runs_a_cleared_task_again(pods: Pods, api: KubernetesApi, out_of_reach: None) -> None:
+    run = pods()
+    run.run_all("start", "middle")
+    run.clear("middle")
+    run.run_all("middle", "end")
+    assert [document(pod)["step"] for pod in api.made] == ["start", "middle", "middle", "end"]
+
+
+def test_a_step_on_the_worker_needs_the_datastore(
+    make_dag: Callable[..., DAG], metaflow: MemoryMetaflow, out_of_reach: None
+) -> None:
+    ended = FlowRun(make_dag("linear")).run("start")
+    assert ended == "failed"
+    assert "no credentials" in str(ended.error)
+    assert metaflow.calls == []
