@@ -29,6 +29,31 @@ def record(figures: Figures, *, seconds: float, path: Path = RESULT, repository:
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
+def complete(figures: Figures, *, path: Path = RESULT, repository: Path = ROOT) -> str | None:
+    """Write that the tests which failed in the last whole run have passed on this commit; return why not, if so.
+
+    The commit of the whole run stays the one by whose age the result counts.
+
+    :param figures: of a run of those tests alone (``--last-failed``).
+    :param path: the file of the result.
+    :param repository: where its commit is looked up.
+    """
+    found = json.loads(path.read_text())
+    counts = dict(found["counts"])
+    failed = counts.pop("failed", 0) + counts.pop("error", 0)
+    passed = figures.counts.get("passed", 0)
+    if not failed or figures.counts != {"passed": failed}:
+        return f"{path.name} stays as it is: {failed} tests had failed, and now {dict(figures.counts)}."
+    found["counts"] = {**counts, "passed": counts.get("passed", 0) + passed}
+    found["again"] = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": _git(repository, "rev-parse", "HEAD") or None,
+        "passed": passed,
+    }
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    return None
+
+
 def problem(path: Path = RESULT, repository: Path = ROOT) -> str | None:
     """Return what is wrong with the recorded result, None if it counts.
 

@@ -46,7 +46,11 @@ class Run:
         self.arguments = list(arguments)
         self.kind = clusters.chosen(os.environ, arguments)
         self.problems: list[str] = []
-        self.whole = not [one for one in arguments if one.startswith(("-k", "-m", "tests/")) or "::" in one]
+        self.again = layer == "extended" and "--last-failed" in arguments
+        """Whether only those tests run that failed in the last whole run."""
+        self.whole = not self.again and not [
+            one for one in arguments if one.startswith(("-k", "-m", "tests/")) or "::" in one
+        ]
         # The floor is that of all tests.
         self.measured = layer == "test" and self.whole
         self.seconds: dict[str, float] = {}
@@ -125,6 +129,8 @@ class Run:
         print("; ".join(f"{name}: {took:.0f} s" for name, took in self.seconds.items()))
         if note := clusters.not_run(self.kind):
             print(note)
+        if self.again and code == 0 and (left := extended.complete(self.figures)):
+            self.problems.append(left)
         if not self.whole or self.kind != "built":
             return
         if self.layer == "extended":

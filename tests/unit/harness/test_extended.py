@@ -88,3 +88,24 @@ def test_a_result_that_proves_nothing_does_not_count(tmp_path: Path, content: st
     if content is not None:
         (tmp_path / "extended.json").write_text(content)
     assert told in str(problem(tmp_path))
+
+
+@pytest.mark.subprocess
+def test_tests_that_failed_in_a_whole_run_may_pass_later_and_the_age_stays(
+    commit: Callable[..., str], tmp_path: Path
+) -> None:
+    path = tmp_path / "extended.json"
+    extended.record(Figures(counts={"passed": 3, "failed": 2}), seconds=1, path=path, repository=tmp_path)
+    whole = commit(0)
+    assert "failed" in str(problem(tmp_path))
+    later = commit(2)
+    for short in ({"passed": 1}, {"passed": 1, "failed": 1}, {"passed": 3}, {}):
+        told = extended.complete(Figures(counts=short), path=path, repository=tmp_path)
+        assert told == f"extended.json stays as it is: 2 tests had failed, and now {short}."
+    assert extended.complete(Figures(counts={"passed": 2}), path=path, repository=tmp_path) is None
+    written = json.loads(path.read_text())
+    assert (written["counts"], written["commit"]) == ({"passed": 5}, whole)
+    assert (written["again"]["commit"], written["again"]["passed"]) == (later, 2)
+    assert problem(tmp_path) is None
+    commit(59)
+    assert "61 commits old" in str(problem(tmp_path))
