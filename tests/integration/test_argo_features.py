@@ -68,6 +68,7 @@ def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(
 ) -> None:
     runs["decorated"].wait(timeout=600)
     assert_decorated(runs["decorated"].artifacts())
+    assert len(runs["decorated"].argo.store.cards("DecoratedFlow", runs["decorated"].run_id)) == 1
 
 
 def test_parameters_arrive_byte_for_byte(runs: dict[str, Workflow]) -> None:

@@ -214,3 +214,4 @@ def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(
     run = airflow.start(name, "DecoratedFlow")
     run.wait(timeout=600)
     assert_decorated(artifacts(store.root, run.flow, run.run_id, environment=jobs))
+    assert len(store.cards(run.flow, run.run_id)) == 1

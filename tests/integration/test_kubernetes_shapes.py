@@ -43,6 +43,7 @@ def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(pods: Pods
     run = pods.airflow.start("DecoratedFlow", "DecoratedFlow")
     run.wait(timeout=600)
     assert_decorated(pods.artifacts(run))
+    assert len(pods.store.cards(run.flow, run.run_id)) == 1
 
 
 def test_a_foreach_beyond_the_map_limit_is_packed_and_each_of_its_tasks_has_a_pod(pods: Pods, flows: Path) -> None:

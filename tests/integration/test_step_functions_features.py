@@ -64,6 +64,7 @@ def runs(step_functions: StepFunctions, flows: Path) -> dict[str, Execution]:
 def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(runs: dict[str, Execution]) -> None:
     runs["decorated"].wait(timeout=900)
     assert_decorated(runs["decorated"].artifacts())
+    assert len(runs["decorated"].aws.store.cards("DecoratedFlow", runs["decorated"].run_id)) == 1
 
 
 def test_parameters_arrive_byte_for_byte(runs: dict[str, Execution]) -> None:

@@ -86,6 +86,12 @@ class ObjectStore:
         found = self.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=self._key(flow, run_id, name))
         return bool(found["KeyCount"])
 
+    def cards(self, flow: str, run_id: str) -> list[str]:
+        """Return the keys of a run's cards."""
+        found = self.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"metaflow/mf.cards/{flow}/")
+        keys = [one["Key"] for one in found.get("Contents", ())]
+        return [key for key in keys if f"/{run_id}/" in key and key.endswith(".html")]
+
     def put(self, flow: str, run_id: str, name: str) -> None:
         """Give a run an empty one."""
         self.client("s3").put_object(Bucket=BUCKET, Key=self._key(flow, run_id, name), Body=b"")
