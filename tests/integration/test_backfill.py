@@ -77,7 +77,8 @@ def test_each_day_of_a_backfill_has_its_own_dates_and_one_that_is_run_again_what
     dags.wait_for_dag(airflow.server.client, "daily")
     dags.set_paused(airflow.server.client, "daily", paused=False)
     runs = backfill(airflow)
-    assert [result(run) for run in runs] == [f"2026-01-0{day} to 2026-01-0{day + 1}" for day in (5, 6, 7)]
+    # A cron is a moment in Airflow 3, without an interval (`create_cron_data_intervals`).
+    assert [result(run) for run in runs] == [f"2026-01-0{day} to 2026-01-0{day}" for day in (5, 6, 7)]
     again = backfill(airflow, reprocess_behavior="completed", dag_run_conf={"text": "again"})
     assert [run.dag_run_id for run in again] == [run.dag_run_id for run in runs]
     assert [result(run) for run in again] == ["again"] * 3

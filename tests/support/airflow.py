@@ -202,6 +202,8 @@ def shared_airflow(home: Path, **more: str) -> Iterator[SharedAirflow]:
         # Its default is a folder in /tmp, which all Airflows of a machine share.
         "DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
         "DAG_PROCESSOR__REFRESH_INTERVAL": "2",
+        # A redeployment within half a minute would wait for the next reading of the file.
+        "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
         # New and changed files are read at once all the same; with a hundred files a short interval takes a whole core.
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
         # How fast the tasks of a dead scheduler are taken over, and a dead worker is noticed; five minutes by default.

@@ -192,8 +192,8 @@ def check_graph(graph: FlowGraph, step: Step, code: str, instance: InstanceOutco
         f"({code[:12]}).",
         flow=graph.name,
         step=step.name,
-        hint="Clear the whole run, so that it runs the flow of today. In a versioned DAG bundle a run stays on the "
-        "version that it began with.",
+        hint="Clear the whole run, on the latest version of the DAG, so that it runs the flow of today. In a versioned "
+        "DAG bundle a run stays on the version that it began with.",
     )
 
 
