@@ -21,14 +21,6 @@ from .outcome import InstanceOutcome
 _CLEAR = "Clear the whole run, so that it runs what is deployed today."
 
 
-def manifest_digest(manifest: Manifest) -> str:
-    """Return the SHA-256 of a manifest's text.
-
-    :param manifest: a compiled flow.
-    """
-    return hashlib.sha256(encode_manifest(manifest)).hexdigest()
-
-
 def keep_manifest(manifest: Manifest, local: LocalCompute) -> str:
     """Put a manifest into the flow's datastore; return its digest.
 
@@ -36,7 +28,7 @@ def keep_manifest(manifest: Manifest, local: LocalCompute) -> str:
     :param local: the worker's own access to the datastore.
     """
     text = encode_manifest(manifest)
-    digest = hashlib.sha256(text).hexdigest()
+    digest = _digest(text)
     local.save_record(_name(digest), {"manifest": text.decode()})
     return digest
 
@@ -51,7 +43,7 @@ def begun_with(manifest: Manifest, instance: InstanceOutcome, local: Callable[[]
     :raises MissingResultError: if the manifest is gone from the datastore.
     """
     code = started_code(manifest, instance.code)
-    if instance.manifest in ("", manifest_digest(manifest)):
+    if instance.manifest in ("", _digest(encode_manifest(manifest))):
         return msgspec.structs.replace(manifest, code=code)
     record = local().load_record(_name(instance.manifest))
     text = str(record.get("manifest", "")).encode() if isinstance(record, dict) else b""
@@ -65,7 +57,7 @@ def begun_with(manifest: Manifest, instance: InstanceOutcome, local: Callable[[]
     begun = decode_manifest(text, f"{_name(instance.manifest)} of the datastore")
     same = (manifest.graph.name, manifest.graph.shape, manifest.command.datastore_root, manifest.code.datastore)
     if (
-        hashlib.sha256(text).hexdigest() != instance.manifest
+        _digest(text) != instance.manifest
         or (begun.graph.name, begun.graph.shape, begun.command.datastore_root, begun.code.datastore) != same
         or begun.code.sha != instance.code
     ):
@@ -76,6 +68,10 @@ def begun_with(manifest: Manifest, instance: InstanceOutcome, local: Callable[[]
             hint=f"An XCom or the datastore was edited. {_CLEAR}",
         )
     return msgspec.structs.replace(begun, code=code)
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 def _name(digest: str) -> str:

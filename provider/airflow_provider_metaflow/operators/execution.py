@@ -28,7 +28,7 @@ from airflow_provider_metaflow.graph.identity import (
 from airflow_provider_metaflow.graph.model import StepKind
 
 from . import final_failures
-from .begun_with import begun_with, manifest_digest
+from .begun_with import begun_with
 from .clears import TryCounts
 from .contexts import IndexPath, split_contexts
 from .earlier import EarlierTries, first_attempt
@@ -84,18 +84,14 @@ class StepExecution:
         facts = facts_of(context["dag_run"])
         needs_store = operator.place == Compute.LOCAL
         self._identity = RunIdentity(self._first_run, facts, self._local, needs_store=needs_store)
-        tries = self._ti.try_number - 1
         self._counts = TryCounts(
             name=f"{self._first_run}.{self._step.name}.{self._ti.map_index}",
             started=facts.started,
             clears=facts.clears,
-            tries=tries,
+            tries=self._ti.try_number - 1,
             max_tries=self._ti.max_tries,
             retries=operator.retries or 0,
         )
-        self._attempt, self._first_attempt = attempt_of(tries, tries_left=0, error_retries=0), 0
-        self._before_clear = 0
-        self._earlier = EarlierTries(self._step, None, self._local, self._lingering)
         self._code = self._manifest.code
         self._compute: LocalCompute | None = None
         self._log = StepLog(operator.log)
@@ -174,16 +170,12 @@ class StepExecution:
             error_retries=fallback_retries(retry.user, retry.error, granted=counts.max_tries - before),
         )
         self._first_attempt = first_attempt(before, generation=self._attempt.generation)
-        is_first = self._first_attempt == self._attempt.number
-        self._earlier = replace(self._earlier, minimum=None if is_first else self._first_attempt)
+        minimum = None if self._first_attempt == self._attempt.number else self._first_attempt
+        self._earlier = EarlierTries(self._step, minimum, self._local, self._lingering)
 
     def _inputs(self, items: Sequence[IndexPath]) -> dict[IndexPath, tuple[str, ...]]:
         if self._step.name == self._graph.start:
-            self._run_id = self._run_id or self._begin()
-            if self._progress is not None:
-                self._go_on_with(self._identity.recorded())
-            if not self._begun_with and self._identity.keeps_records:
-                self._begun_with = manifest_digest(self._manifest)
+            self._begin()
             # From here on, clients of Airflow know which run it is.
             self._ti.xcom_push(key=RUN_KEY, value=self._run_id)
             return {(): (parameters_path(self._run_id),)}
@@ -205,13 +197,15 @@ class StepExecution:
         self._step = self._graph.step(self._operator.step)
         self.close()
 
-    def _begin(self) -> str:
-        """Return the run of the start step."""
-        if self._progress is not None:
-            # A release that knew no other id has deferred it.
-            return self._first_run
-        parameters = self._run_parameters() or {}
-        return self._identity.begin(self._ti.try_number, parameters, self._manifest)
+    def _begin(self) -> None:
+        """Find the run of the start step, or begin it."""
+        if self._progress is None:
+            begun = self._identity.begin(self._ti.try_number, self._run_parameters() or {}, self._manifest)
+            self._run_id, self._begun_with = begun.run_id, begun.manifest
+            return
+        # A release that knew no other id deferred it without one.
+        self._run_id = self._run_id or self._first_run
+        self._go_on_with(self._identity.recorded())
 
     def _run_parameters(self) -> dict[str, str] | None:
         """Return the parameters of the run, for its start step only."""

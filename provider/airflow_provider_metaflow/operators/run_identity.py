@@ -58,6 +58,10 @@ class _Begun(msgspec.Struct, frozen=True, kw_only=True):
     graph: str
     manifest: str = ""
 
+    def as_outcome(self) -> InstanceOutcome:
+        """Return what the run began with, in the form in which task instances report it."""
+        return InstanceOutcome(run_id=self.run_id, code=self.code, graph=self.graph, manifest=self.manifest, tasks=())
+
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
     """The Metaflow runs of one DAG run id, the newest last."""
@@ -91,7 +95,7 @@ class RunIdentity:
         self, first: str, facts: DagRunFacts, local: Callable[[], LocalCompute], *, needs_store: bool = True
     ) -> None:
         self._first, self._facts, self._local = first, facts, local
-        self._needs_store, self._is_out_of_reach = needs_store, False
+        self._needs_store = needs_store
         self._found: InstanceOutcome | None = None
         self._is_read = False
 
@@ -100,7 +104,7 @@ class RunIdentity:
         """Whether tasks of the DAG run were cleared."""
         return self._facts.clears > 0
 
-    def begin(self, try_number: int, parameters: Mapping[str, str], manifest: Manifest) -> str:
+    def begin(self, try_number: int, parameters: Mapping[str, str], manifest: Manifest) -> InstanceOutcome:
         """Return the run that a try of the start step works for, and record it before anything of it is run.
 
         The first try always begins a new run. A later try continues the newest run, unless another DAG run has begun
@@ -111,14 +115,13 @@ class RunIdentity:
         :param manifest: the compiled flow as it is deployed now; it is kept for the tasks that follow.
         """
         try:
-            return self._begin_recorded(try_number, parameters, manifest)
+            return self._begin_recorded(try_number, parameters, manifest).as_outcome()
         except StepNotRunnableError:
             if self._needs_store:
                 raise
-            self._is_out_of_reach = True
-            return self._unrecorded()
+            return InstanceOutcome(run_id=self._unrecorded(), code=manifest.code.sha, tasks=())
 
-    def _begin_recorded(self, try_number: int, parameters: Mapping[str, str], manifest: Manifest) -> str:
+    def _begin_recorded(self, try_number: int, parameters: Mapping[str, str], manifest: Manifest) -> _Begun:
         runs, digest = self._load().runs, _digest(dict(parameters))
         last = runs[-1] if runs else None
         if last is not None and try_number > 1 and self._goes_on(last, digest):
@@ -137,12 +140,7 @@ class RunIdentity:
             manifest=keep_manifest(manifest, self._local()),
         )
         self._local().save_record(self._first, msgspec.to_builtins(_Record(runs=(*runs, begun))))
-        return run_id
-
-    @property
-    def keeps_records(self) -> bool:
-        """Whether the datastore could be reached, as far as is known."""
-        return not self._is_out_of_reach
+        return begun
 
     def recorded(self) -> InstanceOutcome | None:
         """Return the run that the start step has recorded, for tasks whose parents' XComs are gone.
@@ -158,10 +156,7 @@ class RunIdentity:
                     raise
                 return None
             if runs and self._facts.is_later(runs[-1].facts):
-                last = runs[-1]
-                self._found = InstanceOutcome(
-                    run_id=last.run_id, code=last.code, graph=last.graph, manifest=last.manifest, tasks=()
-                )
+                self._found = runs[-1].as_outcome()
         return self._found
 
     def _goes_on(self, last: _Begun, parameters: str) -> bool:

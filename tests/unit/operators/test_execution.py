@@ -488,6 +488,7 @@ def test_a_try_that_an_older_release_has_deferred_goes_on_under_its_task_id(
     context = {"ti": ti, "dag_run": ti.get_template_context()["dag_run"]}
     for current, own in [("t", "t-g1"), ("t-middle", "t-middle-g1")]:
         execution = StepExecution(operator, context, Progress(current))  # type: ignore[arg-type]
+        execution._count_tries()
         execution._attempt = execution._attempt._replace(generation=1)
         assert execution._task_id(()) == own
 

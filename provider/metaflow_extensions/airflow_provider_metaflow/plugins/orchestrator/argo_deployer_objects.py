@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from metaflow.plugins.argo.argo_workflows_deployer_objects import ArgoWorkflowsDeployedFlow, ArgoWorkflowsTriggeredRun
 
 from .argo_deployer import ArgoDeployer
-from .deployer_calls import started_run
+from .deployer_calls import resume_options, started_run
 
 
 class ArgoTriggeredRun(ArgoWorkflowsTriggeredRun):
@@ -31,7 +31,9 @@ class ArgoTriggeredRun(ArgoWorkflowsTriggeredRun):
         ArgoTriggeredRun
             The new run.
         """
-        return _resumed(self.deployer, self.pathspec, step_to_rerun, **kwargs)
+        options = resume_options(self.pathspec, step_to_rerun, kwargs)
+        content = started_run(self.deployer, "resume", **options)
+        return ArgoTriggeredRun(deployer=self.deployer, content=content)
 
 
 class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
@@ -119,11 +121,6 @@ class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
         ArgoTriggeredRun
             The new run.
         """
-        return _resumed(self.deployer, origin_run_id, step_to_rerun, **kwargs)
-
-
-def _resumed(deployer: Any, origin: str, step: str | None, **kwargs: Any) -> ArgoTriggeredRun:
-    if step is not None:
-        kwargs["step_to_rerun"] = step
-    content = started_run(deployer, "resume", run_id=origin.rpartition("/")[2], **kwargs)
-    return ArgoTriggeredRun(deployer=deployer, content=content)
+        options = resume_options(origin_run_id, step_to_rerun, kwargs)
+        content = started_run(self.deployer, "resume", **options)
+        return ArgoTriggeredRun(deployer=self.deployer, content=content)

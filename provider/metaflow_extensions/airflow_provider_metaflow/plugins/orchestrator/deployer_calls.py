@@ -25,6 +25,17 @@ def started_run(deployer: Any, verb: str, **kwargs: Any) -> str:
         return content
 
 
+def resume_options(origin: str, step: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the verb that resumes a run.
+
+    :param origin: run id or pathspec of the run to resume.
+    :param step: step to run again, None for those that failed.
+    :param given: parameters of the flow.
+    """
+    rerun = {} if step is None else {"step_to_rerun": step}
+    return {**given, **rerun, "run_id": origin.rpartition("/")[2]}
+
+
 def run_verb(deployer: Any, verb: str, **kwargs: Any) -> bool:
     """Call a verb, and tell whether it was successful.
 

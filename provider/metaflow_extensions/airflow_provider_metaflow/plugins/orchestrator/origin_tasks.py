@@ -12,10 +12,8 @@ import pickle
 from typing import Any
 
 from placed_task import task_id  # type: ignore[import-not-found]
-from resumed_run import PARAMETERS_STEP, find_parameters  # type: ignore[import-not-found]
+from resumed_run import GRAPH, find_parameters, own_parameters  # type: ignore[import-not-found]
 from task_summary import VERSION, outcome_of, type_name  # type: ignore[import-not-found]
-
-_OWN_PARAMETERS = "t-params"
 
 _FRAME_INDEX = 3
 """Which field of ``metaflow.tuple_util.ForeachFrame`` is the index."""
@@ -62,13 +60,7 @@ def is_own(datastore: Any, run_id: str) -> bool:
     :param datastore: datastore of the flow.
     :param run_id: Metaflow run id.
     """
-    from metaflow.datastore.exceptions import DataException
-
-    try:
-        datastore.get_task_datastore(run_id, PARAMETERS_STEP, _OWN_PARAMETERS)
-    except DataException:
-        return False
-    return True
+    return own_parameters(datastore, run_id) is not None
 
 
 def find_tasks(datastore: Any, run_id: str, step: str, depth: int, gang: bool) -> dict[str, dict[str, Any]]:
@@ -137,7 +129,7 @@ def _graph(datastore: Any, run_id: str) -> dict[str, dict[str, Any]] | None:
     task = find_parameters(datastore, run_id)
     if task is None:
         return None
-    key = task._objects.get("_graph_info")
+    key = task._objects.get(GRAPH)
     (blob,) = [blob for _, blob in datastore.ca_store.load_blobs([key])] if key else (b"",)
     info = _plain(blob)
     return info.get("steps") if isinstance(info, dict) else None

@@ -21,14 +21,15 @@ PARAMETERS_STEP = "_parameters"
 _OWN_TASK = "t-params"
 """The task of the parameters in runs of this package; other orchestrators and ``run`` choose other ids."""
 
-_GRAPH = "_graph_info"
+GRAPH = "_graph_info"
+"""Artifact of that task: what Metaflow has stored of the steps of the flow."""
 
 _MAX_ATTEMPTS = 6
 """Attempts that Metaflow allows for one task (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
 
 
-def find_parameters(datastore: Any, run_id: str) -> Any:
-    """Return the datastore of the task with the parameters of a run, whoever made the run; None if there is none.
+def own_parameters(datastore: Any, run_id: str) -> Any:
+    """Return the datastore of the task with the parameters of a run of this package; None if the run is none.
 
     :param datastore: datastore of the flow.
     :param run_id: Metaflow run id.
@@ -38,8 +39,19 @@ def find_parameters(datastore: Any, run_id: str) -> Any:
     try:
         return datastore.get_task_datastore(run_id, PARAMETERS_STEP, _OWN_TASK)
     except DataException:
-        found = datastore.get_task_datastores(run_id, steps=[PARAMETERS_STEP])
-        return next(iter(found), None)
+        return None
+
+
+def find_parameters(datastore: Any, run_id: str) -> Any:
+    """Return the datastore of the task with the parameters of a run, whoever made the run; None if there is none.
+
+    :param datastore: datastore of the flow.
+    :param run_id: Metaflow run id.
+    """
+    own = own_parameters(datastore, run_id)
+    if own is not None:
+        return own
+    return next(iter(datastore.get_task_datastores(run_id, steps=[PARAMETERS_STEP])), None)
 
 
 def inherit_parameters(origin: str, given: Collection[str]) -> None:
@@ -125,7 +137,7 @@ def use_own_parameters() -> None:
         inputs = load(task, *args, **options)
         own = task.flow_datastore.get_task_datastore(*path.split("/"))
         # Parameters, class constants and configurations: steps can set none of them.
-        names = [name for name in own._objects if name == _GRAPH or (name[0] != "_" and name != "name")]
+        names = [name for name in own._objects if name == GRAPH or (name[0] != "_" and name != "name")]
         for one in inputs:
             one._objects = {**one._objects, **{name: own._objects[name] for name in names}}
             one._info = {**one._info, **{name: own._info[name] for name in names}}

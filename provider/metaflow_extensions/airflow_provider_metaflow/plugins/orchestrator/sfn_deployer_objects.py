@@ -12,7 +12,7 @@ from metaflow.plugins.aws.step_functions.step_functions_deployer_objects import 
     StepFunctionsTriggeredRun,
 )
 
-from .deployer_calls import started_run
+from .deployer_calls import resume_options, started_run
 from .deployer_stand_in import stand_in
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ class SfnTriggeredRun(StepFunctionsTriggeredRun):
         """
         if redrive:
             kwargs["redrive"] = True
-        return _resumed(self.deployer, self.pathspec, step_to_rerun, **kwargs)
+        options = resume_options(self.pathspec, step_to_rerun, kwargs)
+        content = started_run(self.deployer, "resume", **options)
+        return SfnTriggeredRun(deployer=self.deployer, content=content)
 
 
 class SfnDeployedFlow(StepFunctionsDeployedFlow):
@@ -245,14 +247,9 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
         SfnTriggeredRun
             The new run.
         """
-        return _resumed(self.deployer, origin_run_id, step_to_rerun, **kwargs)
-
-
-def _resumed(deployer: Any, origin: str, step: str | None, **kwargs: Any) -> SfnTriggeredRun:
-    if step is not None:
-        kwargs["step_to_rerun"] = step
-    content = started_run(deployer, "resume", run_id=origin.rpartition("/")[2], **kwargs)
-    return SfnTriggeredRun(deployer=deployer, content=content)
+        options = resume_options(origin_run_id, step_to_rerun, kwargs)
+        content = started_run(self.deployer, "resume", **options)
+        return SfnTriggeredRun(deployer=self.deployer, content=content)
 
 
 def _runs(deployer: Any) -> SfnRuns:
