@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import MissingResultError
@@ -157,22 +159,27 @@ class AirflowRunView:
         :param parent: the step.
         :param paths: index paths of its tasks.
         """
-        found = self._stored(parent, paths, lambda path, g: task_id(parent.name, path, generation=g))
+        found = self._stored(parent, paths, partial(task_id, parent.name))
         missing = [path for path in paths if path not in found]
         # Of a run that an older release has begun.
-        return {**found, **self._stored(parent, missing, lambda path, g: old_task_id(path, generation=g))}
+        return {**found, **self._stored(parent, missing, old_task_id)}
 
     def _stored(
-        self, parent: Step, paths: Sequence[IndexPath], name: Callable[[IndexPath, int], str]
+        self, parent: Step, paths: Sequence[IndexPath], name: Callable[..., str]
     ) -> dict[IndexPath, TaskOutcome]:
         if not paths:
             return {}
-        ids = [name(path, g) for path in paths for g in reversed(range(_GENERATIONS))]
+        newest_first = list(reversed(range(_GENERATIONS)))
+        ids = [name(path, generation=g) for path in paths for g in newest_first]
         documents = iter(self._probe(parent.name, ids))
         found = {}
         for path in paths:
-            candidates = [next(documents) for _ in range(_GENERATIONS)]
-            document = next((one for one in candidates if one is not None), None)
+            candidates = [(g, next(documents)) for g in newest_first]
+            generation, document = next((one for one in candidates if one[1] is not None), (0, None))
+            rounds = count(1)
+            # Of a recursion the last round counts, which the others lead to.
+            while document is not None and parent.recursive and parent.name in (document.get("next") or ()):
+                (document,) = self._probe(parent.name, [name(path, iteration=next(rounds), generation=generation)])
             if document is not None:
                 found[path] = TaskOutcome.from_document(path, document)
         return found

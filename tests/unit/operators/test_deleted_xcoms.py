@@ -54,6 +54,36 @@ def test_steps_of_a_nested_foreach_find_their_index_again(start: Start, metaflow
             assert last.step.name == name
 
 
+def test_what_follows_a_recursion_finds_its_last_round(start: Start, metaflow: MemoryMetaflow) -> None:
+    """The first round leads to the next one only, so that all that follows was skipped and the run succeeded."""
+    last = "t-loop-r2"
+    metaflow.outcome = lambda call, document: (
+        {**document, "next": ["fan" if call.task_id == last else "loop"]} if call.step.name == "loop" else document
+    )
+    run = start("recursion")
+    run.run_all("start", "loop")
+    forgotten(run)
+    assert run.run("fan") == "success"
+    assert metaflow.calls[-1].inputs[0].endswith(f"/loop/{last}")
+
+
+def test_a_recursion_whose_last_round_is_gone_is_no_branch_that_was_not_taken(
+    start: Start, metaflow: MemoryMetaflow
+) -> None:
+    metaflow.outcome = lambda call, document: (
+        {**document, "next": ["fan" if call.task_id == "t-loop-r2" else "loop"]}
+        if call.step.name == "loop"
+        else document
+    )
+    run = start("recursion")
+    run.run_all("start", "loop")
+    (key,) = [one for one in metaflow.results if one[2] == "t-loop-r2"]
+    del metaflow.results[key]
+    forgotten(run)
+    ended = run.run("fan")
+    assert (ended.state, "Clear loop" in str(ended.error) or "clear loop" in str(ended.error)) == ("failed", True)
+
+
 def test_a_cleared_run_of_a_dag_run_that_was_made_again_reads_its_own_results(
     start: Start, metaflow: MemoryMetaflow
 ) -> None:
