@@ -150,7 +150,7 @@ def _recover(
         if not missing or not alive[parent.name]:
             continue
         stored = view.stored(parent, missing)
-        if len(parents) == 1 and not stored and not found:
+        if not stored and not found:
             raise MissingResultError(
                 f"its parent {parent.name} counts as successful in Airflow but has no Metaflow result.",
                 step=step.name,

@@ -109,3 +109,19 @@ def test_where_the_results_are_gone_too_the_task_fails_and_names_what_to_clear(
     parent = {"body": "start", "collect": "body", "end": "collect"}[cleared]
     assert "lear " + parent in str(ended.error)
     assert len(metaflow.ran(cleared)) == (2 if cleared == "body" else 1)
+
+
+def test_where_branches_meet_a_result_that_is_gone_is_no_branch_that_was_not_taken(
+    start: Start, metaflow: MemoryMetaflow
+) -> None:
+    chosen = {"start": "detour", "detour": "case_x"}
+    metaflow.outcome = lambda call, document: {**document, "next": [chosen.get(call.step.name, "meet")]}
+    run = start("switch")
+    run.run_all("start", "detour", "case_x")
+    run.states.update({("case_y", -1): "skipped", ("case_y2", -1): "skipped"})
+    (key,) = [one for one in metaflow.results if one[0] == "case_x"]
+    del metaflow.results[key]
+    forgotten(run)
+    ended = run.run("meet")
+    assert ended == "failed"
+    assert "clear case_x" in str(ended.error)
