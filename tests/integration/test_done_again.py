@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import quote
@@ -74,20 +75,43 @@ def test_a_task_that_is_cleared_while_it_runs_runs_its_code_again_and_not_its_fa
     assert found["work"][((), ())].get("problem") is None
 
 
-def test_a_run_goes_on_with_the_variables_that_it_began_with(
-    airflow: SharedAirflow, flows: Path, tmp_path: Path
-) -> None:
-    source = tmp_path / "kept.py"
-    text = (flows / "again.py").read_text().replace("AgainFlow", "KeptFlow")
+def deployed_meanwhile(
+    airflow: SharedAirflow, source: Path, text: str, change: Callable[[str], str], deploy: Callable[[Path], object]
+) -> FlowRun:
+    """Return a run whose middle step was held while its flow was deployed again; it goes on now.
+
+    :param source: the flow file, named after the flow.
+    :param text: the flow.
+    :param change: makes the flow that is deployed then.
+    :param deploy: deploys the file.
+    """
+    flow, hold = source.stem, source.parent / "hold"
+    text = text.replace("AgainFlow", flow)
     source.write_text(text)
-    airflow.create(source, name="KeptFlow")
-    (tmp_path / "hold").touch()
-    run = airflow.start("KeptFlow", "KeptFlow", {"folder": str(tmp_path)})
-    airflow.wait_until(lambda: attempts(tmp_path) == ["0"])
-    source.write_text(text.replace('"first"', '"second"'))
-    with airflow.parsed_again("KeptFlow"):
-        airflow.create(source, name="KeptFlow")
-    (tmp_path / "hold").unlink()
+    deploy(source)
+    hold.touch()
+    run = airflow.start(flow, flow, {"folder": str(source.parent)})
+    airflow.wait_until(lambda: attempts(source.parent) == ["0"])
+    source.write_text(change(text))
+    with airflow.parsed_again(flow):
+        deploy(source)
+    hold.unlink()
+    return run
+
+
+@pytest.fixture(scope="module")
+def text(flows: Path) -> str:
+    return (flows / "again.py").read_text()
+
+
+def test_a_run_goes_on_with_the_variables_that_it_began_with(airflow: SharedAirflow, text: str, tmp_path: Path) -> None:
+    run = deployed_meanwhile(
+        airflow,
+        tmp_path / "KeptFlow.py",
+        text,
+        lambda text: text.replace('"first"', '"second"'),
+        lambda source: airflow.create(source, name="KeptFlow"),
+    )
     run.wait()
     assert run.artifacts()["end"][((), ())]["mode"] == "first"
     run.clear()
@@ -103,19 +127,15 @@ def with_another_step(text: str) -> str:
 
 
 def test_another_graph_in_the_middle_of_a_run_fails_it_until_the_whole_run_is_cleared(
-    airflow: SharedAirflow, flows: Path, tmp_path: Path
+    airflow: SharedAirflow, text: str, tmp_path: Path
 ) -> None:
-    source = tmp_path / "longer.py"
-    text = (flows / "again.py").read_text().replace("AgainFlow", "LongerFlow")
-    source.write_text(text)
-    airflow.create(source, name="LongerFlow")
-    (tmp_path / "hold").touch()
-    run = airflow.start("LongerFlow", "LongerFlow", {"folder": str(tmp_path)})
-    airflow.wait_until(lambda: attempts(tmp_path) == ["0"])
-    source.write_text(with_another_step(text))
-    with airflow.parsed_again("LongerFlow"):
-        airflow.create(source, name="LongerFlow")
-    (tmp_path / "hold").unlink()
+    run = deployed_meanwhile(
+        airflow,
+        tmp_path / "LongerFlow.py",
+        text,
+        with_another_step,
+        lambda source: airflow.create(source, name="LongerFlow"),
+    )
     run.wait(expect="failed")
     failed = [name for name, states in run.states().items() if "failed" in states]
     assert failed
@@ -127,23 +147,15 @@ def test_another_graph_in_the_middle_of_a_run_fails_it_until_the_whole_run_is_cl
 
 
 def test_a_run_of_a_versioned_bundle_stays_on_the_graph_that_it_began_with(
-    airflow: SharedAirflow, flows: Path, tmp_path: Path
+    airflow: SharedAirflow, text: str, tmp_path: Path
 ) -> None:
-    source = tmp_path / "versioned.py"
-    text = (flows / "again.py").read_text().replace("AgainFlow", "VersionedFlow")
-    source.write_text(text)
-    airflow.create(source, name="VersionedFlow", folder=airflow.versioned.folder)
-    airflow.versioned.commit()
-    (tmp_path / "hold").touch()
-    run = airflow.start("VersionedFlow", "VersionedFlow", {"folder": str(tmp_path)})
-    airflow.wait_until(lambda: attempts(tmp_path) == ["0"])
-    source.write_text(with_another_step(text))
-    file = airflow.create(source, name="VersionedFlow", folder=airflow.versioned.folder)
-    # Git leaves files alone that are the same, and this Airflow reads those again after ten minutes only.
-    file.write_text(file.read_text() + "# The second version.\n")
-    with airflow.parsed_again("VersionedFlow"):
+    def deploy(source: Path) -> None:
+        file = airflow.create(source, name="VersionedFlow", folder=airflow.versioned.folder)
+        # Git leaves files alone that are the same, and this Airflow reads those again after ten minutes only.
+        file.write_text(f"{file.read_text()}# The version of {source.stat().st_mtime_ns}.\n")
         airflow.versioned.commit()
-    (tmp_path / "hold").unlink()
+
+    run = deployed_meanwhile(airflow, tmp_path / "VersionedFlow.py", text, with_another_step, deploy)
     run.wait()
     assert set(run.states()) == {"start", "work", "end"}
     again = airflow.start("VersionedFlow", "VersionedFlow", {"folder": str(tmp_path)})
