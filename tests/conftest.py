@@ -31,8 +31,10 @@ os.environ["AIRFLOW__METAFLOW__CACHE_FOLDER"] = str(_HOME / "cache")
 for name in list(os.environ):
     if name.startswith(("METAFLOW_DATASTORE", "METAFLOW_DEFAULT", "METAFLOW_SERVICE")):
         del os.environ[name]
-# Or each of the processes that tests start compiles all of our modules anew.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Or each of the processes that tests start compiles all of our modules again, and none is forked from one that has
+# imported them (tests/support/interpreter.py).
+for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+    os.environ.pop(name, None)
 # For the object stores of the tests, which take any; workers of the shared Airflow inherit them.
 os.environ.update(
     AWS_ACCESS_KEY_ID="test-key",
@@ -55,9 +57,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from tests.harness import figures
+    from tests.harness import failures, figures
 
     figures.register(config)
+    failures.register(config)
 
 
 @pytest.hookimpl(trylast=True)

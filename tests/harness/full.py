@@ -7,11 +7,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.harness import builds, clusters, extended, figures, measured, tools
+from tests.harness import builds, clusters, extended, figures, measured, pythons, tools
 
 ROOT = Path(__file__).parents[2]
 _KUBERNETES = "tests/kubernetes"
@@ -34,6 +34,7 @@ _SEQUENCES = {"TEST_RUN_LIVES": "2000"}
 
 _PYTHONS = "other-pythons"
 _SHOWN = 25
+_SAY_SECONDS = 100
 _COLD_SECONDS = 60
 """A build that takes longer had something to build."""
 
@@ -74,8 +75,10 @@ class Run:
             steps["cluster"] = CLUSTER_BUILD
         if self.layer == "extended":
             steps.update(EXTENDED_BUILDS)
-        if self.measured:
-            steps[_PYTHONS] = [["env", "TEST_PYTHONS_WORKERS=1", sys.executable, "-m", "tests.harness.pythons"]]
+        if self.whole:
+            versions = pythons.ENDS if self.layer == "test" else pythons.VERSIONS
+            command = ["env", "TEST_PYTHONS_WORKERS=0", sys.executable, "-m", "tests.harness.pythons", *versions]
+            steps[_PYTHONS] = [command]
         return steps
 
     def prepare(self) -> None:
@@ -103,9 +106,8 @@ class Run:
             command.append("--without-kubernetes")
         report = folder / "figures.json"
         with self.phase("pytest"):
-            code = subprocess.run(
-                command, cwd=ROOT, env={**_SEQUENCES, **os.environ, **environment, figures.OUTPUT: str(report)}
-            ).returncode
+            settings = {**_SEQUENCES, **os.environ, **environment, figures.OUTPUT: str(report)}
+            code = _run_to_its_end(command, settings)
         self.figures = figures.Figures.read(report)
         return code
 
@@ -140,6 +142,15 @@ class Run:
             figures.keep(f"{self.layer} {'cold' if cold else 'warm'}", self.figures, self.seconds)
 
 
+def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run pytest; let it say what has failed so far when it and this process are interrupted."""
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            return process.wait(timeout=_SAY_SECONDS) or 1
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run a layer, `test` or `extended`, with further arguments of pytest; return the status of the command."""
     layer, *rest = arguments
@@ -172,7 +183,7 @@ def _tests(run: Run) -> int:
                 if run.measured:
                     measured.erase()
                 code = run.pytest({**settings, builds.FOLDER: name}, folder)
-                if run.measured:
+                if run.whole:
                     run.others(folder)
         except clusters.ClusterError as error:
             print(error, file=sys.stderr)

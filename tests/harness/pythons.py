@@ -22,6 +22,9 @@ ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.10", "3.12", "3.13")
 """Beside 3.11, which everything else runs on."""
 
+ENDS = ("3.10", "3.13")
+"""The oldest and the newest, which `make test` runs; each costs it three minutes of both cores."""
+
 _UV = str(Path(sys.executable).parent / "uv")
 
 
@@ -31,14 +34,15 @@ class Outcome:
 
     version: str
     passed: bool | None
-    """None: the interpreter is not on this machine."""
+    """None: they were not run."""
     said: str = ""
+    """What pytest printed, or why they were not run."""
     seconds: float = 0.0
 
     def line(self) -> str:
         """Say so in one line."""
         if self.passed is None:
-            return f"Python {self.version}: not run, there is no python{self.version} here."
+            return f"Python {self.version}: not run, {self.said}."
         summary = self.said.strip().splitlines()[-1] if self.said.strip() else ""
         return f"Python {self.version}: {'passed' if self.passed else 'failed'} ({summary}; {self.seconds:.0f} s)"
 
@@ -64,19 +68,13 @@ def run(version: str) -> Outcome:
     """Run the unit tests that start no process on one Python, in a virtual environment that is made if need be."""
     python = interpreter(version)
     if python is None:
-        return Outcome(version, None)
+        return Outcome(version, None, f"there is no python{version} here")
     began = time.monotonic()
     problem = _install(version, python)
     if problem:
         return Outcome(version, False, problem, time.monotonic() - began)
-    command = [
-        str(_venv(version) / "bin/python"),
-        "-m",
-        "pytest",
-        "-q",
-        "-n",
-        os.environ.get("TEST_PYTHONS_WORKERS", "2"),
-    ]
+    workers = os.environ.get("TEST_PYTHONS_WORKERS", "2")  # 0: no process but pytest's own
+    command = [str(_venv(version) / "bin/python"), "-m", "pytest", "-q", "-n", workers]
     command += ["-p", "no:cacheprovider", "-m", SELECTED, "tests/unit"]
     # Coverage is measured on one Python.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
@@ -84,9 +82,10 @@ def run(version: str) -> Outcome:
     return Outcome(version, done.returncode == 0, done.stdout + done.stderr, time.monotonic() - began)
 
 
-def run_all() -> list[Outcome]:
-    """Run them on each Python, one after the other; print what failed, and a line for each."""
-    outcomes = [run(version) for version in VERSIONS]
+def run_all(wanted: Sequence[str] = VERSIONS) -> list[Outcome]:
+    """Run them on each Python that is wanted, one after the other; print what failed, and a line for each Python."""
+    left = "`make quick-pythons` and `make test-extended` do"
+    outcomes = [run(version) if version in wanted else Outcome(version, None, left) for version in VERSIONS]
     for outcome in outcomes:
         if outcome.passed is False:
             print(outcome.said)
@@ -133,10 +132,10 @@ def _install(version: str, python: Path) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`lock`, or the tests on all other Pythons."""
+    """`lock`, or the tests on the Pythons that are named, on all without a name."""
     if list(arguments) == ["lock"]:
         return lock()
-    return int(any(outcome.passed is False for outcome in run_all()))
+    return int(any(outcome.passed is False for outcome in run_all(arguments or VERSIONS)))
 
 
 if __name__ == "__main__":

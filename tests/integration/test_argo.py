@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.support.argo import Argo, Workflow
 from tests.support.results import local_artifacts
-from tests.support.shapes import asked_for, shape_parameters
+from tests.support.shapes import CONTROL_FLOW, asked_for, shape_parameters
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
 
@@ -31,7 +31,7 @@ def runs(argo: Argo, flows: Path, request: pytest.FixtureRequest) -> Iterator[di
     argo.clean()
 
 
-@pytest.mark.parametrize(("name", "shape", "conf"), shape_parameters("switch-short"))
+@pytest.mark.parametrize(("name", "shape", "conf"), shape_parameters(*CONTROL_FLOW))
 def test_a_shape_on_argo_produces_the_artifacts_of_a_local_run(
     runs: dict[str, Workflow], flows: Path, name: str, shape: str, conf: dict[str, object]
 ) -> None:

@@ -1,4 +1,4 @@
-"""One flow with most features on moto's Step Functions, its real tasks as forked processes."""
+"""One flow with most features on moto's Step Functions, its real tasks as processes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.interpreter import python
 from tests.support.object_store import object_store
 from tests.support.step_functions import StepFunctions, step_functions
 
 
 @pytest.fixture
 def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StepFunctions]:
-    """Step Functions whose jobs are forked from a process that has imported Metaflow."""
-    monkeypatch.setenv("TEST_BATCH_PYTHON", python())
+    """Step Functions on moto, which looks often whether jobs have ended."""
     monkeypatch.setenv("TEST_STATES_POLL", "0.1")
     with object_store("127.0.0.1", tmp_path / "server.log") as store, step_functions(store) as found:
         yield found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import pickle
 import subprocess
@@ -14,6 +16,8 @@ from typing import Any
 
 from metaflow.datastore import FlowDataStore
 from metaflow.plugins import DATASTORES
+
+from tests.harness.builds import FOLDER
 
 from .interpreter import python
 
@@ -112,7 +116,24 @@ def run_locally(flow_file: Path, sysroot: Path, *arguments: str, top: tuple[str,
 
 @cache
 def local_artifacts(flow_file: Path, flow: str, *arguments: str) -> Results:
-    """Return the artifacts of a run by Metaflow's own local scheduler, which is run once for all targets."""
+    """Return the artifacts of a run by Metaflow's own local scheduler, which is run once for all targets.
+
+    `make test` has a folder for what its workers share.
+    """
+    shared = os.environ.get(FOLDER)
+    if shared is None:
+        return _run_for_artifacts(flow_file, flow, *arguments)
+    called = hashlib.sha256("\0".join((str(flow_file), flow, *arguments)).encode()).hexdigest()
+    kept = Path(shared) / f"local-run-{called}"
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(_run_for_artifacts(flow_file, flow, *arguments)))
+        found: Results = pickle.loads(kept.read_bytes())
+        return found
+
+
+def _run_for_artifacts(flow_file: Path, flow: str, *arguments: str) -> Results:
     with tempfile.TemporaryDirectory() as root:
         run_id = run_locally(flow_file, Path(root), *arguments)
         return artifacts(Path(root), flow, run_id)

@@ -42,6 +42,10 @@ Shape = tuple[str, str, str, dict[str, object]]
 """Id, shape, flow and parameters."""
 
 
+CONTROL_FLOW = ("single_step", "split_in_foreach", "switch-short", "switch-leave", "switch_in_split-False")
+"""What differs in control flow only, which every engine is also tested on with random graphs, played in process."""
+
+
 def shape_parameters(*also: str) -> list[ParameterSet]:
     """Return the parameters `name`, `shape` and `conf` of tests of all shapes, for where each task is a pod or a job.
 

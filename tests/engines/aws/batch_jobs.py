@@ -148,7 +148,7 @@ def _log_to_cloudwatch(job: Any, attempt: int) -> None:
     """Bring a job's output where AWS Batch brings it."""
     if job.job_definition.type == "multinode":
         return
-    folder = Path(os.environ.get("TEST_BATCH_LOGS", tempfile.gettempdir()))
+    folder = _logs()
     text = (folder / f"{job.job_id.replace(':', '-')}-{attempt}-0.log").read_text(errors="replace")
     now = int(time.time() * 1000)
     backend, group, stream = job._log_backend, "/aws/batch/job", job._stream_name
@@ -176,14 +176,14 @@ def _attempt(job: Any, attempt: int, containers: list[tuple[dict[str, Any], dict
         return _attempt_here(job, attempt, containers)
     folder = Path(tempfile.mkdtemp(prefix="batch-job-"))
     began, limit = time.monotonic(), job._get_attempt_duration()
-    log_folder = Path(os.environ.get("TEST_BATCH_LOGS", tempfile.gettempdir()))
+    log_folder = _logs()
     for index, (properties, overrides) in enumerate(containers):
         (folder / str(index)).mkdir()
         name = f"{job.job_id.replace(':', '-')}-{attempt}-{index}.log"
         with (log_folder / name).open("wb") as log:
             job.processes.append(
                 subprocess.Popen(
-                    overrides.get("command") or properties["command"],
+                    [*_in_folder(folder / str(index)), *(overrides.get("command") or properties["command"])],
                     cwd=folder / str(index),
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -202,9 +202,27 @@ def _attempt(job: Any, attempt: int, containers: list[tuple[dict[str, Any], dict
     return main.returncode if main.returncode >= 0 else 128 - main.returncode
 
 
+def _in_folder(folder: Path) -> list[str]:
+    """Return what lets a command see its folder at the path at which other jobs see theirs, as containers do.
+
+    Python finds the bytecode of a module by its path. Only root may mount; the jobs of others compile Metaflow each.
+    """
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        return []
+    path = _logs() / "job"
+    path.mkdir(exist_ok=True)
+    script = 'mount --bind "$1" "$2" && cd "$2" && shift 2 && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, "job", str(folder), str(path)]
+
+
+def _logs() -> Path:
+    """Return the folder for the logs of jobs, which lasts as long as the server."""
+    return Path(os.environ.get("TEST_BATCH_LOGS", tempfile.gettempdir()))
+
+
 def _attempt_here(job: Any, attempt: int, containers: list[tuple[dict[str, Any], dict[str, Any]]]) -> int:
     assert in_process is not None
-    log_folder, statuses = Path(os.environ.get("TEST_BATCH_LOGS", tempfile.gettempdir())), []
+    log_folder, statuses = _logs(), []
     for index, (properties, overrides) in enumerate(containers):
         status, log = in_process(job, _variables(job, attempt, properties, overrides, index, len(containers)))
         (log_folder / f"{job.job_id.replace(':', '-')}-{attempt}-{index}.log").write_text(log)
@@ -227,8 +245,7 @@ def _environment(
         **{k: v for k, v in os.environ.items() if not k.startswith(("METAFLOW_", "AIRFLOW", "PYTHON", "AWS_"))},
         "AWS_DEFAULT_REGION": REGION,
         **_credentials(properties.get("jobRoleArn")),
-        # Another Python may be quicker than a new interpreter (tests/support/interpreter.py).
-        "PATH": f"{Path(os.environ.get('TEST_BATCH_PYTHON', sys.executable)).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         **{
             one["name"]: _secret(one["valueFrom"], properties.get("executionRoleArn"))
             for one in properties.get("secrets", [])
@@ -237,6 +254,8 @@ def _environment(
         "AWS_EXECUTION_ENV": "AWS_ECS_LOCAL",
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_ENDPOINT_URL": f"http://localhost:{os.environ['MOTO_PORT']}",
+        # As in an image that has bytecode: all jobs unpack the same Metaflow, at the same path (`_in_folder`).
+        "PYTHONPYCACHEPREFIX": str(_logs() / "bytecode"),
         # As in an image that has what Metaflow needs.
         "METAFLOW_SKIP_INSTALL_DEPENDENCIES": "1",
         # And as in one for tasks of few artifacts: each worker is a process.

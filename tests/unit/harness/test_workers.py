@@ -27,12 +27,11 @@ def test_the_longest_group_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert next_group(["a", "cluster"], {}) == "cluster"
 
 
-def test_the_cluster_waits_for_its_build_while_there_is_anything_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_short_groups_run_while_the_cluster_is_being_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER, str(tmp_path))
     (tmp_path / "cluster.log").touch()
-    assert next_group(["a", "cluster"], {"cluster": 900.0}) == "a"
+    assert next_group(["a", "b", "cluster"], {"cluster": 900.0, "a": 20.0, "b": 10.0}) == "b"
+    assert next_group([AIRFLOW, "a", "cluster"], {}) == "a"
     assert next_group(["cluster"], {}) == "cluster"
     (tmp_path / "cluster.result").write_text("0")
     assert next_group(["a", "cluster"], {"cluster": 900.0}) == "cluster"
