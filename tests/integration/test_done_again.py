@@ -12,6 +12,8 @@ import pytest
 from tests.support.airflow import FlowRun, SharedAirflow
 from tests.support.results import Results, artifacts
 
+from airflow_provider_metaflow.rest import dags
+
 pytestmark = pytest.mark.scheduler
 
 
@@ -218,3 +220,39 @@ def clean_xcoms(airflow: SharedAirflow) -> None:
     airflow.server.run(
         "db", "clean", "--tables", "xcom", "--skip-archive", "--yes", "--clean-before-timestamp", later.isoformat()
     )
+
+
+def test_with_fewer_tries_than_a_fallback_needs_the_users_code_runs(
+    airflow: SharedAirflow, deployed: str, tmp_path: Path
+) -> None:
+    """The fallback of `@catch` was the first try, and the run succeeded without the step's code."""
+    manifest = str(airflow.server.dags / "AgainFlow.metaflow.json")
+    airflow.write_dag(
+        "fewer_tries",
+        '"""A DAG of airflow."""\nfrom airflow_provider_metaflow import MetaflowDag\n'
+        f'dag = MetaflowDag({manifest!r}, "fewer_tries", step_overrides={{"work": {{"retries": 0}}}})\n',
+    )
+    run = airflow.start("fewer_tries", "AgainFlow", {"folder": str(tmp_path)})
+    run.wait()
+    assert attempts(tmp_path) == ["0"]
+    found = results(run)["work"][((), ())]
+    assert (found["worked"], found.get("problem")) == ("a", None)
+
+
+def test_a_second_dag_file_with_the_dag_id_of_another_is_refused_by_name(
+    airflow: SharedAirflow, deployed: str, tmp_path: Path
+) -> None:
+    """The one that was parsed last was run, under the name of both."""
+    manifest = str(airflow.server.dags / "AgainFlow.metaflow.json")
+    airflow.write_dag(
+        "second_file",
+        '"""A DAG of airflow."""\nfrom airflow_provider_metaflow import MetaflowDag\n'
+        f'dag = MetaflowDag({manifest!r}, "AgainFlow")\n',
+    )
+    client = airflow.server.client
+    airflow.wait_until(lambda: "second_file.py" in dags.import_errors(client))
+    assert "is made by another DAG file, too" in dags.import_errors(client)["second_file.py"]
+    (airflow.server.dags / "second_file.py").unlink()
+    run = start(airflow, tmp_path)
+    run.wait()
+    assert attempts(tmp_path) == ["0"]

@@ -166,6 +166,11 @@ def test_a_run_is_suspended_terminated_and_resumed_in_place_by_its_owner_only(
     assert (tmp_path / "notes").read_text().count("start ran") == 1
     # The one step that ran again did so where the other parameter says.
     assert [line.split()[0] for line in (elsewhere / "notes").read_text().splitlines()] == ["hang"]
+    # Nor a third time, but for the step that is named and what follows it.
+    again = ["resume", run.run_id, "--step-to-rerun", "hang", "--folder", str(elsewhere)]
+    assert "2 tasks of the run" in cli("fragile.py", *again, name="managed.fragile").stdout
+    airflow.wait_until(lambda: run.wait(expect=None) == "success", 240)
+    assert [line.split()[0] for line in (elsewhere / "notes").read_text().splitlines()] == ["hang", "hang"]
     cli("fragile.py", "delete", name="managed.fragile")
     assert not list(airflow.server.dags.glob("managed.fragile*"))
 
@@ -202,6 +207,28 @@ def test_a_failed_run_is_resumed_as_a_new_run_that_clones_what_had_finished(
     assert [line.split()[0] for line in added.splitlines()].count("collect") == 1
     assert "body" not in {line.split()[0] for line in added.splitlines()}
     assert "collect" not in (tmp_path / "notes").read_text().removeprefix(before)
+
+
+def test_a_run_of_metaflows_own_scheduler_is_resumed_on_airflow(
+    cli: Cli, airflow: SharedAirflow, flows: Path, tmp_path: Path
+) -> None:
+    id_file = tmp_path / "id"
+    command = [python(), "resumed.py", "--no-pylint", "--quiet", "run", "--run-id-file", str(id_file)]
+    failed = subprocess.run(
+        [*command, "--alpha=3", "--unlucky=True"], cwd=flows, env=airflow.environment(), capture_output=True, text=True
+    )
+    assert (failed.returncode, "an unlucky split" in failed.stderr) == (1, True), failed.stdout + failed.stderr
+    cli("resumed.py", "create", "--no-is-paused-upon-creation", name="managed.local")
+    origin = ["--origin-run-id", id_file.read_text().strip()]
+    cli("resumed.py", "resume", *origin, "--unlucky=False", "--run-id-file", str(id_file), name="managed.local")
+    run = started(airflow, id_file, "managed.local", "ResumedFlow")
+    run.wait()
+    found = run.artifacts()
+    assert found["end"][((), ())]["of_end"] == (3, [10, 20], False, "default", 7)
+    assert found["collect"][((), ())]["bodies"] == [(3, 10), (3, 20)]
+    # The split that had finished was taken over, not run again.
+    assert "takes over the result of" in run.log("body", map_index=0)
+    assert "takes over the result of" not in run.log("body", map_index=1)
 
 
 def test_a_trigger_whose_answer_is_lost_starts_one_run(cli: Cli, airflow: SharedAirflow, tmp_path: Path) -> None:

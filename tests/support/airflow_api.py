@@ -183,7 +183,14 @@ class AirflowApi:
         return 200, {"content": self.logs.get((task, int(query["map_index"][0]), int(number)), "")}
 
     def _clear(self, body: Json, **_: Any) -> tuple[int, Json]:
-        found = [one for one in self.tasks.get(body["dag_run_id"], []) if one["state"] in ("failed", "upstream_failed")]
+        # What is downstream of a task stands after it here.
+        tasks = self.tasks.get(body["dag_run_id"], [])
+        if body["only_failed"]:
+            found = [one for one in tasks if one["state"] in ("failed", "upstream_failed")]
+        else:
+            (task,), ids = body["task_ids"], [one["task_id"] for one in tasks]
+            assert body["include_downstream"]
+            found = tasks[ids.index(task) :]
         if not body["dry_run"]:
             for one in found:
                 one["state"] = None

@@ -150,22 +150,27 @@ class DeployedDag:
         active = runs.list_runs(self.client, self.name, ("queued", "running"))
         return sum(one.dag_run_id != run.dag_run_id for one in active)
 
-    def resume_in_place(self, run: DagRun) -> int:
-        """Let the failed tasks of a run run again, and those that waited for them; return how many.
+    def resume_in_place(self, run: DagRun, step: str | None = None) -> int:
+        """Let tasks of a run run again; return how many.
 
         :param run: the run.
-        :raises InvalidOptionError: if it did not fail.
+        :param step: step that runs again with all after it; None: what failed, and what waited for that.
+        :raises InvalidOptionError: see :meth:`check_resumable`.
         """
-        self.check_failed(run)
-        return runs.clear_failed(self.client, run)
+        self.check_resumable(run, step)
+        return runs.clear(self.client, run, step)
 
-    def check_failed(self, run: DagRun) -> None:
+    def check_resumable(self, run: DagRun, step: str | None = None) -> None:
         """Check that a run can go on in place.
 
         :param run: the run.
-        :raises InvalidOptionError: if it did not fail.
+        :param step: step that is to run again with all after it, if one is named.
+        :raises InvalidOptionError: if there is no such step, the run did not fail, or with a step, has not ended.
         """
-        if run.state != "failed":
+        self._check_step(step)
+        if step is not None:
+            self._check_ended(run)
+        elif run.state != "failed":
             raise InvalidOptionError(
                 f"the run {run.run_id} is {run.status}; only a failed run can be resumed.", flow=self.record.flow
             )
@@ -187,12 +192,7 @@ class DeployedDag:
             None if there is no such run.
         :raises InvalidOptionError: if there is no such run or step, or the start step cannot be taken over.
         """
-        if step is not None and step not in self.record.steps:
-            raise InvalidOptionError(
-                f"has no step {step!r} to run again.",
-                flow=self.record.flow,
-                hint=f"Steps are: {', '.join(self.record.steps)}.",
-            )
+        self._check_step(step)
         try:
             run = self.find(origin)
         except InvalidOptionError:
@@ -201,16 +201,27 @@ class DeployedDag:
             if values is None:
                 raise
             return {**values, **given, RESUME_KEY: {"origin": run_id, "step": step}}
+        self._check_ended(run)
+        conf = {**self._event_values(run), **run.conf, **given}
+        # A run that was itself resumed has finished tasks of its own for all that it took over.
+        conf[RESUME_KEY] = {"origin": run.run_id, "step": step}
+        return conf
+
+    def _check_step(self, step: str | None) -> None:
+        if step is not None and step not in self.record.steps:
+            raise InvalidOptionError(
+                f"has no step {step!r} to run again.",
+                flow=self.record.flow,
+                hint=f"Steps are: {', '.join(self.record.steps)}.",
+            )
+
+    def _check_ended(self, run: DagRun) -> None:
         if run.state not in FINISHED:
             raise InvalidOptionError(
                 f"the run {run.run_id} is still going on.",
                 flow=self.record.flow,
                 hint="Wait for its end, or terminate it.",
             )
-        conf = {**self._event_values(run), **run.conf, **given}
-        # A run that was itself resumed has finished tasks of its own for all that it took over.
-        conf[RESUME_KEY] = {"origin": run.run_id, "step": step}
-        return conf
 
     def _foreign_id(self, origin: str) -> str | None:
         """Return the Metaflow run id of a run that this DAG has not made, None if it is of another flow."""

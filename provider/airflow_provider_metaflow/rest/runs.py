@@ -230,15 +230,21 @@ def end_run(client: AirflowClient, run: DagRun) -> None:
     client.request("PATCH", path_of("dags", run.dag_id, "dagRuns", run.dag_run_id), json={"state": "failed"})
 
 
-def clear_failed(client: AirflowClient, run: DagRun) -> int:
-    """Let the failed tasks of a run, and those that waited for them, run again; return how many there are.
+def clear(client: AirflowClient, run: DagRun, task: str | None = None) -> int:
+    """Let tasks of a run run again; return how many there are.
 
     :param client: the Airflow.
     :param run: the run.
+    :param task: a task, which runs again with all after it; None: those that failed, and those that waited for them.
     """
-    body = {"dry_run": False, "dag_run_id": run.dag_run_id, "only_failed": True, "reset_dag_runs": True}
+    body: dict[str, Any] = {"dry_run": False, "dag_run_id": run.dag_run_id, "reset_dag_runs": True}
+    body |= {"only_failed": True} if task is None else _with_all_after(task)
     answer = client.request("POST", path_of("dags", run.dag_id, "clearTaskInstances"), json=body)
     return int(answer["total_entries"])
+
+
+def _with_all_after(task: str) -> dict[str, Any]:
+    return {"only_failed": False, "task_ids": [task], "include_downstream": True}
 
 
 def consumed_events(client: AirflowClient, run: DagRun) -> list[ReceivedEvent]:

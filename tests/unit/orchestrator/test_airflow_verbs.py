@@ -157,6 +157,18 @@ def test_a_failed_run_goes_on_in_place_with_other_parameters(deployed: Deployed)
     assert deployed.terminal.parameters("GroupedFlow", deployed.run_id()) == {"text": "b", "other": 1}
 
 
+def test_a_step_of_a_run_that_succeeded_runs_again_in_place(deployed: Deployed) -> None:
+    """It was refused, with the advice to clear the step's tasks in Airflow."""
+    deployed.api.add_run("GroupedFlow", "r", "success")
+    for step in ("start", "body", "collect"):
+        deployed.api.add_task("r", step, "success")
+    deployed.terminal.save_parameters("GroupedFlow", deployed.run_id(), text="a")
+    done = deployed.call("resume", "r", "--step-to-rerun=body", "--text=b")
+    assert f"2 tasks of the run {deployed.run_id()} run again." in done.output
+    assert [one["state"] for one in deployed.api.tasks["r"]] == ["success", None, None]
+    assert deployed.terminal.parameters("GroupedFlow", deployed.run_id()) == {"text": "b"}
+
+
 def test_parameters_of_a_run_that_goes_on_in_place_are_kept_as_metaflow_keeps_them(
     terminal: CommandLine, api: AirflowApi, flows: Path, tmp_path: Path
 ) -> None:
@@ -206,7 +218,7 @@ def test_a_run_that_others_have_made_is_taken_over_from_the_datastore(
     [
         ((), "Give either RUN_ID"),
         (("r", "--origin-run-id=r"), "Give either RUN_ID"),
-        (("r", "--step-to-rerun=body"), "--step-to-rerun needs --origin-run-id"),
+        (("r", "--step-to-rerun=boddy"), "has no step 'boddy' to run again"),
         (("r", "--text=b"), "has stored no parameters; start a new one."),
         (("--origin-run-id=r", "--step-to-rerun=boddy"), "has no step 'boddy' to run again"),
         (("--origin-run-id=x",), "has no run x"),

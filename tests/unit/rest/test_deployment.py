@@ -113,6 +113,21 @@ def test_only_a_failed_run_goes_on_in_place(api: AirflowApi, deployed: DeployedD
             deployed.resume_in_place(deployed.find(name))
 
 
+def test_a_step_of_any_run_that_has_ended_runs_again_in_place_with_all_after_it(
+    api: AirflowApi, deployed: DeployedDag
+) -> None:
+    api.add_run("flow.one", "r", "success")
+    for step in ("start", "body", "collect", "end"):
+        api.add_task("r", step, "success")
+    assert deployed.resume_in_place(deployed.find("r"), "body") == 3
+    assert [one["state"] for one in api.tasks["r"]] == ["success", None, None, None]
+    with pytest.raises(InvalidOptionError, match="has no step 'boddy' to run again"):
+        deployed.resume_in_place(deployed.find("r"), "boddy")
+    api.add_run("flow.one", "t", "running")
+    with pytest.raises(InvalidOptionError, match="is still going on"):
+        deployed.resume_in_place(deployed.find("t"), "body")
+
+
 def test_a_resumed_run_takes_the_parameters_of_its_origin_unless_others_are_given(
     api: AirflowApi, deployed: DeployedDag
 ) -> None:

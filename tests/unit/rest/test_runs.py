@@ -119,10 +119,16 @@ def test_an_end_is_a_failure_and_a_clear_takes_only_what_failed(api: AirflowApi,
     assert run is not None
     runs.end_run(client, run)
     assert api.runs["d"][0]["state"] == "failed"
-    assert runs.clear_failed(client, run) == 2
+    assert runs.clear(client, run) == 2
     assert [one["state"] for one in api.tasks["r"]] == ["success", None, None]
     _, _, body = api.requests[-1]
     assert body == {"dry_run": False, "dag_run_id": "r", "only_failed": True, "reset_dag_runs": True}
+    assert runs.clear(client, run, "middle") == 2
+    _, _, body = api.requests[-1]
+    assert body == {
+        "dry_run": False, "dag_run_id": "r", "reset_dag_runs": True,
+        "only_failed": False, "task_ids": ["middle"], "include_downstream": True,
+    }  # fmt: skip
     assert runs.get_run(client, "d", "gone") is None
 
 

@@ -205,15 +205,13 @@ def _hold(obj: Any, run_id: str, authorize: str | None, *, paused: bool) -> None
 @parameters.add_custom_parameters(deploy_mode=False)
 @airflow.command(
     cls=OptionalParameters,
-    help="Run the failed tasks of RUN_ID again, in place; or, with --origin-run-id, start a new run that takes over "
-    "the finished tasks of another one and runs the rest with the code that is deployed now. Parameters that are given "
-    "count in each step that runs.",
+    help="Run the failed tasks of RUN_ID again, or a step and all after it, in place; or, with --origin-run-id, start "
+    "a run that takes over the finished tasks of another one and runs the rest with the code that is deployed now. "
+    "Parameters that are given count in each step that runs.",
 )
 @click.argument("run-id", required=False, type=str)
 @click.option("--origin-run-id", default=None, type=str, help="Run whose finished tasks a new run takes over.")
-@click.option(
-    "--step-to-rerun", default=None, type=str, help="With --origin-run-id: run this step and all after it again."
-)
+@click.option("--step-to-rerun", default=None, type=str, help="Run this step and all after it again.")
 @AUTHORIZE
 @_TRIGGER_OPTIONS
 @click.pass_obj
@@ -228,8 +226,6 @@ def resume(
 ) -> None:
     if (run_id is None) == (origin_run_id is None):
         raise AirflowError("Give either RUN_ID, to go on with it in place, or --origin-run-id, to start a new run.")
-    if run_id is not None and step_to_rerun:
-        raise AirflowError("--step-to-rerun needs --origin-run-id; in place, clear the step's tasks in Airflow.")
     given = given_parameters(obj, options)
     with _client() as client:
         deployed = _deployed(obj, client)
@@ -239,10 +235,10 @@ def resume(
             conf = deployed.resume_conf(str(origin_run_id), step_to_rerun, given, stored=stored)
         else:
             run = deployed.find(run_id)
-            deployed.check_failed(run)
+            deployed.check_resumable(run, step_to_rerun)
             if given:
                 change_parameters(obj, run.run_id, options, given)
-            count = deployed.resume_in_place(run)
+            count = deployed.resume_in_place(run, step_to_rerun)
             obj.echo("*%d* tasks of the run *%s* run again." % (count, run.run_id), bold=True)
             return
     _start(obj, options, conf)
