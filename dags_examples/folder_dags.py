@@ -1,5 +1,5 @@
 """One DAG per flow file of a folder."""
 
-from airflow_provider_metaflow import load_flows
+from airflow_provider_metaflow import load_flow_dags
 
-load_flows(globals(), "flows/", max_active_runs=1)
+load_flow_dags(globals(), "flows/", max_active_runs=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .dag.factory import MetaflowDag, MetaflowTaskGroup, load_flows
+    from .dag.factory import MetaflowDag, MetaflowTaskGroup, load_flow_dags, load_flows
     from .dag.translator import FlowTranslator, StepContext
     from .hooks.metaflow import MetaflowHook
     from .operators.artifact import MetaflowArtifactOperator, artifact
@@ -28,12 +28,14 @@ __all__ = [
     "StepContext",
     "__version__",
     "artifact",
+    "load_flow_dags",
     "load_flows",
 ]
 
 _MODULES = {
     "MetaflowDag": "dag.factory",
     "MetaflowTaskGroup": "dag.factory",
+    "load_flow_dags": "dag.factory",
     "load_flows": "dag.factory",
     "FlowTranslator": "dag.translator",
     "StepContext": "dag.translator",

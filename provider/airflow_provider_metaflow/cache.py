@@ -142,6 +142,18 @@ def locked(entry: Path, *, shared: bool = False) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_locked(entry: Path) -> bool:
+    """Return whether a process makes or uses an entry now.
+
+    :param entry: the entry.
+    """
+    descriptor = _acquire(entry, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    return False
+
+
 def touch(entry: Path) -> None:
     """Note that an entry is used now. This is its access time; its modification time stays.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 @main.command("compile")
-@click.argument("flow", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("what", type=click.Path(exists=True, path_type=Path))
 @click.option("--output", "-o", type=_FILE, default=None, help=f"Where the manifest goes; default: FLOW{SUFFIX}.")
 @click.option("--python", default=sys.executable, help="Interpreter that has the flow's imports.")
 @click.option("--name", default=None, help="DAG id; default: the name of the flow.")
@@ -50,17 +51,39 @@ def main() -> None:
 @click.argument("create_options", nargs=-1)
 @_plain_errors
 def compile_flow(
-    flow: Path,
+    what: Path,
     output: Path | None,
     python: str,
     name: str | None,
     top: tuple[str, ...],
     create_options: tuple[str, ...],
 ) -> None:
-    """Compile FLOW to a manifest; options of `airflow create` may follow after --."""
+    """Compile WHAT: a flow file to a manifest, or all flows of a DAGs folder into `[metaflow] cache_folder`.
+
+    The second is for the build of an image, whose DAG processors and workers then compile nothing. Options of `airflow
+    create` may follow a flow file after --.
+    """
+    if what.is_dir():
+        _fill_cache(what)
+    else:
+        options = CompileOptions(top_level=top, name=name, create=create_options, python=python)
+        _write_manifest(what, output, options)
+
+
+def _fill_cache(folder: Path) -> None:
+    from .validate import import_dags, report
+
+    # Here nobody waits for a parse.
+    os.environ["AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT"] = "0"
+    findings = list(import_dags(folder))
+    _console().print(report(findings, folder))
+    if any(finding.is_error for finding in findings):
+        sys.exit(1)
+
+
+def _write_manifest(flow: Path, output: Path | None, options: CompileOptions) -> None:
     import tempfile
 
-    options = CompileOptions(top_level=top, name=name, create=create_options, python=python)
     with tempfile.TemporaryDirectory() as cache:
         manifest = load_manifest(flow.resolve(), options, Path(cache))
     target = output or flow.with_suffix(SUFFIX)

@@ -38,7 +38,7 @@ def validate_folder(folder: Path) -> list[Finding]:
         manifests[path] = manifest
         findings.extend(_manifest_findings(name, path, manifest))
     findings.extend(_in_airflow(manifests, folder))
-    findings.extend(_dag_findings(folder))
+    findings.extend(import_dags(folder))
     return findings
 
 
@@ -108,8 +108,11 @@ def _named(manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield "connection", connection
 
 
-def _dag_findings(folder: Path) -> Iterator[Finding]:
-    """Import the DAG files as Airflow does, and serialize their DAGs."""
+def import_dags(folder: Path) -> Iterator[Finding]:
+    """Import the DAG files below a folder as Airflow does, and serialize their DAGs.
+
+    :param folder: the DAGs folder.
+    """
     try:
         from airflow_provider_metaflow._compat import DagBag, serialize_dag
     except ImportError:

@@ -1,20 +1,32 @@
-"""``load_flows``: one DAG per flow file of a folder."""
+"""``load_flow_dags``: one DAG per flow file of a folder."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError, ManifestError, MetaflowProviderError
+from airflow_provider_metaflow._compat import conf
+from airflow_provider_metaflow.exceptions import (
+    FlowCompileError,
+    InvalidOptionError,
+    ManifestError,
+    MetaflowProviderError,
+)
 from airflow_provider_metaflow.flow.manifest import SUFFIX
 
+from .claims import parsed_by_the_dag_processor
+from .compiled import how_to_compile
 from .factory import MetaflowDag
 from .location import dag_folder, resolved
+
+if TYPE_CHECKING:
+    from airflow_provider_metaflow.flow.compiler import Entry
 
 
 class BrokenFlowDag(DAG):
@@ -54,7 +66,7 @@ class BrokenFlowDag(DAG):
 def load_folder(
     namespace: dict[str, Any], folder: Path, pattern: str, caller: str, arguments: Mapping[str, Any]
 ) -> list[DAG]:
-    """Make one DAG per flow file; see :func:`~airflow_provider_metaflow.load_flows`.
+    """Make one DAG per flow file; see :func:`~airflow_provider_metaflow.load_flow_dags`.
 
     :param namespace: gets the DAGs.
     :param folder: folder of the flow files.
@@ -66,14 +78,15 @@ def load_folder(
     folder = resolved(folder, caller)
     if not folder.is_dir():
         raise InvalidOptionError(
-            f"load_flows finds no folder {folder}.", hint="Mend the path; it is relative to the DAG file."
+            f"load_flow_dags finds no folder {folder}.", hint="Fix the path; it is relative to the DAG file."
         )
     dags: list[DAG] = []
     taken: dict[str, Path] = {}
-    for path in sorted({*folder.glob(pattern), *folder.glob(f"*{SUFFIX}")}):
-        if path == Path(caller) or path.name == "__init__.py" or not _is_flow(path):
-            continue
-        dag = _load(path, root, arguments)
+    found = sorted({*folder.glob(pattern), *folder.glob(f"*{SUFFIX}")})
+    paths = [path for path in found if path != Path(caller) and path.name != "__init__.py" and _is_flow(path)]
+    waiting = _compile([path for path in paths if not path.name.endswith(SUFFIX)], arguments)
+    for path in paths:
+        dag = _load_waiting(path, root, arguments, waiting[path]) if path in waiting else _load(path, root, arguments)
         first = taken.setdefault(dag.dag_id, path)
         if first != path:
             # Airflow would fail the whole file.
@@ -82,6 +95,42 @@ def load_folder(
         dags.append(dag)
         namespace[f"metaflow_{path.name.split('.')[0]}_{len(dags)}"] = dag
     return dags
+
+
+def _compile(paths: Sequence[Path], arguments: Mapping[str, Any]) -> dict[Path, Entry]:
+    """Compile flows that are not in the cache, for as long as the parse may take; return those that are left."""
+    # Here and not above: a folder of manifests pays for no compiler.
+    from airflow_provider_metaflow import settings
+    from airflow_provider_metaflow.flow.background import compile_for, has_ended
+    from airflow_provider_metaflow.flow.compiler import Entry
+
+    entries: dict[Path, Entry] = {}
+    options, cache = how_to_compile(**arguments), settings.cache()
+    for path in paths:
+        # What is wrong with a flow or with the cache is said where the DAG is made.
+        with contextlib.suppress(MetaflowProviderError):
+            entries[path] = Entry.of(path, options, cache)
+    seconds = _patience()
+    try:
+        compile_for(list(entries.values()), cache, seconds)
+    except (OSError, MetaflowProviderError):
+        return {}
+    return {} if seconds is None else {path: entry for path, entry in entries.items() if not has_ended(entry)}
+
+
+def _patience() -> float | None:
+    """Return for how many seconds a parse may compile before Airflow ends it; None: no DAG processor waits."""
+    limit = conf.getfloat("core", "dagbag_import_timeout", fallback=30.0)
+    return limit / 2 if limit > 0 and parsed_by_the_dag_processor() is not None else None
+
+
+def _load_waiting(path: Path, root: Path, arguments: Mapping[str, Any], entry: Entry) -> DAG:
+    """Make the DAG that a flow was before it was changed; an error if it was none."""
+    latest = entry.latest()
+    if latest is not None:
+        return _load(latest, root, arguments)
+    text = "it is being compiled, in the background; a later parse of this DAG file finds it."
+    return _broken(path, root, FlowCompileError(text, flow=path.name))
 
 
 def _is_flow(path: Path) -> bool:

@@ -5,11 +5,13 @@ Imports no Metaflow and no user code into the calling process.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,14 +21,14 @@ from airflow_provider_metaflow.cache import MANIFESTS, Cache, locked, touch
 from airflow_provider_metaflow.exceptions import FlowCompileError, ManifestError
 
 from .attempts import Attempt
-from .manifest import SCHEMA_VERSION, SUFFIX, Manifest, decode_manifest
+from .manifest import SCHEMA_VERSION, SUFFIX, Manifest, decode_manifest, write_atomically
+from .source_files import source_files
 from .supervised import Finished, run_supervised
-
-_SOURCE_SUFFIXES = (".py", ".R", ".RDS")
-"""Files that Metaflow packages with a flow (``metaflow.packaging_sys``: default suffixes)."""
+from .watched import digest_of
 
 _ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
 _TIMEOUT_SECONDS = 600
+_WATCHED = "from airflow_provider_metaflow.flow.watched import main; main()"
 
 
 class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,37 +62,126 @@ def load_manifest(
         that come by every few seconds, as parses of DAG files do.
     :raises MetaflowProviderError: if the file is gone or does not compile.
     """
-    if not path.is_file():
-        raise FlowCompileError(
-            f"flow file {path} does not exist.", hint="Fix the path in the DAG file, or bring the flow back."
-        )
     cache = Cache.at(cache)
-    target = cache.folder(MANIFESTS) / f"{_key(path, options)}{SUFFIX}"
-    manifest = _cached(target)
+    entry = Entry.of(path, options, cache)
+    manifest = entry.manifest()
     if manifest is None:
-        attempt = Attempt(target.with_suffix(".failed")) if remember_failures else None
-        with locked(target):
-            manifest = _cached(target) or _compile(path, options, target, attempt)
-            cache.evict(target)
-    touch(target)
+        attempt = entry.attempt if remember_failures else None
+        with locked(entry.target):
+            manifest = entry.manifest()
+            if manifest is None:
+                manifest = _compile(entry, attempt)
+                entry.note_as_latest()
+            cache.evict(entry.target)
+    touch(entry.target)
+    touch(entry.reads)
     return manifest
 
 
-def _cached(target: Path) -> Manifest | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """The place of a compiled flow in the cache, which depends on the content of the flow's files.
+
+    :param path: the flow file.
+    :param options: how it is compiled.
+    :param target: file of the manifest.
+    """
+
+    path: Path
+    options: CompileOptions
+    target: Path
+
+    @classmethod
+    def of(cls, path: Path, options: CompileOptions, cache: Cache) -> Entry:
+        """Return the place of a flow as it is now.
+
+        :param path: the flow file.
+        :param options: how to compile it.
+        :param cache: the cache.
+        :raises MetaflowProviderError: if the file is gone or cannot be read, or the cache cannot be used.
+        """
+        if not path.is_file():
+            raise FlowCompileError(
+                f"flow file {path} does not exist.", hint="Fix the path in the DAG file, or bring the flow back."
+            )
+        try:
+            key = _key(path, options)
+        except OSError as error:
+            raise FlowCompileError(f"flow file {path} cannot be read ({error.strerror}).") from None
+        return cls(path=path, options=options, target=cache.folder(MANIFESTS) / f"{key}{SUFFIX}")
+
+    @property
+    def reads(self) -> Path:
+        """File of what its import read elsewhere; see :mod:`~.watched`."""
+        return self.target.with_suffix(".reads")
+
+    @property
+    def attempt(self) -> Attempt:
+        """The last attempt to compile it."""
+        return Attempt(self.target.with_suffix(".failed"))
+
+    def manifest(self) -> Manifest | None:
+        """Return the manifest; None if it was not compiled yet, or if what the flow reads has changed since."""
+        manifest = _read_manifest(self.target)
+        return manifest if manifest is not None and self._reads_same() else None
+
+    def latest(self) -> Path | None:
+        """Return the manifest file of the flow as it was compiled last, whatever has changed since, if there is one."""
+        try:
+            target = self.target.parent / self._pointer().read_text()
+        except (OSError, ValueError):
+            return None
+        return target if _read_manifest(target) is not None else None
+
+    def note_as_latest(self) -> None:
+        """Note that this is what was compiled last."""
+        with contextlib.suppress(OSError):
+            write_atomically(self._pointer(), self.target.name.encode())
+
+    def _pointer(self) -> Path:
+        digest = hashlib.sha256(repr((self.options, str(self.path.absolute()))).encode("utf-8", "surrogateescape"))
+        return self.target.with_name(f"{self.path.stem}-{digest.hexdigest()[:32]}.latest")
+
+    def _reads_same(self) -> bool:
+        try:
+            reads = msgspec.json.decode(self.reads.read_bytes(), type=_Reads)
+        except (OSError, msgspec.DecodeError):
+            return False
+        environment = {**os.environ, **dict(self.options.environment)}
+        for name, digest in reads.variables.items():
+            value = environment.get(name)
+            if (None if value is None else digest_of(value)) != digest:
+                return False
+        return all(_has_digest(name, digest) for name, digest in reads.files.items())
+
+
+class _Reads(msgspec.Struct, frozen=True, kw_only=True):
+    files: dict[str, str]
+    variables: dict[str, str | None]
+
+
+def _read_manifest(target: Path) -> Manifest | None:
+    """Return a manifest if it is there, and the files that it is made of are as they were."""
     try:
         manifest = decode_manifest(target.read_bytes(), str(target))
-    except (FileNotFoundError, ManifestError):
+    except (OSError, ManifestError):
         return None
-    for name, digest in manifest.inputs:
-        file = Path(name)
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            return None
+    if not all(_has_digest(name, digest) for name, digest in manifest.inputs):
+        return None
     if manifest.code.datastore == "local" and not Path(manifest.code.url).exists():
         return None
     return manifest
 
 
-def _compile(path: Path, options: CompileOptions, target: Path, attempt: Attempt | None) -> Manifest:
+def _has_digest(name: str, digest: str) -> bool:
+    try:
+        return hashlib.sha256(Path(name).read_bytes()).hexdigest() == digest
+    except OSError:
+        return False
+
+
+def _compile(entry: Entry, attempt: Attempt | None) -> Manifest:
+    path, options, target = entry.path, entry.options, entry.target
     if attempt is None:
         return _compiled(path, options, target, lambda: None)
     attempt.check()
@@ -129,6 +220,9 @@ def _run(path: Path, options: CompileOptions, target: Path, beat: Callable[[], N
     group = [options.group, *(["--name", options.name] if options.name else [])]
     command = [
         options.python,
+        "-c",
+        _WATCHED,
+        str(target.with_suffix(".reads").resolve()),
         path.name,
         "--no-pylint",
         *options.top_level,
@@ -179,9 +273,9 @@ def _key(path: Path, options: CompileOptions) -> str:
     digest = hashlib.sha256()
     facts: Sequence[object] = (SCHEMA_VERSION, options, str(path.resolve()), _versions(), _environment())
     digest.update(repr(facts).encode())
-    for file in _sources(path.parent):
-        digest.update(f"{file.relative_to(path.parent)}\0".encode())
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    for source in source_files(path):
+        digest.update(f"{source.path.relative_to(path.parent)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(source.digest)
     return f"{path.stem}-{digest.hexdigest()[:32]}"
 
 
@@ -197,11 +291,3 @@ def _versions() -> list[str]:
         except PackageNotFoundError:  # noqa: PERF203  (two rounds)
             found.append("none")
     return found
-
-
-def _sources(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
-        for name in sorted(files):
-            if name.endswith(_SOURCE_SUFFIXES):
-                yield Path(root) / name

@@ -14,6 +14,7 @@ from airflow_provider_metaflow.graph.compute import validate_compute
 from airflow_provider_metaflow.graph.naming import check_name, project_name
 from airflow_provider_metaflow.graph.validate import validate_graph
 
+from . import watched
 from .flow_file import check_one_flow
 from .manifest import CodePackage, Command, Deployment, Manifest, Notifications
 from .reader import read_graph
@@ -181,6 +182,7 @@ def _package(obj: Any, *, upload: bool) -> CodePackage:
             flow=obj.flow.name,
             hint="Check that the datastore exists and is writable, and that the disk is not full.",
         ) from error
+    watched.note_packaged(path for path, _ in obj.package.path_tuples())
     flow_file = Path(sys.argv[0]).resolve()
     return CodePackage(
         url=str(Path(url).resolve()) if obj.flow_datastore.TYPE == "local" else url,

@@ -40,6 +40,26 @@ def test_compile_writes_a_manifest(flows: Path, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.subprocess
+def test_compile_of_a_dags_folder_fills_the_cache_and_names_what_does_not_compile(
+    flows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__METAFLOW__CACHE_FOLDER", str(tmp_path / "cache"))
+    monkeypatch.setenv("AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT", "30")
+    folder = tmp_path / "dags"
+    (folder / "flows").mkdir(parents=True)
+    (folder / "all.py").write_text(
+        'from airflow_provider_metaflow import load_flow_dags\nload_flow_dags(globals(), "flows")\n'
+    )
+    (folder / "flows/linear.py").write_text((flows / "linear.py").read_text())
+    (folder / ".airflowignore").write_text("flows/")
+    assert "LinearFlow a DAG of 3 tasks" in run("compile", folder).replace("│", "").replace("  ", " ")
+    assert list((tmp_path / "cache/manifests").glob("linear-*.json"))
+    (folder / "flows/broken.py").write_text("from metaflow import FlowSpec\nraise ValueError('on purpose')\n")
+    assert "on purpose" in run("compile", folder, status=1)
+
+
+@pytest.mark.subprocess
 def test_show_draws_the_graph_of_a_manifest_and_of_a_flow_file(
     compiled: Compiled, flows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

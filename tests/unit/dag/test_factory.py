@@ -18,7 +18,14 @@ from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 from msgspec.structs import replace
 
-from airflow_provider_metaflow import FlowTranslator, MetaflowDag, MetaflowTaskGroup, StepContext, load_flows
+from airflow_provider_metaflow import (
+    FlowTranslator,
+    MetaflowDag,
+    MetaflowTaskGroup,
+    StepContext,
+    load_flow_dags,
+    load_flows,
+)
 from airflow_provider_metaflow.exceptions import InvalidOptionError, ManifestError, MetaflowProviderError
 from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, read_manifest
 from airflow_provider_metaflow.graph.model import Decorator
@@ -318,6 +325,19 @@ def test_two_processes_serialize_the_same_dag(shape: str, manifest_file: Callabl
     ]
     assert made[0] == made[1]
     assert made[0]["dag"]["tasks"]
+
+
+def test_a_dag_file_of_two_lines_holds_the_words_by_which_airflow_finds_dag_files(tmp_path: Path) -> None:
+    """Airflow's safe mode passed over it in silence."""
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.utils.file import might_contain_dag
+
+    (tmp_path / "flows").mkdir()
+    file = tmp_path / "two.py"
+    file.write_text('from airflow_provider_metaflow import load_flow_dags\nload_flow_dags(globals(), "flows/")\n')
+    assert might_contain_dag(str(file), safe_mode=True)
+    assert load_flow_dags is load_flows
+    assert DagBag(str(tmp_path), include_examples=False).import_errors == {}
 
 
 @pytest.mark.subprocess

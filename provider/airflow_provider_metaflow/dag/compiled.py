@@ -1,0 +1,70 @@
+"""The manifest of a flow that a DAG file names: read, or compiled from the flow file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
+
+from .location import resolved
+
+if TYPE_CHECKING:
+    from airflow_provider_metaflow.flow.compiler import CompileOptions
+
+
+def find_manifest(
+    flow: str | Path,
+    caller: str,
+    name: str | None,
+    options: Sequence[str],
+    compile_options: Sequence[str],
+    python: str | None,
+) -> Manifest:
+    """Return the manifest of a flow.
+
+    :param flow: a flow file, or a manifest.
+    :param caller: the file that names it, which a relative path is relative to.
+    :param name: the DAG id.
+    :param options: options before the subcommand.
+    :param compile_options: options of ``create``.
+    :param python: interpreter that has the flow's imports.
+    :raises MetaflowProviderError: if it cannot be read, or does not compile.
+    """
+    path = resolved(flow, caller)
+    if path.name.endswith(SUFFIX):
+        return read_manifest(path)
+    # Here and not above: a DAG file that names a manifest pays for no compiler.
+    from airflow_provider_metaflow import settings
+    from airflow_provider_metaflow.flow.compiler import load_manifest
+
+    how = how_to_compile(name, options=options, compile_options=compile_options, python=python)
+    return load_manifest(path, how, settings.cache(), remember_failures=True)
+
+
+def how_to_compile(
+    dag_id: str | None = None,
+    *,
+    options: Sequence[str] = (),
+    compile_options: Sequence[str] = (),
+    python: str | None = None,
+    **_: Any,
+) -> CompileOptions:
+    """Return how :class:`MetaflowDag` compiles a flow, given its arguments.
+
+    :param dag_id: the DAG id.
+    :param options: options before the subcommand.
+    :param compile_options: options of ``create``.
+    :param python: interpreter that has the flow's imports.
+    """
+    from airflow_provider_metaflow import settings
+    from airflow_provider_metaflow.flow.compiler import CompileOptions
+
+    top_level = tuple(options)
+    return CompileOptions(
+        top_level=top_level,
+        name=dag_id if dag_id and "--production" not in top_level and "--branch" not in top_level else None,
+        create=tuple(compile_options),
+        python=python or settings.python(),
+    )

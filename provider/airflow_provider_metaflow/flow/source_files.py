@@ -1,0 +1,106 @@
+"""Which files beside a flow its compiled form depends on. Reads them, and runs none."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_SUFFIXES = (".py", ".R", ".RDS")
+"""Files that Metaflow packages with a flow (``metaflow.packaging_sys``: default suffixes)."""
+
+_WORD = re.compile(rb"[A-Za-z_]\w*")
+_ENVIRONMENT_MARK = "pyvenv.cfg"
+"""A file in the root of each virtual environment (PEP 405)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that may count.
+
+    :param path: the file.
+    :param digest: SHA-256 of its content.
+    :param words: the identifiers in it.
+    :param is_flow: whether it may define a flow.
+    """
+
+    path: Path
+    digest: bytes
+    words: frozenset[bytes]
+    is_flow: bool
+
+
+_Stamp = tuple[int, int, int]
+_read: dict[Path, tuple[_Stamp, SourceFile]] = {}
+"""What this process has read, with inode, size and time of the files: 200 flows of a folder share their helpers."""
+
+
+def source_files(flow: Path) -> list[SourceFile]:
+    """Return what the compiled form of a flow depends on in its folder: itself, helper modules, flows that it names.
+
+    Helper modules always count, since a step may import them when it runs. Another flow file counts only if a file
+    that counts holds the name of its module, as an ``import`` does, or a call like ``import_module("base")``: a change
+    of one flow of a folder compiles that flow, and not all of them.
+
+    :param flow: the flow file.
+    :raises OSError: if the flow file cannot be read.
+    """
+    found = {path: _source(path) for path in _files(flow.parent, set()) if path != flow}
+    counted = [_source(flow, must=True), *(one for one in found.values() if one is not None and not one.is_flow)]
+    flows: dict[bytes, list[SourceFile]] = {}
+    for one in found.values():
+        if one is not None and one.is_flow:
+            flows.setdefault(_module_name(one.path).encode(), []).append(one)
+    left = [one for one in counted if one is not None]
+    counts: dict[Path, SourceFile] = {}
+    while left:
+        one = left.pop()
+        counts[one.path] = one
+        for name in [name for name in flows if name in one.words]:
+            left += flows.pop(name)
+    return [counts[path] for path in sorted(counts)]
+
+
+def _module_name(path: Path) -> str:
+    return path.parent.name if path.name == "__init__.py" else path.stem
+
+
+def _files(folder: Path, seen: set[str]) -> Iterator[Path]:
+    """Yield the files that Metaflow may package; it follows links to folders, and leaves hidden ones out."""
+    real = os.path.realpath(folder)
+    if real in seen or (seen and (folder / _ENVIRONMENT_MARK).exists()):
+        return
+    seen.add(real)
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir():
+            if not entry.name.startswith(".") and entry.name != "__pycache__":
+                yield from _files(Path(entry.path), seen)
+        elif entry.name.endswith(_SUFFIXES):
+            yield Path(entry.path)
+
+
+def _source(path: Path, *, must: bool = False) -> SourceFile | None:
+    """Read a file; None for one that cannot be read, such as a dangling link or an editor's lock file."""
+    try:
+        state = path.stat()
+        stamp = (state.st_ino, state.st_size, state.st_mtime_ns)
+        known = _read.get(path)
+        if known is None or known[0] != stamp:
+            data = path.read_bytes()
+            words = frozenset(_WORD.findall(data)) if path.suffix == ".py" else frozenset()
+            source = SourceFile(
+                path, hashlib.sha256(data).digest(), words, path.suffix == ".py" and b"FlowSpec" in data
+            )
+            _read[path] = known = (stamp, source)
+        return known[1]
+    except OSError:
+        if must:
+            raise
+        return None

@@ -1,0 +1,148 @@
+"""Runs a flow file as ``python FLOW.py …`` does, and notes what beside its own folder its import has read.
+
+For the process that compiles a flow: variables of the environment that code of the user reads, and files that Metaflow
+packages or the flow imports from elsewhere. The compiler looks at them before it takes a compiled flow from its cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+_files: set[str] = set()
+_variables: dict[str, str | None] = {}
+
+
+def main() -> None:
+    """Run ``sys.argv[2]`` with the arguments after it, and write what it has read to ``sys.argv[1]``."""
+    report = sys.argv[1]
+    flow = Path(sys.argv[2]).absolute()
+    sys.argv = sys.argv[2:]
+    sys.path[0] = str(flow.parent)
+    os.environ.__class__ = _Watched
+    module = ModuleType("__main__")
+    module.__file__ = str(flow)
+    sys.modules["__main__"] = module
+    try:
+        # As a program, and not by runpy, which takes its module away again before exit handlers run.
+        exec(compile(flow.read_bytes(), str(flow), "exec"), vars(module))  # noqa: S102  (this is how it is compiled)
+    finally:
+        if "metaflow" in sys.modules:
+            write_report(Path(report), flow.parent)
+
+
+def note_packaged(paths: Iterable[str]) -> None:
+    """Note files that Metaflow puts into the code package.
+
+    :param paths: the files.
+    """
+    _files.update(paths)
+
+
+def write_report(target: Path, folder: Path) -> None:
+    """Write the variables and files that were read, with the hashes of their contents.
+
+    :param target: the file; only this user may read it.
+    :param folder: folder of the flow, whose files the compiler knows by itself.
+    """
+    inside = (*_installed(), os.path.realpath(folder) + os.sep)
+    files = {}
+    for path in sorted({*_files, *_imported()}):
+        real = os.path.realpath(path)
+        if not real.startswith(inside) and Path(real).is_file():
+            files[path] = hashlib.sha256(Path(real).read_bytes()).hexdigest()
+    variables = {name: None if value is None else digest_of(value) for name, value in sorted(_variables.items())}
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump({"files": files, "variables": variables}, file)
+
+
+def digest_of(value: str) -> str:
+    """Return what is kept of a variable's value.
+
+    :param value: the value, which may be a secret.
+    """
+    return hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _imported() -> Iterator[str]:
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.endswith(".py"):
+            yield str(Path(file).absolute())
+
+
+def _installed() -> tuple[str, ...]:
+    """Return the folders of what is installed: its versions count, not its files."""
+    import metaflow
+
+    ours = Path(__file__).parents[2]
+    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    known = {*paths, str(Path(metaflow.__file__).parent), str(ours)}
+    return tuple(os.path.realpath(path) + os.sep for path in known if path)
+
+
+class _Watched(os._Environ):  # type: ignore[type-arg]
+    """The environment, which notes the variables that code of the user asks for by name."""
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            value: str | None = super().__getitem__(name)
+        except KeyError:
+            value = None
+        if isinstance(name, str) and _asks_by_name(sys._getframe(1)):
+            _variables.setdefault(name, value)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __iter__(self) -> Any:
+        _copying.append(_place(_caller(sys._getframe(1))))
+        del _copying[:-1]
+        return super().__iter__()
+
+
+_copying: list[tuple[int, int] | None] = []
+"""Where the environment was listed last: what is read there is a copy of all of it, not a question for one variable."""
+
+
+def _asks_by_name(frame: FrameType) -> bool:
+    caller = _caller(frame)
+    if caller is None or _place(caller) in _copying:
+        return False
+    file = caller.f_code.co_filename
+    return not file.startswith("<") and not os.path.realpath(file).startswith(_prefixes())
+
+
+def _caller(frame: FrameType | None) -> FrameType | None:
+    """Return who called the functions of ``os`` and of mappings that lead here."""
+    while frame is not None and frame.f_globals.get("__name__") in (
+        "os",
+        "_collections_abc",
+        "collections.abc",
+        __name__,
+    ):
+        frame = frame.f_back
+    return frame
+
+
+def _place(frame: FrameType | None) -> tuple[int, int] | None:
+    return None if frame is None else (id(frame), frame.f_lasti)
+
+
+_known_prefixes: list[tuple[str, ...]] = []
+
+
+def _prefixes() -> tuple[str, ...]:
+    if not _known_prefixes:
+        paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+        ours = str(Path(__file__).parents[2])
+        _known_prefixes.append(tuple(os.path.realpath(path) + os.sep for path in (*paths, ours) if path))
+    return _known_prefixes[0]
