@@ -53,9 +53,12 @@ def parse(folder: Path) -> dict[str, DAG]:
 
 
 def error_of(dag: DAG) -> str:
-    with pytest.raises(Exception, match="flow") as caught:
+    """Return the error by which Airflow's DAG processor shows a DAG; empty for one that it takes."""
+    try:
         DagSerialization.to_dict(dag)
-    return str(caught.value)
+    except Exception as error:
+        return str(error)
+    return ""
 
 
 def test_a_flow_that_takes_long_to_compile_is_one_import_error_and_hides_no_other(folder: Path, flows: Path) -> None:
@@ -73,15 +76,14 @@ def test_a_dag_stays_what_it_was_while_its_changed_flow_is_compiled(folder: Path
     flow = folder / "linear.py"
     flow.write_text(flow.read_text().replace("from metaflow import", HANGS))
     found = parse(folder)["linear.py"]
-    assert found.dag_id == "LinearFlow"
-    DagSerialization.to_dict(found)
+    assert (found.dag_id, error_of(found)) == ("LinearFlow", "")
 
 
 def test_an_edit_compiles_one_flow_of_the_folder_and_a_failure_is_its_own(folder: Path, flows: Path) -> None:
     (folder / "split.py").write_text((flows / "static_split.py").read_text())
-    wait_until(lambda: {dag.dag_id for dag in parse(folder).values()} == {"LinearFlow", "StaticSplitFlow"}, 60, 0.2)
+    wait_until(lambda: {dag.dag_id for dag in parse(folder).values()} == {"LinearFlow", "StaticSplitFlow"}, pause=0.2)
     before = sorted((folder.parent / "cache/manifests").glob("linear-*.json"))
     (folder / "split.py").write_text("from metaflow import FlowSpec\nraise ValueError('on purpose')\n")
-    wait_until(lambda: "on purpose" in error_of(parse(folder)["split.py"]), 60, 0.2)
+    wait_until(lambda: "on purpose" in error_of(parse(folder)["split.py"]), pause=0.2)
     assert parse(folder)["linear.py"].dag_id == "LinearFlow"
     assert sorted((folder.parent / "cache/manifests").glob("linear-*.json")) == before
