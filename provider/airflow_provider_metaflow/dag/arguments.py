@@ -12,15 +12,13 @@ from airflow_provider_metaflow.graph.model import FlowGraph
 
 from .location import resolved
 from .record import record_line
+from .rules import check_rules
 
 if TYPE_CHECKING:
     from airflow.sdk import Param
     from airflow.sdk.definitions.asset import AssetWatcher
 
 Watchers = Mapping[str, "Sequence[AssetWatcher]"]
-
-_MAX_TAG = 100
-"""Longest tag of a DAG (``airflow.models.dag.TAG_MAX_LEN``)."""
 
 
 def make_arguments(
@@ -87,13 +85,8 @@ def _check_params(graph: FlowGraph, params: Mapping[str, Any]) -> None:
 
 def _of_flow(manifest: Manifest, max_workers: int | None) -> dict[str, Any]:
     graph, deployment = manifest.graph, manifest.deployment
-    long = next((tag for tag in deployment.tags if len(tag) > _MAX_TAG), None)
-    if long is not None:
-        raise InvalidOptionError(
-            f"its tag {long[:40]}… has {len(long)} characters; Airflow takes {_MAX_TAG}.",
-            flow=graph.name,
-            hint="Give a shorter --tag.",
-        )
+    # A manifest may be older than the rules of the release that reads it.
+    check_rules(manifest)
     arguments: dict[str, Any] = {
         "catchup": False,
         "tags": sorted({"metaflow", *deployment.tags}),

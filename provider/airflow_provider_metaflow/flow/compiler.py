@@ -22,9 +22,9 @@ from airflow_provider_metaflow.exceptions import FlowCompileError, ManifestError
 
 from .attempts import Attempt
 from .manifest import SCHEMA_VERSION, SUFFIX, Manifest, decode_manifest, write_atomically
+from .reads import has_digest, read_reads
 from .source_files import source_files
 from .supervised import Finished, run_supervised
-from .watched import digest_of
 
 _ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
 _TIMEOUT_SECONDS = 600
@@ -71,8 +71,8 @@ def load_manifest(
             manifest = entry.manifest()
             if manifest is None:
                 manifest = _compile(entry, attempt)
-                entry.note_as_latest()
             cache.evict(entry.target)
+    entry.note_as_latest()
     touch(entry.target)
     touch(entry.reads)
     return manifest
@@ -122,11 +122,12 @@ class Entry:
 
     def manifest(self) -> Manifest | None:
         """Return the manifest; None if it was not compiled yet, or if what the flow reads has changed since."""
-        manifest = _read_manifest(self.target)
-        return manifest if manifest is not None and self._reads_same() else None
+        manifest, reads = _read_manifest(self.target), read_reads(self.reads)
+        same = reads is not None and reads.are_same({**os.environ, **dict(self.options.environment)})
+        return manifest if same else None
 
     def latest(self) -> Path | None:
-        """Return the manifest file of the flow as it was compiled last, whatever has changed since, if there is one."""
+        """Return the manifest file of the flow as it was last, whatever has changed since, if there is one."""
         try:
             target = self.target.parent / self._pointer().read_text()
         except (OSError, ValueError):
@@ -134,30 +135,14 @@ class Entry:
         return target if _read_manifest(target) is not None else None
 
     def note_as_latest(self) -> None:
-        """Note that this is what was compiled last."""
+        """Note that this is what the flow was last."""
         with contextlib.suppress(OSError):
-            write_atomically(self._pointer(), self.target.name.encode())
+            if not self._pointer().exists() or self._pointer().read_text() != self.target.name:
+                write_atomically(self._pointer(), self.target.name.encode())
 
     def _pointer(self) -> Path:
         digest = hashlib.sha256(repr((self.options, str(self.path.absolute()))).encode("utf-8", "surrogateescape"))
         return self.target.with_name(f"{self.path.stem}-{digest.hexdigest()[:32]}.latest")
-
-    def _reads_same(self) -> bool:
-        try:
-            reads = msgspec.json.decode(self.reads.read_bytes(), type=_Reads)
-        except (OSError, msgspec.DecodeError):
-            return False
-        environment = {**os.environ, **dict(self.options.environment)}
-        for name, digest in reads.variables.items():
-            value = environment.get(name)
-            if (None if value is None else digest_of(value)) != digest:
-                return False
-        return all(_has_digest(name, digest) for name, digest in reads.files.items())
-
-
-class _Reads(msgspec.Struct, frozen=True, kw_only=True):
-    files: dict[str, str]
-    variables: dict[str, str | None]
 
 
 def _read_manifest(target: Path) -> Manifest | None:
@@ -166,18 +151,11 @@ def _read_manifest(target: Path) -> Manifest | None:
         manifest = decode_manifest(target.read_bytes(), str(target))
     except (OSError, ManifestError):
         return None
-    if not all(_has_digest(name, digest) for name, digest in manifest.inputs):
+    if not all(has_digest(name, digest) for name, digest in manifest.inputs):
         return None
     if manifest.code.datastore == "local" and not Path(manifest.code.url).exists():
         return None
     return manifest
-
-
-def _has_digest(name: str, digest: str) -> bool:
-    try:
-        return hashlib.sha256(Path(name).read_bytes()).hexdigest() == digest
-    except OSError:
-        return False
 
 
 def _compile(entry: Entry, attempt: Attempt | None) -> Manifest:

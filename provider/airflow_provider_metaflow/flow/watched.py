@@ -7,7 +7,6 @@ packages or the flow imports from elsewhere. The compiler looks at them before i
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 import sysconfig
@@ -15,6 +14,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
+
+import msgspec
+
+from .reads import Reads, digest_of
 
 _files: set[str] = set()
 _variables: dict[str, str | None] = {}
@@ -60,16 +63,8 @@ def write_report(target: Path, folder: Path) -> None:
             files[path] = hashlib.sha256(Path(real).read_bytes()).hexdigest()
     variables = {name: None if value is None else digest_of(value) for name, value in sorted(_variables.items())}
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump({"files": files, "variables": variables}, file)
-
-
-def digest_of(value: str) -> str:
-    """Return what is kept of a variable's value.
-
-    :param value: the value, which may be a secret.
-    """
-    return hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(Reads(files=files, variables=variables)))
 
 
 def _imported() -> Iterator[str]:

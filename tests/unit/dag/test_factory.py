@@ -337,7 +337,7 @@ def test_a_dag_file_of_two_lines_holds_the_words_by_which_airflow_finds_dag_file
     file.write_text('from airflow_provider_metaflow import load_flow_dags\nload_flow_dags(globals(), "flows/")\n')
     assert might_contain_dag(str(file), safe_mode=True)
     assert load_flow_dags is load_flows
-    assert DagBag(str(tmp_path), include_examples=False).import_errors == {}
+    assert DagBag(str(tmp_path)).import_errors == {}
 
 
 @pytest.mark.subprocess

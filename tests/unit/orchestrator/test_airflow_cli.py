@@ -49,6 +49,20 @@ def test_a_deployment_holds_the_graph_the_code_and_the_command_of_its_tasks(
     assert made.command.environment["METAFLOW_USER"] == "alice"
 
 
+def test_what_airflow_refuses_at_import_is_refused_at_deployment(
+    terminal: CommandLine, flows: Path, tmp_path: Path
+) -> None:
+    """Both deployed, and the DAG file failed in Airflow."""
+    long = terminal.run(flows / "linear.py", "airflow", "create", str(tmp_path / "d.py"), f"--tag={'x' * 120}")
+    assert (long.code, "has 120 characters; Airflow takes 100" in long.output) == (1, True), long.output
+    flow = tmp_path / "scheduled.py"
+    text = (flows / "linear.py").read_text().replace("class Linear", '@schedule(cron="0 12 15W * ? *")\nclass Linear')
+    flow.write_text(text.replace("import FlowSpec", "import schedule, FlowSpec"))
+    odd = terminal.run(flow, "airflow", "create", str(tmp_path / "d.py"))
+    assert (odd.code, "uses W (nearest weekday)" in odd.output) == (1, True), odd.output
+    assert not (tmp_path / "d.py").exists()
+
+
 def test_options_of_metaflow_itself_reach_the_steps(terminal: CommandLine, flows: Path, tmp_path: Path) -> None:
     terminal.run(flows / "linear.py", "--with", "retry:times=2", "airflow", "create", str(tmp_path / "d.py"))
     middle = manifest(tmp_path, "d").graph.step("middle")

@@ -13,6 +13,7 @@ from metaflow._vendor import click
 from metaflow.exception import MetaflowException
 from metaflow.metaflow_config_funcs import from_conf
 
+from airflow_provider_metaflow.dag.rules import check_rules
 from airflow_provider_metaflow.flow import dag_file
 from airflow_provider_metaflow.flow.deploy import DeployOptions, compile_manifest, resolve_name
 from airflow_provider_metaflow.flow.manifest import Manifest, Notifications, encode_manifest, write_atomically
@@ -211,6 +212,7 @@ def _compile(obj: Any, tokens: TokenOptions, options: dict[str, Any]) -> Manifes
     )
     token = resolve_token(obj, obj.airflow_name, tokens)
     manifest = compile_manifest(obj, obj.airflow_name, token, deploy_options)
+    check_rules(manifest)
     for warning in (*dag_file.warnings(manifest), *secret_warnings(manifest)):
         print(f"Warning: {warning}", file=sys.stderr)
     return manifest
