@@ -15,6 +15,7 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow_provider_metaflow import settings
 from airflow_provider_metaflow._compat import conf
 from airflow_provider_metaflow.cache import locked
+from airflow_provider_metaflow.documents import built
 from airflow_provider_metaflow.exceptions import CacheFolderError, InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import Manifest, write_atomically
 
@@ -39,6 +40,7 @@ class DagFile(NamedTuple):
     path: Path
 
 
+@built
 class _Claim(msgspec.Struct, frozen=True, kw_only=True):
     bundle: str
     path: str

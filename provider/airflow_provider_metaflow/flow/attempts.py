@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from airflow_provider_metaflow.documents import built
 from airflow_provider_metaflow.exceptions import FlowCompileError
 
 _ERROR_SECONDS = 30.0
@@ -22,6 +23,7 @@ _LONG_SECONDS = 20.0
 """A compile that ran for less before its parent was killed counts as interrupted by chance, e.g. by a restart."""
 
 
+@built
 class _Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why an attempt has failed, and in seconds since 1970 when it began; no message while it runs."""
 

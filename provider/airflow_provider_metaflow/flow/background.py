@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from airflow_provider_metaflow.cache import MANIFESTS, Cache, is_locked
+from airflow_provider_metaflow.documents import built
 from airflow_provider_metaflow.exceptions import FlowCompileError, MetaflowProviderError
 
 from .compiler import CompileOptions, Entry, load_manifest
@@ -33,6 +34,7 @@ class _Request(msgspec.Struct, frozen=True, kw_only=True):
     options: CompileOptions
 
 
+@built
 class _Requests(msgspec.Struct, frozen=True, kw_only=True):
     cache: str
     limit_bytes: int

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_metaflow.documents import built
 from airflow_provider_metaflow.exceptions import FlowCompileError, InvalidOptionError, ManifestError
 from airflow_provider_metaflow.graph.model import FlowGraph
 from airflow_provider_metaflow.graph.naming import check_name
@@ -114,6 +115,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: str
 
 
+@built
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A compiled flow.
 
@@ -133,6 +135,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     remote: dict[str, Any] = {}
 
 
+@built
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int
     digest: str

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import msgspec
 
+from airflow_provider_metaflow.documents import built
 
+
+@built
 class Reads(msgspec.Struct, frozen=True, kw_only=True):
     """Files and variables, with digests of what was in them.
 

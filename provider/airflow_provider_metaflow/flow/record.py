@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_metaflow.dag.record import LINE, record_line
+from airflow_provider_metaflow.documents import built
 from airflow_provider_metaflow.graph.model import EventTrigger, Parameter
 
 from .manifest import Manifest
@@ -18,6 +19,7 @@ _PATTERN = re.compile(f"^{re.escape(LINE).replace(re.escape('{}'), '([A-Za-z0-9+
 _STEP = ("airflow_provider_metaflow.operators.step", "MetaflowStepOperator")
 
 
+@built
 class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Who deployed which flow.
 
@@ -51,6 +53,7 @@ class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
     datastore_root: str = ""
 
 
+@built
 class ShownRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the page in Airflow's web interface knows of a flow.
 

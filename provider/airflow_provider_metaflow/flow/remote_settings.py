@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_metaflow.documents import built
+
 from .manifest import Manifest
 
 
@@ -21,6 +23,7 @@ class ContainerSetup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     bootstrap: str = ""
 
 
+@built
 class RemoteSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What containers need to know of a deployment.
 

@@ -14,9 +14,11 @@ import msgspec
 
 from airflow_provider_metaflow._compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_metaflow.compute.local import LocalCompute
+from airflow_provider_metaflow.documents import built
 from airflow_provider_metaflow.exceptions import MissingResultError, StepNotRunnableError
 
 
+@built
 class _Counted(msgspec.Struct, frozen=True, kw_only=True):
     """The record of a task instance: when its DAG run was started, how often it was cleared, and the tries before."""
 

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 import msgspec
 
 from airflow_provider_metaflow.compute.local import LocalCompute
+from airflow_provider_metaflow.documents import built
 
 from .clears import TryCounts
 
 
+@built
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):
     """The record of a task instance: when its DAG run was started, the tries before its last clear, and its tasks."""
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from airflow_provider_metaflow.documents import built
 from airflow_provider_metaflow.exceptions import EditedXComError, RedeployedError
 from airflow_provider_metaflow.graph.identity import old_task_id, run_number, task_id
 from airflow_provider_metaflow.graph.model import FlowGraph, Step
@@ -33,6 +34,7 @@ class _TaskFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     parallel: _Count | None = None
 
 
+@built
 class _InstanceFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     run_id: str
     code: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{40}\Z")]

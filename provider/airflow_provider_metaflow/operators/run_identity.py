@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_metaflow.compute.local import LocalCompute
+from airflow_provider_metaflow.documents import built
 from airflow_provider_metaflow.exceptions import MissingResultError, StepNotRunnableError
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.identity import numbered_run_id, run_number
@@ -63,6 +64,7 @@ class _Begun(msgspec.Struct, frozen=True, kw_only=True):
         return InstanceOutcome(run_id=self.run_id, code=self.code, graph=self.graph, manifest=self.manifest, tasks=())
 
 
+@built
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
     """The Metaflow runs of one DAG run id, the newest last."""
 
