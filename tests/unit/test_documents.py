@@ -38,7 +38,7 @@ for thread in threads:
 def test_threads_that_read_the_first_manifest_of_a_process_at_once_do_not_crash_it(
     recorded: Callable[[str], Manifest], tmp_path: Path
 ) -> None:
-    """One process in five ended with a segmentation fault: `airflow create` in a folder of deployments, now and then."""
+    """One in five ended with a segmentation fault: `airflow create` in a folder of deployments, now and then."""
     file = tmp_path / "it.metaflow.json"
     file.write_bytes(encode_manifest(recorded("nested_foreach")))
     for _ in range(12):
