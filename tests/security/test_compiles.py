@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_metaflow.cache import Cache
 from airflow_provider_metaflow.exceptions import FlowCompileError
 from airflow_provider_metaflow.flow import attempts, compiler
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+from airflow_provider_metaflow.flow.background import compile_for, failure_of
+from airflow_provider_metaflow.flow.compiler import CompileOptions, Entry, load_manifest
 
 OPTIONS = CompileOptions(python=sys.executable)
 IN_GROUP = "subprocess.Popen(['sleep', '7777'])\n"
@@ -143,3 +145,50 @@ def test_a_failure_is_remembered_for_a_short_time_only_and_a_change_of_the_flow_
     monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path / "store"))
     flow("")
     assert load_manifest(path, OPTIONS, tmp_path / "cache", remember_failures=True).graph.name == "SingleStepFlow"
+
+
+def test_a_compile_in_the_background_waits_for_no_process_that_it_started_and_leaves_none(
+    flow: Callable[[str], Path], tmp_path: Path
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    entry = Entry.of(flow(IN_GROUP + IN_OWN_SESSION), OPTIONS, cache)
+    compile_for([entry], cache, None)
+    manifest = entry.manifest()
+    assert manifest is not None
+    assert manifest.graph.name == "SingleStepFlow"
+    wait_until(lambda: not left_behind(tmp_path), 5)
+
+
+def test_a_compile_in_the_background_ends_with_the_dag_processor(
+    flow: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = subprocess.Popen(["sleep", "7777"], env={})
+    monkeypatch.setattr(os, "getppid", lambda: processor.pid)
+    cache = Cache(tmp_path / "cache")
+    compile_for([Entry.of(flow(IN_GROUP + IN_OWN_SESSION + HANG), OPTIONS, cache)], cache, 0.5)
+    wait_until((tmp_path / "flag").exists)
+    processor.kill()
+    processor.wait()
+    wait_until(lambda: not left_behind(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("raise ValueError('on purpose')\n", "on purpose"),
+        ("import sys\nsys.exit('a message of its own')\n", "a message of its own"),
+        ("import sys\nsys.exit(0)\n", "running it as a program wrote no manifest"),
+        ("os.kill(os.getpid(), 9)\n", "does not compile"),
+        ("os._exit(3)\n", "does not compile"),
+    ],
+)
+def test_why_a_compile_in_the_background_failed_is_found_by_the_next_parse(
+    flow: Callable[[str], Path], tmp_path: Path, head: str, message: str
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    entry = Entry.of(flow(head), OPTIONS, cache)
+    compile_for([entry], cache, None)
+    error = failure_of(entry)
+    assert error is not None
+    assert message in str(error)
+    assert str(error).startswith("flow single_step.py: ")

@@ -134,13 +134,9 @@ def _load_waiting(path: Path, root: Path, arguments: Mapping[str, Any], entry: E
 
 
 def _is_flow(path: Path) -> bool:
-    """Tell flow files from helper modules without running them; one that cannot be read fails where it is loaded."""
-    if path.name.endswith(SUFFIX) or not path.is_file():
-        return path.name.endswith(SUFFIX)
-    try:
-        return b"FlowSpec" in path.read_bytes()
-    except OSError:
-        return True
+    from airflow_provider_metaflow.flow.source_files import may_run_a_flow
+
+    return path.name.endswith(SUFFIX) or may_run_a_flow(path)
 
 
 def _load(path: Path, root: Path, arguments: Mapping[str, Any]) -> DAG:

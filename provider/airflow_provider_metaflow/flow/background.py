@@ -6,39 +6,50 @@ in the cache, and it goes on. One such process works at a time.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import msgspec
 
 from airflow_provider_metaflow.cache import MANIFESTS, Cache, is_locked
 from airflow_provider_metaflow.documents import built
-from airflow_provider_metaflow.exceptions import FlowCompileError, MetaflowProviderError
+from airflow_provider_metaflow.exceptions import FlowCompileError
 
-from .compiler import CompileOptions, Entry, load_manifest
+from .compiler import CompileOptions, Entry
 
-_MOST_AT_A_TIME = 4
+_SERVER = "airflow_provider_metaflow.flow.compile_server"
 _POLL_SECONDS = 0.1
 
 
-class _Request(msgspec.Struct, frozen=True, kw_only=True):
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow to compile.
+
+    :param path: the flow file.
+    :param options: how to compile it.
+    """
+
     path: str
     options: CompileOptions
 
 
 @built
-class _Requests(msgspec.Struct, frozen=True, kw_only=True):
+class Requests(msgspec.Struct, frozen=True, kw_only=True):
+    """What a background process is to do.
+
+    :param cache: folder of the cache.
+    :param limit_bytes: how much it may hold.
+    :param flows: the flows.
+    :param asked_by: the process for which it works, as long as that is there: the DAG processor of a parse.
+    """
+
     cache: str
     limit_bytes: int
-    flows: list[_Request]
+    flows: list[Request]
+    asked_by: int
 
 
 def compile_for(entries: Sequence[Entry], cache: Cache, seconds: float | None) -> None:
@@ -52,7 +63,8 @@ def compile_for(entries: Sequence[Entry], cache: Cache, seconds: float | None) -
     waiting = [entry for entry in entries if not has_ended(entry)]
     if not waiting:
         return
-    process = _start(waiting, cache)
+    # A parse is a child of the DAG processor, which outlives it; who waits to the end asks for itself.
+    process = _start(waiting, cache, os.getpid() if seconds is None else os.getppid())
     while waiting and (end is None or time.monotonic() < end):
         # Another such process may be at work for another DAG file.
         if process.poll() is not None and end is None:
@@ -85,49 +97,19 @@ def failure_of(entry: Entry) -> FlowCompileError | None:
     return None
 
 
-def _start(entries: Sequence[Entry], cache: Cache) -> subprocess.Popen[bytes]:
-    flows = [_Request(path=str(entry.path.absolute()), options=entry.options) for entry in entries]
-    requests = _Requests(cache=str(cache.root.absolute()), limit_bytes=cache.limit_bytes, flows=flows)
+def _start(entries: Sequence[Entry], cache: Cache, asked_by: int) -> subprocess.Popen[bytes]:
+    flows = [Request(path=str(entry.path.absolute()), options=entry.options) for entry in entries]
+    requests = Requests(cache=str(cache.root.absolute()), limit_bytes=cache.limit_bytes, flows=flows, asked_by=asked_by)
     # Options may hold secrets, which no process list must show.
     descriptor, name = tempfile.mkstemp(prefix=".requests-", dir=cache.folder(MANIFESTS))
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.encode(requests))
     # Nothing of the parse's own: Airflow waits for whoever holds its sockets.
     return subprocess.Popen(
-        [sys.executable, "-m", __name__, name],
+        [sys.executable, "-m", _SERVER, name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         cwd="/",
     )
-
-
-def main(name: str) -> int:
-    """Compile what a file of requests names, unless another process does so already.
-
-    :param name: the file, which is removed.
-    """
-    file = Path(name)
-    requests = msgspec.json.decode(file.read_bytes(), type=_Requests)
-    file.unlink()
-    cache = Cache(Path(requests.cache), requests.limit_bytes)
-    with (cache.folder(MANIFESTS) / "background.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0
-        with ThreadPoolExecutor(min(_MOST_AT_A_TIME, os.cpu_count() or 1)) as pool:
-            for flow in requests.flows:
-                pool.submit(_compile, flow, cache)
-    return 0
-
-
-def _compile(flow: _Request, cache: Cache) -> None:
-    # The parse that needs it finds the error in the cache, too.
-    with contextlib.suppress(MetaflowProviderError):
-        load_manifest(Path(flow.path), flow.options, cache, remember_failures=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

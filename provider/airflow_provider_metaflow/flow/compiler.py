@@ -50,8 +50,17 @@ class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
     environment: tuple[tuple[str, str], ...] = ()
 
 
+Run = Callable[..., Finished]
+"""Runs the command that compiles a flow, as :func:`~.supervised.run_supervised` does."""
+
+
 def load_manifest(
-    path: Path, options: CompileOptions, cache: Cache | Path, *, remember_failures: bool = False
+    path: Path,
+    options: CompileOptions,
+    cache: Cache | Path,
+    *,
+    remember_failures: bool = False,
+    run: Run = run_supervised,
 ) -> Manifest:
     """Return the manifest of a flow file.
 
@@ -60,6 +69,7 @@ def load_manifest(
     :param cache: the cache of compiled manifests, or its folder.
     :param remember_failures: raise the same error again for a short time instead of compiling it again; for callers
         that come by every few seconds, as parses of DAG files do.
+    :param run: runs the compile.
     :raises MetaflowProviderError: if the file is gone or does not compile.
     """
     cache = Cache.at(cache)
@@ -70,7 +80,7 @@ def load_manifest(
         with locked(entry.target):
             manifest = entry.manifest()
             if manifest is None:
-                manifest = _compile(entry, attempt)
+                manifest = _compile(entry, attempt, run)
             cache.evict(entry.target)
     entry.note_as_latest()
     touch(entry.target)
@@ -158,14 +168,13 @@ def _read_manifest(target: Path) -> Manifest | None:
     return manifest
 
 
-def _compile(entry: Entry, attempt: Attempt | None) -> Manifest:
-    path, options, target = entry.path, entry.options, entry.target
+def _compile(entry: Entry, attempt: Attempt | None, run: Run) -> Manifest:
     if attempt is None:
-        return _compiled(path, options, target, lambda: None)
+        return _compiled(entry, lambda: None, run)
     attempt.check()
-    attempt.begin(path.name)
+    attempt.begin(entry.path.name)
     try:
-        manifest = _compiled(path, options, target, attempt.beat)
+        manifest = _compiled(entry, attempt.beat, run)
     except _CompileTimeoutError as error:
         attempt.fail(error, hung=True)
         raise
@@ -176,14 +185,21 @@ def _compile(entry: Entry, attempt: Attempt | None) -> Manifest:
     return manifest
 
 
-def _compiled(path: Path, options: CompileOptions, target: Path, beat: Callable[[], None]) -> Manifest:
-    result = _run(path, options, target, beat)
+def _compiled(entry: Entry, beat: Callable[[], None], run: Run) -> Manifest:
+    path, options, target = entry.path, entry.options, entry.target
+    result = _run(entry, beat, run)
     if result.status != 0:
         raise FlowCompileError(
             f"it does not compile:\n{_complaint(result.stdout, result.stderr)}",
             flow=path.name,
             step=_step_named(result.stdout + result.stderr),
             hint=f"\nTry: python {path} {options.group} create",
+        )
+    if not target.is_file():
+        raise FlowCompileError(
+            f"running it as a program wrote no manifest.\n{_complaint(result.stdout, result.stderr)}".strip(),
+            flow=path.name,
+            hint="A flow file ends with `if __name__ == '__main__':` and a call of its flow.",
         )
     # It holds the production token.
     target.chmod(0o600)
@@ -194,7 +210,8 @@ class _CompileTimeoutError(FlowCompileError):
     """Compiling took too long."""
 
 
-def _run(path: Path, options: CompileOptions, target: Path, beat: Callable[[], None]) -> Finished:
+def _run(entry: Entry, beat: Callable[[], None], run: Run) -> Finished:
+    path, options, target = entry.path, entry.options, entry.target
     group = [options.group, *(["--name", options.name] if options.name else [])]
     command = [
         options.python,
@@ -211,7 +228,7 @@ def _run(path: Path, options: CompileOptions, target: Path, beat: Callable[[], N
         str(target.resolve()),
     ]
     try:
-        return run_supervised(
+        return run(
             command,
             folder=path.parent,
             environment={**_child_environment(), **dict(options.environment)},

@@ -13,6 +13,8 @@ _SUFFIXES = (".py", ".R", ".RDS")
 """Files that Metaflow packages with a flow (``metaflow.packaging_sys``: default suffixes)."""
 
 _WORD = re.compile(rb"[A-Za-z_]\w*")
+_CLASS = re.compile(rb"(?m)^class\s+\w+\s*\(")
+_CALL = re.compile(rb"(?m)^(if\s+__name__\b|[A-Za-z_]\w*\()")
 _ENVIRONMENT_MARK = "pyvenv.cfg"
 """A file in the root of each virtual environment (PEP 405)."""
 
@@ -24,13 +26,15 @@ class SourceFile:
     :param path: the file.
     :param digest: SHA-256 of its content.
     :param words: the identifiers in it.
-    :param is_flow: whether it may define a flow.
+    :param is_flow: whether it may define a flow, or what flows are derived from.
+    :param runs: whether it calls something when it is run as a program, as a flow file does.
     """
 
     path: Path
     digest: bytes
     words: frozenset[bytes]
     is_flow: bool
+    runs: bool
 
 
 _Stamp = tuple[int, int, int]
@@ -64,6 +68,26 @@ def source_files(flow: Path) -> list[SourceFile]:
     return [counts[path] for path in sorted(counts)]
 
 
+def may_run_a_flow(path: Path) -> bool:
+    """Return whether a file may be a flow file, which runs a flow when it is run as a program.
+
+    It calls something there, and speaks of Metaflow or of a module beside it that does: a module of base classes is no
+    flow file, and a flow need not name `FlowSpec` itself. One that cannot be read may be one, and fails where it is
+    compiled.
+
+    :param path: the file.
+    """
+    if not path.is_file():
+        return False
+    source = _source(path)
+    if source is None:
+        return True
+    if not source.runs or {b"FlowSpec", b"metaflow"} & source.words:
+        return source.runs
+    beside = (_source(one) for one in path.parent.glob("*.py") if one.stem.encode() in source.words and one != path)
+    return any(one is not None and b"FlowSpec" in one.words for one in beside)
+
+
 def _module_name(path: Path) -> str:
     return path.parent.name if path.name == "__init__.py" else path.stem
 
@@ -95,10 +119,9 @@ def _source(path: Path, *, must: bool = False) -> SourceFile | None:
         if known is None or known[0] != stamp:
             data = path.read_bytes()
             words = frozenset(_WORD.findall(data)) if path.suffix == ".py" else frozenset()
-            source = SourceFile(
-                path, hashlib.sha256(data).digest(), words, path.suffix == ".py" and b"FlowSpec" in data
-            )
-            _read[path] = known = (stamp, source)
+            runs = bool(_CALL.search(data) and _CLASS.search(data))
+            is_flow = path.suffix == ".py" and (b"FlowSpec" in words or (runs and b"metaflow" in words))
+            _read[path] = known = (stamp, SourceFile(path, hashlib.sha256(data).digest(), words, is_flow, runs))
         return known[1]
     except OSError:
         if must:

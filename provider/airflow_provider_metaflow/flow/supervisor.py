@@ -28,7 +28,7 @@ def main(parent: int, command: list[str]) -> int:
     :param command: the command, as an argument list.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    _tie_to_parent()
+    tie_to_parent()
     # In a session of its own: whatever stays in its process group is found.
     process = subprocess.Popen(command, start_new_session=True)
     try:
@@ -41,10 +41,10 @@ def main(parent: int, command: list[str]) -> int:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        _kill_adopted()
+        kill_adopted()
 
 
-def _tie_to_parent() -> None:
+def tie_to_parent() -> None:
     """Get SIGTERM when the parent dies, and adopt descendants whose parents have ended, where Linux has that."""
     if sys.platform != "linux":
         return
@@ -56,7 +56,7 @@ def _tie_to_parent() -> None:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _kill_adopted() -> None:
+def kill_adopted() -> None:
     """Kill the descendants that have left the process group; each that dies may hand its own children to us."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     with contextlib.suppress(OSError):

@@ -55,7 +55,7 @@ def test_compile_of_a_dags_folder_fills_the_cache_and_names_what_does_not_compil
     (folder / ".airflowignore").write_text("flows/")
     assert "LinearFlow a DAG of 3 tasks" in run("compile", folder).replace("│", "").replace("  ", " ")
     assert list((tmp_path / "cache/manifests").glob("linear-*.json"))
-    (folder / "flows/broken.py").write_text("from metaflow import FlowSpec\nraise ValueError('on purpose')\n")
+    (folder / "flows/broken.py").write_text(f"raise ValueError('on purpose')\n{(flows / 'switch.py').read_text()}")
     assert "on purpose" in run("compile", folder, status=1)
 
 

@@ -83,7 +83,7 @@ def test_an_edit_compiles_one_flow_of_the_folder_and_a_failure_is_its_own(folder
     (folder / "split.py").write_text((flows / "static_split.py").read_text())
     wait_until(lambda: {dag.dag_id for dag in parse(folder).values()} == {"LinearFlow", "StaticSplitFlow"}, pause=0.2)
     before = sorted((folder.parent / "cache/manifests").glob("linear-*.json"))
-    (folder / "split.py").write_text("from metaflow import FlowSpec\nraise ValueError('on purpose')\n")
+    (folder / "split.py").write_text(f"raise ValueError('on purpose')\n{(folder / 'split.py').read_text()}")
     wait_until(lambda: "on purpose" in error_of(parse(folder)["split.py"]), pause=0.2)
     assert parse(folder)["linear.py"].dag_id == "LinearFlow"
     assert sorted((folder.parent / "cache/manifests").glob("linear-*.json")) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_metaflow.flow.source_files import source_files
+from airflow_provider_metaflow.flow.source_files import may_run_a_flow, source_files
 
 FLOW = "from metaflow import FlowSpec, step\n"
 
@@ -72,6 +72,18 @@ def test_a_linked_folder_counts_once_and_a_circle_of_links_ends(
     before = [one.digest for one in source_files(folder / "score.py")]
     (elsewhere / "shared.py").write_text("x = 2\n")
     assert [one.digest for one in source_files(folder / "score.py")] != before
+
+
+def test_a_module_of_base_classes_is_no_flow_file_and_a_flow_need_not_name_its_root(folder: Path) -> None:
+    """The first failed all DAGs of its folder; a flow that is derived from one was passed over in silence."""
+    run = '\n\nif __name__ == "__main__":\n    TrainFlow()\n'
+    (folder / "roots.py").write_text(f"{FLOW}\n\nclass Root(FlowSpec):\n    pass\n")
+    (folder / "train.py").write_text(f"from base import Base\n\n\nclass TrainFlow(Base):\n    pass{run}")
+    (folder / "script.py").write_text(f"class TrainFlow(object):\n    pass{run}")
+    found = {path.name for path in folder.glob("*.py") if may_run_a_flow(path)}
+    assert found == {"train.py"}
+    (folder / "bare.py").write_text("from metaflow import FlowSpec\nclass Bare(FlowSpec):\n    pass\nBare()\n")
+    assert may_run_a_flow(folder / "bare.py")
 
 
 def test_a_flow_of_bytes_that_are_no_text_is_read_and_one_that_is_gone_is_an_error(folder: Path) -> None:

@@ -22,8 +22,8 @@ BEHIND = "import subprocess, sys; open(sys.argv[1], 'w').write(str(subprocess.Po
 def untied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """This process must keep its other children and its parent; notes that they would have been ended."""
     ended: list[str] = []
-    monkeypatch.setattr(supervisor, "_tie_to_parent", lambda: ended.append("tied"))
-    monkeypatch.setattr(supervisor, "_kill_adopted", lambda: ended.append("adopted"))
+    monkeypatch.setattr(supervisor, "tie_to_parent", lambda: ended.append("tied"))
+    monkeypatch.setattr(supervisor, "kill_adopted", lambda: ended.append("adopted"))
     kept = signal.getsignal(signal.SIGTERM)
     yield ended
     signal.signal(signal.SIGTERM, kept)
@@ -75,7 +75,7 @@ def test_it_is_told_of_the_end_of_its_parent_and_adopts_what_has_lost_its_own(mo
             called.append(arguments)
 
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Library)
-    supervisor._tie_to_parent()
+    supervisor.tie_to_parent()
     # PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER (linux/prctl.h)
     assert called == [(1, signal.SIGTERM, 0, 0, 0), (36, 1, 0, 0, 0)]
 
@@ -96,6 +96,6 @@ def test_adopted_processes_are_killed_until_there_are_none(monkeypatch: pytest.M
     monkeypatch.setattr(Path, "read_text", lambda _: lists.pop(0))
     monkeypatch.setattr(supervisor.os, "kill", kill)
     monkeypatch.setattr(supervisor.os, "waitpid", waitpid)
-    supervisor._kill_adopted()
+    supervisor.kill_adopted()
     assert killed == [(pid, signal.SIGKILL) for pid in (11, 12, 13, 14)]
     assert lists == []

@@ -1,0 +1,135 @@
+"""Compiles a flow in a fork of this process, which has imported Metaflow already."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import IO, NoReturn
+
+from . import watched
+from .supervised import Finished
+from .supervisor import kill_adopted, tie_to_parent
+
+_POLL_SECONDS = 0.02
+_BEAT_SECONDS = 1.0
+
+_IMPORTED = (
+    "metaflow", "metaflow.client", "metaflow.lint", "metaflow.package", "metaflow.task",
+    "airflow_provider_metaflow.flow.manifest", "airflow_provider_metaflow.graph.validate",
+)  # fmt: skip
+"""And not ``metaflow.cli``: what a flow's decorators add to its options is read when that is imported."""
+
+
+def prepare() -> None:
+    """Import what each compile imports. Metaflow reads its settings from this process's environment."""
+    for name in _IMPORTED:
+        import_module(name)
+
+
+def run_forked(
+    command: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float,
+    beat: Callable[[], None] = lambda: None,
+) -> Finished:
+    """Run a compile; when this function returns or raises, all its processes are gone.
+
+    This process adopts what they leave behind (:func:`~.supervisor.tie_to_parent`), and runs nothing beside it.
+
+    :param command: the interpreter, ``-c``, a program that only calls :func:`~.watched.main`, and its arguments.
+    :param folder: its working directory.
+    :param environment: its environment.
+    :param seconds: how long it may take.
+    :param beat: called about once a second while it runs.
+    :raises subprocess.TimeoutExpired: if it takes longer.
+    """
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        child = os.fork()
+        if child == 0:
+            _run(command[3:], folder, environment, stdout, stderr)
+        status = None
+        try:
+            status = _wait(child, seconds, beat)
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child, signal.SIGKILL)
+            if status is None:
+                os.waitpid(child, 0)
+            kill_adopted()
+        if status is None:
+            raise subprocess.TimeoutExpired(list(command), seconds)
+        return Finished(status=status, stdout=_text(stdout), stderr=_text(stderr))
+
+
+def _wait(child: int, seconds: float, beat: Callable[[], None]) -> int | None:
+    end, next_beat = time.monotonic() + seconds, 0.0
+    while time.monotonic() < end:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+        if time.monotonic() > next_beat:
+            beat()
+            next_beat = time.monotonic() + _BEAT_SECONDS
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _run(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], stdout: IO[bytes], stderr: IO[bytes]
+) -> NoReturn:
+    """Be the child: run the program, and end as the interpreter does, but for clearing away all modules."""
+    status = 1
+    try:
+        os.setsid()
+        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(one, signal.SIG_DFL)
+        tie_to_parent()
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        with Path(os.devnull).open("rb") as nothing:
+            for number, file in enumerate((nothing, stdout, stderr)):
+                os.dup2(file.fileno(), number)
+        sys.argv = ["-c", *arguments]
+        status = _called(watched.main)
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status & 0xFF)
+
+
+def _called(program: Callable[[], None]) -> int:
+    """Call a program and return the exit status that the interpreter would have ended with."""
+    try:
+        program()
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        sys.stderr.write(f"{error.code}\n")
+        return 1
+    except BaseException:  # as the interpreter does
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
