@@ -72,7 +72,7 @@ def test_a_deployment_goes_to_a_bucket_and_away_again(s3: Any, flows: Path, tmp_
     expected = ["dags/LinearFlow.metaflow.json", "dags/LinearFlow.pools.json", "dags/LinearFlow.py"]
     assert keys(s3) == expected
     text = s3.get_object(Bucket="bundle", Key="dags/LinearFlow.py")["Body"].read().decode()
-    assert "MetaflowDag('LinearFlow.metaflow.json')" in text
+    assert "DAG('LinearFlow.metaflow.json')" in text
     s3.put_object(Bucket="bundle", Key="dags/other.py", Body=b"")
     # Of somebody else: neither deployed anew nor deleted.
     stranger = {**here, "METAFLOW_USER": "stranger", "METAFLOW_HOME": str(tmp_path / "home")}

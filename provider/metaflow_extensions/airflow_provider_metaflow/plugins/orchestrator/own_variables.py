@@ -20,13 +20,15 @@ _NAMES = frozenset(
         "METAFLOW_OWNER",
         "METAFLOW_PRODUCTION_TOKEN",
         "METAFLOW_RETRY_COUNT",
-        "METAFLOW_RUNTIME_ENVIRONMENT",
         "METAFLOW_RUN_ID",
         "METAFLOW_STEP_NAME",
         "METAFLOW_TASK_ID",
         "METAFLOW_VERSION",
     }
 )
+"""And not ``METAFLOW_RUNTIME_ENVIRONMENT``: it says where the process is, which is true of a child's, too; steps ask for
+it."""
+
 _PREFIXES = ("METAFLOW_ORCHESTRATOR_", "METAFLOW_CODE_")
 
 
