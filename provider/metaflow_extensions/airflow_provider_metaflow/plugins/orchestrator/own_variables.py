@@ -26,8 +26,7 @@ _NAMES = frozenset(
         "METAFLOW_VERSION",
     }
 )
-"""And not ``METAFLOW_RUNTIME_ENVIRONMENT``: it says where the process is, which is true of a child's, too; steps ask for
-it."""
+"""And not ``METAFLOW_RUNTIME_ENVIRONMENT``, for which steps ask: where a process is, its children are, too."""
 
 _PREFIXES = ("METAFLOW_ORCHESTRATOR_", "METAFLOW_CODE_")
 
