@@ -56,6 +56,10 @@ class FlowCompileError(MetaflowProviderError, ValueError):
     """A flow that does not import, fails Metaflow's lint, or cannot be packaged."""
 
 
+class CompileServerError(MetaflowProviderError, RuntimeError):
+    """The process that compiles flows in the background ended before its time."""
+
+
 class UnsupportedFeatureError(MetaflowProviderError, NotImplementedError):
     """The flow uses a feature that the chosen orchestrator or compute cannot honour."""
 

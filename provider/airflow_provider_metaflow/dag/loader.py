@@ -13,6 +13,8 @@ from airflow.sdk import DAG
 
 from airflow_provider_metaflow._compat import conf
 from airflow_provider_metaflow.exceptions import (
+    CacheFolderError,
+    CompileServerError,
     FlowCompileError,
     InvalidOptionError,
     ManifestError,
@@ -86,7 +88,7 @@ def load_folder(
     paths = [path for path in found if path != Path(caller) and path.name != "__init__.py" and _is_flow(path)]
     waiting = _compile([path for path in paths if not path.name.endswith(SUFFIX)], arguments)
     for path in paths:
-        dag = _load_waiting(path, root, arguments, waiting[path]) if path in waiting else _load(path, root, arguments)
+        dag = _load_waiting(path, root, arguments, *waiting[path]) if path in waiting else _load(path, root, arguments)
         first = taken.setdefault(dag.dag_id, path)
         if first != path:
             # Airflow would fail the whole file.
@@ -97,7 +99,11 @@ def load_folder(
     return dags
 
 
-def _compile(paths: Sequence[Path], arguments: Mapping[str, Any]) -> dict[Path, Entry]:
+_Waiting = dict[Path, tuple["Entry", "CompileServerError | None"]]
+"""Flows that are not compiled yet, with the reason if they are not being compiled either."""
+
+
+def _compile(paths: Sequence[Path], arguments: Mapping[str, Any]) -> _Waiting:
     """Compile flows that are not in the cache, for as long as the parse may take; return those that are left."""
     # Here and not above: a folder of manifests pays for no compiler.
     from airflow_provider_metaflow import settings
@@ -111,11 +117,17 @@ def _compile(paths: Sequence[Path], arguments: Mapping[str, Any]) -> dict[Path, 
         with contextlib.suppress(MetaflowProviderError):
             entries[path] = Entry.of(path, options, cache)
     seconds = _patience()
+    problem: CompileServerError | None = None
     try:
         compile_for(list(entries.values()), cache, seconds)
-    except (OSError, MetaflowProviderError):
+    except (OSError, CacheFolderError):
+        # Each is compiled where its DAG is made, which says what is wrong.
         return {}
-    return {} if seconds is None else {path: entry for path, entry in entries.items() if not has_ended(entry)}
+    except CompileServerError as error:
+        problem = error
+    if seconds is None and problem is None:
+        return {}
+    return {path: (entry, problem) for path, entry in entries.items() if not has_ended(entry)}
 
 
 def _patience() -> float | None:
@@ -124,8 +136,12 @@ def _patience() -> float | None:
     return limit / 2 if limit > 0 and parsed_by_the_dag_processor() is not None else None
 
 
-def _load_waiting(path: Path, root: Path, arguments: Mapping[str, Any], entry: Entry) -> DAG:
-    """Make the DAG that a flow was before it was changed; an error if it was none."""
+def _load_waiting(
+    path: Path, root: Path, arguments: Mapping[str, Any], entry: Entry, problem: CompileServerError | None
+) -> DAG:
+    """Make the DAG that a flow was before it was changed; an error if it was none, or is not being compiled."""
+    if problem is not None:
+        return _broken(path, root, FlowCompileError(problem.message, flow=path.name))
     latest = entry.latest()
     if latest is not None:
         return _load(latest, root, arguments)

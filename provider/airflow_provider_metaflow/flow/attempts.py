@@ -73,6 +73,14 @@ class Attempt:
                 "`python FLOW.py airflow create`, which needs no compile when the DAG file is parsed.",
             )
 
+    def running_seconds(self) -> float:
+        """Return since when the attempt runs; 0 if none does."""
+        try:
+            failure = msgspec.json.decode(self.file.read_bytes(), type=_Failure)
+        except (OSError, msgspec.DecodeError):
+            return 0.0
+        return time.time() - failure.began if failure.message is None else 0.0
+
     def begin(self, flow: str) -> None:
         """Note that an attempt begins.
 

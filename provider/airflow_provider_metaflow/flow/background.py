@@ -12,12 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from typing import IO
 
 import msgspec
 
 from airflow_provider_metaflow.cache import MANIFESTS, Cache, is_locked
 from airflow_provider_metaflow.documents import built
-from airflow_provider_metaflow.exceptions import FlowCompileError
+from airflow_provider_metaflow.exceptions import CompileServerError, FlowCompileError
 
 from .compiler import CompileOptions, Entry
 
@@ -58,19 +59,27 @@ def compile_for(entries: Sequence[Entry], cache: Cache, seconds: float | None) -
     :param entries: the flows.
     :param cache: the cache.
     :param seconds: how long to wait; what is left then is still being compiled. None: until all have been tried.
+    :raises CompileServerError: if the process that compiles ended before its time.
     """
     end = None if seconds is None else time.monotonic() + seconds
     waiting = [entry for entry in entries if not has_ended(entry)]
     if not waiting:
         return
     # A parse is a child of the DAG processor, which outlives it; who waits to the end asks for itself.
-    process = _start(waiting, cache, os.getpid() if seconds is None else os.getppid())
-    while waiting and (end is None or time.monotonic() < end):
-        # Another such process may be at work for another DAG file.
-        if process.poll() is not None and end is None:
-            return
-        time.sleep(_POLL_SECONDS)
-        waiting = [entry for entry in waiting if not has_ended(entry)]
+    with tempfile.TemporaryFile() as errors:
+        process = _start(waiting, cache, os.getpid() if seconds is None else os.getppid(), errors)
+        # Nobody waits at each parse for a flow that hangs.
+        waiting = [entry for entry in waiting if seconds is None or entry.attempt.running_seconds() < seconds]
+        while waiting and (end is None or time.monotonic() < end):
+            status = process.poll()
+            if status:
+                errors.seek(0)
+                raise CompileServerError(_why(status, errors.read().decode("utf-8", "replace")))
+            # Another such process may be at work for another DAG file.
+            if status == 0 and end is None:
+                return
+            time.sleep(_POLL_SECONDS)
+            waiting = [entry for entry in waiting if not has_ended(entry)]
 
 
 def has_ended(entry: Entry) -> bool:
@@ -97,7 +106,12 @@ def failure_of(entry: Entry) -> FlowCompileError | None:
     return None
 
 
-def _start(entries: Sequence[Entry], cache: Cache, asked_by: int) -> subprocess.Popen[bytes]:
+def _why(status: int, errors: str) -> str:
+    last = (errors.strip().splitlines() or ["it said nothing."])[-1]
+    return f"the process that compiles flows in the background ended with status {status}: {last}"
+
+
+def _start(entries: Sequence[Entry], cache: Cache, asked_by: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
     flows = [Request(path=str(entry.path.absolute()), options=entry.options) for entry in entries]
     requests = Requests(cache=str(cache.root.absolute()), limit_bytes=cache.limit_bytes, flows=flows, asked_by=asked_by)
     # Options may hold secrets, which no process list must show.
@@ -109,7 +123,7 @@ def _start(entries: Sequence[Entry], cache: Cache, asked_by: int) -> subprocess.
         [sys.executable, "-m", _SERVER, name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=errors,
         start_new_session=True,
         cwd="/",
     )

@@ -43,8 +43,10 @@ def main(name: str) -> int:
         run = run_supervised
         if all(_is_own(one.options.python) and not one.options.environment for one in requests.flows):
             os.environ.setdefault("METAFLOW_USER", os.environ.get("USER") or "airflow")
-            prepare()
-            run = run_forked
+            # Else each compile says what is missing.
+            with contextlib.suppress(ImportError):
+                prepare()
+                run = run_forked
         _compile_all(requests, cache, run)
     return 0
 

@@ -133,7 +133,7 @@ class Entry:
     def manifest(self) -> Manifest | None:
         """Return the manifest; None if it was not compiled yet, or if what the flow reads has changed since."""
         manifest, reads = _read_manifest(self.target), read_reads(self.reads)
-        same = reads is not None and reads.are_same({**os.environ, **dict(self.options.environment)})
+        same = reads is not None and reads.are_same({**_child_environment(), **dict(self.options.environment)})
         return manifest if same else None
 
     def latest(self) -> Path | None:
@@ -142,7 +142,7 @@ class Entry:
             target = self.target.parent / self._pointer().read_text()
         except (OSError, ValueError):
             return None
-        return target if _read_manifest(target) is not None else None
+        return target if _decoded(target) is not None else None
 
     def note_as_latest(self) -> None:
         """Note that this is what the flow was last."""
@@ -156,16 +156,20 @@ class Entry:
 
 
 def _read_manifest(target: Path) -> Manifest | None:
-    """Return a manifest if it is there, and the files that it is made of are as they were."""
+    """Return a manifest if it is there, and the config files that it was made with are as they were."""
+    manifest = _decoded(target)
+    same = manifest is not None and all(has_digest(name, digest) for name, digest in manifest.inputs)
+    return manifest if same else None
+
+
+def _decoded(target: Path) -> Manifest | None:
+    """Return a manifest if it and its code are there."""
     try:
         manifest = decode_manifest(target.read_bytes(), str(target))
     except (OSError, ManifestError):
         return None
-    if not all(has_digest(name, digest) for name, digest in manifest.inputs):
-        return None
-    if manifest.code.datastore == "local" and not Path(manifest.code.url).exists():
-        return None
-    return manifest
+    is_gone = manifest.code.datastore == "local" and not Path(manifest.code.url).exists()
+    return None if is_gone else manifest
 
 
 def _compile(entry: Entry, attempt: Attempt | None, run: Run) -> Manifest:

@@ -20,7 +20,9 @@ import msgspec
 from .reads import Reads, digest_of
 
 _files: set[str] = set()
-_variables: dict[str, str | None] = {}
+_variables: set[str] = set()
+_given: dict[str, str] = {}
+"""The environment as it was at the start: what the flow sets itself depends on nothing else."""
 
 
 def main() -> None:
@@ -29,6 +31,7 @@ def main() -> None:
     flow = Path(sys.argv[2]).absolute()
     sys.argv = sys.argv[2:]
     sys.path[0] = str(flow.parent)
+    _given.update(os.environ)
     os.environ.__class__ = _Watched
     module = ModuleType("__main__")
     module.__file__ = str(flow)
@@ -61,7 +64,7 @@ def write_report(target: Path, folder: Path) -> None:
         real = os.path.realpath(path)
         if not real.startswith(inside) and Path(real).is_file():
             files[path] = hashlib.sha256(Path(real).read_bytes()).hexdigest()
-    variables = {name: None if value is None else digest_of(value) for name, value in sorted(_variables.items())}
+    variables = {name: digest_of(_given[name]) if name in _given else None for name in sorted(_variables)}
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.encode(Reads(files=files, variables=variables)))
@@ -88,14 +91,9 @@ class _Watched(os._Environ):  # type: ignore[type-arg]
     """The environment, which notes the variables that code of the user asks for by name."""
 
     def __getitem__(self, name: str) -> str:
-        try:
-            value: str | None = super().__getitem__(name)
-        except KeyError:
-            value = None
         if isinstance(name, str) and _asks_by_name(sys._getframe(1)):
-            _variables.setdefault(name, value)
-        if value is None:
-            raise KeyError(name)
+            _variables.add(name)
+        value: str = super().__getitem__(name)
         return value
 
     def __iter__(self) -> Any:

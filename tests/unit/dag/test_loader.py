@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,3 +89,27 @@ def test_an_edit_compiles_one_flow_of_the_folder_and_a_failure_is_its_own(folder
     wait_until(lambda: "on purpose" in error_of(parse(folder)["split.py"]), pause=0.2)
     assert parse(folder)["linear.py"].dag_id == "LinearFlow"
     assert sorted((folder.parent / "cache/manifests").glob("linear-*.json")) == before
+
+
+def test_a_compiler_that_cannot_start_is_an_error_of_each_flow_that_waits_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT", "60")
+    monkeypatch.setattr(background, "_SERVER", "no_such_module")
+    assert "ended with status 1: " in error_of(parse(folder)["linear.py"])
+    monkeypatch.undo()
+
+
+def test_nobody_waits_at_each_parse_for_a_flow_that_hangs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = folder / "linear.py"
+    flow.write_text(flow.read_text().replace("from metaflow import", HANGS))
+    parse(folder)
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        time.sleep(seconds)
+
+    monkeypatch.setattr(background, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    wait_until(lambda: waits.clear() or (parse(folder) and not waits), pause=0.2)
+    assert "it is being compiled" in error_of(parse(folder)["linear.py"])

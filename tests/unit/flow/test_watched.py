@@ -80,6 +80,20 @@ def test_a_variable_that_is_read_before_metaflow_is_imported_counts_and_a_copy_o
     assert compiled(place, "STAGE", before) != first
 
 
+def test_what_the_flow_sets_itself_and_a_user_that_only_the_compiler_has_do_not_count(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They differ from the environment of the next parse for ever."""
+    monkeypatch.delenv("METAFLOW_USER")
+    monkeypatch.delenv("OWN", raising=False)
+    before = 'os.environ["OWN"] = "1"\nOWN = os.environ["OWN"]\nUSER = os.environ["METAFLOW_USER"]'
+    first = compiled(place, "OWN", before)
+    (file,) = (place / "cache/manifests").glob("*.json")
+    written = file.stat().st_mtime_ns
+    assert compiled(place, "OWN", before) == first
+    assert file.stat().st_mtime_ns == written
+
+
 def test_a_module_of_another_folder_that_the_flow_imports_compiles_it_again(place: Path) -> None:
     """Its code package stayed the old one."""
     (place / "src").mkdir()
