@@ -24,7 +24,7 @@ def load(name: str, version: str = "") -> tuple[str, list[Document]]:
     built = Path(script("controllers.sh", "build", name, *([version] if version else [])))
     script("cluster.sh", "load", str(built / "image.tar"))
     image = f"local/{name}:{built.name.removeprefix(f'{name}-')}"
-    return image, [one for one in yaml.safe_load_all((built / "objects.yaml").read_text()) if one]
+    return image, _documents((built / "objects.yaml").read_text())
 
 
 def _released(name: str, version: str) -> tuple[str, list[Document]]:
@@ -33,7 +33,13 @@ def _released(name: str, version: str) -> tuple[str, list[Document]]:
     version = version or script("controllers.sh", "version", name)
     objects = script_output("controllers.sh", "objects", name, version)
     image = os.environ.get("TEST_ARGO_IMAGE") or f"quay.io/argoproj/workflow-controller:v{version}"
-    return image, [one for one in yaml.safe_load_all(objects) if one]
+    return image, _documents(objects)
+
+
+def _documents(text: str) -> list[Document]:
+    """Return the documents of a YAML file; Argo's are 11 MB, which take the loader that is not in C two minutes."""
+    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+    return [one for one in yaml.load_all(text, Loader=loader) if one]
 
 
 def create(cluster: Cluster, objects: list[Document], *, namespace: str | None = None) -> None:
