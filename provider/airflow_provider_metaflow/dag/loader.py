@@ -117,17 +117,14 @@ def _compile(paths: Sequence[Path], arguments: Mapping[str, Any]) -> _Waiting:
         with contextlib.suppress(MetaflowProviderError):
             entries[path] = Entry.of(path, options, cache)
     seconds = _patience()
-    problem: CompileServerError | None = None
     try:
-        compile_for(list(entries.values()), cache, seconds)
+        left = compile_for(list(entries.values()), cache, seconds)
     except (OSError, CacheFolderError):
         # Each is compiled where its DAG is made, which says what is wrong.
         return {}
     except CompileServerError as error:
-        problem = error
-    if seconds is None and problem is None:
-        return {}
-    return {path: (entry, problem) for path, entry in entries.items() if not has_ended(entry)}
+        return {path: (entry, error) for path, entry in entries.items() if not has_ended(entry)}
+    return {} if seconds is None else {entry.path: (entry, None) for entry in left}
 
 
 def _patience() -> float | None:

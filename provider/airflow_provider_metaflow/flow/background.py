@@ -1,7 +1,7 @@
 """Compiles flows in a process of its own, which outlives the parse of a DAG file that needs them.
 
 Airflow kills a parse that takes longer than ``[core] dagbag_import_timeout``. What this process has compiled by then is
-in the cache, and it goes on. One such process works at a time.
+in the cache, and it compiles the rest. Only one such process runs at a time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from airflow_provider_metaflow.documents import built
 from airflow_provider_metaflow.exceptions import CompileServerError, FlowCompileError
 
 from .compiler import CompileOptions, Entry
+from .supervised import text_of
 
 _SERVER = "airflow_provider_metaflow.flow.compile_server"
 _POLL_SECONDS = 0.1
@@ -53,8 +54,8 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True):
     asked_by: int
 
 
-def compile_for(entries: Sequence[Entry], cache: Cache, seconds: float | None) -> None:
-    """Have flows compiled, and wait for them.
+def compile_for(entries: Sequence[Entry], cache: Cache, seconds: float | None) -> list[Entry]:
+    """Have flows compiled, and wait for them; return those that are left.
 
     :param entries: the flows.
     :param cache: the cache.
@@ -64,22 +65,23 @@ def compile_for(entries: Sequence[Entry], cache: Cache, seconds: float | None) -
     end = None if seconds is None else time.monotonic() + seconds
     waiting = [entry for entry in entries if not has_ended(entry)]
     if not waiting:
-        return
+        return []
     # A parse is a child of the DAG processor, which outlives it; who waits to the end asks for itself.
     with tempfile.TemporaryFile() as errors:
         process = _start(waiting, cache, os.getpid() if seconds is None else os.getppid(), errors)
         # Nobody waits at each parse for a flow that hangs.
-        waiting = [entry for entry in waiting if seconds is None or entry.attempt.running_seconds() < seconds]
+        hanging = [entry for entry in waiting if seconds is not None and entry.attempt.running_seconds() >= seconds]
+        waiting = [entry for entry in waiting if entry not in hanging]
         while waiting and (end is None or time.monotonic() < end):
             status = process.poll()
             if status:
-                errors.seek(0)
-                raise CompileServerError(_why(status, errors.read().decode("utf-8", "replace")))
+                raise CompileServerError(_why(status, text_of(errors)))
             # Another such process may be at work for another DAG file.
             if status == 0 and end is None:
-                return
+                break
             time.sleep(_POLL_SECONDS)
             waiting = [entry for entry in waiting if not has_ended(entry)]
+        return [*waiting, *hanging]
 
 
 def has_ended(entry: Entry) -> bool:
@@ -87,9 +89,7 @@ def has_ended(entry: Entry) -> bool:
 
     :param entry: the flow.
     """
-    if entry.target.exists() and entry.manifest() is not None:
-        return True
-    return failure_of(entry) is not None
+    return entry.manifest() is not None or failure_of(entry) is not None
 
 
 def failure_of(entry: Entry) -> FlowCompileError | None:

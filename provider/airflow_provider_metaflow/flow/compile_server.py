@@ -17,7 +17,7 @@ from airflow_provider_metaflow.cache import MANIFESTS, Cache
 from airflow_provider_metaflow.exceptions import MetaflowProviderError
 
 from .background import Request, Requests
-from .compiler import Run, load_manifest
+from .compiler import Run, child_environment, load_manifest
 from .forked import prepare, run_forked
 from .supervised import run_supervised
 from .supervisor import tie_to_parent
@@ -42,7 +42,7 @@ def main(name: str) -> int:
             return 0
         run = run_supervised
         if all(_is_own(one.options.python) and not one.options.environment for one in requests.flows):
-            os.environ.setdefault("METAFLOW_USER", os.environ.get("USER") or "airflow")
+            os.environ.update(child_environment())
             # Else each compile says what is missing.
             with contextlib.suppress(ImportError):
                 prepare()

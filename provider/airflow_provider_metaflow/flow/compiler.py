@@ -133,7 +133,7 @@ class Entry:
     def manifest(self) -> Manifest | None:
         """Return the manifest; None if it was not compiled yet, or if what the flow reads has changed since."""
         manifest, reads = _read_manifest(self.target), read_reads(self.reads)
-        same = reads is not None and reads.are_same({**_child_environment(), **dict(self.options.environment)})
+        same = reads is not None and reads.are_same({**child_environment(), **dict(self.options.environment)})
         return manifest if same else None
 
     def latest(self) -> Path | None:
@@ -221,7 +221,7 @@ def _run(entry: Entry, beat: Callable[[], None], run: Run) -> Finished:
         options.python,
         "-c",
         _WATCHED,
-        str(target.with_suffix(".reads").resolve()),
+        str(entry.reads.resolve()),
         path.name,
         "--no-pylint",
         *options.top_level,
@@ -235,7 +235,7 @@ def _run(entry: Entry, beat: Callable[[], None], run: Run) -> Finished:
         return run(
             command,
             folder=path.parent,
-            environment={**_child_environment(), **dict(options.environment)},
+            environment={**child_environment(), **dict(options.environment)},
             seconds=_TIMEOUT_SECONDS,
             beat=beat,
         )
@@ -247,7 +247,8 @@ def _run(entry: Entry, beat: Callable[[], None], run: Run) -> Finished:
         raise _CompileTimeoutError(f"compiling it took over {_TIMEOUT_SECONDS} s.", flow=path.name) from None
 
 
-def _child_environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
+    """Return the environment that a flow is compiled in."""
     environment = dict(os.environ)
     # Airflow often runs as a user without a name; Metaflow refuses to deploy as root or nobody.
     environment.setdefault("METAFLOW_USER", environment.get("USER") or "airflow")

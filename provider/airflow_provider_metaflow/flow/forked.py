@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -18,11 +17,8 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from . import watched
-from .supervised import Finished
+from .supervised import Finished, text_of, wait_for
 from .supervisor import kill_adopted, tie_to_parent
-
-_POLL_SECONDS = 0.02
-_BEAT_SECONDS = 1.0
 
 _IMPORTED = (
     "metaflow", "metaflow.client", "metaflow.lint", "metaflow.package", "metaflow.task",
@@ -62,7 +58,7 @@ def run_forked(
             _run(command[3:], folder, environment, stdout, stderr)
         status = None
         try:
-            status = _wait(child, seconds, beat)
+            status = wait_for(lambda: _poll(child), seconds, beat)
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child, signal.SIGKILL)
@@ -71,21 +67,16 @@ def run_forked(
             kill_adopted()
         if status is None:
             raise subprocess.TimeoutExpired(list(command), seconds)
-        return Finished(status=status, stdout=_text(stdout), stderr=_text(stderr))
+        return Finished(status=status, stdout=text_of(stdout), stderr=text_of(stderr))
 
 
-def _wait(child: int, seconds: float, beat: Callable[[], None]) -> int | None:
-    end, next_beat = time.monotonic() + seconds, 0.0
-    while time.monotonic() < end:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
-        if time.monotonic() > next_beat:
-            beat()
-            next_beat = time.monotonic() + _BEAT_SECONDS
-        time.sleep(_POLL_SECONDS)
-    return None
+def _poll(child: int) -> int | None:
+    """Return how a child has ended, as a shell gives it; None while it runs."""
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        return None
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
 
 
 def _run(
@@ -128,8 +119,3 @@ def _called(program: Callable[[], None]) -> int:
         traceback.print_exc()
         return 1
     return 0
-
-
-def _text(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode("utf-8", "replace")

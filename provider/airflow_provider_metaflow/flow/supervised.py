@@ -64,10 +64,12 @@ def run_supervised(
             start_new_session=True,
         )
         try:
-            _wait(process, command, seconds, beat)
+            status = wait_for(process.poll, seconds, beat)
         finally:
             _stop(process)
-        return Finished(status=process.returncode, stdout=_text(stdout), stderr=_text(stderr))
+        if status is None:
+            raise subprocess.TimeoutExpired(list(command), seconds)
+        return Finished(status=status, stdout=text_of(stdout), stderr=text_of(stderr))
 
 
 def _program(name: str, folder: Path, environment: Mapping[str, str]) -> str:
@@ -80,17 +82,24 @@ def _program(name: str, folder: Path, environment: Mapping[str, str]) -> str:
     return found
 
 
-def _wait(process: subprocess.Popen[bytes], command: Sequence[str], seconds: float, beat: Callable[[], None]) -> None:
+def wait_for(poll: Callable[[], int | None], seconds: float, beat: Callable[[], None]) -> int | None:
+    """Wait until a process has ended; return its status, None if it takes longer.
+
+    :param poll: returns the status, None while it runs.
+    :param seconds: how long to wait.
+    :param beat: called about once a second meanwhile.
+    """
     end = time.monotonic() + seconds
     next_beat = 0.0
-    while process.poll() is None:
+    while (status := poll()) is None:
         now = time.monotonic()
         if now > end:
-            raise subprocess.TimeoutExpired(list(command), seconds)
+            return None
         if now > next_beat:
             beat()
             next_beat = now + _BEAT_SECONDS
         time.sleep(_POLL_SECONDS)
+    return status
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -103,6 +112,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _text(file: IO[bytes]) -> str:
+def text_of(file: IO[bytes]) -> str:
+    """Return what a process has written to a file.
+
+    :param file: the file.
+    """
     file.seek(0)
     return file.read().decode("utf-8", "replace")

@@ -11,6 +11,8 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -77,16 +79,6 @@ def _imported() -> Iterator[str]:
             yield str(Path(file).absolute())
 
 
-def _installed() -> tuple[str, ...]:
-    """Return the folders of what is installed: its versions count, not its files."""
-    import metaflow
-
-    ours = Path(__file__).parents[2]
-    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    known = {*paths, str(Path(metaflow.__file__).parent), str(ours)}
-    return tuple(os.path.realpath(path) + os.sep for path in known if path)
-
-
 class _Watched(os._Environ):  # type: ignore[type-arg]
     """The environment, which notes the variables that code of the user asks for by name."""
 
@@ -111,7 +103,7 @@ def _asks_by_name(frame: FrameType) -> bool:
     if caller is None or _place(caller) in _copying:
         return False
     file = caller.f_code.co_filename
-    return not file.startswith("<") and not os.path.realpath(file).startswith(_prefixes())
+    return not file.startswith("<") and not os.path.realpath(file).startswith(_installed())
 
 
 def _caller(frame: FrameType | None) -> FrameType | None:
@@ -130,12 +122,11 @@ def _place(frame: FrameType | None) -> tuple[int, int] | None:
     return None if frame is None else (id(frame), frame.f_lasti)
 
 
-_known_prefixes: list[tuple[str, ...]] = []
-
-
-def _prefixes() -> tuple[str, ...]:
-    if not _known_prefixes:
-        paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-        ours = str(Path(__file__).parents[2])
-        _known_prefixes.append(tuple(os.path.realpath(path) + os.sep for path in (*paths, ours) if path))
-    return _known_prefixes[0]
+@cache
+def _installed() -> tuple[str, ...]:
+    """Return the folders of what is installed, of which versions count, and not files."""
+    # Found and not imported: the flow may not have come to its own import of it.
+    found = find_spec("metaflow")
+    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    known = {*paths, *(found.submodule_search_locations or () if found else ()), str(Path(__file__).parents[2])}
+    return tuple(os.path.realpath(path) + os.sep for path in known if path)
