@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+DOCS = $(VENV)-docs/bin
 CONSTRAINTS = constraints/constraints.txt
 # Cluster, Airflow, AWS and the rest are tested side by side; two at a time on a small machine.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
@@ -9,7 +10,7 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 # Make's variables reach the tests as if they were the environment's.
 export CLUSTER TEST_KUBECONFIG TEST_STEP_IMAGE TEST_HOST_ADDRESS TEST_ARGO_IMAGE
 
-.PHONY: demo quick quick-pythons test test-extended coverage-floor mutants lint lock clean
+.PHONY: demo quick quick-pythons test test-extended coverage-floor mutants lint docs package lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m airflow_provider_metaflow.embedded.demo
@@ -36,6 +37,16 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
 
+# What PyPI gets, in dist/: a wheel, a source distribution, and an SBOM of all that the extras can install.
+package: $(VENV)-docs/.docs
+	rm -rf dist build/lib
+	$(DOCS)/python -m build --quiet --installer uv --outdir dist
+	$(DOCS)/twine check --strict dist/*
+	$(DOCS)/pyroma --min 10 dist/*.tar.gz
+	$(DOCS)/uv pip compile --quiet --all-extras --generate-hashes --no-annotate --constraint $(CONSTRAINTS) \
+		--output-file dist/requirements.txt pyproject.toml
+	$(DOCS)/cyclonedx-py requirements dist/requirements.txt --pyproject pyproject.toml --output-file dist/sbom.cdx.json
+
 $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[airflow]"
@@ -43,6 +54,13 @@ $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
 
 $(VENV)/.test: $(VENV)/.demo constraints/test.in
 	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --requirement constraints/test.in
+	@touch $@
+
+# Without Airflow: the site needs the package's own command lines, and its docstrings are read without an import.
+$(VENV)-docs/.docs: pyproject.toml constraints/docs.txt
+	@scripts/venv.sh "$(PYTHON)" "$(VENV)-docs"
+	@PYTHONWARNINGS=ignore $(DOCS)/python -m pip install --quiet --constraint constraints/docs.txt \
+		--requirement constraints/docs.in --editable ".[argo,step-functions]"
 	@touch $@
 
 # The oldest Airflow that we support, for a smoke run.
@@ -63,6 +81,8 @@ coverage-floor: $(VENV)/.test
 lock: $(VENV)/.test
 	$(BIN)/python -m pip freeze --exclude-editable --exclude airflow-provider-metaflow > $(CONSTRAINTS)
 	$(BIN)/python -m tests.harness.pythons lock
+	$(BIN)/uv pip compile --quiet --upgrade --no-header --no-annotate --python-version 3.11 --extra argo --extra step-functions \
+		--output-file constraints/docs.txt pyproject.toml constraints/docs.in
 
 clean:
 	rm -rf $(VENV) $(VENV)-*

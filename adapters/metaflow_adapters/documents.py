@@ -63,6 +63,7 @@ def flow_document(manifest: Manifest) -> dict[str, Any]:
     return {
         "flow_name": manifest.graph.name,
         "flow_file": code.flow_file,
+        **({"package": code.package} if code.package else {}),
         "datastore": code.datastore,
         "datastore_root": manifest.command.datastore_root,
         "top_level": list(manifest.command.top_level),

@@ -44,7 +44,7 @@ def given_endpoints(flow: str, options: Mapping[str, Any], hint: str, *others: A
     if given and existing:
         raise InvalidOptionError("it names a secret and gives the content of one.", flow=flow, hint="Give one of them.")
     if not (given or existing or any(others)):
-        raise InvalidOptionError("it asks for notifications but names nobody to tell.", flow=flow, hint=hint)
+        raise InvalidOptionError("it asks for notifications, but no recipient is given.", flow=flow, hint=hint)
     if "incident_io" in given:
         check_alert_source(flow, options["incident_io_alert_source_config_id"])
     return given

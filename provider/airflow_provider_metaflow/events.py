@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_metaflow.dag.events import asset_name, make_payload
+from airflow_provider_metaflow.dag.events import ASSET_GROUP, asset_name, make_payload
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def event_asset(event: str) -> Asset:
     """
     from airflow.sdk import Asset
 
-    return Asset(asset_name(event))
+    return Asset(asset_name(event), group=ASSET_GROUP)
 
 
 def publish_event(

@@ -96,7 +96,7 @@ def test_trigger_waits_for_a_fresh_dag_and_gives_parameters_and_note(
     listed = cli("files/parameters.py", "list-runs", "--succeeded", name="managed.params").stdout
     assert run.run_id in listed
     assert run.run_id not in cli("files/parameters.py", "list-runs", "--failed", name="managed.params").stdout
-    logs = cli("files/parameters.py", "logs", run.run_id, "--step", "end", name="managed.params").stdout
+    logs = cli("files/parameters.py", "logs", run.run_id, "--all", "--step", "end", name="managed.params").stdout
     assert f"Metaflow task ParametersFlow/{run.run_id}/end/t-end" in logs
     assert "managed.params" in cli("files/parameters.py", "list-deployments").stdout
 
@@ -111,7 +111,7 @@ def test_what_airflow_refuses_is_told_in_one_message(cli: Cli, airflow: SharedAi
     assert "has no run airflow-0" in unknown.stderr
     foreign = cli("linear.py", "status", "OtherFlow/airflow-0", name="managed.paused", ok=False)
     assert "belongs to the flow OtherFlow" in foreign.stderr
-    missing = cli("linear.py", "trigger", "--wait", "1", name="managed.nowhere", ok=False)
+    missing = cli("linear.py", "trigger", "--parse-timeout", "1", name="managed.nowhere", ok=False)
     assert "has not parsed the DAG managed.nowhere within 1 s" in missing.stderr
     wrong_flow = cli("foreach.py", "status", "airflow-0", name="managed.paused", ok=False)
     assert "runs the flow LinearFlow" in wrong_flow.stderr
@@ -127,7 +127,7 @@ def test_an_import_error_is_told_by_trigger(cli: Cli, airflow: SharedAirflow) ->
     (airflow.server.dags / "managed.broken.py").write_text("from airflow import DAG\nraise ValueError('no such luck')")
     airflow.wait_until(lambda: any("managed.broken" in name for name in dags.import_errors(airflow.server.client)))
     # Airflow knows no DAG of this name yet, or a stale one.
-    told = cli("linear.py", "trigger", "--wait", "15", name="managed.broken", ok=False)
+    told = cli("linear.py", "trigger", "--parse-timeout", "15", name="managed.broken", ok=False)
     assert "no such luck" in told.stderr
     (airflow.server.dags / "managed.broken.py").unlink()
 

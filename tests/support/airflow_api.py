@@ -182,7 +182,7 @@ class AirflowApi:
     def _log(self, task: str, number: str, query: dict[str, list[str]], **_: Any) -> tuple[int, Json]:
         return 200, {"content": self.logs.get((task, int(query["map_index"][0]), int(number)), "")}
 
-    def _clear(self, body: Json, **_: Any) -> tuple[int, Json]:
+    def _clear(self, dag: str, body: Json, **_: Any) -> tuple[int, Json]:
         # What is downstream of a task stands after it here.
         tasks = self.tasks.get(body["dag_run_id"], [])
         if body["only_failed"]:
@@ -194,6 +194,9 @@ class AirflowApi:
         if not body["dry_run"]:
             for one in found:
                 one["state"] = None
+            run = self._run(dag, body["dag_run_id"])
+            if run is not None and found and body["reset_dag_runs"]:
+                run.update(state="queued", end_date=None)
         return 200, {"task_instances": found, "total_entries": len(found)}
 
     def _list_assets(self, query: dict[str, list[str]], **_: Any) -> tuple[int, Json]:

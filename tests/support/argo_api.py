@@ -21,6 +21,11 @@ Key = tuple[str, str, str]
 """Kind in plural, namespace, name."""
 
 _NAMESPACES = ("flows", "events")
+_GROUPS = {
+    **dict.fromkeys(("workflowtemplates", "cronworkflows", "workflows", "sensors"), "/apis/argoproj.io/v1alpha1"),
+    "jobs": "/apis/batch/v1",
+    "jobsets": "/apis/jobset.x-k8s.io/v1alpha2",
+}
 
 
 @dataclass
@@ -30,12 +35,14 @@ class ArgoApi:
     :param objects: all of them.
     :param logs: logs by pod and container.
     :param refused: methods and kinds that the caller has no right to.
-    :param requests: method and path of all requests.
+    :param absent: kinds that the cluster has not, for want of a controller.
+    :param requests: method and path of all requests but those without an effect (dry runs).
     """
 
     objects: dict[Key, dict[str, Any]] = field(default_factory=dict)
     logs: dict[tuple[str, str], str] = field(default_factory=dict)
     refused: set[tuple[str, str]] = field(default_factory=set)
+    absent: set[str] = field(default_factory=set)
     requests: list[tuple[str, str]] = field(default_factory=list)
     page: int = 2
     versions: int = 0
@@ -58,11 +65,12 @@ class ArgoApi:
     def answer(self, method: str, url: str, body: Any) -> tuple[int, Any]:
         """Answer one request."""
         path, query = urlsplit(url).path, {key: value[0] for key, value in parse_qs(urlsplit(url).query).items()}
+        if query.get("dryRun") == "All":
+            return self._without_effect(method, url, body)
         self.requests.append((method, path))
         group, _, rest = path.partition("/namespaces/")
         namespace, kind, *more = [unquote(part) for part in rest.split("/")]
-        custom = kind in ("workflowtemplates", "cronworkflows", "workflows", "sensors")
-        if group != ("/apis/argoproj.io/v1alpha1" if custom else "/api/v1") or namespace not in _NAMESPACES:
+        if group != _GROUPS.get(kind, "/api/v1") or namespace not in _NAMESPACES or kind in self.absent:
             return error(404, "the server could not find the requested resource")
         if (method, kind) in self.refused:
             return error(403, f'{kind} is forbidden: User "ann" cannot do that in the namespace "{namespace}"')
@@ -71,6 +79,14 @@ class ArgoApi:
         if not more:
             return self._create(kind, namespace, body) if method == "POST" else self._list(kind, namespace, query)
         return self._one(method, (kind, namespace, more[0]), body)
+
+    def _without_effect(self, method: str, url: str, body: Any) -> tuple[int, Any]:
+        """Answer as if the request had been meant, and keep everything as it is."""
+        kept = json.dumps(list(self.objects.items())), self.versions, list(self.requests)
+        answer = self.answer(method, url.replace("dryRun=All", ""), body)
+        objects, self.versions, self.requests = kept
+        self.objects = {tuple(key): one for key, one in json.loads(objects)}
+        return answer
 
     def _create(self, kind: str, namespace: str, body: dict[str, Any]) -> tuple[int, Any]:
         metadata = body["metadata"]

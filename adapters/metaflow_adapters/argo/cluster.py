@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import MetaflowProviderError
 
+from .metadata import WORKFLOW_LABEL
+
 _GROUP, _VERSION = "argoproj.io", "v1alpha1"
+_JOBSETS = ("jobset.x-k8s.io", "v1alpha2")
 _PAGE = 100
+_NO_DRY_RUN = "does not support dry run"
+"""What the API server says where an admission webhook refuses to be asked without effect."""
 
 TEMPLATES, CRONS, WORKFLOWS, SENSORS = "workflowtemplates", "cronworkflows", "workflows", "sensors"
 _PLURALS = {"WorkflowTemplate": TEMPLATES, "CronWorkflow": CRONS, "Workflow": WORKFLOWS, "Sensor": SENSORS}
@@ -57,7 +62,7 @@ class ArgoCluster:
             if error.status == 404 and missing_is_none:
                 return None
             raise ArgoClusterError(
-                f"Kubernetes refuses to {method} {plural} in the namespace {namespace!r}: {_told(error)}.",
+                f"Kubernetes refuses to {method} {plural} in the namespace {namespace!r}: {_message(error)}.",
                 hint="Check METAFLOW_KUBERNETES_NAMESPACE, your rights there, and that Argo is installed.",
             ) from None
         except OSError as error:
@@ -92,20 +97,31 @@ class ArgoCluster:
             if not following:
                 return
 
-    def apply(self, document: Mapping[str, Any]) -> None:
+    def apply(self, document: Mapping[str, Any], *, dry_run: bool = False) -> None:
         """Create an object, or replace the one of its name.
 
         :param document: the object, with ``kind``.
+        :param dry_run: whether the API server only says whether it would.
         """
         plural, name = _PLURALS[document["kind"]], document["metadata"]["name"]
         namespace = document["metadata"].get("namespace") or self.namespace
         body = {**document, "metadata": {**document["metadata"], "namespace": namespace}}
         there = self.find(plural, name, namespace)
         if there is None:
-            self._call("create", plural, body, namespace=namespace)
+            self._change("create", plural, body, namespace=namespace, dry_run=dry_run)
             return
         body["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"]
-        self._call("replace", plural, name, body, namespace=namespace)
+        self._change("replace", plural, name, body, namespace=namespace, dry_run=dry_run)
+
+    def _change(self, method: str, plural: str, *arguments: Any, dry_run: bool, **more: Any) -> Any:
+        if not dry_run:
+            return self._call(method, plural, *arguments, **more)
+        try:
+            return self._call(method, plural, *arguments, dry_run="All", **more)
+        except ArgoClusterError as error:
+            # That webhook will be asked when the object is really changed.
+            if _NO_DRY_RUN not in str(error):
+                raise
 
     def create(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object and return it as it is in the cluster.
@@ -115,23 +131,50 @@ class ArgoCluster:
         made: dict[str, Any] = self._call("create", _PLURALS[document["kind"]], dict(document))
         return made
 
-    def patch(self, plural: str, name: str, change: Mapping[str, Any]) -> None:
+    def patch(self, plural: str, name: str, change: Mapping[str, Any], *, dry_run: bool = False) -> None:
         """Change fields of an object.
 
         :param plural: its kind.
         :param name: its name.
         :param change: a merge patch.
+        :param dry_run: see :meth:`apply`.
         """
-        self._call("patch", plural, name, dict(change))
+        self._change("patch", plural, name, dict(change), dry_run=dry_run)
 
-    def delete(self, plural: str, name: str, namespace: str | None = None) -> bool:
-        """Delete an object, and tell whether there was one.
+    def delete(self, plural: str, name: str, namespace: str | None = None, *, dry_run: bool = False) -> bool:
+        """Delete an object, and report whether there was one.
 
         :param plural: its kind.
         :param name: its name.
         :param namespace: its namespace, where that is another one.
+        :param dry_run: see :meth:`apply`.
         """
-        return self._call("delete", plural, name, namespace=namespace, missing_is_none=True) is not None
+        answer = self._change("delete", plural, name, namespace=namespace, missing_is_none=True, dry_run=dry_run)
+        return answer is not None
+
+    def delete_gangs(self, workflow: str, kinds: Iterable[str]) -> None:
+        """Delete the Jobs and JobSets that a workflow has made for its gangs, with their pods.
+
+        :param workflow: name of the workflow.
+        :param kinds: which of ``Job`` and ``JobSet``.
+        """
+        client, selector = self._client, f"{WORKFLOW_LABEL}={workflow}"
+        options = {"propagation_policy": "Background"}
+        try:
+            if "Job" in kinds:
+                batch = client.BatchV1Api()
+                for job in batch.list_namespaced_job(self.namespace, label_selector=selector).items:
+                    batch.delete_namespaced_job(job.metadata.name, self.namespace, **options)
+            if "JobSet" in kinds:
+                api, where = client.CustomObjectsApi(), (*_JOBSETS, self.namespace, "jobsets")
+                for jobset in api.list_namespaced_custom_object(*where, label_selector=selector)["items"]:
+                    api.delete_namespaced_custom_object(*where, jobset["metadata"]["name"], **options)
+        except client.rest.ApiException as error:
+            if error.status != 404:
+                raise ArgoClusterError(
+                    f"the gangs of the workflow {workflow!r} cannot be deleted: {_message(error)}.",
+                    hint="It needs the rights to list and delete jobs (group batch) and jobsets (jobset.x-k8s.io).",
+                ) from None
 
     def pods(self, selector: str) -> list[Any]:
         """Return the pods that a selector finds.
@@ -154,12 +197,14 @@ class ArgoCluster:
         text: str = answer.data.decode(errors="replace")
         return text
 
-    def save_secret(self, name: str, values: Mapping[str, str]) -> None:
+    def save_secret(self, name: str, values: Mapping[str, str], *, dry_run: bool = False) -> None:
         """Create a secret, or replace the one of its name.
 
         :param name: its name.
         :param values: texts by key.
+        :param dry_run: see :meth:`apply`.
         """
+        more = {"dry_run": "All"} if dry_run else {}
         client = self._client
         api = client.CoreV1Api()
         body = {
@@ -167,11 +212,14 @@ class ArgoCluster:
             "stringData": dict(values),
         }
         try:
-            api.create_namespaced_secret(self.namespace, body)
+            try:
+                api.create_namespaced_secret(self.namespace, body, **more)
+            except client.rest.ApiException as error:
+                if error.status != 409:
+                    raise
+                api.replace_namespaced_secret(name, self.namespace, body, **more)
         except client.rest.ApiException as error:
-            if error.status != 409:
-                raise ArgoClusterError(f"the secret {name!r} cannot be made: {_told(error)}.") from None
-            api.replace_namespaced_secret(name, self.namespace, body)
+            raise ArgoClusterError(f"the secret {name!r} cannot be made: {_message(error)}.") from None
 
     def delete_secret(self, name: str) -> None:
         """Delete a secret, if there is one.
@@ -183,10 +231,10 @@ class ArgoCluster:
             client.CoreV1Api().delete_namespaced_secret(name, self.namespace)
         except client.rest.ApiException as error:
             if error.status not in (403, 404):
-                raise ArgoClusterError(f"the secret {name!r} cannot be deleted: {_told(error)}.") from None
+                raise ArgoClusterError(f"the secret {name!r} cannot be deleted: {_message(error)}.") from None
 
 
-def _told(error: Any) -> str:
+def _message(error: Any) -> str:
     try:
         return str(json.loads(error.body)["message"]).rstrip(".")
     except (TypeError, ValueError, KeyError):

@@ -43,8 +43,8 @@ class ArgoOptions:
     :param pod_gc: when pods are deleted, e.g. ``OnPodSuccess``; None leaves it to Argo.
     :param gang: what a ``@parallel`` step is: ``jobset``, or ``job`` (an Indexed Job) where JobSet is not installed.
     :param concurrency_policy: of a scheduled flow, while an earlier run still runs: ``Allow``, ``Forbid``, ``Replace``.
-    :param successful_runs_kept: of a scheduled flow.
-    :param failed_runs_kept: of a scheduled flow.
+    :param successful_runs_kept: of a scheduled flow; 10,000, if left out.
+    :param failed_runs_kept: of a scheduled flow; 10,000, if left out.
     :param tell_failures: whether a notification of a failure tells what failed first.
     :param heartbeat: whether a container beside the steps tells Metaflow's service that the run is alive.
     :param events: how events come to this installation; Metaflow's configuration, if left out.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from airflow_provider_metaflow.flow.deploy import DeployOptions, Name, compile_manifest
@@ -11,10 +13,14 @@ from metaflow_adapters.ownership import check_content
 
 from .cluster import CRONS, TEMPLATES, ArgoCluster
 from .compile import ArgoOptions, deployment_of
+from .configured import as_configured
 from .containers import on_batch
 from .deployment import ArgoDeployment
-from .metadata import FLOW, OWNER, TOKEN
+from .metadata import FLOW, OWNER, TOKEN, notify_secret
 from .runs import delete_sensor
+from .suspension import is_kept_suspended, suspending
+
+_NO_SECRET: Mapping[str, str] = {}
 
 
 class TemplateStore:
@@ -63,23 +69,41 @@ def compile_for_argo(obj: Any, name: Name, token: str, options: DeployOptions) -
         names, obj.flow, obj.graph, obj.environment, obj.flow_datastore, obj.logger
     )
     obj.graph = obj.flow._graph
-    return compile_manifest(obj, name, token, options, runtime="argo-workflows")
+    return as_configured(compile_manifest(obj, name, token, options, runtime="argo-workflows"))
 
 
-def apply(deployment: ArgoDeployment, cluster: ArgoCluster) -> None:
-    """Bring a deployment to a cluster, and take away what an earlier one had and this one has not.
+def apply(deployment: ArgoDeployment, cluster: ArgoCluster, secret: Mapping[str, str] = _NO_SECRET) -> None:
+    """Bring a deployment to a cluster; what an earlier one had and this one has not no longer starts it.
+
+    The API server is first asked whether it would take all of it, so that a refusal leaves what is deployed as it is.
 
     :param deployment: the deployment.
     :param cluster: the cluster.
+    :param secret: content of the secret for notifications, if there is one.
     """
+    changes = list(_changes(deployment, cluster, secret))
+    for dry_run in (True, False):
+        for change in changes:
+            change(dry_run=dry_run)
+
+
+def _changes(
+    deployment: ArgoDeployment, cluster: ArgoCluster, secret: Mapping[str, str]
+) -> Iterator[Callable[..., Any]]:
     name = str(deployment.template.name)
-    before = cluster.find(TEMPLATES, name)
+    before, cron = cluster.find(TEMPLATES, name), cluster.find(CRONS, name)
+    if secret:
+        yield partial(cluster.save_secret, notify_secret(name), secret)
     for document in deployment.to_dicts():
-        cluster.apply(document)
+        if document["kind"] == "CronWorkflow" and is_kept_suspended(cron):
+            document["spec"].setdefault("suspend", True)
+        yield partial(cluster.apply, document)
     if deployment.cron is None:
-        cluster.delete(CRONS, name)
+        change = suspending(cron)
+        if change:
+            yield partial(cluster.patch, CRONS, name, change)
     if deployment.sensor is None and before is not None:
-        delete_sensor(cluster, before)
+        yield partial(delete_sensor, cluster, before)
 
 
 def make(manifest: Manifest, namespace: str, **options: Any) -> ArgoDeployment:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_metaflow.flow.manifest import Manifest
 
 from .differences import difference
+from .suspension import is_kept_suspended, suspending
 from .yaml_text import to_yaml
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class ArgoDeployment:
     def apply(self, service: WorkflowsService) -> None:
         """Create or replace template and cron workflow on an Argo server.
 
+        A schedule that somebody has suspended there stays so, and one that the flow has no longer is suspended.
+
         :param service: Hera's service. Sensors are not Argo Workflows' own, so it cannot take them; see
             :meth:`to_yaml` and ``argo create``.
         :raises ValueError: if there is a sensor.
@@ -73,11 +76,28 @@ class ArgoDeployment:
                 f"{self.template.name} has a sensor, which the server of Argo Workflows does not take. "
                 "Apply `to_yaml()` with kubectl, or deploy by `python flow.py argo create`."
             )
+        there = self._there(self.template, service.get_cron_workflow)
         self.template.workflows_service = service
         self.template.update()
         if self.cron is not None:
+            if is_kept_suspended(there) and self.cron.cron_suspend is None:
+                self.cron.cron_suspend = True
             self.cron.workflows_service = service
             self.cron.update()
+        elif there is not None:
+            self._suspend(there, service)
+
+    def _suspend(self, there: dict[str, Any], service: WorkflowsService) -> None:
+        from hera.workflows import models as m
+
+        change = suspending(there)
+        if not change:
+            return
+        notes = {**(there["metadata"].get("annotations") or {}), **change["metadata"]["annotations"]}
+        there = {**there, "metadata": {**there["metadata"], "annotations": notes}}
+        there["spec"] = {**there["spec"], **change["spec"]}
+        request = m.UpdateCronWorkflowRequest(cron_workflow=m.CronWorkflow.model_validate(there))
+        service.update_cron_workflow(str(self.template.name), request, namespace=self.template.namespace)
 
     def diff(self, service: WorkflowsService) -> str:
         """Return how template and cron workflow on an Argo server differ, as unified diffs; empty if they do not.
@@ -91,11 +111,17 @@ class ArgoDeployment:
             found += self._difference(self.cron, service.get_cron_workflow)
         return found
 
+    def _difference(self, here: WorkflowTemplate | CronWorkflow, get: Callable[..., Any]) -> str:
+        return difference(f"{here.kind} {here.name}", self._there(here, get), here.to_dict())
+
     @staticmethod
-    def _difference(here: WorkflowTemplate | CronWorkflow, get: Callable[..., Any]) -> str:
+    def _there(here: WorkflowTemplate | CronWorkflow, get: Callable[..., Any]) -> dict[str, Any] | None:
+        """Return an object as it is on the server, None if it is not there."""
         from hera.exceptions import NotFound
 
-        there = None
         with suppress(NotFound):
-            there = json.loads(get(here.name, namespace=here.namespace).json(exclude_none=True, by_alias=True))
-        return difference(f"{here.kind} {here.name}", there, here.to_dict())
+            found: dict[str, Any] = json.loads(
+                get(here.name, namespace=here.namespace).json(exclude_none=True, by_alias=True)
+            )
+            return found
+        return None

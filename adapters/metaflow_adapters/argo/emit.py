@@ -9,6 +9,7 @@ from hera.workflows import DAG, Container, Parameter, RetryStrategy, Step, Steps
 from hera.workflows import models as m
 
 from .containers import StepContainer, retry_expression
+from .metadata import step_annotations, step_labels
 from .plan import ITERATION, NEXT, NODES, PLACE, DagPlan, FlowPlan, LoopPlan, StepPlan, TaskPlan
 
 Template = Any
@@ -105,8 +106,8 @@ def emit_step(plan: StepPlan, made: StepContainer, shared: dict[str, Any] | None
         service_account_name=pod.get("serviceAccountName"),
         node_selector=pod.get("nodeSelector"),
         tolerations=_models(m.Toleration, pod.get("tolerations")),
-        labels={**metadata.get("labels", {}), "metaflow/step": plan.step},
-        annotations=metadata.get("annotations"),
+        labels=step_labels(metadata.get("labels", {}), plan.step),
+        annotations=step_annotations(metadata.get("annotations", {}), plan.step, made.retries),
         active_deadline_seconds=made.deadline_seconds,
         retry_strategy=retry_of(made),
     )

@@ -15,6 +15,7 @@ from airflow_provider_metaflow.compute.gang import JOB_LABEL
 
 from .containers import StepContainer
 from .emit import retry_of
+from .metadata import WORKFLOW_LABEL, step_annotations, step_labels
 from .plan import NODES, StepPlan
 from .references import whole_number
 from .yaml_text import to_yaml
@@ -25,6 +26,9 @@ GANGS = (JOBSET, JOB)
 
 _NODES = whole_number(f"inputs.parameters.{NODES}")
 """A container has written it."""
+
+_NAME = '{{=sprig.trimSuffix("-", sprig.trunc(40, sprig.replace(".", "-", workflow.name)))}}-'
+"""Kubernetes adds five characters. The names of a JobSet's jobs and pods have 63, and no dots (RFC 1035)."""
 
 _KEEP_SECONDS = 7 * 24 * 60 * 60
 """Metaflow's ``KUBERNETES_JOB_TTL_SECONDS_AFTER_FINISHED``."""
@@ -45,7 +49,7 @@ def emit_gang(plan: StepPlan, made: StepContainer, shared: dict[str, Any], kind:
     """
     job = _job(made, shared, plan.step)
     manifest = _jobset(job) if kind == JOBSET else {"apiVersion": "batch/v1", "kind": "Job", **job}
-    manifest["metadata"] = {"generateName": "{{workflow.name}}-", **manifest.get("metadata", {})}
+    manifest["metadata"] = {"generateName": _NAME, "labels": {WORKFLOW_LABEL: "{{workflow.name}}"}}
     succeeded, failed = (
         ("status.terminalState == Completed", "status.terminalState == Failed")
         if kind == JOBSET
@@ -65,7 +69,8 @@ def emit_gang(plan: StepPlan, made: StepContainer, shared: dict[str, Any], kind:
         success_condition=succeeded,
         failure_condition=failed,
         service_account_name=made.pod.get("serviceAccountName"),
-        labels={"metaflow/step": plan.step},
+        labels=step_labels({}, plan.step),
+        annotations=step_annotations({}, plan.step, made.retries),
         retry_strategy=retry_of(made),
     )
 
@@ -81,8 +86,10 @@ def _job(made: StepContainer, shared: dict[str, Any], step: str) -> dict[str, An
     }
     spec = {key: value for key, value in made.pod.items() if key not in ("metadata", "containers")}
     own = made.pod["metadata"]
-    labels = {**own.get("labels", {}), "app.kubernetes.io/part-of": "metaflow", "metaflow/step": step}
-    notes = {**own.get("annotations", {}), "metaflow/run_id": "argo-{{workflow.name}}"}
+    labels = {"app.kubernetes.io/part-of": "metaflow", WORKFLOW_LABEL: "{{workflow.name}}"}
+    labels = step_labels({**own.get("labels", {}), **labels}, step)
+    notes = {"metaflow/run_id": "argo-{{workflow.name}}"}
+    notes = step_annotations({**own.get("annotations", {}), **notes}, step, made.retries)
     return {
         "spec": {
             "completionMode": "Indexed",

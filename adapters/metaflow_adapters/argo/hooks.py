@@ -13,6 +13,7 @@ from airflow_provider_metaflow.flow.container import TASK_VARIABLE, encode_inlin
 from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
 from metaflow_adapters.notifications import VARIABLE_PREFIX, told_endpoints
 
+from .configured import error_script
 from .containers import StepContainer
 
 EXIT = "exit"
@@ -20,6 +21,9 @@ EXIT = "exit"
 
 HEARTBEAT = "heartbeat-daemon"
 """Name of the template, and of its task, that runs beside the steps."""
+
+ERROR_CAPTURE = "error-msg-capture-hook"
+"""Name of the template that runs the script of a deployment's configuration after a failure, as in Metaflow's own."""
 
 _FAILURES = m.EnvVar(name="METAFLOW_ORCHESTRATOR_FAILURES", value="{{=sprig.b64enc(workflow.failures)}}")
 """Encoded by Argo: a message may hold anything."""
@@ -33,10 +37,11 @@ def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool =
 
     :param manifest: the compiled flow.
     :param like: the container of a step, whose image, secrets and service account are used.
-    :param tell_failures: whether a notification of a failure tells what failed first.
+    :param tell_failures: whether a notification of a failure holds what failed first, and the script of
+        ``METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT`` is run.
     """
     steps, containers = [], []
-    for name, succeeded, document, env in _hooks(manifest):
+    for name, succeeded, document, env in _hooks(manifest, tell_failures):
         tells = tell_failures and not succeeded and "function" not in document
         containers.append(_container(name, like, document, [*env, *([_FAILURES] if tells else [])]))
         steps.append(
@@ -75,10 +80,13 @@ def _when(succeeded: bool) -> str:
     return " || ".join(f"{{{{workflow.status}}}} == {status}" for status in _FAILED)
 
 
-def _hooks(manifest: Manifest) -> Iterator[tuple[str, bool, dict[str, Any], list[m.EnvVar]]]:
+def _hooks(manifest: Manifest, tell_failures: bool) -> Iterator[tuple[str, bool, dict[str, Any], list[m.EnvVar]]]:
     for number, hook in enumerate(manifest.graph.exit_hooks):
         kind = "success" if hook.on_success else "error"
         yield f"exit-hook-{kind}-{number}", hook.on_success, {"function": hook.function}, []
+    script = error_script(manifest)
+    if script and tell_failures:
+        yield ERROR_CAPTURE, False, {"error_script": script}, []
     told = manifest.deployment.notifications
     if told is None:
         return

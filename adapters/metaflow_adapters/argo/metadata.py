@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
+from airflow_provider_metaflow.compute.pods import label_value
 from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.graph.model import FlowGraph, StepKind
 from metaflow_adapters.documents import described_parameters
 
 from .references import refuse_references
@@ -20,6 +24,16 @@ SENSOR = "metaflow/sensor_name"
 SENSOR_NAMESPACE = "metaflow/sensor_namespace"
 ORIGIN = "metaflow-origin"
 """Parameter of a resumed run: the run that it takes over results from, and steps to run anew, with colons between."""
+
+STEP_LABEL = "metaflow/step"
+STEP = "metaflow/step_name"
+ATTEMPT = "metaflow/attempt"
+WORKFLOW_LABEL = "metaflow/argo-workflows-name"
+"""Label of gangs and their pods: the workflow that they belong to."""
+
+GRAPH = "metaflow/dag"
+_MAX_GRAPH = 5_000
+"""Names in the annotation :data:`GRAPH`; an object has 256 KiB of annotations, and each switch doubles the names."""
 
 AUTOMATIC = "auto-set by metaflow. safe to ignore."
 
@@ -63,6 +77,57 @@ def run_annotations(manifest: Manifest) -> dict[str, str]:
     return {**base_annotations(manifest), "metaflow/run_id": "argo-{{workflow.name}}"}
 
 
+def step_labels(own: Mapping[str, str], step: str) -> dict[str, str]:
+    """Return the labels of a step's pods: legal ones, whatever the step is called.
+
+    :param own: labels of its ``@kubernetes``.
+    :param step: name of the step.
+    """
+    return {**own, STEP_LABEL: label_value(step)}
+
+
+def step_annotations(own: Mapping[str, str], step: str, retries: int) -> dict[str, str]:
+    """Return the annotations of a step's pods, as Metaflow's own deployer writes them.
+
+    :param own: annotations of its ``@kubernetes``.
+    :param step: name of the step.
+    :param retries: how often Argo tries it again; it counts the tries of those steps only.
+    """
+    return {**own, STEP: step, ATTEMPT: "{{retries}}" if retries else "0"}
+
+
+def graph_structure(graph: FlowGraph) -> list[Any] | None:
+    """Return the steps of a flow, branches as lists in lists (``FlowGraph.output_steps`` of Metaflow).
+
+    :param graph: the flow.
+    :returns: None if there are too many ways through its switches for an annotation.
+    """
+    end = next(step.name for step in graph.steps if step.kind is StepKind.END)
+    left = _MAX_GRAPH
+
+    def block(name: str, until: str) -> list[Any]:
+        nonlocal left
+        found: list[Any] = []
+        while name != until and left > 0:
+            left -= 1
+            step = graph.step(name)
+            found.append(name)
+            if step.kind in (StepKind.SPLIT, StepKind.FOREACH):
+                name = str(step.closed_by)
+                found.append([block(first, name) for first in step.next_steps])
+            elif step.kind is StepKind.SWITCH:
+                found.append([block(first, until) for first in step.next_steps])
+                break
+            elif not step.next_steps:
+                break
+            else:
+                (name,) = step.next_steps
+        return found
+
+    found = [*(block(graph.start, end) if graph.start != end else ()), end]
+    return found if left > 0 else None
+
+
 def annotations_of(manifest: Manifest, title: str | None, description: str | None) -> dict[str, str]:
     """Return the annotations of a workflow template.
 
@@ -78,6 +143,9 @@ def annotations_of(manifest: Manifest, title: str | None, description: str | Non
     if graph.schedule is not None:
         cron = {"schedule": graph.schedule.cron, "tz": graph.schedule.timezone or ""}
         found["metaflow/cron"] = json.dumps(cron)
+    structure = graph_structure(graph)
+    if structure is not None:
+        found[GRAPH] = json.dumps({"graph_structure": structure})
     found["workflows.argoproj.io/title"] = title or graph.deployed_name
     described = description or graph.doc
     if described:

@@ -7,17 +7,30 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_metaflow.compute.pods import label_value
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from metaflow_adapters.documents import origin_text
 from metaflow_adapters.ownership import check_owner
 
 from .cluster import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
-from .metadata import BRANCH, FLOW, ORIGIN, OWNER, PROJECT, SENSOR, SENSOR_NAMESPACE, TOKEN, notify_secret
+from .ending import ACTIVE, end_gangs, phase_of
+from .metadata import (
+    BRANCH,
+    FLOW,
+    ORIGIN,
+    OWNER,
+    PROJECT,
+    SENSOR,
+    SENSOR_NAMESPACE,
+    STEP_LABEL,
+    TOKEN,
+    WORKFLOW_LABEL,
+    notify_secret,
+)
 
 PREFIX = "argo-"
 _NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
-_ACTIVE = (None, "", "Pending", "Running")
-_LABEL_WORKFLOW = "workflows.argoproj.io/workflow"
+_WORKFLOW_LABELS = ("workflows.argoproj.io/workflow", WORKFLOW_LABEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,12 +165,12 @@ class ArgoRuns:
         return found
 
     def terminate(self, run_id: str, caller: Caller) -> None:
-        """End a run.
+        """End a run, with the Jobs and JobSets of its gangs, which would run on for as long as they want.
 
         :param run_id: its run id.
         :param caller: who asks.
         """
-        self._change(run_id, caller, "terminated", {"spec": {"shutdown": "Terminate"}})
+        end_gangs(self._cluster, self._change(run_id, caller, "terminated", {"spec": {"shutdown": "Terminate"}}))
 
     def suspend(self, run_id: str, caller: Caller) -> None:
         """Start no further tasks of a run.
@@ -175,12 +188,13 @@ class ArgoRuns:
         """
         self._change(run_id, caller, "unsuspended", {"spec": {"suspend": None}})
 
-    def _change(self, run_id: str, caller: Caller, what: str, change: Mapping[str, Any]) -> None:
+    def _change(self, run_id: str, caller: Caller, what: str, change: Mapping[str, Any]) -> dict[str, Any]:
         found = self.owned(run_id, caller)
-        phase = found.get("status", {}).get("phase")
-        if phase not in _ACTIVE:
+        phase = phase_of(found)
+        if phase not in ACTIVE:
             raise InvalidOptionError(f"the run {run_id} has {phase.lower()} and cannot be {what}.", flow=self._flow)
         self._cluster.patch(WORKFLOWS, found["metadata"]["name"], change)
+        return found
 
     def every(self) -> Iterator[tuple[str, str, str]]:
         """Yield run id, status and start of all runs of the deployment, the newest first."""
@@ -201,8 +215,10 @@ class ArgoRuns:
         :param step: name of a step, for its pods only.
         """
         name = self.find(run_id)["metadata"]["name"]
-        selector = f"{_LABEL_WORKFLOW}={name}" + (f",metaflow/step={step}" if step else "")
-        for pod in self._cluster.pods(selector):
+        of_step = f",{STEP_LABEL}={label_value(step)}" if step else ""
+        # Argo's own pods have its label, those of gangs ours.
+        pods = [pod for label in _WORKFLOW_LABELS for pod in self._cluster.pods(f"{label}={name}{of_step}")]
+        for pod in pods:
             node = (pod.metadata.annotations or {}).get("workflows.argoproj.io/node-name", pod.metadata.name)
             yield node, self._cluster.log(pod.metadata.name)
 
@@ -238,7 +254,7 @@ class ArgoRuns:
             if values is not None:
                 return values
         found = self.owned(run_id, caller)
-        if found.get("status", {}).get("phase") in _ACTIVE:
+        if phase_of(found) in ACTIVE:
             raise InvalidOptionError(
                 f"the run {run_id} has not ended.", flow=self._flow, hint="Terminate it first, or wait."
             )
@@ -261,15 +277,16 @@ class ArgoRuns:
         self._cluster.delete(TEMPLATES, self._name)
 
 
-def delete_sensor(cluster: ArgoCluster, template: Mapping[str, Any]) -> None:
+def delete_sensor(cluster: ArgoCluster, template: Mapping[str, Any], *, dry_run: bool = False) -> None:
     """Delete the sensor of a deployment, if it has one.
 
     :param cluster: where it is deployed.
     :param template: its workflow template, which names the sensor.
+    :param dry_run: whether the API server only says whether it would.
     """
     notes = template["metadata"].get("annotations") or {}
     if notes.get(SENSOR):
-        cluster.delete(SENSORS, notes[SENSOR], notes.get(SENSOR_NAMESPACE))
+        cluster.delete(SENSORS, notes[SENSOR], notes.get(SENSOR_NAMESPACE), dry_run=dry_run)
 
 
 def status_of(workflow: Mapping[str, Any]) -> str:
@@ -277,7 +294,7 @@ def status_of(workflow: Mapping[str, Any]) -> str:
 
     :param workflow: the workflow.
     """
-    phase = workflow.get("status", {}).get("phase") or "Pending"
+    phase = phase_of(workflow) or "Pending"
     if phase == "Running" and workflow["spec"].get("suspend"):
         return "Suspended"
     return "Failed" if phase == "Error" else str(phase)

@@ -16,6 +16,10 @@ from .metadata import base_annotations, labels_of
 STARTING_DEADLINE_SECONDS = 3540
 """How late a run may start when the controller was away; that of Metaflow's own deployer."""
 
+KEPT_RUNS = 10_000
+"""Finished runs of a cron workflow that Argo keeps, of each kind; that of Metaflow's own deployer. Argo's defaults, 3
+that succeeded and 1 that failed, delete runs that somebody wants to look at or to resume."""
+
 POLICIES = ("Allow", "Forbid", "Replace")
 
 
@@ -27,8 +31,8 @@ def emit_cron(
     :param manifest: the compiled flow.
     :param namespace: Kubernetes namespace.
     :param policy: what happens while an earlier run still runs: ``Allow``, ``Forbid`` or ``Replace``.
-    :param successful: how many runs that succeeded are kept.
-    :param failed: how many runs that failed are kept.
+    :param successful: how many runs that succeeded are kept; :data:`KEPT_RUNS`, if left out.
+    :param failed: the same of runs that failed.
     :raises InvalidOptionError: if the schedule is none, or a required parameter would have no value.
     """
     graph = manifest.graph
@@ -58,7 +62,7 @@ def emit_cron(
         timezone=airflow_timezone(graph.schedule, graph.name),
         concurrency_policy=policy,
         starting_deadline_seconds=STARTING_DEADLINE_SECONDS,
-        successful_jobs_history_limit=successful,
-        failed_jobs_history_limit=failed,
+        successful_jobs_history_limit=KEPT_RUNS if successful is None else successful,
+        failed_jobs_history_limit=KEPT_RUNS if failed is None else failed,
         workflow_template_ref=m.WorkflowTemplateRef(name=name),
     )

@@ -15,6 +15,8 @@ from airflow_provider_metaflow.cache import CODE, Cache, locked, note_size, remo
 from airflow_provider_metaflow.exceptions import StepNotRunnableError
 from airflow_provider_metaflow.flow.manifest import CodePackage
 
+from .surrounding_files import content_path, link_surroundings
+
 PACKAGED_METAFLOW = ".mf_code"
 """Folder of a package that holds Metaflow and its extensions (``metaflow.packaging_sys``, content version 1)."""
 
@@ -40,29 +42,33 @@ def unpacked(
     cache = Cache.at(cache)
     key = hashlib.sha256(f"{package.sha}\0{package.flow_dir}\0{datastore_root}".encode()).hexdigest()[:32]
     entry = cache.folder(CODE) / key
+    content = entry / _CONTENT / content_path(Path(package.flow_dir))
     while True:
         with locked(entry, shared=True):
             if (entry / _COMPLETE).exists():
                 touch(entry)
-                yield entry / _CONTENT
+                # Each time: a file beside the flow may be newer than the code.
+                link_surroundings(Path(package.flow_dir), content)
+                yield content
                 return
         with locked(entry):
             if not (entry / _COMPLETE).exists():
-                _unpack(package, entry, datastore_root, environment)
+                _unpack(package, entry, content, datastore_root, environment)
                 cache.evict(entry)
 
 
-def _unpack(package: CodePackage, entry: Path, datastore_root: str, environment: Mapping[str, str] | None) -> None:
+def _unpack(
+    package: CodePackage, entry: Path, content: Path, datastore_root: str, environment: Mapping[str, str] | None
+) -> None:
     # What a process has left behind that was killed at this point.
     remove(entry)
-    content, archive = entry / _CONTENT, entry / "package.tgz"
+    archive = entry / "package.tgz"
     try:
         content.mkdir(parents=True, mode=0o700)
         _fetch(package, archive, datastore_root, environment)
         _verify(package, archive)
         extract(archive, content)
         archive.unlink()
-        _link_siblings(Path(package.flow_dir), content)
         if package.datastore == "local":
             # Metaflow writes cards to the `.metaflow` that it finds from the working directory on upwards, yet
             # its client looks for them in the datastore of the run.
@@ -145,17 +151,3 @@ def _fetch(package: CodePackage, archive: Path, root: str, environment: Mapping[
     )
     if result.returncode != 0 or not archive.exists():
         raise OSError(f"fetching it failed: {result.stderr.strip()[-500:]}")
-
-
-def _link_siblings(source: Path, target: Path) -> None:
-    """Link what lies beside the flow and is no code, so that steps find it by relative name as in a local run."""
-    if not source.is_dir():
-        return
-    for entry in sorted(source.iterdir()):
-        twin = target / entry.name
-        if entry.name.startswith(".") or entry.name == "__pycache__":
-            continue
-        if not twin.exists():
-            twin.symlink_to(entry.resolve())
-        elif entry.is_dir() and twin.is_dir() and not twin.is_symlink():
-            _link_siblings(entry, twin)

@@ -26,6 +26,7 @@ from airflow_provider_metaflow.flow.commands import (
     step_arguments,
     task_variables,
 )
+from airflow_provider_metaflow.flow.layout import own_import_paths
 from airflow_provider_metaflow.flow.manifest import CodePackage, Manifest
 from airflow_provider_metaflow.flow.remote_settings import remote_settings
 from airflow_provider_metaflow.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
@@ -205,10 +206,15 @@ class LocalCompute:
         :raises StepFailedError: if it exits with an error.
         """
         root = self._unpacked()
+        environment = {**self._shared_environment(), **self.variables, "PYTHONUNBUFFERED": "x"}
+        if self.code.flow_file != Path(self.code.flow_file).name:
+            # The module imports the flow file, which imports what lies beside it.
+            folder = str(root / Path(self.code.flow_file).parent)
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), folder]))
         process = subprocess.Popen(
             [self.python, "-m", module, *arguments],
             cwd=root,
-            env={**self._shared_environment(), **self.variables, "PYTHONUNBUFFERED": "x"},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -244,6 +250,8 @@ class LocalCompute:
             "flow_name": self.manifest.graph.name,
             "flow_file": str(root / self.code.flow_file),
             "cwd": str(root),
+            "package": self.code.package,
+            "import_paths": list(own_import_paths()),
             "step": step,
             "env": dict(environment),
             "datastore": self.code.datastore,

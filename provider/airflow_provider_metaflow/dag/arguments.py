@@ -10,6 +10,7 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import FlowGraph
 
+from .documentation import dag_documentation, filled_by_events
 from .location import resolved
 from .record import record_line
 from .rules import check_rules
@@ -91,7 +92,7 @@ def _of_flow(manifest: Manifest, max_workers: int | None) -> dict[str, Any]:
         "catchup": False,
         "tags": sorted({"metaflow", *deployment.tags}),
         "description": first_line(graph.doc) or f"Metaflow flow {graph.name}",
-        "doc_md": _doc_md(manifest),
+        "doc_md": dag_documentation(manifest),
         "default_args": {"owner": deployment.owner},
     }
     workers = max_workers or deployment.max_workers
@@ -148,20 +149,23 @@ def _params(graph: FlowGraph, fixed: Mapping[str, Any], templates: Mapping[str, 
 
     params = {}
     for parameter in graph.parameters:
+        said = [parameter.help] if parameter.help else []
         if graph.triggers and parameter.required:
             # An event brings the value; Airflow would check its absence before. The start step does.
             parameter = replace(parameter, required=False, default=None)  # noqa: PLW2901
+            events = filled_by_events(graph, parameter.name)
+            if parameter.name not in (*fixed, *templates):
+                said.append(f"Required, unless filled by the {events}." if events else "Required.")
         if parameter.name in templates:
             # Null stands for the template: a form hands out every value, and one that differs from null was chosen.
             parameter = replace(parameter, required=False, default=None)  # noqa: PLW2901
         default = fixed.get(parameter.name, UNSET)
         default = default_value(parameter) if default is UNSET else exact_value(default)
         arguments: dict[str, Any] = json_schema(parameter, default)
-        if parameter.help:
-            arguments["description"] = parameter.help
         if parameter.name in templates:
-            said = f"Default: {templates[parameter.name]}"
-            arguments["description"] = f"{parameter.help} {said}" if parameter.help else said
+            said.append(f"Default: {templates[parameter.name]}")
+        if said:
+            arguments["description"] = " ".join(said)
         if default is not UNSET:
             arguments["default"] = default
         params[parameter.name] = Param(**arguments)
@@ -183,12 +187,6 @@ def _add_notifiers(arguments: dict[str, Any], manifest: Manifest) -> None:
                 flow=manifest.graph.name, on_success=on_success, endpoints=wanted, start=manifest.graph.start
             )
             arguments[name] = [*others, notifier]
-
-
-def _doc_md(manifest: Manifest) -> str:
-    graph = manifest.graph
-    lines = [f"### {graph.name}", "", graph.doc] if graph.doc else [f"### {graph.name}"]
-    return "\n".join([*lines, "", f"Metaflow code package `{manifest.code.sha}`."])
 
 
 def _with_record(text: str | None, manifest: Manifest) -> str:

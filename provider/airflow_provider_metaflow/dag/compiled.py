@@ -21,6 +21,7 @@ def find_manifest(
     options: Sequence[str],
     compile_options: Sequence[str],
     python: str | None,
+    project_root: str | Path | None = None,
 ) -> Manifest:
     """Return the manifest of a flow.
 
@@ -30,6 +31,7 @@ def find_manifest(
     :param options: options before the subcommand.
     :param compile_options: options of ``create``.
     :param python: interpreter that has the flow's imports.
+    :param project_root: folder that the flow is started from.
     :raises MetaflowProviderError: if it cannot be read, or does not compile.
     """
     path = resolved(flow, caller)
@@ -39,7 +41,8 @@ def find_manifest(
     from airflow_provider_metaflow import settings
     from airflow_provider_metaflow.flow.compiler import load_manifest
 
-    how = how_to_compile(name, options=options, compile_options=compile_options, python=python)
+    root = None if project_root is None else resolved(project_root, caller)
+    how = how_to_compile(name, options=options, compile_options=compile_options, python=python, project_root=root)
     return load_manifest(path, how, settings.cache(), remember_failures=True)
 
 
@@ -49,6 +52,7 @@ def how_to_compile(
     options: Sequence[str] = (),
     compile_options: Sequence[str] = (),
     python: str | None = None,
+    project_root: Path | None = None,
     **_: Any,
 ) -> CompileOptions:
     """Return how :class:`MetaflowDag` compiles a flow, given its arguments.
@@ -57,9 +61,11 @@ def how_to_compile(
     :param options: options before the subcommand.
     :param compile_options: options of ``create``.
     :param python: interpreter that has the flow's imports.
+    :param project_root: folder that the flow is started from.
     """
     from airflow_provider_metaflow import settings
     from airflow_provider_metaflow.flow.compiler import CompileOptions
+    from airflow_provider_metaflow.flow.layout import own_import_paths
 
     top_level = tuple(options)
     return CompileOptions(
@@ -67,4 +73,6 @@ def how_to_compile(
         name=dag_id if dag_id and "--production" not in top_level and "--branch" not in top_level else None,
         create=tuple(compile_options),
         python=python or settings.python(),
+        project_root=None if project_root is None else str(project_root),
+        import_paths=own_import_paths(),
     )

@@ -13,7 +13,7 @@ from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import EventTrigger, Step
 from airflow_provider_metaflow.operators.step import MAP_LABEL, MetaflowStepOperator
 
-from .events import asset_name, watched_name
+from .events import ASSET_GROUP, asset_name, watched_name
 from .plan import SOME_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
             prefix_group_id=False,
             parent_group=self.group,
             dag=self.dag,
-            tooltip=f"Body of the foreach of step {segment.foreach}",
+            group_display_name=segment.label,
+            tooltip=f"The steps between the foreach of {segment.foreach} and its join; an instance of the group runs "
+            "one split, or several of a very wide foreach.",
         )
         def body(context: Any) -> None:  # noqa: ARG001  (read by each task at run time)
             for member in members:
@@ -143,6 +145,9 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
         foreach = self.tasks[plan.foreach]
         task = MetaflowSplitsOperator(
             task_id=plan.task_id,
+            task_display_name=f"all splits of {plan.foreach}",
+            doc_md=f"Lists the splits of all tasks of `{plan.foreach}`, a foreach inside of another one, so that "
+            "Airflow can run an instance of the next group for each. It runs no code of the flow.",
             foreach_task_id=foreach.task_id,
             trigger_rule=SOME_RULE,
             dag=self.dag,
@@ -166,7 +171,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
         if plan.events:
             # Not by way of one alias, though that is smaller: Airflow makes an alias's assets when a task ends, and
             # fails the task if another makes the same one at the time (unique key; measured on 3.3.2).
-            arguments["outlets"] = [Asset(asset_name(event)) for event in plan.events]
+            arguments["outlets"] = [event_asset(event) for event in plan.events]
         if plan.step == graph.start:
             arguments.update(self.start)
         if group is not None:
@@ -206,6 +211,18 @@ def _merged(arguments: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str
     return merged
 
 
+def event_asset(event: str) -> Asset:
+    """Return the asset of an event.
+
+    :param event: name of the event.
+    """
+    return _asset(asset_name(event))
+
+
+def _asset(name: str, **more: Any) -> Asset:
+    return Asset(name, group=ASSET_GROUP, **more)
+
+
 def event_condition(triggers: Sequence[EventTrigger], watchers: Mapping[str, Sequence[Any]], dag_id: str) -> AssetAll:
     """Return the assets that a flow is scheduled on: all its events must come, published or seen by a watcher.
 
@@ -215,10 +232,10 @@ def event_condition(triggers: Sequence[EventTrigger], watchers: Mapping[str, Seq
     """
 
     def condition(event: str) -> Asset | AssetAny:
-        published = Asset(asset_name(event))
+        published = event_asset(event)
         if event not in watchers:
             return published
-        return AssetAny(published, Asset(watched_name(event, dag_id), watchers=list(watchers[event])))
+        return AssetAny(published, _asset(watched_name(event, dag_id), watchers=list(watchers[event])))
 
     return AssetAll(*(condition(trigger.event) for trigger in triggers))
 

@@ -27,6 +27,9 @@ _MAX_ID_CHARACTERS = 256
 _YEAR_10000 = 253402300800
 """In seconds since 1970; Python's datetime ends there, and with it Metaflow's triggers."""
 
+ASSET_GROUP = "metaflow"
+"""Group of all assets that stand for events, by which Airflow's list of assets can be filtered."""
+
 SCHEME = "x-metaflow-event://"
 """Airflow takes a URI with ``x-`` as it is. For any other scheme it loads the asset handlers of all providers, which
 took 0.3 s of each parse where the amazon provider is installed (measured on 3.3.2)."""
@@ -82,8 +85,16 @@ def event_of(name: str) -> str | None:
     return unquote(name.removeprefix(SCHEME).split("/", 1)[0]) if name.startswith(SCHEME) else None
 
 
+def end_event(graph: FlowGraph) -> str:
+    """Return the name of the event of a finished run, which ``@trigger_on_finish`` waits for.
+
+    :param graph: the flow.
+    """
+    return f"metaflow.{graph.deployed_name}.end"
+
+
 def emitted_events(graph: FlowGraph, step: Step) -> tuple[str, ...]:
-    """Return the names of the events that the end of a task of a step is told by.
+    """Return the names of the events that a finished task of a step can emit.
 
     The names are those of Metaflow's Argo deployer: ``metaflow.[project.branch.]Flow.step``, and for the end step
     ``….end`` whatever it is called.
@@ -94,7 +105,7 @@ def emitted_events(graph: FlowGraph, step: Step) -> tuple[str, ...]:
     stem = f"metaflow.{graph.deployed_name}"
     names = [f"{stem}.{step.name}"]
     if step.name == graph.end and step.name != "end":
-        names.append(f"{stem}.end")
+        names.append(end_event(graph))
     return tuple(names)
 
 

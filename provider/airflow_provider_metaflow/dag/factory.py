@@ -13,6 +13,7 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGro
 from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
 from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.graph.model import FlowGraph
 
 from .arguments import Watchers, first_line, make_arguments, with_doc_file
@@ -20,7 +21,7 @@ from .claims import claim_dag_id
 from .compiled import find_manifest
 from .emit import Emission
 from .parameters import is_template
-from .plan import plan_dag
+from .plan import DagPlan, plan_dag
 
 if TYPE_CHECKING:
     from .translator import FlowTranslator
@@ -42,6 +43,8 @@ class MetaflowDag(DAG):
     :param options: options before the subcommand when the flow file is compiled, e.g. ``["--with", "retry"]``.
     :param compile_options: options of ``create`` for it, e.g. ``["--tag", "nightly"]``.
     :param python: interpreter of compiler and steps.
+    :param project_root: folder that the flow is started from, if not its own, e.g. the root of its repository; relative
+        to the DAG file. It is packaged, steps run in it, and it can be imported from.
     :param warm_process: whether steps run in a process that has Metaflow imported.
     :param compute: where all steps run: ``"local"``, ``"kubernetes"`` or ``"batch"``; default: as their decorators say.
     :param kubernetes: options of all pods; see :class:`MetaflowStepOperator`.
@@ -64,6 +67,7 @@ class MetaflowDag(DAG):
         options: Sequence[str] = (),
         compile_options: Sequence[str] = (),
         python: str | None = None,
+        project_root: str | Path | None = None,
         warm_process: bool | None = None,
         compute: str | None = None,
         kubernetes: Mapping[str, Any] | None = None,
@@ -73,7 +77,7 @@ class MetaflowDag(DAG):
         **dag_arguments: Any,
     ) -> None:
         caller = sys._getframe(1).f_code.co_filename
-        manifest = find_manifest(flow, caller, dag_id, options, compile_options, python)
+        manifest = find_manifest(flow, caller, dag_id, options, compile_options, python, project_root)
         graph = manifest.graph
         given = dict(parameters or {})
         _check_names(graph, given)
@@ -98,7 +102,7 @@ class MetaflowDag(DAG):
         self.metaflow_manifest = manifest
         Emission(
             manifest=manifest,
-            plan=plan_dag(graph, emit_events=manifest.deployment.emit_events),
+            plan=_plan(manifest),
             dag=self,
             group=None,
             id_prefix="",
@@ -135,13 +139,15 @@ class MetaflowTaskGroup(TaskGroup):
         options: Sequence[str] = (),
         compile_options: Sequence[str] = (),
         python: str | None = None,
+        project_root: str | Path | None = None,
         warm_process: bool | None = None,
         compute: str | None = None,
         kubernetes: Mapping[str, Any] | None = None,
         batch: Mapping[str, Any] | None = None,
         **group_arguments: Any,
     ) -> None:
-        manifest = find_manifest(flow, sys._getframe(1).f_code.co_filename, None, options, compile_options, python)
+        caller = sys._getframe(1).f_code.co_filename
+        manifest = find_manifest(flow, caller, None, options, compile_options, python, project_root)
         graph = manifest.graph
         if manifest.deployment.notifications is not None:
             raise InvalidOptionError(
@@ -156,7 +162,7 @@ class MetaflowTaskGroup(TaskGroup):
         _check_overrides(graph, overrides)
         group_arguments.setdefault("tooltip", first_line(graph.doc))
         super().__init__(group_id=group_id or graph.name, **group_arguments)
-        plan = plan_dag(graph, emit_events=manifest.deployment.emit_events)
+        plan = _plan(manifest)
         dag = self.dag or DagContext.get_current()
         if dag is None:
             raise InvalidOptionError(
@@ -194,6 +200,11 @@ class MetaflowTaskGroup(TaskGroup):
         """The run's pathspec ``Flow/run`` as an XCom of the end step, for downstream tasks."""
         end: BaseOperator = self.metaflow_tasks[self.metaflow_manifest.graph.end]
         return end.output
+
+
+def _plan(manifest: Manifest) -> DagPlan:
+    deployment = manifest.deployment
+    return plan_dag(manifest.graph, emit_events=deployment.emit_events, emit_step_events=deployment.emit_step_events)
 
 
 def _warn_of_schedule(graph: FlowGraph) -> None:

@@ -82,6 +82,8 @@ def load_folder(
         raise InvalidOptionError(
             f"load_flow_dags finds no folder {folder}.", hint="Fix the path; it is relative to the DAG file."
         )
+    if arguments.get("project_root") is not None:
+        arguments = {**arguments, "project_root": resolved(arguments["project_root"], caller)}
     dags: list[DAG] = []
     taken: dict[str, Path] = {}
     found = sorted({*folder.glob(pattern), *folder.glob(f"*{SUFFIX}")})

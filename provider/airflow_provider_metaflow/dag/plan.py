@@ -14,7 +14,7 @@ import msgspec
 
 from airflow_provider_metaflow.graph.model import ExitHook, FlowGraph, Step, StepKind
 
-from .events import emitted_events
+from .events import emitted_events, end_event
 
 DEFAULT_RETRY_DELAY_SECONDS = 120.0
 """Of ``@retry`` (``minutes_between_retries=2``), used for ``@catch`` without ``@retry`` too."""
@@ -36,7 +36,7 @@ class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
     :param retries: retries of the Airflow task; None leaves them to ``default_args``.
     :param retry_delay_seconds: pause between tries.
     :param doc: docstring of the step.
-    :param events: names of the events that its success is told by.
+    :param events: names of the events that it emits when it succeeds.
     """
 
     step: str
@@ -64,11 +64,13 @@ class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One mapped task group.
 
     :param group_id: its id; a dash, which no step name can hold, keeps it apart from the steps.
+    :param label: what Airflow shows in the place of the id.
     :param foreach: the innermost foreach step around it.
     :param source: task whose return value is the list of index contexts.
     """
 
     group_id: str
+    label: str
     foreach: str
     source: str
 
@@ -116,12 +118,16 @@ class _Segments:
         suffix = f"-{phase + 1}" if phase else ""
         return f"{step.foreach_path[-1]}-foreach{suffix}"
 
+    def label(self, step: Step) -> str:
+        return f"for each split of {step.foreach_path[-1]}{', continued' if self._phases[step.name] else ''}"
 
-def plan_dag(graph: FlowGraph, *, emit_events: bool = True) -> DagPlan:
+
+def plan_dag(graph: FlowGraph, *, emit_events: bool = True, emit_step_events: bool = False) -> DagPlan:
     """Plan the tasks of a flow.
 
     :param graph: the flow.
-    :param emit_events: whether steps tell of their end by events.
+    :param emit_events: whether the end of a run emits an event.
+    :param emit_step_events: whether each step emits one, too.
     """
     assignment = _Segments(graph)
     switches = any(step.kind is StepKind.SWITCH for step in graph.steps)
@@ -139,9 +145,18 @@ def plan_dag(graph: FlowGraph, *, emit_events: bool = True) -> DagPlan:
             foreach = by_name[step.foreach_path[-1]]
             segments.setdefault(
                 group_id,
-                SegmentPlan(group_id=group_id, foreach=foreach.name, source=contexts_task_id(foreach)),
+                SegmentPlan(
+                    group_id=group_id,
+                    label=assignment.label(step),
+                    foreach=foreach.name,
+                    source=contexts_task_id(foreach),
+                ),
             )
-        events = emitted_events(graph, step) if emit_events else ()
+        events: tuple[str, ...] = ()
+        if emit_events and emit_step_events:
+            events = emitted_events(graph, step)
+        elif emit_events and step.name == graph.end:
+            events = (end_event(graph),)
         task = _plan_task(by_name, step, group_id, switches=switches)
         tasks.append(msgspec.structs.replace(task, events=events))
     return DagPlan(

@@ -51,6 +51,6 @@ def _operator(graph: FlowGraph, sensor: Sensor) -> Any:
         raise MissingExtraError(
             f"its sensor {sensor.name} needs a provider that is not installed ({error.name}).",
             flow=graph.name,
-            hint='pip install "airflow-provider-metaflow[amazon]"',
+            hint='pip install "airflow-provider-metaflow[airflow-amazon]"',
         ) from None
     return S3KeySensor

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from airflow_provider_metaflow.exceptions import MissingExtraError
@@ -39,12 +40,29 @@ def run_once(manifest: Manifest, parameters: Mapping[str, object], home: str | N
     :param home: folder of the Airflow; None uses a temporary one.
     :raises MissingExtraError: if Airflow is not installed here.
     """
+    check_airflow(manifest.graph.name)
     folder = Path(home).resolve() if home else Path(tempfile.mkdtemp(prefix="metaflow-airflow-"))
     try:
         return run_trial(manifest, parameters, folder).state == "success"
     finally:
         if home is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_airflow(flow: str) -> None:
+    """Check that Airflow is installed here.
+
+    :param flow: flow to name in the error.
+    :raises MissingExtraError: if it is not.
+    """
+    try:
+        version("apache-airflow-core")
+    except PackageNotFoundError:
+        raise MissingExtraError(
+            "`airflow test` starts an Airflow of its own, and Airflow is not installed here.",
+            flow=flow,
+            hint='Install it: pip install "airflow-provider-metaflow[airflow]"',
+        ) from None
 
 
 def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path) -> Trial:
@@ -54,19 +72,13 @@ def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path
     :param parameters: values by parameter name.
     :param folder: folder of the Airflow.
     """
-    try:
-        from rich.console import Console
+    from rich.console import Console
 
-        from airflow_provider_metaflow.rest import dags, runs
+    from airflow_provider_metaflow.rest import dags, runs
 
-        from .airflow import USER, EmbeddedAirflow
-        from .progress import RunProgress
-    except ImportError as error:
-        raise MissingExtraError(
-            f"this needs Airflow ({error.name} is missing).",
-            flow=manifest.graph.name,
-            hint='pip install "airflow-provider-metaflow[airflow]"',
-        ) from None
+    from .airflow import USER, EmbeddedAirflow
+    from .progress import RunProgress
+
     console = Console()
     name = manifest.deployment.name
     console.print(f"Starting Airflow in {folder}", highlight=False)

@@ -21,6 +21,7 @@ from airflow_provider_metaflow.cache import MANIFESTS, Cache, locked, touch
 from airflow_provider_metaflow.exceptions import FlowCompileError, ManifestError
 
 from .attempts import Attempt
+from .layout import project_root_of
 from .manifest import SCHEMA_VERSION, SUFFIX, Manifest, decode_manifest, write_atomically
 from .reads import has_digest, read_reads
 from .source_files import source_files
@@ -40,6 +41,9 @@ class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
     :param python: interpreter that has the flow's imports.
     :param group: command group of the orchestrator.
     :param environment: further variables for Metaflow.
+    :param project_root: folder that the flow is started from; default: its own, or the one above its package if it has
+        relative imports.
+    :param import_paths: folders that it can import from, too; they count by what is imported from them.
     """
 
     top_level: tuple[str, ...] = ()
@@ -48,6 +52,8 @@ class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
     python: str = "python"
     group: str = "airflow"
     environment: tuple[tuple[str, str], ...] = ()
+    project_root: str | None = None
+    import_paths: tuple[str, ...] = ()
 
 
 Run = Callable[..., Finished]
@@ -114,11 +120,22 @@ class Entry:
             raise FlowCompileError(
                 f"flow file {path} does not exist.", hint="Fix the path in the DAG file, or bring the flow back."
             )
+        root = project_root_of(path, options.project_root)
+        if root is not None and not (root.is_dir() and path.absolute().is_relative_to(root)):
+            raise FlowCompileError(
+                f"project_root: {root} is no folder that holds the flow file {path}.",
+                hint="Name the folder that the flow is started from (`--project-root` of `create`).",
+            )
         try:
             key = _key(path, options)
         except OSError as error:
             raise FlowCompileError(f"flow file {path} cannot be read ({error.strerror}).") from None
         return cls(path=path, options=options, target=cache.folder(MANIFESTS) / f"{key}{SUFFIX}")
+
+    @property
+    def root(self) -> Path:
+        """The folder that the flow is started from."""
+        return project_root_of(self.path, self.options.project_root) or self.path.parent
 
     @property
     def reads(self) -> Path:
@@ -151,7 +168,8 @@ class Entry:
                 write_atomically(self._pointer(), self.target.name.encode())
 
     def _pointer(self) -> Path:
-        digest = hashlib.sha256(repr((self.options, str(self.path.absolute()))).encode("utf-8", "surrogateescape"))
+        facts = (_counted(self.options), str(self.path.absolute()))
+        digest = hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape"))
         return self.target.with_name(f"{self.path.stem}-{digest.hexdigest()[:32]}.latest")
 
 
@@ -190,14 +208,14 @@ def _compile(entry: Entry, attempt: Attempt | None, run: Run) -> Manifest:
 
 
 def _compiled(entry: Entry, beat: Callable[[], None], run: Run) -> Manifest:
-    path, options, target = entry.path, entry.options, entry.target
+    path, target = entry.path, entry.target
     result = _run(entry, beat, run)
     if result.status != 0:
         raise FlowCompileError(
             f"it does not compile:\n{_complaint(result.stdout, result.stderr)}",
             flow=path.name,
             step=_step_named(result.stdout + result.stderr),
-            hint=f"\nTry: python {path} {options.group} create",
+            hint=_hint(entry, result.stdout + result.stderr),
         )
     if not target.is_file():
         raise FlowCompileError(
@@ -215,26 +233,28 @@ class _CompileTimeoutError(FlowCompileError):
 
 
 def _run(entry: Entry, beat: Callable[[], None], run: Run) -> Finished:
-    path, options, target = entry.path, entry.options, entry.target
+    path, options, target, root = entry.path, entry.options, entry.target, entry.root.absolute()
     group = [options.group, *(["--name", options.name] if options.name else [])]
     command = [
         options.python,
         "-c",
         _WATCHED,
         str(entry.reads.resolve()),
-        path.name,
+        os.pathsep.join(options.import_paths),
+        os.path.relpath(path.absolute(), root),
         "--no-pylint",
         *options.top_level,
         *group,
         "create",
         "--manifest-only",
         *options.create,
+        *(["--project-root", str(root)] if root != path.absolute().parent else []),
         str(target.resolve()),
     ]
     try:
         return run(
             command,
-            folder=path.parent,
+            folder=root,
             environment={**child_environment(), **dict(options.environment)},
             seconds=_TIMEOUT_SECONDS,
             beat=beat,
@@ -263,6 +283,24 @@ def _complaint(stdout: str, stderr: str) -> str:
     return "\n".join(lines[-15:])
 
 
+def _hint(entry: Entry, text: str) -> str:
+    """Return what to try, for a flow that does not compile."""
+    path, group = entry.path, entry.options.group
+    if "attempted relative import" in text and entry.root == path.parent:
+        return "\nA flow that is run as `python -m package.flow` is given `project_root=`, the folder of its package."
+    if re.search(r"could not be read|No such file or directory|does not exist|ModuleNotFoundError", text):
+        return (
+            f"\nIt was started in {entry.root}. If the flow is started elsewhere, e.g. in the root of its repository, "
+            f"give that folder as `project_root=` (`--project-root` of `create`).\nTry: python {path} {group} create"
+        )
+    return f"\nTry: python {path} {group} create"
+
+
+def _counted(options: CompileOptions) -> CompileOptions:
+    """Return the options that the result depends on; folders of imports count by the files that were imported."""
+    return msgspec.structs.replace(options, import_paths=())
+
+
 def _step_named(text: str) -> str | None:
     found = re.search(r"[Ss]tep \*?(\w+)\*?", text)
     return found.group(1) if found else None
@@ -271,10 +309,11 @@ def _step_named(text: str) -> str | None:
 def _key(path: Path, options: CompileOptions) -> str:
     """Hash all that the manifest depends on."""
     digest = hashlib.sha256()
-    facts: Sequence[object] = (SCHEMA_VERSION, options, str(path.resolve()), _versions(), _environment())
+    facts: Sequence[object] = (SCHEMA_VERSION, _counted(options), str(path.resolve()), _versions(), _environment())
     digest.update(repr(facts).encode())
-    for source in source_files(path):
-        digest.update(f"{source.path.relative_to(path.parent)}\0".encode("utf-8", "surrogateescape"))
+    root = project_root_of(path, options.project_root)
+    for source in source_files(path, root):
+        digest.update(f"{source.path.relative_to(root or path.parent)}\0".encode("utf-8", "surrogateescape"))
         digest.update(source.digest)
     return f"{path.stem}-{digest.hexdigest()[:32]}"
 

@@ -198,6 +198,8 @@ def task_document(
     else:
         for task, call in zip(document["tasks"], calls, strict=True):
             task["arguments"].append(f"--input-paths={join_paths(call.inputs)}")
+    if code.package:
+        document["package"] = code.package
     if parameters is not None:
         document["init"] = init_request(manifest, first.run_id, parameters, inherited)
     if gang is not None:

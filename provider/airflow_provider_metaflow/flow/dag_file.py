@@ -37,17 +37,17 @@ def target_file(
     :param folder: ``METAFLOW_AIRFLOW_DAGS_FOLDER``.
     :param environment: environment variables, for ``AIRFLOW_HOME``.
     :param flow_file: the flow, which must not be overwritten.
-    :raises InvalidOptionError: if no place is named or the file is the flow itself.
+    :raises InvalidOptionError: if no folder is set or the file is the flow itself.
     """
     if file is None:
         if folder is None and "AIRFLOW_HOME" in environment:
             folder = str(Path(environment["AIRFLOW_HOME"]) / "dags")
         if folder is None:
             raise InvalidOptionError(
-                "no place for the DAG file is named.",
+                "METAFLOW_AIRFLOW_DAGS_FOLDER is not set, so it is not known where the DAG file goes.",
                 flow=name,
-                hint="Give FILE, or set METAFLOW_AIRFLOW_DAGS_FOLDER to your Airflow's dags folder or the prefix of "
-                "its DAG bundle, e.g. s3://bucket/dags.",
+                hint="Set it to your Airflow's dags folder or the prefix of "
+                "its DAG bundle, e.g. s3://bucket/dags, or give the path of the DAG file to `airflow create`.",
             )
         target = _path(folder, name) / f"{name}.py"
     else:
@@ -220,3 +220,10 @@ def warnings(manifest: Manifest) -> Iterator[str]:
             f"flow {manifest.graph.name}: @exit_hook(options=…) is ignored: hooks run as processes of the Airflow "
             "worker, with its packages."
         )
+    for trigger in manifest.graph.triggers:
+        _, _, step = trigger.event.rpartition(".")
+        if trigger.event.startswith("metaflow.") and step != "end":
+            yield (
+                f"flow {manifest.graph.name}: the event {trigger.event} comes only from a flow that was deployed with "
+                "--emit-step-events."
+            )

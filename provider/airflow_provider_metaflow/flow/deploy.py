@@ -15,7 +15,9 @@ from airflow_provider_metaflow.graph.naming import check_name, project_name
 from airflow_provider_metaflow.graph.validate import validate_graph
 
 from . import watched
+from .code_package import make_package
 from .flow_file import check_one_flow
+from .layout import package_of
 from .manifest import CodePackage, Command, Deployment, Manifest, Notifications
 from .reader import read_graph
 from .remote import read_remote_settings
@@ -34,9 +36,12 @@ class DeployOptions:
     worker_pool: str | None = None
     is_paused_upon_creation: bool | None = None
     emit_events: bool = True
+    emit_step_events: bool = False
     notifications: Notifications | None = None
     upload: bool = True
     """Whether the code package is saved; else its place is only computed, and nobody but this machine is asked."""
+    project_root: str | None = None
+    """The folder that the flow is started from and that is packaged; default: that of the flow file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +104,7 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions, *
 
     :param obj: state of Metaflow's command line (``click`` context object).
     :param name: name of the deployment.
-    :param token: production token.
+    :param token: production token; empty for a run that is not deployed.
     :param options: options of ``create``.
     :param runtime: Metaflow's name of the orchestrator.
     :raises MetaflowProviderError: if the flow cannot be deployed.
@@ -122,7 +127,7 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions, *
         name=name.name,
         owner=get_username(),
         production_token=token,
-        token_proof=make_proof(token, name.name) if runtime == "airflow" else "",
+        token_proof=make_proof(token, name.name) if runtime == "airflow" and token else "",
         namespace=options.namespace,
         tags=options.tags,
         max_workers=options.max_workers,
@@ -130,9 +135,10 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions, *
         worker_pool=options.worker_pool,
         is_paused_upon_creation=options.is_paused_upon_creation,
         emit_events=options.emit_events,
+        emit_step_events=options.emit_step_events,
         notifications=options.notifications,
     )
-    code = _package(obj, upload=options.upload)
+    code = _package(obj, options)
     command = _command(obj, deployment, code, runtime)
     return Manifest(
         graph=graph,
@@ -159,20 +165,23 @@ def check_options(flow_name: str, options: DeployOptions) -> None:
             validate_tags(options.tags)
         except MetaflowException as error:
             raise InvalidOptionError(f"--tag: {error}", flow=flow_name) from None
+    check_project_root(options.project_root, flow_name)
+    if options.emit_step_events and not options.emit_events:
+        raise InvalidOptionError(
+            "--emit-step-events contradicts --no-auto-emit-events.", flow=flow_name, hint="Remove one of them."
+        )
     for option in ("max_workers", "workflow_timeout"):
         value = getattr(options, option)
         if value is not None and value < 1:
             raise InvalidOptionError(f"--{option.replace('_', '-')} is {value}; it must be at least 1.", flow=flow_name)
 
 
-def _package(obj: Any, *, upload: bool) -> CodePackage:
-    from metaflow.package import MetaflowPackage
-
-    obj.package = MetaflowPackage(
-        obj.flow, obj.environment, obj.echo, suffixes=obj.package_suffixes, flow_datastore=None
-    )
+def _package(obj: Any, options: DeployOptions) -> CodePackage:
+    flow_file = Path(sys.argv[0]).resolve()
+    root = flow_file.parent if options.project_root is None else Path(options.project_root).resolve()
+    obj.package = make_package(obj, root)
     try:
-        if upload:
+        if options.upload:
             url, sha = obj.flow_datastore.save_data([obj.package.blob], len_hint=1)[0]
         else:
             url, sha = _future_place(obj)
@@ -183,15 +192,35 @@ def _package(obj: Any, *, upload: bool) -> CodePackage:
             hint="Check that the datastore exists and is writable, and that the disk is not full.",
         ) from error
     watched.note_packaged(path for path, _ in obj.package.path_tuples())
-    flow_file = Path(sys.argv[0]).resolve()
     return CodePackage(
         url=str(Path(url).resolve()) if obj.flow_datastore.TYPE == "local" else url,
         sha=sha,
         metadata=obj.package.package_metadata,
         datastore=obj.flow_datastore.TYPE,
-        flow_file=flow_file.name,
-        flow_dir=str(flow_file.parent),
+        flow_file=str(flow_file.relative_to(root)),
+        flow_dir=str(root),
+        package=package_of(flow_file, root),
     )
+
+
+def check_project_root(root: str | None, flow_name: str) -> None:
+    """Check the folder that a flow is started from.
+
+    :param root: ``--project-root``.
+    :param flow_name: flow to name in an error.
+    :raises InvalidOptionError: if it is no folder, or the flow file lies elsewhere.
+    """
+    if root is None:
+        return
+    if not Path(root).is_dir():
+        raise InvalidOptionError(f"--project-root: there is no folder {root}.", flow=flow_name)
+    flow_file = Path(sys.argv[0]).resolve()
+    if not flow_file.is_relative_to(Path(root).resolve()):
+        raise InvalidOptionError(
+            f"--project-root: the flow file {flow_file} does not lie below {root}.",
+            flow=flow_name,
+            hint="Name the folder that the flow is started from, e.g. the root of its repository.",
+        )
 
 
 def _future_place(obj: Any) -> tuple[str, str]:
@@ -291,7 +320,7 @@ def _inputs(obj: Any) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     for _, parameter in obj.flow._get_parameters():
         default = parameter.kwargs.get("default") if parameter.IS_CONFIG_PARAMETER else None
-        path = Path(default).resolve() if isinstance(default, str) else None
+        path = Path(default).resolve() if isinstance(default, (str, Path)) else None
         if path is not None and path.is_file():
             found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
     return tuple(sorted(found.items()))

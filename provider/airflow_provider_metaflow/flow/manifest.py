@@ -62,7 +62,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param workflow_timeout: limit of a whole run, in seconds.
     :param worker_pool: Airflow pool of all steps.
     :param is_paused_upon_creation: None leaves it to Airflow's configuration.
-    :param emit_events: whether each step tells of its end by an event.
+    :param emit_events: whether the end of a run emits an event.
+    :param emit_step_events: whether each step emits one, too; of Airflow only.
     :param notifications: whom to tell of the end of a run.
     """
 
@@ -77,6 +78,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     worker_pool: str | None = None
     is_paused_upon_creation: bool | None = None
     emit_events: bool = True
+    emit_step_events: bool = False
     notifications: Notifications | None = None
 
 
@@ -87,9 +89,10 @@ class CodePackage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     :param sha: hash of its content.
     :param metadata: JSON text by which Metaflow knows how to unpack it.
     :param datastore: type of the datastore.
-    :param flow_file: name of the flow file inside the package.
-    :param flow_dir: folder of the flow file at deploy time; files beside the flow that the package leaves out
-        are looked for there.
+    :param flow_file: path of the flow file inside the package.
+    :param flow_dir: the folder that was packaged, at deploy time: that of the flow file, or the root of its project;
+        files that the package leaves out are looked for there.
+    :param package: the Python package of a flow file with relative imports, which runs as ``python -m`` does.
     """
 
     url: str
@@ -98,6 +101,7 @@ class CodePackage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     datastore: str
     flow_file: str
     flow_dir: str
+    package: str = ""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

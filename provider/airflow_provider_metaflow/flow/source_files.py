@@ -15,7 +15,7 @@ _SUFFIXES = (".py", ".R", ".RDS")
 _WORD = re.compile(rb"[A-Za-z_]\w*")
 _CLASS = re.compile(rb"(?m)^class\s+\w+\s*\(")
 _CALL = re.compile(rb"(?m)^(if\s+__name__\b|[A-Za-z_]\w*\()")
-_ENVIRONMENT_MARK = "pyvenv.cfg"
+ENVIRONMENT_MARK = "pyvenv.cfg"
 """A file in the root of each virtual environment (PEP 405)."""
 
 
@@ -42,7 +42,7 @@ _read: dict[Path, tuple[_Stamp, SourceFile]] = {}
 """What this process has read, with inode, size and time of the files: 200 flows of a folder share their helpers."""
 
 
-def source_files(flow: Path) -> list[SourceFile]:
+def source_files(flow: Path, root: Path | None = None) -> list[SourceFile]:
     """Return what the compiled form of a flow depends on in its folder: itself, helper modules, flows that it names.
 
     Helper modules always count, since a step may import them when it runs. Another flow file counts only if a file
@@ -50,9 +50,12 @@ def source_files(flow: Path) -> list[SourceFile]:
     of one flow of a folder compiles that flow, and not all of them.
 
     :param flow: the flow file.
+    :param root: the folder that Metaflow packages; default: that of the flow file.
     :raises OSError: if the flow file cannot be read.
     """
-    found = {path: _source(path) for path in _files(flow.parent, set()) if path != flow}
+    if root is not None:
+        flow = flow.absolute()
+    found = {path: _source(path) for path in _files(root or flow.parent, set()) if path != flow}
     counted = [_source(flow, must=True), *(one for one in found.values() if one is not None and not one.is_flow)]
     flows: dict[bytes, list[SourceFile]] = {}
     for one in found.values():
@@ -95,7 +98,7 @@ def _module_name(path: Path) -> str:
 def _files(folder: Path, seen: set[str]) -> Iterator[Path]:
     """Yield the files that Metaflow may package; it follows links to folders, and leaves hidden ones out."""
     real = os.path.realpath(folder)
-    if real in seen or (seen and (folder / _ENVIRONMENT_MARK).exists()):
+    if real in seen or (seen and (folder / ENVIRONMENT_MARK).exists()):
         return
     seen.add(real)
     try:

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from .layout import extend_import_paths, package_of
 from .reads import Reads, digest_of
 
 _files: set[str] = set()
@@ -28,22 +29,30 @@ _given: dict[str, str] = {}
 
 
 def main() -> None:
-    """Run ``sys.argv[2]`` with the arguments after it, and write what it has read to ``sys.argv[1]``."""
-    report = sys.argv[1]
-    flow = Path(sys.argv[2]).absolute()
-    sys.argv = sys.argv[2:]
-    sys.path[0] = str(flow.parent)
+    """Run ``sys.argv[3]`` with the arguments after it, and write what it has read to ``sys.argv[1]``.
+
+    It is run as ``python PATH/FLOW.py`` is in the working directory, or as ``python -m PATH.FLOW`` if it has relative
+    imports; ``sys.argv[2]`` names further folders that it can import from.
+    """
+    report, paths = sys.argv[1], sys.argv[2]
+    root = Path.cwd()
+    flow = Path(os.path.normpath(root / sys.argv[3]))
+    sys.argv = sys.argv[3:]
+    package = package_of(flow, root)
+    sys.path[0] = str(root if package else flow.parent)
+    extend_import_paths([str(root), *filter(None, paths.split(os.pathsep))])
     _given.update(os.environ)
     os.environ.__class__ = _Watched
     module = ModuleType("__main__")
     module.__file__ = str(flow)
+    module.__package__ = package or None
     sys.modules["__main__"] = module
     try:
         # As a program, and not by runpy, which takes its module away again before exit handlers run.
         exec(compile(flow.read_bytes(), str(flow), "exec"), vars(module))  # noqa: S102  (this is how it is compiled)
     finally:
         if "metaflow" in sys.modules:
-            write_report(Path(report), flow.parent)
+            write_report(Path(report), root)
 
 
 def note_packaged(paths: Iterable[str]) -> None:
@@ -58,7 +67,7 @@ def write_report(target: Path, folder: Path) -> None:
     """Write the variables and files that were read, with the hashes of their contents.
 
     :param target: the file; only this user may read it.
-    :param folder: folder of the flow, whose files the compiler knows by itself.
+    :param folder: folder that is packaged, whose files the compiler knows by itself.
     """
     inside = (*_installed(), os.path.realpath(folder) + os.sep)
     files = {}

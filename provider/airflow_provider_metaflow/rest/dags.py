@@ -32,6 +32,7 @@ class DagInfo:
     :param tags: its tags.
     :param file: its file, relative to its bundle.
     :param record: what its deployment tells; None if it is not a Metaflow flow.
+    :param path: its file on the machine that has parsed it; empty if Airflow does not say.
     """
 
     dag_id: str
@@ -40,6 +41,7 @@ class DagInfo:
     tags: tuple[str, ...]
     file: str
     record: DeploymentRecord | None
+    path: str = ""
 
 
 def get_dag(client: AirflowClient, dag_id: str) -> DagInfo | None:
@@ -162,6 +164,7 @@ def _dag(data: dict[str, Any]) -> DagInfo:
         tags=tuple(sorted(tag["name"] for tag in data["tags"])),
         file=data.get("relative_fileloc") or "",
         record=from_markdown(data.get("doc_md")),
+        path=data.get("fileloc") or "",
     )
 
 

@@ -38,13 +38,13 @@ def configured_endpoint(get: Callable[[str], str | None]) -> Endpoint:
     """Return the Airflow that ``METAFLOW_AIRFLOW_URL`` and its kin name.
 
     :param get: returns a value by name without ``METAFLOW_``.
-    :raises InvalidOptionError: if no Airflow is named or a value has a wrong form.
+    :raises InvalidOptionError: if the URL is not set or a value has a wrong form.
     """
     url = get("AIRFLOW_URL")
     if not url:
         raise InvalidOptionError(
-            "no Airflow is named.",
-            hint="Set METAFLOW_AIRFLOW_URL to the address of its API server, and METAFLOW_AIRFLOW_USERNAME with "
+            "METAFLOW_AIRFLOW_URL is not set.",
+            hint="Set it to the address of its API server, and METAFLOW_AIRFLOW_USERNAME with "
             "METAFLOW_AIRFLOW_PASSWORD, METAFLOW_AIRFLOW_TOKEN, or METAFLOW_AIRFLOW_AUTH_COMMAND to log in.",
         )
     if not url.startswith(("http://", "https://")):

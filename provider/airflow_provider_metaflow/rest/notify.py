@@ -47,7 +47,7 @@ def resolve_notifications(
         return None
     if not any((*ids.values(), *secrets.values())):
         raise InvalidOptionError(
-            "it asks for notifications but names nobody to tell.",
+            "it asks for notifications, but no recipient is given.",
             flow=flow,
             hint="Give --notify-slack-conn-id, --notify-pager-duty-conn-id or --notify-incident-io-conn-id, or the "
             "secret itself (--notify-slack-webhook-url …), which becomes a connection of Airflow.",

@@ -325,6 +325,7 @@ def task_log(
     *,
     try_number: int = 1,
     map_index: int = -1,
+    every_line: bool = True,
 ) -> str:
     """Return the text of a task instance's Airflow log.
 
@@ -334,6 +335,7 @@ def task_log(
     :param task_id: the task.
     :param try_number: which try.
     :param map_index: which instance.
+    :param every_line: whether the lines of Airflow itself are wanted, or only those of the steps, and errors.
     """
     answer = client.request(
         "GET",
@@ -344,7 +346,7 @@ def task_log(
     content = answer["content"]
     if isinstance(content, str):
         return content
-    return "\n".join(_log_text(line) for line in content)
+    return "\n".join(_log_text(line) for line in (content if every_line else _lines_of_steps(content)))
 
 
 def _instances(client: AirflowClient, dag_id: str, dag_run_id: str, **params: Any) -> dict[str, Any]:
@@ -378,6 +380,28 @@ def _instance(data: dict[str, Any]) -> TaskInstance:
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+
+
+_WRITTEN_BY_STEPS = ("step_log.py", "exit_hook.py")
+"""Files that pass on what the user's code writes; Airflow's structured logs name the file of each line."""
+
+_LEVELS_OF_ERRORS = ("warning", "error", "critical")
+
+
+def _lines_of_steps(lines: list[Any]) -> list[Any]:
+    """Return the lines that the steps have written, and all warnings and errors.
+
+    All lines, if the log does not say where they come from (a log server may drop that).
+    """
+    if not any(isinstance(line, dict) and line.get("filename") for line in lines):
+        return lines
+    return [
+        line
+        for line in lines
+        if not isinstance(line, dict)
+        or line.get("filename") in _WRITTEN_BY_STEPS
+        or str(line.get("level")).lower() in _LEVELS_OF_ERRORS
+    ]
 
 
 def _log_text(line: Any) -> str:

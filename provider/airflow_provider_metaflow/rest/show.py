@@ -20,7 +20,7 @@ from .deployment import DeployedDag
 from .runs import DagRun
 
 _ENDED = ("success", "skipped", "failed", "upstream_failed", "removed")
-_WATCH_SECONDS = 2.0
+_WATCH_SECONDS = 1.0
 _WIDTH_OF_A_FILE = 200
 """Where there is no terminal, ids must not be folded: scripts read them."""
 
@@ -111,13 +111,14 @@ def _steps(deployed: DeployedDag, run: DagRun) -> RenderableType:
     return ProgressBar(total=total, completed=done, width=16)
 
 
-def logs(deployed: DeployedDag, run: DagRun, step: str | None, *, failed_only: bool) -> None:
+def logs(deployed: DeployedDag, run: DagRun, step: str | None, *, failed_only: bool, every_line: bool = False) -> None:
     """Print the logs of a run's tasks.
 
     :param deployed: the deployment.
     :param run: the run.
     :param step: only of this step.
     :param failed_only: only of tasks that failed.
+    :param every_line: also the lines of Airflow itself; else those of the steps, and errors.
     :raises InvalidOptionError: if there is no such step.
     """
     if step is not None and step not in deployed.record.steps:
@@ -143,6 +144,7 @@ def logs(deployed: DeployedDag, run: DagRun, step: str | None, *, failed_only: b
             one.task_id,
             try_number=one.try_number,
             map_index=one.map_index,
+            every_line=every_line,
         )
         console.print(text, markup=False, highlight=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 from tests.support.listener import listener
@@ -63,3 +64,22 @@ def test_an_endpoint_that_refuses_is_told_without_its_address(
     told = capsys.readouterr().err
     assert "Slack could not be told: HTTPError" in told
     assert "secret-hook" not in told
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_script_for_errors_gets_what_failed_first_and_its_exit_status_counts(
+    wrapped: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failures = [{**one, "finishedAt": one["finishedAt"].replace("Z", ":00Z")} for one in FAILURES]
+    text = json.dumps(failures)
+    # As Argo writes it: JSON inside of a text.
+    encoded = base64.b64encode((json.dumps(text) if wrapped else text).encode()).decode()
+    monkeypatch.setenv("METAFLOW_ORCHESTRATOR_RUN", "argo-f-x1")
+    monkeypatch.setenv("METAFLOW_ORCHESTRATOR_FAILURES", encoded)
+    monkeypatch.setenv("METAFLOW_ARGO_WORKFLOW_FAILURES", "")
+    script = 'printf "%s" "$METAFLOW_ARGO_ERROR" > error; printf "%s" "$METAFLOW_WORKFLOW_NAME" > name; exit 3'
+    document = {"env": {}, "flow_name": "F", "flow_file": "f.py", "error_script": script}
+    assert side_task.main(document, str(tmp_path)) == 3
+    assert json.loads((tmp_path / "error").read_text()) == failures[1]
+    assert (tmp_path / "name").read_text() == "f-x1"

@@ -83,7 +83,7 @@ def test_validate_finds_what_is_wrong_in_a_dags_folder(compiled: Compiled, tmp_p
     assert "cut short" in told
     assert "no luck" in told
     # The pool is named, and that nobody could look for it.
-    assert "1 pools and connections could not be looked for: no Airflow is named" in told
+    assert "1 pools and connections could not be looked for: METAFLOW_AIRFLOW_URL is not set" in told
 
 
 def test_validate_tells_of_a_code_package_that_is_gone(compiled: Compiled, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_pools_lists_and_writes_what_flows_ask_for(compiled: Compiled, tmp_path:
     target = tmp_path / "pools.json"
     assert "ml: LinearFlow" in run("pools", tmp_path, "-o", target, "--slots", "4")
     assert json.loads(target.read_text())["ml"]["slots"] == 4
-    assert "no Airflow is named" in run("pools", tmp_path, "--create", status=1)
+    assert "METAFLOW_AIRFLOW_URL is not set" in run("pools", tmp_path, "--create", status=1)
 
 
 def test_doctor_names_what_is_missing_and_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:

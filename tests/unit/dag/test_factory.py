@@ -145,7 +145,9 @@ def test_steps_take_every_argument_of_an_operator_that_does_not_contradict_the_f
         "execution_timeout": timedelta(minutes=5),
         "wait_for_past_depends_before_skipping": True,
     }
-    dag = MetaflowDag(manifest_file("linear"), translator=Translator(), step_overrides={"middle": given})
+    dag = MetaflowDag(
+        manifest_file("linear", "--emit-step-events"), translator=Translator(), step_overrides={"middle": given}
+    )
     middle = dag.get_task("middle")
     # The asset stands beside the event of the step, which other flows may wait for.
     assert [asset.name for asset in middle.outlets][-1] == "report"
@@ -412,14 +414,62 @@ def test_events_schedules_and_watchers_make_the_schedule(manifest_file: Callable
     assert MetaflowDag(manifest_file("events/on_both"), schedule=None).timetable.can_be_scheduled is False
 
 
-def test_steps_tell_of_their_end_unless_that_is_switched_off(manifest_file: Callable[..., Path]) -> None:
-    def outlets(dag: DAG) -> dict[str, list[str]]:
-        return {task.task_id: [asset.name for asset in task.outlets] for task in dag.tasks}
+def outlets(dag: DAG) -> dict[str, list[str]]:
+    """Return the names of the assets of each task that has some."""
+    return {task.task_id: [asset.name for asset in task.outlets] for task in dag.tasks if task.outlets}
 
+
+def test_a_run_emits_one_event_and_each_step_one_if_that_is_wanted(manifest_file: Callable[..., Path]) -> None:
+    stem = "x-metaflow-event://metaflow.CustomNamesFlow"
     dag = MetaflowDag(manifest_file("custom_names"))
-    assert outlets(dag)[dag.metaflow_manifest.graph.end][-1] == "x-metaflow-event://metaflow.CustomNamesFlow.end"
-    silent = outlets(MetaflowDag(manifest_file("custom_names", "--no-auto-emit-events")))
-    assert set(map(tuple, silent.values())) == {()}
+    end = dag.metaflow_manifest.graph.end
+    assert end != "end"
+    assert outlets(dag) == {end: [f"{stem}.end"]}
+    every = MetaflowDag(manifest_file("custom_names", "--emit-step-events"))
+    assert outlets(every) == {
+        task.task_id: [f"{stem}.{task.task_id}", *([f"{stem}.end"] if task.task_id == end else [])]
+        for task in every.tasks
+    }
+    assert outlets(MetaflowDag(manifest_file("custom_names", "--no-auto-emit-events"))) == {}
+
+
+def test_assets_of_events_stand_in_a_group_of_their_own(manifest_file: Callable[..., Path]) -> None:
+    from airflow.providers.standard.triggers.file import FileDeleteTrigger
+    from airflow.sdk import AssetWatcher
+
+    from airflow_provider_metaflow.events import event_asset
+
+    watcher = AssetWatcher("drop", trigger=FileDeleteTrigger(filepath="/tmp/x"))
+    waiting = MetaflowDag(manifest_file("events/on_event"), event_watchers={"tests.OnEventFlow": [watcher]})
+    emitting = MetaflowDag(manifest_file("linear"))
+    found = [
+        *assets(waiting.timetable.asset_condition),
+        *emitting.get_task("end").outlets,
+        event_asset("tests.OnEventFlow"),
+    ]
+    assert [asset.group for asset in found] == ["metaflow"] * 4
+
+
+def test_a_required_parameter_that_an_event_may_fill_says_so(manifest_file: Callable[..., Path]) -> None:
+    params = MetaflowDag(manifest_file("events/on_event")).params
+    described = {name: params.get_param(name).description for name in params}
+    assert described["alpha"] == "Required, unless filled by the field size of the event tests.OnEventFlow."
+    fixed = MetaflowDag(manifest_file("events/on_event"), "fixed", parameters={"alpha": 1}).params
+    assert fixed.get_param("alpha").description is None
+
+
+def test_groups_and_splits_tasks_say_what_they_are(manifest_file: Callable[..., Path]) -> None:
+    dag = MetaflowDag(manifest_file("nested_foreach"))
+    groups = {name: group for name, group in dag.task_group_dict.items() if name}
+    labels = {name: group.group_display_name for name, group in groups.items()}
+    assert labels["start-foreach"] == "for each split of start"
+    assert labels["fan-foreach"] == "for each split of fan"
+    assert labels["fan-foreach-2"] == "for each split of fan, continued"
+    assert len(set(labels.values())) == len(groups) == 5
+    assert "between the foreach of fan and its join" in groups["fan-foreach"].tooltip
+    splits = dag.get_task("fan-splits")
+    assert splits.task_display_name == "all splits of fan"
+    assert "It runs no code of the flow." in (splits.doc_md or "")
 
 
 def test_exit_hooks_are_teardowns_behind_all_steps(manifest_file: Callable[..., Path]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,12 @@ def test_the_pool_of_a_flow_is_made_in_the_airflow_of_the_trial(
 def test_without_airflow_the_extra_is_named(
     recorded: Callable[[str], Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "airflow_provider_metaflow.embedded.airflow", None)
-    with pytest.raises(MissingExtraError, match=r"this needs Airflow .* pip install .*\[airflow\]"):
-        trial.run_trial(recorded("linear"), {}, tmp_path)
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(trial, "version", version)
+    with pytest.raises(MissingExtraError, match=r"Airflow is not installed here\. .* pip install .*\[airflow\]"):
+        trial.run_once(recorded("linear"), {}, str(tmp_path))
 
 
 @pytest.mark.parametrize(("state", "code"), [("success", 0), ("failed", 1)])

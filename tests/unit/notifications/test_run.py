@@ -91,7 +91,7 @@ def test_notifications_without_anybody_to_tell_or_half_an_endpoint_are_refused()
     def resolve(**given: Any) -> Notifications | None:
         return resolve_notifications("F", "d", {**OPTIONS, **given}, lambda: pytest.fail("no secret was given"))
 
-    with pytest.raises(InvalidOptionError, match=r"flow F: it asks for notifications but names nobody.*conn-id"):
+    with pytest.raises(InvalidOptionError, match=r"no recipient is given.*conn-id"):
         resolve()
     with pytest.raises(InvalidOptionError, match=r"alerts of incident\.io need an alert source"):
         resolve(notify_incident_io_conn_id="i")

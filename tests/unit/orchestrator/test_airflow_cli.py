@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -74,12 +75,13 @@ def test_options_of_metaflow_itself_reach_the_steps(terminal: CommandLine, flows
     ("group", "arguments", "message"),
     [
         ((), ("linear.txt",), "has no .py suffix"),
-        ((), (), "no place for the DAG file is named"),
+        ((), (), "METAFLOW_AIRFLOW_DAGS_FOLDER is not set"),
         (("--name", "a b"), ("d.py",), "'a b' cannot be a DAG id"),
         ((), ("d.py", "--max-workers=0"), "--max-workers is 0; it must be at least 1"),
         ((), ("d.py", "--workflow-timeout=0"), "--workflow-timeout is 0; it must be at least 1"),
+        ((), ("d.py", "--no-auto-emit-events", "--emit-step-events"), "contradicts --no-auto-emit-events"),
         ((), ("d.py", "--tag="), "--tag"),
-        ((), ("d.py", "--notify-on-error"), "asks for notifications but names nobody"),
+        ((), ("d.py", "--notify-on-error"), "asks for notifications, but no recipient is given"),
         ((), ("unknown://bucket/d.py",), "unknown://bucket/d.py is no place that can be written to"),
     ],
 )
@@ -183,6 +185,52 @@ def test_a_trial_takes_parameters_by_their_type_and_fails_as_its_run_does(
     assert done.code == code, done.output
     assert asked == ["RecursionFlow", {"rounds": 2}, "h"]
     assert ("The run of *RecursionFlow* failed." in done.output) is not succeeds
+
+
+@pytest.mark.parametrize("options", [(), ("--namespace=user:bob",)])
+def test_a_trial_is_in_the_namespace_of_its_user_and_takes_no_token(
+    terminal: CommandLine, flows: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """It was in that of the token of a deployment, which nobody had made: no flow saw what `run` had stored."""
+    from airflow_provider_metaflow.embedded import trial
+
+    made: list[Manifest] = []
+    monkeypatch.setattr(trial, "run_once", lambda compiled, *_: made.append(compiled) or True)
+    create(terminal, flows)
+    # Nothing is deployed, so that the owner of the name is not asked for a token.
+    done = terminal.run(flows / "linear.py", "airflow", "test", *options, user="bob")
+    assert done.code == 0, done.output
+    assert not made[0].command.environment["METAFLOW_PRODUCTION_TOKEN"]
+    assert (made[0].command.environment["METAFLOW_USER"], made[0].deployment.production_token) == ("bob", "")
+    assert made[0].deployment.namespace == ("user:bob" if options else None)
+    assert "is needed" in terminal.run(flows / "linear.py", "airflow", "create", "d.py", user="bob").output
+
+
+def test_a_trial_without_airflow_names_the_extra_before_it_compiles(
+    terminal: CommandLine, flows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_provider_metaflow.embedded import trial
+
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(trial, "version", version)
+    done = terminal.run(flows / "linear.py", "airflow", "test")
+    assert (done.code, 'pip install "airflow-provider-metaflow[airflow]"' in done.output) == (1, True), done.output
+
+
+def test_a_deployment_says_how_to_read_its_results_who_may_deploy_it_and_what_comes_next(
+    terminal: CommandLine, flows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("METAFLOW_AIRFLOW_URL", raising=False)
+    done = terminal.run(flows / "linear.py", "airflow", "--name=other one.x".replace(" ", "_"), "create", "d.py")
+    token = manifest(tmp_path, "d").deployment.production_token
+    assert f'namespace("production:{token}")' in done.output
+    assert f"airflow create --authorize {token}" in done.output
+    # The command line of the user, up to the verb.
+    lines = [line.strip() for line in done.output.splitlines()]
+    assert f"python {flows / 'linear.py'} airflow --name=other_one.x trigger --unpause --wait" in lines
+    assert "set METAFLOW_AIRFLOW_URL to the address of your Airflow" in done.output
 
 
 def test_the_deployer_is_told_what_was_made(terminal: CommandLine, flows: Path, tmp_path: Path) -> None:

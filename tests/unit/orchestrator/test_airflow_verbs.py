@@ -77,18 +77,75 @@ def test_a_paused_dag_starts_no_run_unless_it_may_be_unpaused(deployed: Deployed
 
 def test_a_start_waits_for_the_deployment_that_was_made_last(deployed: Deployed) -> None:
     assert deployed.call("create", "--tag=newer").code == 0
-    done = deployed.call("trigger", "--wait=0")
+    done = deployed.call("trigger", "--parse-timeout=0")
     assert (done.code, "has not parsed this deployment of the DAG GroupedFlow within 0 s" in done.output) == (1, True)
     newer = read_manifest(deployed.folder / "GroupedFlow.metaflow.json")
     deployed.api.dags["GroupedFlow"]["doc_md"] = record_line(newer)
-    assert deployed.call("trigger", "--wait=0").code == 0
+    assert deployed.call("trigger", "--parse-timeout=0").code == 0
+    # As release 0.1 had it.
+    for old in (("--wait=0",), ("--wait", "0")):
+        assert deployed.call("trigger", *old).code == 0
+    assert len(deployed.api.runs["GroupedFlow"]) == 3
+
+
+def test_a_resume_waits_for_the_deployment_that_was_made_last(deployed: Deployed) -> None:
+    """Right after `create` it was refused, or took the steps and parameters of the deployment before."""
+    deployed.api.add_run("GroupedFlow", "r", "failed")
+    assert deployed.call("create", "--tag=newer").code == 0
+    newer = record_line(read_manifest(deployed.folder / "GroupedFlow.metaflow.json"))
+    asked: list[str] = []
+
+    def parse(_: str, path: str) -> None:
+        asked.append(path)
+        if sum(one.endswith("/details") for one in asked) == 2:
+            deployed.api.dags["GroupedFlow"]["doc_md"] = newer
+
+    deployed.api.on_request = parse
+    done = deployed.call("resume", "--origin-run-id=r")
+    assert (done.code, "Waiting for Airflow to parse the DAG GroupedFlow..." in done.output) == (0, True), done.output
+    assert len(deployed.api.runs["GroupedFlow"]) == 2
+
+
+@pytest.mark.parametrize("verb", [("trigger",), ("resume", "--origin-run-id=r")])
+def test_a_deployment_that_another_process_has_deleted_is_said_to_be_deleted(
+    deployed: Deployed, verb: tuple[str, ...]
+) -> None:
+    """Airflow has its DAG for some minutes more; the run would fail, or wait."""
+    deployed.api.add_run("GroupedFlow", "r", "failed")
+    deployed.api.dags["GroupedFlow"]["fileloc"] = "/of/another/machine/GroupedFlow.py"
+    for file in deployed.folder.iterdir():
+        file.unlink()
+    assert deployed.call(*verb).code == 0
+    deployed.api.dags["GroupedFlow"]["fileloc"] = str(deployed.folder / "GroupedFlow.py")
+    done = deployed.call(*verb)
+    assert (done.code, "the deployment GroupedFlow was deleted" in done.output) == (1, True), done.output
+    assert len(deployed.api.runs["GroupedFlow"]) == 2
+
+
+@pytest.mark.parametrize(("state", "code"), [("success", 0), ("failed", 1)])
+@pytest.mark.parametrize("verb", [("trigger",), ("resume", "--origin-run-id=r"), ("resume", "r")])
+def test_a_start_that_waits_for_the_end_exits_as_the_run_ends(
+    deployed: Deployed, verb: tuple[str, ...], state: str, code: int
+) -> None:
+    deployed.api.add_run("GroupedFlow", "r", "failed")
+    deployed.api.add_task("r", "body", "failed", 0)
+
+    def end(_: str, path: str) -> None:
+        if path.endswith("/taskInstances"):
+            for run in deployed.api.runs["GroupedFlow"]:
+                run["state"] = state
+
+    deployed.api.on_request = end
+    done = deployed.call(*verb, "--wait")
+    assert done.code == code, done.output
+    assert ("SUCCEEDED" if state == "success" else "FAILED") in done.output
 
 
 def test_without_an_airflow_the_settings_are_named(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("METAFLOW_AIRFLOW_URL")
     for verb in (("trigger",), ("status", "x"), ("list-runs",), ("list-deployments",)):
         done = deployed.call(*verb)
-        assert (done.code, "no Airflow is named. Set METAFLOW_AIRFLOW_URL" in done.output) == (1, True)
+        assert (done.code, "METAFLOW_AIRFLOW_URL is not set. Set it to the address" in done.output) == (1, True)
 
 
 def test_a_run_and_the_runs_are_shown(deployed: Deployed, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ def test_no_secret_shows_when_an_endpoint_is_printed() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "no Airflow is named"),
+        ({}, "METAFLOW_AIRFLOW_URL is not set"),
         ({"URL": "a.example"}, "must start with http"),
         ({"URL": "http://a", "VERIFY": "maybe"}, "METAFLOW_AIRFLOW_VERIFY is 'maybe'"),
         ({"URL": "http://a", "PATIENCE": "long"}, "METAFLOW_AIRFLOW_PATIENCE is 'long'"),

@@ -27,7 +27,7 @@ def resolve(api: AirflowApi, **options: Any) -> Any:
 def test_nobody_is_told_unless_asked_for(api: AirflowApi) -> None:
     assert resolve(api, notify_slack_webhook_url="https://hooks/x") is None
     assert api.requests == []
-    with pytest.raises(InvalidOptionError, match="asks for notifications but names nobody"):
+    with pytest.raises(InvalidOptionError, match="asks for notifications, but no recipient is given"):
         resolve(api, notify_on_error=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.support.airflow_api import AirflowApi
 
@@ -109,6 +111,48 @@ def test_logs_can_be_those_of_a_step_or_of_failures_alone(deployed: DeployedDag,
     assert heads == ["== body[1], try 2: failed"]
     with pytest.raises(InvalidOptionError, match=r"has no step 'boddy'. Steps are: start, body"):
         show.logs(deployed, deployed.find("r"), "boddy", failed_only=False)
+
+
+@pytest.mark.usefixtures("run")
+def test_logs_are_what_the_steps_have_written_and_errors_unless_every_line_is_wanted(
+    api: AirflowApi, deployed: DeployedDag, capsys: Capture
+) -> None:
+    """10 of 12 lines were those of Airflow."""
+    api.logs["start", -1, 1] = [
+        {"event": "::group::Log message source details", "sources": ["/x"]},
+        {"event": "Filling up the DagBag", "level": "info", "filename": "dagbag.py"},
+        {"event": "Metaflow task F/1/start/t, attempt 0", "level": "info", "filename": "execution.py"},
+        {"event": "hello [1]", "level": "info", "filename": "step_log.py"},
+        {"event": "ValueError: on purpose", "level": "error", "filename": "step_log.py"},
+        {"event": "of an exit hook", "level": "info", "filename": "exit_hook.py"},
+        {"event": "disk is full", "level": "warning", "filename": "manager.py"},
+        {
+            "event": "Task failed with exception", "level": "error", "filename": "task_runner.py",
+            "error_detail": [{"exc_type": "StepFailedError", "exc_value": "flow F step start"}],
+        },
+    ]  # fmt: skip
+    show.logs(deployed, deployed.find("r"), "start", failed_only=False)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "hello [1]",
+        "ValueError: on purpose",
+        "of an exit hook",
+        "disk is full",
+        "Task failed with exception",
+        "StepFailedError: flow F step start",
+    ]
+    show.logs(deployed, deployed.find("r"), "start", failed_only=False, every_line=True)
+    assert "Filling up the DagBag" in capsys.readouterr().out
+    # A log that does not say where its lines come from.
+    api.logs["start", -1, 1] = [{"event": "line one"}, "line two"]
+    show.logs(deployed, deployed.find("r"), "start", failed_only=False)
+    assert capsys.readouterr().out.splitlines()[1:] == ["line one", "line two"]
+
+
+def test_the_lines_of_steps_are_known_by_the_files_that_pass_them_on() -> None:
+    from airflow_provider_metaflow.operators import exit_hook, step_log
+    from airflow_provider_metaflow.rest import runs
+
+    assert {Path(str(one.__file__)).name for one in (exit_hook, step_log)} == set(runs._WRITTEN_BY_STEPS)
 
 
 def test_deployments_are_listed_by_flow_and_stale_ones_left_out(

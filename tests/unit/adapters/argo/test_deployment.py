@@ -36,6 +36,10 @@ class Server:
             raise NotFound("absent")
         return SimpleNamespace(json=lambda **_: json.dumps(found))
 
+    def update_cron_workflow(self, name: str, request: Any, namespace: str) -> None:
+        self.there["CronWorkflow"] = json.loads(request.cron_workflow.json(exclude_none=True, by_alias=True))
+        assert (name, namespace) == tuple(self.there["CronWorkflow"]["metadata"][key] for key in ("name", "namespace"))
+
     def get_workflow_template(self, name: str, namespace: str) -> Any:
         return self._get("WorkflowTemplate", name, namespace)
 
@@ -88,6 +92,21 @@ def test_what_is_applied_does_not_differ_afterwards(deployment: Callable[..., Ar
     changed = made.diff(server)
     assert "Asia/Tokyo" in changed
     assert "WorkflowTemplate" not in changed
+
+
+def test_a_suspended_schedule_stays_so_and_a_removed_one_is_suspended(
+    deployment: Callable[..., ArgoDeployment], server: Any
+) -> None:
+    deployment(**SCHEDULED).apply(server)
+    deployment().apply(server)
+    assert server.there["CronWorkflow"]["spec"]["suspend"] is True
+    deployment(**SCHEDULED).apply(server)
+    assert "suspend" not in server.there["CronWorkflow"]["spec"]
+    server.there["CronWorkflow"]["spec"]["suspend"] = True
+    again = deployment(**SCHEDULED)
+    again.apply(server)
+    assert server.there["CronWorkflow"]["spec"]["suspend"] is True
+    assert again.diff(server) == ""
 
 
 def test_a_flow_with_a_sensor_is_not_applied_by_halves(deployment: Callable[..., ArgoDeployment], server: Any) -> None:

@@ -41,7 +41,7 @@ def test_a_secret_that_exists_is_only_named() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({}, "names nobody to tell"),
+        ({}, "no recipient is given"),
         ({"notify_incident_io_api_key": "k"}, "need an alert source"),
         ({"notify_slack_webhook_url": "u", "incident_io_metadata": ("a=1", "a=2")}, "its key was given before"),
         ({"notify_slack_webhook_url": "u", "notify_secret": "ours"}, "Give one of them"),

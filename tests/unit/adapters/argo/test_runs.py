@@ -12,7 +12,7 @@ from tests.support.argo_api import ArgoApi
 from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.argo import ArgoDeployment
-from metaflow_adapters.argo.cluster import TEMPLATES, WORKFLOWS, ArgoCluster
+from metaflow_adapters.argo.cluster import TEMPLATES, WORKFLOWS, ArgoCluster, ArgoClusterError
 from metaflow_adapters.argo.runs import ArgoRuns, Caller, deployed_templates, status_of
 
 Deploy = Callable[..., tuple[ArgoDeployment, ArgoRuns]]
@@ -252,7 +252,13 @@ def test_logs_are_those_of_the_pods_of_one_run_and_step(deploy: Deploy, api: Arg
         notes = {"workflows.argoproj.io/node-name": f"{of}.{step}"} if number else None
         api.put("pods", {"metadata": {"name": f"pod-{number}", "labels": labels, "annotations": notes}})
         api.logs[f"pod-{number}", "main"] = f"log {number}"
-    assert list(runs.logs(run_id)) == [("pod-0", "log 0"), (f"{run_id}.end", "log 1")]
+    # A node of a gang, which is a pod of a job.
+    gang = {"metaflow/argo-workflows-name": run_id.removeprefix("argo-"), "metaflow/step": "train"}
+    api.put("pods", {"metadata": {"name": "gang-0", "labels": gang}})
+    api.logs["gang-0", "main"] = "log of a node"
+    own = [("pod-0", "log 0"), (f"{run_id}.end", "log 1")]
+    assert list(runs.logs(run_id)) == [*own, ("gang-0", "log of a node")]
+    assert list(runs.logs(run_id, "train")) == [("gang-0", "log of a node")]
     assert list(runs.logs(run_id, "end")) == [(f"{run_id}.end", "log 1")]
 
 
@@ -286,3 +292,90 @@ def test_the_templates_of_a_flow_are_listed_and_those_of_all_flows(
     api.put(TEMPLATES, {"metadata": {"name": "foreign"}, "spec": {}})
     assert list(deployed_templates(objects, "LinearFlow")) == ["linear", "linear-two"]
     assert list(deployed_templates(objects, None)) == ["linear", "linear-two", "foreach"]
+
+
+GANGS = {
+    "phase": "Running",
+    "storedWorkflowTemplateSpec": {
+        "templates": [
+            {"name": "gang", "resource": {"manifest": "apiVersion: batch/v1\nkind: Job\nspec: {}\n"}},
+            {"name": "team", "resource": {"manifest": "apiVersion: jobset.x-k8s.io/v1\nkind: JobSet\nspec: {}\n"}},
+            {"name": "end", "container": {}},
+        ]
+    },
+}
+
+
+@pytest.fixture
+def gangs(deploy: Deploy, api: ArgoApi, monkeypatch: pytest.MonkeyPatch) -> tuple[ArgoRuns, str]:
+    """A run that has started gangs, beside another one."""
+    monkeypatch.setattr("metaflow_adapters.argo.ending._PAUSE_SECONDS", 0)
+    _, runs = deploy("linear")
+    run_id = runs.start({})
+    phase(api, run_id, "Running").update(status=dict(GANGS))
+    for kind in ("jobs", "jobsets"):
+        for owner in (run_id.removeprefix("argo-"), "another"):
+            labels = {"metaflow/argo-workflows-name": owner}
+            api.put(kind, {"metadata": {"generateName": f"{owner}-", "labels": labels}})
+    return runs, run_id
+
+
+def owners(api: ArgoApi) -> set[tuple[str, str]]:
+    """Kind and workflow of all gangs."""
+    return {
+        (kind, one["metadata"]["labels"]["metaflow/argo-workflows-name"])
+        for (kind, _, _), one in api.objects.items()
+        if kind in ("jobs", "jobsets")
+    }
+
+
+def test_a_terminated_run_leaves_no_gang_behind_also_none_that_starts_meanwhile(
+    gangs: tuple[ArgoRuns, str], api: ArgoApi
+) -> None:
+    runs, run_id = gangs
+    name, answer, looks = run_id.removeprefix("argo-"), api.answer, []
+
+    def controlled(method: str, url: str, body: Any) -> tuple[int, Any]:
+        found = answer(method, url, body)
+        workflow = api.get(WORKFLOWS, name) or {}
+        if (method, url.rpartition("/")[2]) == ("GET", name) and "shutdown" in workflow["spec"]:
+            looks.append(url)
+            if len(looks) == 2:
+                # A last one, of a pod that is not ended yet.
+                api.put("jobs", {"metadata": {"name": "late", "labels": {"metaflow/argo-workflows-name": name}}})
+            if len(looks) == 3:
+                phase(api, run_id, "Failed")
+        return found
+
+    api.answer = controlled  # type: ignore[method-assign]
+    runs.terminate(run_id, ANN)
+    assert owners(api) == {("jobs", "another"), ("jobsets", "another")}
+    assert len(looks) == 3
+
+
+def test_a_cluster_without_jobsets_ends_the_jobs_of_a_run(gangs: tuple[ArgoRuns, str], api: ArgoApi) -> None:
+    runs, run_id = gangs
+    api.absent.add("jobsets")
+    answer = api.answer
+
+    def ended(method: str, url: str, body: Any) -> tuple[int, Any]:
+        found = answer(method, url, body)
+        if method == "PATCH":
+            phase(api, run_id, "Failed")
+        return found
+
+    api.answer = ended  # type: ignore[method-assign]
+    runs.terminate(run_id, ANN)
+    assert ("jobs", run_id.removeprefix("argo-")) not in owners(api)
+
+
+def test_gangs_that_may_not_be_deleted_are_reported_with_the_rights_that_it_takes(
+    gangs: tuple[ArgoRuns, str], api: ArgoApi
+) -> None:
+    runs, run_id = gangs
+    api.refused.add(("DELETE", "jobs"))
+    with pytest.raises(ArgoClusterError, match=r"cannot be deleted: jobs is forbidden.*rights to list and"):
+        runs.terminate(run_id, ANN)
+    workflow = api.get(WORKFLOWS, run_id.removeprefix("argo-"))
+    assert workflow is not None
+    assert workflow["spec"]["shutdown"] == "Terminate"

@@ -109,7 +109,7 @@ def test_check_tells_the_cost_and_the_policies(tool: Tool) -> None:
         ({}, ["--name", "x" * 81, "create", "--only-json"], "81 characters; a state machine may have 80"),
         ({"decorator": "@kubernetes"}, ["create", "--only-json"], "step start: it is marked for Kubernetes"),
         ({"flow_decorators": "@project(name='p')"}, ["--name", "x", "create"], "--name is not supported"),
-        ({}, ["create", "--only-json", "--notify-on-error"], "names nobody to tell"),
+        ({}, ["create", "--only-json", "--notify-on-error"], "no recipient is given"),
         ({}, ["create", "--only-json", "--aws-batch-tag", "x"], "'x' is no pair"),
         ({}, ["create", "--only-json", "--max-workers", "0"], "--max-workers is 0"),
         ({}, ["create", "--only-json", "--tag", "x" * 600], "--tag"),

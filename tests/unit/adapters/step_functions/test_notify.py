@@ -75,7 +75,7 @@ def test_where_nothing_is_deployed_nothing_is_saved() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"notify_on_error": True}, "names nobody to tell"),
+        ({"notify_on_error": True}, "no recipient is given"),
         ({**SLACK, "notify_secret": "arn:mine"}, "names a secret and gives the content of one"),
         ({"notify_on_error": True, "notify_incident_io_api_key": "k"}, "alert"),
         ({**SLACK, "incident_io_metadata": ("x",)}, "x"),

@@ -25,10 +25,13 @@ from .cli_options import (
     CREATED,
     NAMESPACE,
     NOTIFY_WHEN,
+    PROJECT_ROOT,
     GivenOptions,
     add_options,
+    command_of,
     parameter_value,
     plain_errors_of,
+    report_namespace,
     stored_values,
     token_options,
     write_attributes,
@@ -62,6 +65,7 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "this option multiple times to attach multiple tags.",
         ),
         NAMESPACE,
+        PROJECT_ROOT,
         click.option(
             "--max-workers",
             default=100,
@@ -84,10 +88,16 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--auto-emit-events/--no-auto-emit-events",
-            "emit_events",
+            "auto_emit_events",
             default=True,
             show_default=True,
-            help="Publish an event after each step, and after the run, that other flows can wait for.",
+            help="Publish an event after each run that other flows can wait for, as @trigger_on_finish does.",
+        ),
+        click.option(
+            "--emit-step-events/--no-emit-step-events",
+            default=False,
+            show_default=True,
+            help="Publish an event after each task of each step, too.",
         ),
     ]
     return add_options([*options, *_NOTIFY_OPTIONS])(command)
@@ -143,12 +153,21 @@ def create(
     manifest = _compile(obj, tokens, options)
     for line in dag_file.write(target, manifest):
         obj.echo(line)
-    obj.echo("The namespace of this production flow is")
-    obj.echo("    production:%s" % manifest.deployment.production_token, fg="green")
     obj.echo(
         "DAG *%s* of flow *%s* was written to %s." % (manifest.deployment.name, obj.flow.name, target),
         bold=True,
     )
+    report_namespace(obj, manifest.deployment.namespace, manifest.deployment.production_token, "airflow")
+    _report_next_step(obj)
+
+
+def _report_next_step(obj: Any) -> None:
+    from airflow_provider_metaflow.flow.configuration import metaflow_value
+
+    obj.echo("Airflow parses the file within some minutes. To start a run then, also if the DAG is paused:")
+    obj.echo("    %s" % command_of("trigger --unpause --wait", "airflow"), fg="green")
+    if not metaflow_value("AIRFLOW_URL"):
+        obj.echo("For that, set METAFLOW_AIRFLOW_URL to the address of your Airflow.")
 
 
 def target_of(obj: Any, file: str | None) -> Any:
@@ -199,7 +218,14 @@ def _notifications(obj: Any, options: dict[str, Any]) -> Notifications | None:
     )
 
 
-def _compile(obj: Any, tokens: TokenOptions, options: dict[str, Any]) -> Manifest:
+def _compile(obj: Any, tokens: TokenOptions | None, options: dict[str, Any]) -> Manifest:
+    """Compile the flow.
+
+    :param obj: state of Metaflow's command line.
+    :param tokens: options about the production token; None for a flow that is not deployed: without a token, its tasks
+        are in the namespace of the user, as those of `run`.
+    :param options: options of ``create``.
+    """
     deploy_options = DeployOptions(
         tags=tuple(options["tags"]),
         namespace=options["user_namespace"],
@@ -207,10 +233,12 @@ def _compile(obj: Any, tokens: TokenOptions, options: dict[str, Any]) -> Manifes
         workflow_timeout=options["workflow_timeout"],
         worker_pool=options["worker_pool"],
         is_paused_upon_creation=options["is_paused_upon_creation"],
-        emit_events=options["emit_events"],
+        emit_events=options["auto_emit_events"],
+        emit_step_events=options["emit_step_events"],
         notifications=_notifications(obj, options),
+        project_root=options["project_root"],
     )
-    token = resolve_token(obj, obj.airflow_name, tokens)
+    token = "" if tokens is None else resolve_token(obj, obj.airflow_name, tokens)
     manifest = compile_manifest(obj, obj.airflow_name, token, deploy_options)
     check_rules(manifest)
     for warning in (*dag_file.warnings(manifest), *secret_warnings(manifest)):
@@ -238,10 +266,12 @@ def test(
     home: str | None,
     **options: Any,
 ) -> None:
-    from airflow_provider_metaflow.embedded.trial import run_once
+    from airflow_provider_metaflow.embedded.trial import check_airflow, run_once
 
+    check_airflow(obj.flow.name)
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
-    manifest = _compile(obj, tokens, options)
+    # Nothing is deployed, so nobody's token is needed unless the namespace of a deployment is asked for.
+    manifest = _compile(obj, None if tokens == TokenOptions() else tokens, options)
     values = given_parameters(obj, options)
     if not run_once(manifest, values, home):
         raise AirflowError("The run of *%s* failed." % manifest.deployment.name)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from metaflow.runner.deployer_impl import DeployerImpl
 
+from .deployer_calls import given_options, show_to_stubs, shown_deployer
+
 if TYPE_CHECKING:
     from .airflow_deployer_objects import AirflowDeployedFlow
 
@@ -21,6 +23,7 @@ class AirflowDeployer(DeployerImpl):
     """
 
     TYPE: ClassVar[str | None] = "airflow"
+    __repr__ = shown_deployer
 
     def __init__(self, deployer_kwargs: dict[str, Any], **kwargs: Any) -> None:
         self._deployer_kwargs = deployer_kwargs
@@ -36,25 +39,51 @@ class AirflowDeployer(DeployerImpl):
 
         return AirflowDeployedFlow
 
-    def create(self, **kwargs: Any) -> AirflowDeployedFlow:
+    def create(
+        self,
+        file: str | None = None,
+        *,
+        authorize: str | None = None,
+        generate_new_token: bool = False,
+        given_token: str | None = None,
+        tags: list[str] | None = None,
+        user_namespace: str | None = None,
+        max_workers: int = 100,
+        workflow_timeout: int | None = None,
+        worker_pool: str | None = None,
+        is_paused_upon_creation: bool | None = None,
+        auto_emit_events: bool = True,
+        emit_step_events: bool = False,
+        notify_on_error: bool = False,
+        notify_on_success: bool = False,
+        notify_slack_conn_id: str | None = None,
+        notify_slack_webhook_url: str | None = None,
+        notify_pager_duty_conn_id: str | None = None,
+        notify_pager_duty_integration_key: str | None = None,
+        notify_incident_io_conn_id: str | None = None,
+        notify_incident_io_api_key: str | None = None,
+        incident_io_alert_source_config_id: str | None = None,
+        incident_io_metadata: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AirflowDeployedFlow:
         """
-        Create a new Airflow deployment.
+        Deploy a new version of the flow to Airflow: write a DAG file and its manifest.
 
         Parameters
         ----------
         file : str, optional, default None
-            Where the DAG file goes: a file, a folder, or a place in an object store. By default
+            Where the DAG file goes: a file, a folder, or a path in an object store; by default
             METAFLOW_AIRFLOW_DAGS_FOLDER.
         authorize : str, optional, default None
-            Authorize using this production token.
+            Authorize with this production token. Needed to deploy a flow of somebody else for the first time.
         generate_new_token : bool, optional, default False
-            Generate a new production token for this flow.
+            Generate a new production token for this flow, which moves it to a new namespace.
         given_token : str, optional, default None
-            Use the given production token for this flow.
+            Use this production token for this flow, which moves it to its namespace.
         tags : List[str], optional, default None
             Annotate all objects produced by the runs with these tags.
         user_namespace : str, optional, default None
-            Change the namespace from the default (production token) to the given tag.
+            Change the namespace from the default (the production token) to this tag.
         max_workers : int, optional, default 100
             Maximum number of tasks of a run that run in parallel.
         workflow_timeout : int, optional, default None
@@ -62,20 +91,45 @@ class AirflowDeployer(DeployerImpl):
         worker_pool : str, optional, default None
             Airflow pool of all steps.
         is_paused_upon_creation : bool, optional, default None
-            Whether the DAG is paused when Airflow first sees it.
+            Whether the DAG is paused when Airflow first parses it; by default as Airflow is configured.
+        auto_emit_events : bool, optional, default True
+            Publish an event after each run that other flows can wait for, as @trigger_on_finish does.
+        emit_step_events : bool, optional, default False
+            Publish an event after each task of each step, too.
+        notify_on_error : bool, optional, default False
+            Notify if a run fails.
+        notify_on_success : bool, optional, default False
+            Notify if a run succeeds.
+        notify_slack_conn_id : str, optional, default None
+            Airflow connection with a Slack incoming webhook.
+        notify_slack_webhook_url : str, optional, default None
+            The webhook itself; it is kept in a connection of Airflow, nowhere else.
+        notify_pager_duty_conn_id : str, optional, default None
+            Airflow connection with a PagerDuty key.
+        notify_pager_duty_integration_key : str, optional, default None
+            The PagerDuty Events API V2 key itself; it is kept in a connection of Airflow.
+        notify_incident_io_conn_id : str, optional, default None
+            Airflow connection with an incident.io key.
+        notify_incident_io_api_key : str, optional, default None
+            The incident.io API V2 key itself; it is kept in a connection of Airflow.
+        incident_io_alert_source_config_id : str, optional, default None
+            Alert source of incident.io.
+        incident_io_metadata : List[str], optional, default None
+            Metadata of the alerts of incident.io, each in the form KEY=VALUE.
 
         Returns
         -------
         AirflowDeployedFlow
-            The flow deployed to Airflow.
+            The deployed flow.
         """
+        given = given_options(AirflowDeployer.create, locals(), emit_events="auto_emit_events")
         from .airflow_deployer_objects import AirflowDeployedFlow
         from .published import note_created
 
-        deployed: AirflowDeployedFlow = self._create(AirflowDeployedFlow, **kwargs)
+        deployed: AirflowDeployedFlow = self._create(AirflowDeployedFlow, **given)
         note_created(self.name, getattr(self, "additional_info", {}).get("file"))
         return deployed
 
 
-_HERE = "metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator"
-_addl_stubgen_modules = [f"{_HERE}.airflow_deployer_objects", f"{_HERE}.airflow_triggered_run"]
+_addl_stubgen_modules = [f"{__package__}.airflow_deployer_objects", f"{__package__}.airflow_triggered_run"]
+show_to_stubs(AirflowDeployer, f"{__package__}.airflow_deployer_objects.AirflowDeployedFlow")

@@ -18,7 +18,7 @@ from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 
 from . import published
 from .airflow_triggered_run import AirflowTriggeredRun, client_of, triggered_run
-from .deployer_calls import run_verb, started_run
+from .deployer_calls import run_verb, shown_flow, started_run
 from .deployer_stand_in import stand_in
 
 _TYPES = {
@@ -35,6 +35,7 @@ class AirflowDeployedFlow(DeployedFlow):
     """A flow that is deployed to Airflow."""
 
     TYPE: ClassVar[str | None] = "airflow"
+    __repr__ = shown_flow
 
     def trigger(self, **kwargs: Any) -> AirflowTriggeredRun:
         """

@@ -17,11 +17,13 @@ from airflow_provider_metaflow.rest.deployment import open_deployment
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 from airflow_provider_metaflow.rest.runs import DagRun
 
-from .deployer_calls import run_verb, started_run
+from .deployer_calls import run_verb, shown_run, started_run
 
 
 class AirflowTriggeredRun(TriggeredRun):
     """A run that was triggered on Airflow."""
+
+    __repr__ = shown_run
 
     @property
     def status(self) -> str | None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     # `create` loads this module, too, and must not wait 0.1 s for an HTTP client that it does not use.
     from airflow_provider_metaflow.rest.client import AirflowClient
     from airflow_provider_metaflow.rest.deployment import Caller, DeployedDag
+    from airflow_provider_metaflow.rest.runs import DagRun
 
 
 def _client() -> AirflowClient:
@@ -51,6 +52,20 @@ def _caller(obj: Any, authorize: str | None = None) -> Caller:
     return Caller(user=get_username(), token=authorize or load_token(obj.airflow_name.token_prefix))
 
 
+def _parsed(obj: Any, client: AirflowClient, timeout: float) -> DeployedDag:
+    """Return the deployment as soon as Airflow has parsed what was deployed last."""
+    from airflow_provider_metaflow.rest import deployment
+
+    from .published import check_not_deleted, published_file
+
+    name = obj.airflow_name.name
+    file = published_file(name, client)
+    check_not_deleted(client, name, file)
+    return deployment.wait_for_deployment(
+        client, name, obj.flow.name, digest=dag_file.published_digest(file), timeout=timeout, tell=obj.echo
+    )
+
+
 def _deployed(obj: Any, client: AirflowClient) -> DeployedDag:
     from airflow_provider_metaflow.rest import deployment
 
@@ -61,8 +76,9 @@ _TRIGGER_OPTIONS = add_options([
     click.option("--run-id-file", default=None, type=str, help="Write the id of this run to the file specified."),
     click.option("--note", default=None, type=str, help="Note that Airflow shows beside the run."),
     click.option("--unpause", is_flag=True, help="Unpause the DAG if it is paused."),
-    click.option("--wait", "wait_seconds", default=300, show_default=True, type=int,
-                 help="How many seconds to wait for Airflow to parse a DAG that was just deployed."),
+    click.option("--wait", is_flag=True, help="Wait for the end of the run; exit with 1 if it failed."),
+    click.option("--parse-timeout", "wait_seconds", default=300, show_default=True, type=int,
+                 help="Seconds to wait for Airflow to parse a DAG that was just deployed."),
     click.option("--deployer-attribute-file", default=None, hidden=True,
                  help="Write metadata and pathspec of this run to this file. Used by Metaflow's Deployer API."),
 ])  # fmt: skip
@@ -81,25 +97,14 @@ def trigger(obj: Any, logical_date: str | None, **options: Any) -> None:
 
 
 def _start(obj: Any, options: dict[str, Any], conf: dict[str, Any], *, logical_date: str | None = None) -> None:
-    from airflow_provider_metaflow.rest import deployment
-
-    from .published import published_file
-
     with _client() as client:
-        deployed = deployment.wait_for_deployment(
-            client,
-            obj.airflow_name.name,
-            obj.flow.name,
-            digest=dag_file.published_digest(published_file(obj.airflow_name.name, client)),
-            timeout=options["wait_seconds"],
-            tell=obj.echo,
-        )
+        deployed = _parsed(obj, client, options["wait_seconds"])
         deployed.ready(unpause=options["unpause"])
         planned = deployed.plan_run()
         if options["run_id_file"]:
             with open(options["run_id_file"], "w", encoding="utf-8") as file:
                 file.write(planned.run_id)
-        deployed.start(planned, conf, logical_date=logical_date, note=options["note"])
+        run = deployed.start(planned, conf, logical_date=logical_date, note=options["note"])
         write_attributes(
             options["deployer_attribute_file"],
             name=obj.airflow_name.name,
@@ -108,6 +113,16 @@ def _start(obj: Any, options: dict[str, Any], conf: dict[str, Any], *, logical_d
         )
         obj.echo("DAG *%s* triggered on Airflow (run-id *%s*)." % (obj.airflow_name.name, planned.run_id), bold=True)
         obj.echo("See the run at %s" % deployed.url(planned), fg="cyan")
+        if options["wait"]:
+            _watch(deployed, run)
+
+
+def _watch(deployed: DeployedDag, run: DagRun) -> None:
+    """Show a run until it has ended, and exit with 1 if it failed: for scripts, as `run` does."""
+    from airflow_provider_metaflow.rest import show
+
+    if show.status(deployed, run, watch=True).state != "success":
+        sys.exit(1)
 
 
 @airflow.command(help="Show how far a run is, step by step.")
@@ -120,10 +135,10 @@ def status(obj: Any, run_id: str, watch: bool) -> None:
 
     with _client() as client:
         deployed = _deployed(obj, client)
-        ended = show.status(deployed, deployed.find(run_id), watch=watch)
-    if watch and ended.state != "success":
-        # For scripts, as the exit status of `run` is.
-        sys.exit(1)
+        if watch:
+            _watch(deployed, deployed.find(run_id))
+        else:
+            show.status(deployed, deployed.find(run_id))
 
 
 @airflow.command("list-runs", help="List the runs of the deployed flow, the newest first.")
@@ -143,18 +158,19 @@ def list_runs(obj: Any, pending: bool, running: bool, succeeded: bool, failed: b
         show.show_runs(deployed, tuple(state for state, wanted in chosen.items() if wanted), limit)
 
 
-@airflow.command(help="Print the Airflow logs of a run's tasks.")
+@airflow.command(help="Print what the steps of a run have written, and their errors.")
 @RUN_ID
+@click.option("--all", "every_line", is_flag=True, help="Print the lines of Airflow, too.")
 @click.option("--step", "step_name", default=None, type=str, help="Only of this step.")
 @click.option("--failed", is_flag=True, help="Only of tasks that failed.")
 @click.pass_obj
 @plain_errors
-def logs(obj: Any, run_id: str, step_name: str | None, failed: bool) -> None:
+def logs(obj: Any, run_id: str, step_name: str | None, failed: bool, every_line: bool) -> None:
     from airflow_provider_metaflow.rest import show
 
     with _client() as client:
         deployed = _deployed(obj, client)
-        show.logs(deployed, deployed.find(run_id), step_name, failed_only=failed)
+        show.logs(deployed, deployed.find(run_id), step_name, failed_only=failed, every_line=every_line)
 
 
 @airflow.command(help="End a run: its running tasks are killed and the run counts as failed.")
@@ -228,7 +244,7 @@ def resume(
         raise AirflowError("Give either RUN_ID, to go on with it in place, or --origin-run-id, to start a new run.")
     given = given_parameters(obj, options)
     with _client() as client:
-        deployed = _deployed(obj, client)
+        deployed = _parsed(obj, client, options["wait_seconds"])
         deployed.authorize(_caller(obj, authorize))
         if run_id is None:
             stored = partial(stored_conf, obj)
@@ -240,6 +256,8 @@ def resume(
                 change_parameters(obj, run.run_id, options, given)
             count = deployed.resume_in_place(run, step_to_rerun)
             obj.echo("*%d* tasks of the run *%s* run again." % (count, run.run_id), bold=True)
+            if options["wait"]:
+                _watch(deployed, deployed.find(run.dag_run_id))
             return
     _start(obj, options, conf)
 

@@ -22,6 +22,7 @@ from .cli_options import (
     CREATED,
     NAMESPACE,
     NOTIFY_WHEN,
+    PROJECT_ROOT,
     TAGS,
     TIMEOUT,
     adapter_of,
@@ -59,6 +60,7 @@ def argo(obj: Any, name: str | None = None) -> None:
 _CREATE_OPTIONS = [
     TAGS,
     NAMESPACE,
+    PROJECT_ROOT,
     click.option("--only-json", is_flag=True, default=False, help="Print JSON, and deploy nothing."),
     click.option("--only-yaml", is_flag=True, default=False, help="Print YAML for kubectl, and deploy nothing."),
     click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE, and no more."),
@@ -69,7 +71,7 @@ _CREATE_OPTIONS = [
                  help="Priority of the workflow, where Argo's controller runs a limited number of workflows."),
     click.option("--workflow-title", default=None, help="Title in Argo's user interface; Markdown."),
     click.option("--workflow-description", default=None, help="Description in Argo's user interface; Markdown."),
-    click.option("--auto-emit-argo-events/--no-auto-emit-argo-events", "emit_events", default=True, show_default=True,
+    click.option("--auto-emit-argo-events/--no-auto-emit-argo-events", default=True, show_default=True,
                  help="Publish an event after each step, and after the run, that other flows can wait for."),
     click.option("--gang", default="jobset", show_default=True, type=click.Choice(["jobset", "job"]),
                  help="What a @parallel step is: a JobSet, or an Indexed Job where JobSet is not installed."),
@@ -84,9 +86,9 @@ _CREATE_OPTIONS = [
     click.option("--concurrency-policy", default=None, type=click.Choice(["Allow", "Forbid", "Replace"]),
                  help="What becomes of a run by @schedule while an earlier one still runs."),
     click.option("--successful-runs-kept", default=None, type=int,
-                 help="How many runs by @schedule are kept that succeeded."),
+                 help="How many runs by @schedule are kept that succeeded; 10,000 by default."),
     click.option("--failed-runs-kept", default=None, type=int,
-                 help="How many runs by @schedule are kept that failed."),
+                 help="How many runs by @schedule are kept that failed; 10,000 by default."),
 ]  # fmt: skip
 
 
@@ -157,8 +159,9 @@ def _compile(obj: Any, token: str, options: dict[str, Any], told: Any) -> Manife
             namespace=options["user_namespace"],
             max_workers=options["max_workers"],
             workflow_timeout=options["workflow_timeout"],
-            emit_events=options["emit_events"],
+            emit_events=options["auto_emit_argo_events"],
             notifications=told,
+            project_root=options["project_root"],
         ),
     )
     return made
@@ -199,9 +202,7 @@ def _print(obj: Any, text: str, secret: dict[str, str]) -> None:
 
 def _deploy(obj: Any, deployment: Any, secret: dict[str, str]) -> None:
     obj.echo("Deploying *%s* to Argo Workflows..." % obj.argo_name.name, bold=True)
-    if secret:
-        obj.argo_cluster.save_secret(_secret_name(obj), secret)
-    adapter("deploy").apply(deployment, obj.argo_cluster)
+    adapter("deploy").apply(deployment, obj.argo_cluster, secret)
     obj.echo("Workflow *%s* for flow *%s* deployed to Argo Workflows." % (obj.argo_name.name, obj.flow.name), bold=True)
 
 

@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 from metaflow.plugins.argo.argo_workflows_deployer_objects import ArgoWorkflowsDeployedFlow, ArgoWorkflowsTriggeredRun
 
 from .argo_deployer import ArgoDeployer
-from .deployer_calls import resume_options, started_run
+from .deployer_calls import resume_options, shown_flow, shown_run, started_run
 
 
 class ArgoTriggeredRun(ArgoWorkflowsTriggeredRun):
     """A run of a flow on Argo Workflows."""
+
+    __repr__ = shown_run
 
     def resume(self, step_to_rerun: str | None = None, **kwargs: Any) -> ArgoTriggeredRun:
         """
@@ -40,6 +42,7 @@ class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
     """A flow that is deployed to Argo Workflows."""
 
     TYPE: ClassVar[str | None] = "argo"
+    __repr__ = shown_flow
 
     @classmethod
     def from_deployment(cls, identifier: str, metadata: str | None = None) -> ArgoDeployedFlow:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+import shlex
+import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -76,6 +79,13 @@ NAMESPACE = click.option(
     default=None,
     help="Change the namespace from the default (the production token) to the given tag.",
 )
+PROJECT_ROOT = click.option(
+    "--project-root",
+    default=None,
+    type=click.Path(file_okay=False),
+    help="Folder that the flow is started from, e.g. the root of its repository: it is packaged, and steps run in it. "
+    "Default: the folder of the flow file.",
+)
 TIMEOUT = click.option("--workflow-timeout", default=None, type=int, help="Timeout of a run in seconds.")
 CREATED = click.option(
     "--deployer-attribute-file",
@@ -144,11 +154,20 @@ class GivenOptions(click.Command):
     """A command that knows which options were given, and which hold defaults only."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        args = self._with_present_names(args)
         options, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         given = {name for name, value in options.items() if value is not None}
         given.update(option.name for option in self.params if option.resolve_envvar_value(ctx) is not None)
         ctx.meta["given"] = given
         return super().parse_args(ctx, args)
+
+    def _with_present_names(self, args: Sequence[str]) -> list[str]:
+        """Return arguments with ``--wait SECONDS`` of release 0.1 as ``--parse-timeout SECONDS``."""
+        if not any("--parse-timeout" in option.opts for option in self.params):
+            return list(args)
+        text = "\0".join(args)
+        text = re.sub(r"(^|\0)--wait[=\0]([0-9]+)(?=\0|$)", r"\1--parse-timeout=\2", text)
+        return text.split("\0") if args else []
 
 
 class _OptionalOptions(list[Any]):
@@ -413,8 +432,7 @@ def tell_deployed(obj: Any, manifest: Manifest, token: str, group: str) -> None:
     :param group: command group of the orchestrator.
     """
     graph = manifest.graph
-    obj.echo("The namespace of this production flow is")
-    obj.echo("    production:%s" % token, fg="green")
+    report_namespace(obj, manifest.deployment.namespace, token, group)
     if graph.schedule is not None:
         rhythm = (graph.schedule.cron, graph.schedule.timezone or "UTC")
         # The stars of a cron expression are no emphasis.
@@ -423,4 +441,39 @@ def tell_deployed(obj: Any, manifest: Manifest, token: str, group: str) -> None:
         names = ", ".join(one.event for one in graph.triggers)
         obj.echo("It runs when all of these events have come: %s." % names, no_bold=True)
     if graph.schedule is None and not graph.triggers:
-        obj.echo("Nothing starts it by itself; `%s trigger` does." % group)
+        obj.echo("Nothing starts it by itself. Start a run with")
+        obj.echo("    %s" % command_of("trigger", group), fg="green")
+
+
+def report_namespace(obj: Any, namespace: str | None, token: str, group: str) -> None:
+    """Print the namespace of a deployed flow, how to read its results, and how others may deploy it.
+
+    :param obj: state of Metaflow's command line.
+    :param namespace: ``--namespace``, in which the steps look for other results; None for that of the token.
+    :param token: its production token.
+    :param group: command group of the orchestrator.
+    """
+    token = token.removeprefix("production:")
+    obj.echo("The namespace of this production flow is")
+    obj.echo("    production:%s" % token, fg="green")
+    if namespace is not None:
+        obj.echo("Its steps read the results of other flows in the namespace %s." % namespace)
+    obj.echo("To analyze results of this production flow add this line in your notebooks:")
+    obj.echo('    namespace("production:%s")' % token, fg="green")
+    obj.echo("If you want to authorize other people to deploy new versions of this flow, they need to call")
+    obj.echo("    %s create --authorize %s" % (group, token), fg="green")
+    obj.echo("when they deploy it for the first time.")
+
+
+def command_of(verb: str, group: str) -> str:
+    """Return the command line by which the user calls another verb on the deployment that this one is about.
+
+    :param verb: the verb with its options.
+    :param group: command group of the orchestrator.
+    """
+    arguments = list(sys.argv)
+    # As the user has called it, with the options of Metaflow and of the group.
+    end = arguments.index("create") if "create" in arguments else len(arguments)
+    if group not in arguments[:end]:
+        return "%s %s" % (group, verb)
+    return "python %s %s" % (shlex.join(arguments[:end]), verb)

@@ -127,6 +127,7 @@ def _request(document: dict[str, Any], task: dict[str, Any], root: str) -> dict[
         "flow_name": document["flow_name"],
         "flow_file": os.path.join(root, document["flow_file"]),
         "cwd": root,
+        "package": document.get("package"),
         "step": document["step"],
         "run_id": document["run_id"],
         "task_id": task["task_id"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.exceptions import MetaflowProviderError
@@ -64,6 +65,24 @@ def published_file(name: str, client: AirflowClient) -> Any:
         return None
 
 
+def check_not_deleted(client: AirflowClient, name: str, file: Any) -> None:
+    """Check that a deployment was not deleted by another process, which Airflow notices some minutes later.
+
+    Airflow names the file that it has parsed. If that is the very file that `create` would write here, and it is gone
+    from a folder that is there, then it was deleted. Of a file elsewhere, e.g. in a bundle, nothing is known.
+
+    :param client: the Airflow.
+    :param name: name of the deployment.
+    :param file: its DAG file, None if this machine does not know it.
+    :raises DagNotReadyError: if it was.
+    """
+    if not isinstance(file, Path) or file.exists() or not file.parent.is_dir():
+        return
+    found = dags.get_dag(client, name)
+    if found is not None and found.path and Path(found.path).resolve() == file.resolve():
+        raise dags.deleted(name)
+
+
 def open_published(client: AirflowClient, name: str) -> DeployedDag:
     """Return a deployment as soon as Airflow has parsed what was deployed last, as far as this machine knows.
 
@@ -71,7 +90,9 @@ def open_published(client: AirflowClient, name: str) -> DeployedDag:
     :param name: name of the deployment.
     :raises DagNotReadyError: if there is none, it was deleted, or Airflow does not parse it in time.
     """
-    digest = dag_file.published_digest(published_file(name, client))
+    file = published_file(name, client)
+    digest = dag_file.published_digest(file)
+    check_not_deleted(client, name, file)
     if digest is not None:
         return wait_for_deployment(client, name, None, digest=digest, timeout=WAIT_SECONDS)
     found = open_deployment(client, name)

@@ -21,6 +21,7 @@ from .cli_options import (
     CREATED,
     NAMESPACE,
     NOTIFY_WHEN,
+    PROJECT_ROOT,
     TAGS,
     TIMEOUT,
     adapter_of,
@@ -60,6 +61,7 @@ _CREATE_OPTIONS = [
     click.option("--aws-batch-tag", "aws_batch_tags", multiple=True,
                  help="Tag of all jobs, in the form KEY=VALUE. May be given several times."),
     NAMESPACE,
+    PROJECT_ROOT,
     click.option("--only-json", is_flag=True, default=False,
                  help="Print the definition, deploy nothing and ask AWS nothing."),
     click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE, and no more."),
@@ -154,6 +156,7 @@ def _compile(obj: Any, token: str, options: dict[str, Any], *, uploads: bool, sa
             max_workers=options["max_workers"],
             workflow_timeout=options["workflow_timeout"],
             notifications=told,
+            project_root=options["project_root"],
             upload=uploads,
         ),
     )

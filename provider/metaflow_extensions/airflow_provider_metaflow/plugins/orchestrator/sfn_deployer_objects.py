@@ -12,7 +12,7 @@ from metaflow.plugins.aws.step_functions.step_functions_deployer_objects import 
     StepFunctionsTriggeredRun,
 )
 
-from .deployer_calls import resume_options, started_run
+from .deployer_calls import resume_options, shown_flow, shown_run, started_run
 from .deployer_stand_in import stand_in
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ _STATES = ("RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 
 class SfnTriggeredRun(StepFunctionsTriggeredRun):
     """A run of a flow on AWS Step Functions."""
+
+    __repr__ = shown_run
 
     @property
     def status(self) -> str:
@@ -99,6 +101,7 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
     """A flow that is deployed to AWS Step Functions."""
 
     TYPE: ClassVar[str | None] = "sfn"
+    __repr__ = shown_flow
 
     @classmethod
     def list_deployed_flows(cls, flow_name: str | None = None) -> Iterator[SfnDeployedFlow]:

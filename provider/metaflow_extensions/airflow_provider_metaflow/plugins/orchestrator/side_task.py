@@ -38,8 +38,28 @@ def main(document: dict[str, Any], root: str) -> int:
     if "function" in document:
         command = [sys.executable, "-m", _SCRIPT, document["flow_file"], document["function"], run]
         return subprocess.call(command, cwd=root)
+    if "error_script" in document:
+        return _run_error_script(document["error_script"], root)
     failed = [name for name, request in _requests(document, run) if not _send(name, request)]
     return 1 if failed else 0
+
+
+def _run_error_script(script: str, root: str) -> int:
+    """Run a user's script with the failure that came first, as Metaflow's own deployer does; return its exit status."""
+    from metaflow.plugins.argo.capture_error import determine_first_error
+
+    os.environ["METAFLOW_ARGO_WORKFLOW_FAILURES"] = json.dumps(json.dumps(_failures()))
+    first = determine_first_error() or {"message": ""}
+    print(first["message"])
+    environment = {
+        **os.environ,
+        "METAFLOW_ARGO_ERROR": json.dumps(first, indent=2),
+        "METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT": script,
+        "METAFLOW_WORKFLOW_NAME": os.environ["METAFLOW_ORCHESTRATOR_RUN"].replace("argo-", "", 1),
+        "METAFLOW_WORKFLOW_NAMESPACE": os.environ.get("METAFLOW_KUBERNETES_NAMESPACE", ""),
+    }
+    command = ["bash", "-c", 'eval "$METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT"']
+    return subprocess.call(command, cwd=root, env=environment)
 
 
 def _beat(run: str) -> NoReturn:
@@ -93,10 +113,15 @@ def _requests(document: dict[str, Any], run: str) -> Iterator[tuple[str, urllib.
 
 def _first_failure() -> str:
     """Return what failed first, as the orchestrator tells it."""
-    told = json.loads(base64.b64decode(os.environ.get(FAILURES_VARIABLE) or "") or "[]")
-    told = [one for one in (json.loads(told) if isinstance(told, str) else told) if one.get("message")]
+    told = [one for one in _failures() if one.get("message")]
     first = min(told, key=lambda one: str(one.get("finishedAt")), default=None)
     return " %s: %s" % (first.get("templateName") or first.get("displayName"), first["message"]) if first else ""
+
+
+def _failures() -> list[dict[str, Any]]:
+    """Return the failed nodes, which Argo writes as JSON inside of a text of JSON."""
+    found: Any = json.loads(base64.b64decode(os.environ.get(FAILURES_VARIABLE) or "") or "[]")
+    return list(json.loads(found, strict=False) if isinstance(found, str) else found)
 
 
 def _pager_duty(

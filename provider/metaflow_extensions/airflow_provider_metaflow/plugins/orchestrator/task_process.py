@@ -222,21 +222,25 @@ def _become_metaflow(request: dict[str, Any], arguments: list[str], streams: dic
         inherited = request.get("inherit")
         if inherited:
             inherit_parameters(inherited["run"], inherited["given"])
-        sys.path.insert(0, os.path.dirname(flow_file))
-        code = _execute(flow_file)
+        package = request.get("package") or None
+        # As `python FLOW_FILE` has it, or `python -m PACKAGE.FLOW`; and behind all else the root of the project, and
+        # what the orchestrator lets its own code import.
+        sys.path.insert(0, request["cwd"] if package else os.path.dirname(flow_file))
+        sys.path.extend(one for one in (request["cwd"], *request.get("import_paths", ())) if one not in sys.path)
+        code = _execute(flow_file, package)
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(_shut_down(code))
 
 
-def _execute(flow_file: str) -> int:
+def _execute(flow_file: str, package: str | None = None) -> int:
     from types import ModuleType
 
     runner = sys.modules["__main__"]
     main = ModuleType("__main__")
     main.__dict__.update({name: value for name, value in vars(runner).items() if _is_pickled(value)})
-    main.__dict__.update(__file__=flow_file, __builtins__=__builtins__)
+    main.__dict__.update(__file__=flow_file, __builtins__=__builtins__, __package__=package)
     sys.modules["__main__"] = main
     try:
         with open(flow_file, "rb") as file:
