@@ -16,7 +16,7 @@ from metaflow_adapters.ownership import check_owner
 
 from .aws import Aws, code_of, start_parameters, told
 from .deploy import remove_definitions, remove_machine, remove_rules, remove_schedules
-from .jobs import DEFAULT_LOG_GROUP
+from .job_logs import jobs_of, lines_of
 from .names import HELPERS, machine_helper_name
 from .secrets import remove_secret
 
@@ -148,7 +148,7 @@ class SfnRuns:
         with told(f"Ending {run_id}"):
             self._aws.states.stop_execution(executionArn=found["executionArn"], error="Terminated", cause=caller.user)
         # AWS itself ends the jobs that a state waits for; those of gangs are only looked at.
-        for _, job_id, is_waited_for in self._jobs(found["executionArn"]):
+        for _, job_id, is_waited_for in jobs_of(self._aws, found["executionArn"]):
             if not is_waited_for:
                 with told(f"Ending the job {job_id}"):
                     self._aws.batch.terminate_job(jobId=job_id, reason=f"{run_id} was terminated")
@@ -257,47 +257,9 @@ class SfnRuns:
         :param step: name of a step, for its jobs only.
         """
         found = self.find(run_id)
-        for name, job_id, _ in self._jobs(found["executionArn"]):
+        for name, job_id, _ in jobs_of(self._aws, found["executionArn"]):
             if step is None or name == step:
-                yield from ((name, line) for line in self._lines(job_id))
-
-    def _jobs(self, execution_arn: str) -> Iterator[tuple[str, str, bool]]:
-        """Yield state and id of the jobs of an execution, and whether their state waits for them."""
-        states: dict[int, str] = {}
-        with told("Reading the history"):
-            pages = self._aws.states.get_paginator("get_execution_history").paginate(executionArn=execution_arn)
-            events = [event for page in pages for event in page["events"]]
-        for event in events:
-            entered = event.get("stateEnteredEventDetails", {}).get("name")
-            states[event["id"]] = entered or states.get(event.get("previousEventId", 0), "")
-            waited, called = (event.get(f"task{what}EventDetails", {}) for what in ("Submitted", "Succeeded"))
-            if waited.get("resourceType") == "batch":
-                yield states[event["id"]], json.loads(waited["output"])["JobId"], True
-            if called.get("resourceType") == "aws-sdk:batch" and called.get("resource") == "submitJob":
-                yield states[event["id"]], json.loads(called["output"])["JobId"], False
-
-    def _lines(self, job_id: str) -> Iterator[str]:
-        with told(f"Reading the job {job_id}"):
-            jobs = self._aws.batch.describe_jobs(jobs=[job_id])["jobs"]
-            size = jobs[0].get("arrayProperties", {}).get("size", 0) if jobs else 0
-            for start in range(0, size, 100):
-                children = [f"{job_id}:{number}" for number in range(start, min(start + 100, size))]
-                jobs += self._aws.batch.describe_jobs(jobs=children)["jobs"]
-        for job in jobs:
-            for attempt in job.get("attempts", []):
-                stream = attempt.get("container", {}).get("logStreamName")
-                if stream:
-                    yield from self._stream(job, stream)
-
-    def _stream(self, job: Mapping[str, Any], stream: str) -> Iterator[str]:
-        options = (job.get("container", {}).get("logConfiguration") or {}).get("options") or {}
-        group = options.get("awslogs-group", DEFAULT_LOG_GROUP)
-        with told(f"Reading the log {stream}"):
-            pages = self._aws.logs.get_paginator("filter_log_events").paginate(
-                logGroupName=group, logStreamNames=[stream]
-            )
-            for page in pages:
-                yield from (event["message"] for event in page["events"])
+                yield from ((name, line) for line in lines_of(self._aws, job_id))
 
 
 def _check(known: Mapping[str, Any], parameters: Mapping[str, Any], flow: str) -> None:

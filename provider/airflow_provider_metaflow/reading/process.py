@@ -17,14 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from local_files import LocalFiles  # type: ignore[import-not-found]
-from questions import (  # type: ignore[import-not-found]
-    CannotAnswerError,
-    Reader,
-    TooLargeError,
-    metadatum,
-)
-from remote_stores import RemoteStore, S3Store  # type: ignore[import-not-found]
+# This file runs as a script, of an interpreter that need not have this package; its folder is a package of its own.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from reading.index import CannotAnswerError, TooLargeError, metadatum  # type: ignore[import-not-found]
+from reading.local_files import LocalFiles  # type: ignore[import-not-found]
+from reading.questions import Reader  # type: ignore[import-not-found]
+from reading.remote_stores import RemoteStore, S3Store  # type: ignore[import-not-found]
+
+sys.path.pop(0)
 
 _THREADS = 8
 _MAX_SOURCES = 32

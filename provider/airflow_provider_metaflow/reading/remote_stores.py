@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from local_files import json_of  # type: ignore[import-not-found]
-from questions import TooLargeError  # type: ignore[import-not-found]
+from .index import TooLargeError
+from .local_files import json_of
 
 _MISSING = ("NoSuchKey", "404", "NotFound")
 _MAX_PAGES = 5

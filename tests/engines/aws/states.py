@@ -5,12 +5,13 @@ Each function mends one gap and says what AWS does. Only what our machines and M
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import time
 import uuid
 from typing import Any
+
+from . import map_runs as _map_runs
 
 POLL_SECONDS = float(os.environ.get("TEST_STATES_POLL", "0.5"))
 SECOND = float(os.environ.get("TEST_STATES_SECOND", "1"))
@@ -30,8 +31,7 @@ def install() -> None:
         _errors_of_s3,
         _errors_of_batch,
         _errors_of_branches,
-        _children_of_distributed_maps,
-        _failures_of_children,
+        _map_runs.install,
         _ends_of_executions,
         _names_of_executions,
         _redrive,
@@ -255,60 +255,6 @@ def _errors_of_branches() -> None:
     from moto.stepfunctions.parser.asl.component.common.error_name.error_name import ErrorName
 
     custom_error_name.CustomErrorName.__init__ = ErrorName.__init__
-
-
-def _children_of_distributed_maps() -> None:
-    """A child of a distributed map is an execution of its own: another name, and no variable from outside."""
-    from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor import (
-        distributed_item_processor_worker as workers,
-    )
-    from moto.stepfunctions.parser.asl.eval.variable_store import VariableStore
-
-    worker = workers.DistributedItemProcessorWorker
-    original = worker._eval_input
-
-    def eval_input(self: Any, env_frame: Any) -> None:
-        # The selector still belongs to the parent.
-        original(self, env_frame)
-        env_frame.variable_store = VariableStore()
-        context = env_frame.states.context_object.context_object_data
-        name = str(uuid.uuid4())
-        context["Execution"] = {**copy.deepcopy(context["Execution"]), "Name": name, "Id": f"child:{name}"}
-
-    worker._eval_input = eval_input
-
-
-def _failures_of_children() -> None:
-    """A distributed map fails with its first child that fails, as its tolerance is 0; moto goes on with null."""
-    from moto.stepfunctions.parser.api import HistoryEventType
-    from moto.stepfunctions.parser.asl.component.common.error_name import failure_event as failures
-    from moto.stepfunctions.parser.asl.component.common.error_name import states_error_name, states_error_name_type
-    from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor import (
-        distributed_item_processor_worker as workers,
-    )
-    from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
-    from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded
-
-    kind = states_error_name_type.StatesErrorNameType.StatesExceedToleratedFailureThreshold
-    worker = workers.DistributedItemProcessorWorker
-    original = worker._eval_job
-
-    def eval_job(self: Any, env: Any, job: Any) -> None:
-        original(self, env, job)
-        state = env.program_state()
-        if isinstance(state, ProgramEnded):
-            return
-        name = states_error_name.StatesErrorName(typ=kind)
-        told = {"error": name.error_name, "cause": f"a child failed: {getattr(state, 'error', state)}"}
-        event = failures.FailureEvent(
-            env=env,
-            error_name=name,
-            event_type=HistoryEventType.MapRunFailed,
-            event_details=EventDetails(mapRunFailedEventDetails=told),
-        )
-        job.job_output = failures.FailureEventException(failure_event=event)
-
-    worker._eval_job = eval_job
 
 
 def _ends_of_executions() -> None:

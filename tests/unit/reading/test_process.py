@@ -16,13 +16,10 @@ import pytest
 from metaflow.exception import MetaflowException, MetaflowNotFound
 from metaflow.plugins import DATASTORES
 
-import airflow_provider_metaflow.reading as package
-
 
 @pytest.fixture
-def process(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def process() -> ModuleType:
     """The script, as a module of this process; it finds the modules beside it."""
-    monkeypatch.syspath_prepend(str(Path(package.__path__[0])))
     return importlib.import_module("airflow_provider_metaflow.reading.process")
 
 
