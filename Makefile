@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DOCS = $(VENV)-docs/bin
+PROSE = *.md docs/*.md docs/site_pages .github benchmarks/*.py provider adapters dags_examples
 CONSTRAINTS = constraints/constraints.txt
 # Cluster, Airflow, AWS and the rest are tested side by side; two at a time on a small machine.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
@@ -32,10 +33,15 @@ mutants: $(VENV)/.test
 	@$(BIN)/python -m tests.harness.mutants $(MUTANTS)
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check provider adapters tests benchmarks dags_examples
-	$(BIN)/ruff format --check provider adapters
+	$(BIN)/ruff check provider adapters tests benchmarks dags_examples docs/site_pages
+	$(BIN)/ruff format --check provider adapters docs/site_pages
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
+
+# The site, in build/site. A link or an anchor that leads nowhere fails it, and a misspelt word.
+docs: $(VENV)-docs/.docs
+	$(DOCS)/codespell $(PROSE)
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --clean
 
 # What PyPI gets, in dist/: a wheel, a source distribution, and an SBOM of all that the extras can install.
 package: $(VENV)-docs/.docs

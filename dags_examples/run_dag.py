@@ -14,4 +14,6 @@ with DAG("run_demo", schedule=None):
     def report(text: str) -> str:
         return f"the demo says: {text}"
 
-    winner >> report(artifact(run.output, "text"))
+    text = artifact(run.output, "text")
+    winner >> text
+    report(text)

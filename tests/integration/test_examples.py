@@ -20,7 +20,7 @@ from airflow_provider_metaflow.rest import dags, runs
 pytestmark = pytest.mark.scheduler
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
-FILES = ("demo_dag.py", "events_dag.py", "queue_dag.py", "run_dag.py")
+FILES = ("demo_dag.py", "events_dag.py", "queue_dag.py", "run_dag.py", "training_dag.py")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def examples(airflow: SharedAirflow, redis: int) -> SharedAirflow:
     airflow.server.client.request("POST", "/connections", json=connection)
     for name in FILES:
         shutil.copy(EXAMPLES / name, folder / name)
-    for dag_id in ("DemoFlow", "OnOrderFlow", "AfterDemoFlow", "publisher", "on_queue", "run_demo"):
+    for dag_id in ("DemoFlow", "OnOrderFlow", "AfterDemoFlow", "publisher", "on_queue", "run_demo", "TrainingFlow"):
         dags.wait_for_dag(airflow.server.client, dag_id)
         dags.set_paused(airflow.server.client, dag_id, paused=False)
     # Airflow starts the watcher of a DAG that was paused when it next reads the file.
@@ -77,6 +77,12 @@ def test_a_dag_runs_the_demo_and_reads_its_result_and_another_flow_follows(examp
     after.wait()
     assert after.artifacts()["start"][((), ())]["upstream"] == f"DemoFlow/{demo.run_id}"
     assert f"AfterDemoFlow/{after.run_id} has ended" in after.log("on-success-tell")
+
+
+def test_the_quickstart_trains_a_model(examples: SharedAirflow) -> None:
+    run = examples.start("TrainingFlow", "TrainingFlow", {"updates": 5})
+    run.wait()
+    assert run.artifacts()["end"][((), ())]["model"]["rate"] == 0.02
 
 
 def test_an_event_of_a_task_and_one_of_a_script_each_start_the_flow(examples: SharedAirflow) -> None:

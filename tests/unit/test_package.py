@@ -103,7 +103,7 @@ def test_the_workflow_runs_the_commands_of_the_ci() -> None:
     targets = {
         line.split(":")[0] for line in (ROOT / "Makefile").read_text().split("\n") if re.match(r"[a-z-]+:", line)
     }
-    for target in ("lint", "quick", "package"):
+    for target in ("lint", "quick", "docs", "package"):
         assert f"make {target}" in commands
         assert target in targets
     assert ".ci/run" in commands

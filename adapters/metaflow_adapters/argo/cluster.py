@@ -24,6 +24,8 @@ _PLURALS = {"WorkflowTemplate": TEMPLATES, "CronWorkflow": CRONS, "Workflow": WO
 class ArgoClusterError(MetaflowProviderError, RuntimeError):
     """The Kubernetes API cannot be reached, or refuses."""
 
+    fix = "Check the kubeconfig, the namespace and your rights there."
+
 
 class ArgoCluster:
     """Argo's objects in one namespace.

@@ -14,6 +14,8 @@ from airflow_provider_metaflow.exceptions import MetaflowProviderError
 class AwsError(MetaflowProviderError, RuntimeError):
     """AWS cannot be reached, or refuses."""
 
+    fix = "Check the credentials, the region and the rights: `sfn check --policies` prints those that a deployer needs."
+
 
 @contextmanager
 def told(what: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import Any
 from .gangs import TRIES, emit_gang
 from .jsonata import evaluated, quoted, text
 from .nodes import ChoiceNode, GangNode, JobKind, JobNode, MapNode, Node, ReadNode, ScopePlan, SplitNode, StopNode
-from .states import Catcher, Choice, Map, Parallel, Retrier, Scope, State, Succeed, Task
+from .states import MAX_LABEL, Catcher, Choice, Map, Parallel, Retrier, Scope, State, Succeed, Task
 from .submission import ANY_FAILURE, PLACE, THROTTLED, TRY, Job, as_data, service, submission
 
 INPUT = "METAFLOW_INPUT"
@@ -204,6 +204,8 @@ def _map(node: MapNode, around: Surroundings) -> Map:
         body=emit_scope(node.body, around),
         distributed=node.distributed,
         max_concurrency=node.max_concurrency,
+        # By it the ARNs of the splits name their step.
+        label=node.step if node.distributed and len(node.step) <= MAX_LABEL and node.step.isascii() else None,
         next=node.next,
     )
 

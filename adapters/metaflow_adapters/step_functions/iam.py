@@ -77,6 +77,7 @@ class Needs:
     :param read: URLs without ``s3://`` that begin what jobs only read, e.g. the data of flows that this one follows.
     :param told: key that begins all that jobs tell the state machine.
     :param distributed: whether it has distributed maps.
+    :param gangs: whether it has ``@parallel`` steps.
     :param tag: name and value of a tag that all its jobs have; None for a flow too long for tags (``jobs.py``).
     :param logged: whether its history is logged.
     :param topic: SNS topic that is told of runs.
@@ -94,6 +95,7 @@ class Needs:
     read: Sequence[str]
     told: str
     distributed: bool
+    gangs: bool
     tag: tuple[str, str] | None
     logged: bool
     topic: str | None

@@ -54,9 +54,12 @@ def _machines(place: Place, needs: Needs) -> Iterator[Statement]:
     actions = ["Describe", "Create", "Update", "Delete"]
     yield allow("Machines", [f"states:{one}StateMachine" for one in actions], [place.machine(one) for one in own])
     yield allow("Runs", ["states:StartExecution", "states:ListExecutions"], [place.machine(needs.machine)])
-    actions = ["DescribeExecution", "GetExecutionHistory", "StopExecution", "RedriveExecution"]
-    executions = [place.arn("states", f"execution:{needs.machine}:*")]
+    actions = ["DescribeExecution", "GetExecutionHistory", "StopExecution", "RedriveExecution", "ListMapRuns"]
+    # A split of a distributed map is an execution, too, named after the state machine and the label of the map.
+    executions = [place.arn("states", f"execution:{needs.machine}{end}") for end in (":*", "/*")]
     yield allow("Run", [f"states:{one}" for one in actions], executions)
+    maps = [place.arn("states", f"mapRun:{needs.machine}/*")]
+    yield allow("Maps", ["states:DescribeMapRun", "states:ListExecutions"], maps)
 
 
 def _batch(place: Place, needs: Needs, tag: str) -> Iterator[Statement]:
@@ -67,6 +70,9 @@ def _batch(place: Place, needs: Needs, tag: str) -> Iterator[Statement]:
         "Condition": {"StringEquals": {f"aws:ResourceTag/{tag}": needs.machine}},
     }
     names = ["DescribeJobDefinitions", "DescribeJobQueues", "DescribeComputeEnvironments", "DescribeJobs"]
+    if needs.gangs:
+        # A job that is submitted while its run is ended is found by its name only.
+        names.append("ListJobs")
     # AWS Batch knows no resource for them.
     yield allow("DescribeBatch", [f"batch:{name}" for name in names], ["*"])
     yield terminate_jobs(place, needs)

@@ -1,48 +1,40 @@
-"""The jobs that an execution has started, and the lines that they have logged to CloudWatch."""
+"""The lines that jobs of AWS Batch have logged to CloudWatch."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .aws import Aws, told
 from .jobs import DEFAULT_LOG_GROUP
 
-
-def jobs_of(aws: Aws, execution_arn: str) -> Iterator[tuple[str, str, bool]]:
-    """Yield state and id of the jobs of an execution, and whether their state waits for them."""
-    states: dict[int, str] = {}
-    with told("Reading the history"):
-        pages = aws.states.get_paginator("get_execution_history").paginate(executionArn=execution_arn)
-        events = [event for page in pages for event in page["events"]]
-    for event in events:
-        entered = event.get("stateEnteredEventDetails", {}).get("name")
-        states[event["id"]] = entered or states.get(event.get("previousEventId", 0), "")
-        waited, called = (event.get(f"task{what}EventDetails", {}) for what in ("Submitted", "Succeeded"))
-        if waited.get("resourceType") == "batch":
-            yield states[event["id"]], json.loads(waited["output"])["JobId"], True
-        if called.get("resourceType") == "aws-sdk:batch" and called.get("resource") == "submitJob":
-            yield states[event["id"]], json.loads(called["output"])["JobId"], False
+_DESCRIBED = 100
+"""How many jobs AWS Batch describes at a time."""
 
 
 def lines_of(aws: Aws, job_id: str) -> Iterator[str]:
-    """Yield the lines of a job and of its children.
+    """Yield the lines of a job, of the children of an array, and of the nodes of a gang.
 
     :param aws: clients of AWS.
     :param job_id: the job.
     """
     with told(f"Reading the job {job_id}"):
         jobs = aws.batch.describe_jobs(jobs=[job_id])["jobs"]
-        size = jobs[0].get("arrayProperties", {}).get("size", 0) if jobs else 0
-        for start in range(0, size, 100):
-            children = [f"{job_id}:{number}" for number in range(start, min(start + 100, size))]
-            jobs += aws.batch.describe_jobs(jobs=children)["jobs"]
+        parts = list(_parts(jobs[0])) if jobs else []
+        for start in range(0, len(parts), _DESCRIBED):
+            jobs += aws.batch.describe_jobs(jobs=parts[start : start + _DESCRIBED])["jobs"]
     for job in jobs:
-        for attempt in job.get("attempts", []):
-            stream = attempt.get("container", {}).get("logStreamName")
-            if stream:
-                yield from _stream(aws, job, stream)
+        # A job that runs has no attempt that has ended, and its container has the stream.
+        containers = [attempt.get("container", {}) for attempt in job.get("attempts", [])]
+        streams = [one.get("logStreamName") for one in (*containers, job.get("container", {}))]
+        for stream in dict.fromkeys(filter(None, streams)):
+            yield from _stream(aws, job, stream)
+
+
+def _parts(job: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the ids of the children of an array or the nodes of a gang (AWS Batch user guide, "Job IDs")."""
+    yield from (f"{job['jobId']}:{number}" for number in range(job.get("arrayProperties", {}).get("size") or 0))
+    yield from (f"{job['jobId']}#{number}" for number in range(job.get("nodeProperties", {}).get("numNodes") or 0))
 
 
 def _stream(aws: Aws, job: Mapping[str, Any], stream: str) -> Iterator[str]:

@@ -50,6 +50,7 @@ def needs_of(
         read=tuple(_read(manifest, root)),
         told=around.prefix,
         distributed=any(isinstance(one, Map) and one.distributed for one in states.all_states()),
+        gangs=any(step.gang for step in manifest.graph.steps),
         tag=(DEPLOYMENT_TAG, manifest.deployment.name) if is_tagged else None,
         logged=logged,
         topic=told.sns_topic if told is not None else None,

@@ -115,6 +115,7 @@ class SplitNode(Node):
 class MapNode(Node):
     """Runs the body of a foreach for each of its splits.
 
+    :param step: name of the foreach step.
     :param variable: variable with the number of splits.
     :param body: its scope.
     :param distributed: whether each split is an execution of its own.
@@ -122,6 +123,7 @@ class MapNode(Node):
     :param next: the node that follows.
     """
 
+    step: str
     variable: str
     body: ScopePlan
     distributed: bool

@@ -139,6 +139,7 @@ class _Planner:
         distributed = self._is_distributed(in_map)
         return MapNode(
             name=state_name(step.name, "foreach"),
+            step=step.name,
             variable=variable,
             body=self.scope(step.next_steps[0], step.closed_by, depth=depth + 1, in_map=True),
             distributed=distributed,

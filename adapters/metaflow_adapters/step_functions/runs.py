@@ -16,8 +16,12 @@ from metaflow_adapters.ownership import check_owner
 
 from .aws import Aws, code_of, start_parameters, told
 from .deploy import remove_definitions, remove_machine, remove_rules, remove_schedules
-from .job_logs import jobs_of, lines_of
+from .ending import end_gangs
+from .history import whole_run
+from .job_logs import lines_of
+from .map_status import map_lines
 from .names import HELPERS, machine_helper_name
+from .plan import state_name
 from .secrets import remove_secret
 
 _LOG = logging.getLogger(__name__)
@@ -147,11 +151,7 @@ class SfnRuns:
             raise InvalidOptionError(f"the run {run_id} has {_words(found)} and cannot be terminated.", flow=self._flow)
         with told(f"Ending {run_id}"):
             self._aws.states.stop_execution(executionArn=found["executionArn"], error="Terminated", cause=caller.user)
-        # AWS itself ends the jobs that a state waits for; those of gangs are only looked at.
-        for _, job_id, is_waited_for in jobs_of(self._aws, found["executionArn"]):
-            if not is_waited_for:
-                with told(f"Ending the job {job_id}"):
-                    self._aws.batch.terminate_job(jobId=job_id, reason=f"{run_id} was terminated")
+        end_gangs(self._aws, found["executionArn"], f"{run_id} was terminated")
 
     def resume(
         self,
@@ -257,9 +257,18 @@ class SfnRuns:
         :param step: name of a step, for its jobs only.
         """
         found = self.find(run_id)
-        for name, job_id, _ in jobs_of(self._aws, found["executionArn"]):
-            if step is None or name == step:
-                yield from ((name, line) for line in lines_of(self._aws, job_id))
+        wanted = None if step is None else state_name(step)
+        for history in whole_run(self._aws, found["executionArn"]):
+            for job in history.jobs:
+                if wanted in (None, job.state):
+                    yield from ((job.state, line) for line in lines_of(self._aws, job.job_id))
+
+    def map_lines(self, found: Mapping[str, Any]) -> Iterator[str]:
+        """Yield lines about the distributed maps of a run: how many splits have ended, and why some failed.
+
+        :param found: its execution, as :meth:`find` returns it.
+        """
+        return map_lines(self._aws, found["executionArn"])
 
 
 def _check(known: Mapping[str, Any], parameters: Mapping[str, Any], flow: str) -> None:

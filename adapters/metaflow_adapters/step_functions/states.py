@@ -15,6 +15,9 @@ from airflow_provider_metaflow.exceptions import InvalidOptionError
 MAX_NAME = 80
 """Longest name of a state (Amazon States Language, "States")."""
 
+MAX_LABEL = 40
+"""Longest label of a distributed map (Step Functions developer guide, "Distributed mode")."""
+
 INPUT = "{% $states.input %}"
 
 Json = Any
@@ -244,6 +247,7 @@ class Map(Step):
     :param body: the scope.
     :param distributed: whether each item is an execution of its own, with a history of its own.
     :param max_concurrency: how many run at a time; None leaves it to AWS (40 inline, 10,000 distributed).
+    :param label: what AWS calls the executions of a distributed map; one that it makes up if left out.
     """
 
     items: str
@@ -251,6 +255,7 @@ class Map(Step):
     body: Scope
     distributed: bool
     max_concurrency: int | None = None
+    label: str | None = None
 
     def to_asl(self) -> dict[str, Json]:
         """Return the state as JSON types."""
@@ -260,6 +265,7 @@ class Map(Step):
             Items=self.items,
             ItemSelector=self.selector,
             MaxConcurrency=self.max_concurrency,
+            Label=self.label,
             ItemProcessor={"ProcessorConfig": mode, **self.body.to_asl()},
         )
 

@@ -40,6 +40,11 @@ _LOG_IN = ("METAFLOW_AIRFLOW_TOKEN", "METAFLOW_AIRFLOW_AUTH_COMMAND")
 class EmbeddedAirflowError(MetaflowProviderError, RuntimeError):
     """The embedded Airflow did not start, or one of its processes ended."""
 
+    fix = (
+        "Read the log files that the message names; give another `--home` if the folder belongs to "
+        "another release of Airflow."
+    )
+
 
 @dataclass(slots=True)
 class EmbeddedAirflow:

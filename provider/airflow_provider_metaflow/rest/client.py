@@ -26,17 +26,23 @@ class AirflowApiError(MetaflowProviderError, RuntimeError):
     ``status`` is the HTTP status, or 0 if there was no answer.
     """
 
+    fix = "Check METAFLOW_AIRFLOW_URL and how you log in; `metaflow-airflow doctor` tries both."
+
     status: int = 0
 
 
 class NotFoundError(AirflowApiError):
     """Airflow does not know what was asked for."""
 
+    fix = "Check the name, and that METAFLOW_AIRFLOW_URL is the Airflow that has it."
+
     status = 404
 
 
 class ConflictError(AirflowApiError):
     """What was to be made exists already."""
+
+    fix = "Use another name or run id, or delete what exists."
 
     status = 409
 

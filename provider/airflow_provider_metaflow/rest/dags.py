@@ -21,6 +21,8 @@ _PAUSE = 0.5
 class DagNotReadyError(MetaflowProviderError, RuntimeError):
     """A DAG that Airflow does not know, cannot import, or holds paused."""
 
+    fix = "Wait until Airflow has parsed the DAG file, or fix the import error that Airflow shows."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DagInfo:

@@ -62,9 +62,48 @@ def _remember_submission(models: Any, responses: Any) -> None:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     responses.BatchResponse.submitjob, models.Job.__init__ = submitjob, job_init
-    models.BatchBackend.describe_jobs = lambda self, jobs: [
-        self._jobs[name.split("/")[-1]].describe() for name in jobs if name.split("/")[-1] in self._jobs
-    ]
+    models.BatchBackend.describe_jobs = _describe_jobs
+
+
+def _describe_jobs(self: Any, jobs: list[str]) -> list[dict[str, Any]]:
+    """Jobs by id or ARN; `#2` at the end of an id is a node of a gang (AWS Batch user guide, "Job IDs")."""
+    found = []
+    for name in jobs:
+        job_id, _, node = name.split("/")[-1].partition("#")
+        job = self._jobs.get(job_id)
+        if job is not None:
+            document = job.describe()
+            found.append({**document, **_node(job, node)} if node else _with_overrides(job, document))
+    return found
+
+
+def _node(job: Any, node: str) -> dict[str, Any]:
+    containers = [{"logStreamName": _node_stream(job, int(node))}] if job.log_stream_name else []
+    attempts = [{"container": one} for one in containers]
+    return {"jobId": f"{job.job_id}#{node}", "container": (containers or [{}])[0], "attempts": attempts,
+            "nodeProperties": {}}  # fmt: skip
+
+
+def _node_stream(job: Any, node: int) -> str:
+    return f"{job._stream_name}-{node}"
+
+
+def _with_overrides(job: Any, document: dict[str, Any]) -> dict[str, Any]:
+    """What a gang's job says of its nodes has the overrides of its submission."""
+    nodes, given = document.get("nodeProperties"), job.node_overrides or {}
+    if not nodes or not given:
+        return document
+    (properties,), (override,) = nodes["nodeRangeProperties"], given["nodePropertyOverrides"]
+    variables = [*properties["container"].get("environment", []), *override["containerOverrides"]["environment"]]
+    ranges = [{**properties, "container": {**properties["container"], "environment": variables}}]
+    count = int(given.get("numNodes") or nodes["numNodes"])
+    # The log of a gang is that of its nodes.
+    return {
+        **document,
+        "container": {},
+        "attempts": [],
+        "nodeProperties": {**nodes, "numNodes": count, "nodeRangeProperties": ranges},
+    }
 
 
 def _fail_parents(models: Any) -> None:
@@ -146,17 +185,17 @@ def _is_tried_again(retry: dict[str, Any], exit_code: int) -> bool:
 
 def _log_to_cloudwatch(job: Any, attempt: int) -> None:
     """Bring a job's output where AWS Batch brings it."""
-    if job.job_definition.type == "multinode":
-        return
-    folder = _logs()
-    text = (folder / f"{job.job_id.replace(':', '-')}-{attempt}-0.log").read_text(errors="replace")
-    now = int(time.time() * 1000)
-    backend, group, stream = job._log_backend, "/aws/batch/job", job._stream_name
-    backend.ensure_log_group(group)
-    backend.ensure_log_stream(group, stream)
-    events = [{"timestamp": now + number, "message": line} for number, line in enumerate(text.splitlines())]
-    if events:
-        backend.put_log_events(group, stream, events)
+    is_gang = job.job_definition.type == "multinode"
+    for node in range(len(_containers(job))):
+        stream = _node_stream(job, node) if is_gang else job._stream_name
+        text = (_logs() / f"{job.job_id.replace(':', '-')}-{attempt}-{node}.log").read_text(errors="replace")
+        now = int(time.time() * 1000)
+        backend, group = job._log_backend, "/aws/batch/job"
+        backend.ensure_log_group(group)
+        backend.ensure_log_stream(group, stream)
+        events = [{"timestamp": now + number, "message": line} for number, line in enumerate(text.splitlines())]
+        if events:
+            backend.put_log_events(group, stream, events)
 
 
 def _containers(job: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -147,6 +147,10 @@ def _of_execution(action: str) -> Callable[[Any, Where], Iterator[Request]]:
     return lambda given, where: iter([Request(f"states:{action}", given["executionArn"])])
 
 
+def _list_executions(given: Mapping[str, Any], where: Where) -> Iterator[Request]:
+    yield Request("states:ListExecutions", given.get("mapRunArn") or given["stateMachineArn"])
+
+
 # EventBridge
 
 
@@ -232,10 +236,9 @@ _SERVICES: dict[str, dict[str, Callable[[Any, Where], Any]]] = {
         "UpdateStateMachine": _update_machine,
         "ListStateMachines": _any("states:ListStateMachines"),
         "ValidateStateMachineDefinition": _any("states:ValidateStateMachineDefinition"),
-        **{
-            one: _of_machine(one)
-            for one in ("DescribeStateMachine", "DeleteStateMachine", "StartExecution", "ListExecutions")
-        },
+        **{one: _of_machine(one) for one in ("DescribeStateMachine", "DeleteStateMachine", "StartExecution")},
+        "ListExecutions": _list_executions,
+        "DescribeMapRun": lambda given, where: iter([Request("states:DescribeMapRun", given["mapRunArn"])]),
         **{
             one: _of_execution(one)
             for one in ("DescribeExecution", "StopExecution", "RedriveExecution", "GetExecutionHistory", "ListMapRuns")

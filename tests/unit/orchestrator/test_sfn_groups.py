@@ -190,11 +190,12 @@ def test_stars_of_logs_and_causes_are_printed_as_they_are(
     monkeypatch.setattr("metaflow_adapters.step_functions.runs.SfnRuns.logs", lambda *_: iter([("only", line)]))
     found = {"status": "FAILED", "error": "E*", "cause": "a * b"}
     monkeypatch.setattr("metaflow_adapters.step_functions.runs.SfnRuns.find", lambda *_: found)
+    monkeypatch.setattr("metaflow_adapters.step_functions.runs.SfnRuns.map_lines", lambda *_: iter(["split *"]))
     group(sfn_verbs.logs, "sfn-1")
     group(sfn_verbs.status, "sfn-1")
     assert capsys.readouterr().out.startswith("only: 2 * 3 * 4 **bold** ")
     group(sfn_verbs.status, "sfn-1")
-    assert capsys.readouterr().out == "FAILED\nerror: E*\ncause: a * b\n"
+    assert capsys.readouterr().out == "FAILED\nerror: E*\ncause: a * b\nsplit *\n"
 
 
 def test_a_run_that_failed_is_resumed_or_redriven(group: Group, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from .cli_options import (
     token_options,
     write_attributes,
 )
+from .verb_help import Verbs
 
 
 class AirflowError(MetaflowException):
@@ -44,8 +45,26 @@ class AirflowError(MetaflowException):
 
 plain_errors = plain_errors_of(AirflowError)
 
+_API_VARIABLES = (
+    ("METAFLOW_AIRFLOW_URL", "Address of Airflow's API server."),
+    ("METAFLOW_AIRFLOW_USERNAME, …_PASSWORD", "User to log in as; or one of the next two."),
+    ("METAFLOW_AIRFLOW_TOKEN", "Bearer token."),
+    ("METAFLOW_AIRFLOW_AUTH_COMMAND", "Command that prints a bearer token."),
+    ("METAFLOW_AIRFLOW_VERIFY", "Whether TLS certificates are checked.  [default: true]"),
+    ("METAFLOW_AIRFLOW_CA_FILE", "File of certificates to trust."),
+    ("METAFLOW_AIRFLOW_PATIENCE", "Seconds for which a request is tried again.  [default: 60]"),
+)
+_FOLDER_VARIABLE = ("METAFLOW_AIRFLOW_DAGS_FOLDER", "Where DAG files go: a folder, or s3://… or gs://….")
+_VARIABLES = {
+    "": _API_VARIABLES,
+    # The API only for notifications, whose secrets become connections of Airflow.
+    "create": (_FOLDER_VARIABLE, *_API_VARIABLES),
+    "delete": (_FOLDER_VARIABLE, *_API_VARIABLES),
+    "test": (("METAFLOW_DATASTORE_SYSROOT_LOCAL", "Folder that the results go to."),),
+}
 
-@click.group(help="Commands related to Airflow.")
+
+@click.group(cls=Verbs, variables=_VARIABLES, help="Commands related to Airflow.")
 @click.option("--name", default=None, type=str, help="Airflow DAG id. The flow name is used by default.")
 @click.pass_obj
 @plain_errors
@@ -61,8 +80,7 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--tag",
             "tags",
             multiple=True,
-            help="Annotate all objects produced by the runs, and the DAG, with the given tag. You can specify "
-            "this option multiple times to attach multiple tags.",
+            help="Tag of all that the runs produce, and of the DAG; may be given several times.",
         ),
         NAMESPACE,
         PROJECT_ROOT,
@@ -77,27 +95,28 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--workflow-timeout",
             default=None,
             type=int,
-            help="Timeout of a run in seconds, however it was started.",
+            metavar="SECONDS",
+            help="Timeout of a run, however it was started.",
         ),
         click.option("--worker-pool", default=None, help="Airflow pool of all steps."),
         click.option(
             "--is-paused-upon-creation/--no-is-paused-upon-creation",
             default=None,
             is_flag=True,
-            help="Whether the DAG is paused when Airflow first sees it; default: as Airflow is configured.",
+            help="Pause the DAG when Airflow first parses it.  [default: as Airflow is configured]",
         ),
         click.option(
             "--auto-emit-events/--no-auto-emit-events",
             "auto_emit_events",
             default=True,
             show_default=True,
-            help="Publish an event after each run that other flows can wait for, as @trigger_on_finish does.",
+            help="Publish an event after each run, for @trigger_on_finish of other flows.",
         ),
         click.option(
             "--emit-step-events/--no-emit-step-events",
             default=False,
             show_default=True,
-            help="Publish an event after each task of each step, too.",
+            help="Publish an event after each task, too.",
         ),
     ]
     return add_options([*options, *_NOTIFY_OPTIONS])(command)
@@ -105,15 +124,18 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 _NOTIFY_OPTIONS = [
     *NOTIFY_WHEN,
-    click.option("--notify-slack-conn-id", default=None, help="Airflow connection with a Slack incoming webhook."),
+    click.option("--notify-slack-conn-id", default=None, metavar="CONNECTION",
+                 help="Airflow connection with a Slack incoming webhook."),
     click.option("--notify-slack-webhook-url", default=None,
-                 help="The webhook itself; it is kept in a connection of Airflow, nowhere else."),
-    click.option("--notify-pager-duty-conn-id", default=None, help="Airflow connection with a PagerDuty key."),
+                 metavar="URL", help="The webhook itself; kept in a connection of Airflow, nowhere else."),
+    click.option("--notify-pager-duty-conn-id", default=None, metavar="CONNECTION",
+                 help="Airflow connection with a PagerDuty key."),
     click.option("--notify-pager-duty-integration-key", default=None,
-                 help="The PagerDuty Events API V2 key itself; kept in a connection of Airflow."),
-    click.option("--notify-incident-io-conn-id", default=None, help="Airflow connection with an incident.io key."),
+                 metavar="KEY", help="The PagerDuty Events API V2 key itself; kept in a connection."),
+    click.option("--notify-incident-io-conn-id", default=None, metavar="CONNECTION",
+                 help="Airflow connection with an incident.io key."),
     click.option("--notify-incident-io-api-key", default=None,
-                 help="The incident.io API V2 key itself; kept in a connection of Airflow."),
+                 metavar="KEY", help="The incident.io API V2 key itself; kept in a connection."),
     *ALERTS,
 ]  # fmt: skip
 
@@ -181,7 +203,7 @@ def given_parameters(obj: Any, options: dict[str, Any]) -> dict[str, Any]:
 
     given = click.get_current_context().meta["given"]
     values = {}
-    for parameter in read_parameters(obj.flow):
+    for parameter in read_parameters(obj.flow, with_defaults=False):
         # Click's name of the option.
         name = parameter.name.replace("-", "_").lower()
         value = options.get(name)
@@ -202,7 +224,11 @@ def stored_conf(obj: Any, run_id: str) -> dict[str, Any] | None:
     found = stored_values(obj, run_id)
     if found is None:
         return None
-    return {one.name: conf_value(one, found[one.name]) for one in read_parameters(obj.flow) if one.name in found}
+    return {
+        one.name: conf_value(one, found[one.name])
+        for one in read_parameters(obj.flow, with_defaults=False)
+        if one.name in found
+    }
 
 
 def _notifications(obj: Any, options: dict[str, Any]) -> Notifications | None:

@@ -48,6 +48,7 @@ class AirflowDeployer(DeployerImpl):
         given_token: str | None = None,
         tags: list[str] | None = None,
         user_namespace: str | None = None,
+        project_root: str | None = None,
         max_workers: int = 100,
         workflow_timeout: int | None = None,
         worker_pool: str | None = None,
@@ -83,7 +84,9 @@ class AirflowDeployer(DeployerImpl):
         tags : List[str], optional, default None
             Annotate all objects produced by the runs with these tags.
         user_namespace : str, optional, default None
-            Change the namespace from the default (the production token) to this tag.
+            Namespace in which steps look for results of other flows, by default that of the production token.
+        project_root : str, optional, default None
+            Folder that the flow is started from, e.g. the root of its repository; by default that of the flow file.
         max_workers : int, optional, default 100
             Maximum number of tasks of a run that run in parallel.
         workflow_timeout : int, optional, default None

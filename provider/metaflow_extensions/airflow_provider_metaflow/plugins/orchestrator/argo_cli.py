@@ -33,6 +33,7 @@ from .cli_options import (
     token_options,
     write_attributes,
 )
+from .verb_help import Verbs
 
 
 class ArgoError(MetaflowException):
@@ -46,8 +47,24 @@ adapter = adapter_of(
     "argo", ("hera", "yaml"), "Hera is not installed, which makes the objects of Argo Workflows.", "argo"
 )
 
+_VARIABLES = {
+    "": (
+        ("KUBECONFIG", "How to reach the cluster; in a pod, its service account."),
+        ("METAFLOW_KUBERNETES_NAMESPACE", "Namespace of the workflows.  [default: default]"),
+        ("METAFLOW_ARGO_WORKFLOWS_UI_URL", "Argo's user interface, for links to runs."),
+        ("METAFLOW_UI_URL", "Metaflow's user interface, for links to runs."),
+    ),
+    "create": (
+        ("KUBECONFIG", "How to reach the cluster; in a pod, its service account."),
+        ("METAFLOW_KUBERNETES_NAMESPACE", "Namespace of the workflows.  [default: default]"),
+        ("METAFLOW_KUBERNETES_SECRETS", "Kubernetes secrets whose keys are variables of all steps."),
+        ("METAFLOW_KUBERNETES_SERVICE_ACCOUNT", "Service account of the pods."),
+        ("METAFLOW_ARGO_EVENTS_…", "Argo Events, for @trigger and published events; see docs/argo.md."),
+    ),
+}
 
-@click.group(help="Commands related to Argo Workflows.")
+
+@click.group(cls=Verbs, variables=_VARIABLES, help="Commands related to Argo Workflows.")
 @click.option("--name", default=None, type=str, help="Name of the workflow template; by default that of the flow.")
 @click.pass_obj
 @plain_errors

@@ -39,6 +39,7 @@ class ArgoDeployer(ArgoWorkflowsDeployer):
         given_token: str | None = None,
         tags: list[str] | None = None,
         user_namespace: str | None = None,
+        project_root: str | None = None,
         only_json: bool = False,
         only_yaml: bool = False,
         max_workers: int = 100,
@@ -79,7 +80,9 @@ class ArgoDeployer(ArgoWorkflowsDeployer):
         tags : List[str], optional, default None
             Annotate all objects produced by the runs with these tags.
         user_namespace : str, optional, default None
-            Change the namespace from the default (the production token) to this tag.
+            Namespace in which steps look for results of other flows, by default that of the production token.
+        project_root : str, optional, default None
+            Folder that the flow is started from, e.g. the root of its repository; by default that of the flow file.
         only_json : bool, optional, default False
             Print JSON, and deploy nothing.
         only_yaml : bool, optional, default False

@@ -20,6 +20,8 @@ from metaflow.plugins.aws.step_functions.production_token import load_token
 from airflow_provider_metaflow.exceptions import MetaflowProviderError, MissingExtraError
 from airflow_provider_metaflow.flow.manifest import Manifest
 
+from .verb_help import Verb
+
 Command = Callable[..., Any]
 
 
@@ -57,12 +59,12 @@ def add_options(options: Sequence[Any]) -> Callable[[Command], Command]:
 
 
 AUTHORIZE = click.option(
-    "--authorize", default=None, help="Authorize using the production token of the deployment, if it is not yours."
+    "--authorize", default=None, metavar="TOKEN", help="Production token of the deployment, if it is not yours."
 )
 RUN_ID = click.argument("run-id", required=True, type=str)
 
 STARTED = [
-    click.option("--run-id-file", default=None, type=str, help="Write the id of this run to the file specified."),
+    click.option("--run-id-file", default=None, type=str, metavar="FILE", help="Write the run id to this file."),
     click.option("--deployer-attribute-file", default=None, hidden=True,
                  help="Write metadata and pathspec of this run to this file. Used by Metaflow's Deployer API."),
 ]  # fmt: skip
@@ -71,22 +73,21 @@ TAGS = click.option(
     "--tag",
     "tags",
     multiple=True,
-    help="Annotate all objects produced by the runs with the given tag. May be given several times.",
+    help="Tag of all that the runs produce; may be given several times.",
 )
 NAMESPACE = click.option(
     "--namespace",
     "user_namespace",
     default=None,
-    help="Change the namespace from the default (the production token) to the given tag.",
+    help="Namespace in which steps look for results of other flows.  [default: that of the production token]",
 )
 PROJECT_ROOT = click.option(
     "--project-root",
     default=None,
     type=click.Path(file_okay=False),
-    help="Folder that the flow is started from, e.g. the root of its repository: it is packaged, and steps run in it. "
-    "Default: the folder of the flow file.",
+    help="Folder to package and to start steps from, e.g. the root of the repository.  [default: that of the flow]",
 )
-TIMEOUT = click.option("--workflow-timeout", default=None, type=int, help="Timeout of a run in seconds.")
+TIMEOUT = click.option("--workflow-timeout", default=None, type=int, metavar="SECONDS", help="Timeout of a run.")
 CREATED = click.option(
     "--deployer-attribute-file",
     default=None,
@@ -114,21 +115,20 @@ def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--authorize",
             default=None,
-            help="Authorize using this production token. You need this when you are re-deploying an existing flow "
-            "for the first time. The token is cached in METAFLOW_HOME, so you only need to specify this once.",
+            metavar="TOKEN",
+            help="Token of a flow that somebody else has deployed; needed once, then METAFLOW_HOME holds it.",
         ),
         click.option(
             "--generate-new-token",
             is_flag=True,
-            help="Generate a new production token for this flow. This will move the production flow to a new "
-            "namespace.",
+            help="Generate a new token, which moves the flow to a new namespace.",
         ),
         click.option(
             "--new-token",
             "given_token",
             default=None,
-            help="Use the given production token for this flow. This will move the production flow to the given "
-            "namespace.",
+            metavar="TOKEN",
+            help="Use this token, which moves the flow to its namespace.",
         ),
     ]
     return add_options(options)(command)
@@ -150,16 +150,28 @@ def write_attributes(path: str | None, **attributes: Any) -> None:
         Path(path).write_text(json.dumps(attributes), encoding="utf-8")
 
 
-class GivenOptions(click.Command):
-    """A command that knows which options were given, and which hold defaults only."""
+class GivenOptions(Verb):
+    """A command that knows which options were given, and which hold defaults only.
+
+    What is not given is left to the deployment, so no default of a parameter is computed; it may be a file that this
+    machine does not have.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         args = self._with_present_names(args)
+        if not set(args) & {"--help", "-h"}:
+            self._forget_defaults()
         options, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         given = {name for name, value in options.items() if value is not None}
         given.update(option.name for option in self.params if option.resolve_envvar_value(ctx) is not None)
         ctx.meta["given"] = given
         return super().parse_args(ctx, args)
+
+    def _forget_defaults(self) -> None:
+        own = {id(one) for one in getattr(self, "original_params", None) or self.params}
+        for option in self.params:
+            if id(option) not in own:
+                option.default = None
 
     def _with_present_names(self, args: Sequence[str]) -> list[str]:
         """Return arguments with ``--wait SECONDS`` of release 0.1 as ``--parse-timeout SECONDS``."""
@@ -245,7 +257,7 @@ def stored_values(obj: Any, run_id: str) -> dict[str, Any] | None:
         found = None
     if found is None:
         return None
-    required = [one for one in read_parameters(obj.flow) if one.required and one.variable in found]
+    required = [one for one in read_parameters(obj.flow, with_defaults=False) if one.required and one.variable in found]
     values = {one.name: _stored_value(obj, found[one.variable]) for one in required}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -294,7 +306,7 @@ def change_parameters(obj: Any, run_id: str, options: dict[str, Any], given: Col
     from . import resumed_run
 
     values = {}
-    for parameter in read_parameters(obj.flow):
+    for parameter in read_parameters(obj.flow, with_defaults=False):
         if parameter.name not in given:
             continue
         value = options[parameter.name.replace("-", "_").lower()]
@@ -320,7 +332,7 @@ def given_texts(obj: Any, options: dict[str, Any]) -> dict[str, str]:
 
     given = click.get_current_context().meta["given"]
     values = {}
-    for parameter in read_parameters(obj.flow):
+    for parameter in read_parameters(obj.flow, with_defaults=False):
         name = parameter.name.replace("-", "_").lower()
         value = options.get(name)
         if name not in given or value is None:

@@ -32,6 +32,7 @@ from .cli_options import (
     token_options,
     write_attributes,
 )
+from .verb_help import Verbs
 
 
 class SfnError(MetaflowException):
@@ -45,8 +46,25 @@ adapter = adapter_of(
     "step_functions", ("boto3", "botocore"), "boto3 is not installed, which talks to AWS.", "step-functions"
 )
 
+_VARIABLES = {
+    "": (
+        ("AWS_PROFILE, AWS_REGION, …", "Account and credentials, as for the AWS command line."),
+        ("METAFLOW_SFN_STATE_MACHINE_PREFIX", "What names of state machines begin with."),
+        ("METAFLOW_UI_URL", "Metaflow's user interface, for links to runs."),
+    ),
+    "create": (
+        ("AWS_PROFILE, AWS_REGION, …", "Account and credentials, as for the AWS command line."),
+        ("METAFLOW_SFN_IAM_ROLE", "Role of the state machine."),
+        ("METAFLOW_ECS_S3_ACCESS_IAM_ROLE", "Role of the jobs."),
+        ("METAFLOW_BATCH_JOB_QUEUE", "Queue of the jobs."),
+        ("METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE", "Role of EventBridge, for @schedule and @trigger."),
+        ("METAFLOW_SFN_EXECUTION_LOG_GROUP_ARN", "Log group of --log-execution-history."),
+        ("METAFLOW_SFN_STATE_MACHINE_PREFIX", "What names of state machines begin with."),
+    ),
+}
 
-@click.group(help="Commands related to AWS Step Functions.")
+
+@click.group(cls=Verbs, variables=_VARIABLES, help="Commands related to AWS Step Functions.")
 @click.option("--name", default=None, type=str, help="Name of the state machine; by default that of the flow.")
 @click.pass_obj
 @plain_errors

@@ -40,6 +40,7 @@ class SfnDeployer(StepFunctionsDeployer):
         tags: list[str] | None = None,
         aws_batch_tags: list[str] | None = None,
         user_namespace: str | None = None,
+        project_root: str | None = None,
         only_json: bool = False,
         max_workers: int | None = None,
         workflow_timeout: int | None = None,
@@ -75,7 +76,9 @@ class SfnDeployer(StepFunctionsDeployer):
         aws_batch_tags : List[str], optional, default None
             Tags of all jobs, each in the form KEY=VALUE.
         user_namespace : str, optional, default None
-            Change the namespace from the default (the production token) to this tag.
+            Namespace in which steps look for results of other flows, by default that of the production token.
+        project_root : str, optional, default None
+            Folder that the flow is started from, e.g. the root of its repository; by default that of the flow file.
         only_json : bool, optional, default False
             Print the definition, deploy nothing and ask AWS nothing.
         max_workers : int, optional, default None

@@ -115,11 +115,14 @@ def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
 @click.pass_obj
 @plain_errors
 def status(obj: Any, run_id: str) -> None:
-    found = _runs(obj).find(run_id)
+    runs = _runs(obj)
+    found = runs.find(run_id)
     print_data(found["status"])
     for name in ("error", "cause"):
         if found.get(name):
             print_data("%s: %s" % (name, found[name]))
+    for line in runs.map_lines(found):
+        print_data(line)
 
 
 @sfn.command(help="Show the runs of the deployed flow, the newest first.")
