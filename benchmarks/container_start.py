@@ -24,16 +24,16 @@ from installation import ROOT
 from tests.support.kubernetes import HOST, IMAGE, NAMESPACE, SECRET, Cluster, cluster
 from tests.support.object_store import CREDENTIALS, object_store
 
-from airflow_provider_metaflow.flow.commands import StepCall
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
-from airflow_provider_metaflow.flow.container import (
+from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
+from metaflow_orchestration.containers.command import (
     TASK_VARIABLE,
     container_command,
     encode_document,
     first_environment,
     task_document,
 )
-from airflow_provider_metaflow.flow.remote_settings import remote_settings
+from metaflow_orchestration.documents.container_settings import remote_settings
+from metaflow_orchestration.run.commands import StepCall
 
 FLOW = """
 import time

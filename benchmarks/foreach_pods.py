@@ -24,8 +24,8 @@ from tests.support.airflow import SharedAirflow, shared_airflow
 from tests.support.kubernetes import HOST, IMAGE, NAMESPACE, SECRET, cluster, step_settings
 from tests.support.object_store import CREDENTIALS, object_store
 
-from airflow_provider_metaflow.flow.manifest import read_manifest
-from airflow_provider_metaflow.flow.remote_settings import remote_settings
+from metaflow_orchestration.documents.container_settings import remote_settings
+from metaflow_orchestration.documents.manifest import read_manifest
 
 FLOW = """
 from metaflow import FlowSpec, Parameter, step

@@ -14,8 +14,8 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
-from airflow_provider_metaflow.flow.dag_file import write
+from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
+from airflow_provider_metaflow.deploy.dag_file import write
 from airflow_provider_metaflow.rest import dags, runs
 
 ROOT = Path(__file__).parents[1]

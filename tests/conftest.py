@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from airflow_provider_metaflow.flow.manifest import Manifest
+    from metaflow_orchestration.documents.manifest import Manifest
     from tests.support.airflow import SharedAirflow
     from tests.support.argo import Argo
     from tests.support.kubernetes import Cluster
@@ -188,7 +188,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Manifest]:
     """Compiles a flow file of `tests/flows`, once per flow and options."""
-    from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+    from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
     from tests.harness.processes import GUARD
     from tests.support.environment import environment_variable
     from tests.support.interpreter import python
@@ -232,7 +232,7 @@ def compiled_on_s3(
     store: ObjectStore, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Manifest]:
     """Compiles a decorated flow with its code package in S3, once per flow."""
-    from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+    from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
     from tests.support import recorded as records
     from tests.support.interpreter import python
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airflow_provider_metaflow.compute.options import task_limit_of
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.commands import file_facts
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.flow.remote_settings import remote_settings
-from airflow_provider_metaflow.graph.model import FlowGraph, ParameterType, Step
+from metaflow_orchestration.containers.options import task_limit_of
+from metaflow_orchestration.documents.container_settings import remote_settings
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import FlowGraph, ParameterType, Step
+from metaflow_orchestration.run.commands import file_facts
 
 from .sources import sources_of, walked_steps
 

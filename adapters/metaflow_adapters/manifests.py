@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
-from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
+from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
+from metaflow_orchestration.documents.manifest import SUFFIX, Manifest, read_manifest
 
 
 def compile_manifest_of(

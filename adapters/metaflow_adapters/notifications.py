@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Notifications
-from airflow_provider_metaflow.flow.notify_options import alert_metadata, check_alert_source
+from metaflow_orchestration.compile.notify_options import alert_metadata, check_alert_source
+from metaflow_orchestration.documents.manifest import Notifications
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 KEYS = {"slack": "SLACK", "pager_duty": "PAGER_DUTY", "incident_io": "INCIDENT_IO"}
 """Keys of the secret, by endpoint."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.deploy import Name
-from airflow_provider_metaflow.flow.tokens import Store, TokenOptions, resolve_token
+from metaflow_orchestration.compile.deploy import Name
+from metaflow_orchestration.compile.tokens import Store, TokenOptions, resolve_token
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 PLACEHOLDER_TOKEN = "__PLACEHOLDER_PRODUCTION_TOKEN__"  # noqa: S105  (what it says)
 

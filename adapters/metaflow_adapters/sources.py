@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
+from metaflow_orchestration.graph.model import FlowGraph, Step, StepKind
 
 
 def sources_of(graph: FlowGraph, step: Step) -> dict[str, Any] | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_provider_metaflow.plan.translator import FlowTranslator, StepContext
+
     from .dag.factory import MetaflowDag, MetaflowTaskGroup, load_flow_dags, load_flows
-    from .dag.translator import FlowTranslator, StepContext
     from .hooks.metaflow import MetaflowHook
     from .operators.artifact import MetaflowArtifactOperator, artifact
     from .operators.run import MetaflowRunOperator
@@ -37,8 +38,8 @@ _MODULES = {
     "MetaflowTaskGroup": "dag.factory",
     "load_flow_dags": "dag.factory",
     "load_flows": "dag.factory",
-    "FlowTranslator": "dag.translator",
-    "StepContext": "dag.translator",
+    "FlowTranslator": "plan.translator",
+    "StepContext": "plan.translator",
     "MetaflowArtifactOperator": "operators.artifact",
     "artifact": "operators.artifact",
     "MetaflowArtifactSensor": "sensors.metaflow",

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_metaflow.dag.events import ASSET_GROUP, asset_name, make_payload
-from airflow_provider_metaflow.exceptions import InvalidOptionError
+from airflow_provider_metaflow.plan.events import ASSET_GROUP, asset_name, make_payload
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset
@@ -47,9 +47,9 @@ def publish_event(
     :raises AirflowApiError: if Airflow refuses it or cannot be reached.
     """
     if client is None:
-        from airflow_provider_metaflow.flow.configuration import metaflow_value
         from airflow_provider_metaflow.rest.client import AirflowClient
         from airflow_provider_metaflow.rest.endpoint import configured_endpoint
+        from metaflow_orchestration.compile.configuration import metaflow_value
 
         with AirflowClient(configured_endpoint(metaflow_value)) as own:
             return publish_event(event, payload, client=own, missing_ok=missing_ok)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from airflow_provider_metaflow._compat import conf
-from airflow_provider_metaflow.cache import DEFAULT_LIMIT_BYTES, Cache
+from metaflow_orchestration.cache import DEFAULT_LIMIT_BYTES, Cache
 
 _SECTION = "metaflow"
 
@@ -17,7 +17,7 @@ def cache_folder() -> Path:
     """Return the folder for compiled manifests and unpacked code packages, by default one in Airflow's home.
 
     A user who may not write there, e.g. one that Airflow impersonates for a task, gets one in the system's temporary
-    folder. Wherever it is, :mod:`~airflow_provider_metaflow.cache` refuses a folder that is not private.
+    folder. Wherever it is, :mod:`~metaflow_orchestration.cache` refuses a folder that is not private.
     """
     configured = conf.get(_SECTION, "cache_folder", fallback="")
     if configured:

@@ -21,9 +21,9 @@ from tests.support.results import local_artifacts
 from tests.support.shapes import SHAPES as RUNS
 from tests.support.step_functions import Execution, StepFunctions
 
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.step_functions import FlowMachine, compile_flow
 from metaflow_adapters.step_functions.settings import AwsSettings
+from metaflow_orchestration.documents.manifest import Manifest
 
 pytestmark = [pytest.mark.aws_account, pytest.mark.subprocess]
 

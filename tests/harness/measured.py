@@ -34,9 +34,11 @@ _MEASURED_CHILDREN = (
     "tests/quick/",
     "tests/security/",
     "tests/unit/compute/",
-    "tests/unit/flow/test_container.py",
-    "tests/unit/flow/test_supervisor.py",
-    "tests/unit/orchestrator/",
+    "tests/unit/containers/test_command.py",
+    "tests/unit/compile/test_supervisor.py",
+    "tests/unit/cli/",
+    "tests/unit/deployer/",
+    "tests/unit/task/",
     "tests/unit/reading/",
 )
 """Tests whose processes are measured: those of code that runs in processes only. Others take 1.7 times as long with it

@@ -26,18 +26,19 @@ RESULTS = ROOT / "benchmarks/results/mutants.json"
 LIMIT_SECONDS = 900
 
 PROVIDER, ADAPTERS = "provider/airflow_provider_metaflow", "adapters/metaflow_adapters"
+CORE = "provider/metaflow_orchestration"
 _GRAPHS = "tests/unit/test_random_graphs.py"
 TESTS: list[tuple[str, list[str]]] = [
     (f"{ADAPTERS}/argo/*.py", ["tests/unit/adapters/argo", _GRAPHS]),
     (f"{ADAPTERS}/step_functions/*.py", ["tests/unit/adapters/step_functions", _GRAPHS]),
     (f"{ADAPTERS}/*.py", ["tests/unit/adapters"]),
-    (f"{PROVIDER}/dag/plan.py", ["tests/unit/dag", _GRAPHS]),
+    (f"{PROVIDER}/plan/dag.py", ["tests/unit/plan", "tests/unit/dag", _GRAPHS]),
     (f"{PROVIDER}/dag/emit.py", ["tests/unit/dag", _GRAPHS]),
-    (f"{PROVIDER}/dag/events.py", ["tests/unit/dag", "tests/unit/adapters/argo"]),
-    (f"{PROVIDER}/dag/parameters.py", ["tests/unit/dag"]),
-    (f"{PROVIDER}/dag/schedule.py", ["tests/unit/dag", "tests/unit/adapters/argo/test_schedule.py"]),
-    (f"{PROVIDER}/dag/translator.py", ["tests/unit/dag"]),
-    (f"{PROVIDER}/graph/*.py", ["tests/unit/graph", "tests/unit/dag", "tests/unit/operators/test_inputs.py", _GRAPHS]),
+    (f"{PROVIDER}/plan/events.py", ["tests/unit/plan", "tests/unit/adapters/argo"]),
+    (f"{PROVIDER}/plan/parameters.py", ["tests/unit/plan", "tests/unit/dag"]),
+    (f"{PROVIDER}/plan/translator.py", ["tests/unit/plan", "tests/unit/dag"]),
+    (f"{CORE}/graph/schedule.py", ["tests/unit/graph", "tests/unit/dag", "tests/unit/adapters/argo/test_schedule.py"]),
+    (f"{CORE}/graph/*.py", ["tests/unit/graph", "tests/unit/plan", "tests/unit/run/test_inputs.py", _GRAPHS]),
 ]
 """The modules that are mutated, and the tests of the quick layer that run for each, the quickest first."""
 
@@ -67,7 +68,13 @@ _LIBRARIES = (
     "airflow.sdk", "airflow.serialization.serialized_objects", "boto3", "hera.workflows", "hypothesis", "kubernetes",
     "metaflow", "moto", "msgspec", "pytest", "yaml",
 )  # fmt: skip
-_OURS = ("airflow_provider_metaflow", "metaflow_adapters", "metaflow_extensions.airflow_provider_metaflow", "tests")
+_OURS = (
+    "airflow_provider_metaflow",
+    "metaflow_adapters",
+    "metaflow_extensions.airflow_provider_metaflow",
+    "metaflow_orchestration",
+    "tests",
+)
 
 
 @dataclass(frozen=True)

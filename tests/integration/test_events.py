@@ -12,9 +12,9 @@ from tests.support.airflow import FlowRun, SharedAirflow
 from tests.support.listener import listener
 
 from airflow_provider_metaflow.events import publish_event
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.rest import dags, runs
 from airflow_provider_metaflow.rest.deployment import open_deployment
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 pytestmark = pytest.mark.scheduler
 

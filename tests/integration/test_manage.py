@@ -13,11 +13,11 @@ from tests.support.airflow import FlowRun, SharedAirflow
 from tests.support.interpreter import python
 from tests.support.unreliable import unreliable
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.rest import dags, runs
 from airflow_provider_metaflow.rest.client import AirflowClient, NotFoundError
 from airflow_provider_metaflow.rest.deployment import Caller, open_deployment
 from airflow_provider_metaflow.rest.endpoint import Endpoint
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 pytestmark = pytest.mark.scheduler
 

@@ -10,8 +10,8 @@ from tests.support.environment import environment_variable
 from tests.support.metadata_service import metadata_service
 from tests.support.results import run_locally
 
-from airflow_provider_metaflow.exceptions import MetaflowQueryError
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+from metaflow_orchestration.exceptions import MetaflowQueryError
 
 
 def test_runs_and_artifacts_are_found_by_the_service_of_the_connection(flows: Path, tmp_path: Path) -> None:

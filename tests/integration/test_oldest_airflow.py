@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 import airflow
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
-from airflow_provider_metaflow.flow.dag_file import write
+from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
+from airflow_provider_metaflow.deploy.dag_file import write
 from airflow_provider_metaflow.rest import dags, runs
 
 home = Path(sys.argv[1])

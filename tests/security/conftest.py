@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.unit.adapters.conftest import _on_s3
-from tests.unit.operators.conftest import make_dag, metaflow, remote_dag, start
+from tests.unit.execution.conftest import make_dag, metaflow, remote_dag, start
 
 __all__ = ["_on_s3", "make_dag", "metaflow", "remote_dag", "start"]

@@ -14,13 +14,13 @@ import yaml
 from hera.workflows import DAG, Workflow
 from tests.support.recorded import DECORATED, SHAPES
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError, UnsupportedFeatureError
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import EventTrigger, Parameter, ParameterType
 from metaflow_adapters.argo import compile_flow, flow_task
 from metaflow_adapters.argo.events import EventSettings
 from metaflow_adapters.argo.references import encoded, run_prefix, whole_number
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.placed_task import Place
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import Place
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError
+from metaflow_orchestration.graph.model import EventTrigger, Parameter, ParameterType
 
 EVENTS = EventSettings(event="event", source="source", account="account")
 

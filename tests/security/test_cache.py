@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from tests.support.environment import environment_variable
 
 from airflow_provider_metaflow import settings
-from airflow_provider_metaflow.cache import CODE, MANIFESTS, Cache, locked, private_folder
-from airflow_provider_metaflow.compute.code import unpacked
-from airflow_provider_metaflow.exceptions import CacheFolderError
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
-from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.compute.local.code import unpacked
+from metaflow_orchestration.cache import CODE, MANIFESTS, Cache, locked, private_folder
+from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import CacheFolderError
 
 
 @pytest.fixture(scope="module")

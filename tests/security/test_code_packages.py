@@ -18,12 +18,12 @@ import pytest
 from msgspec.structs import replace
 from tests.support.object_store import ObjectStore
 
-from airflow_provider_metaflow.compute.code import extract, unpacked
-from airflow_provider_metaflow.exceptions import StepNotRunnableError
-from airflow_provider_metaflow.flow.container import BOOTSTRAP, TASK_VARIABLE
-from airflow_provider_metaflow.flow.container_pins import PINS
-from airflow_provider_metaflow.flow.manifest import CodePackage
-from airflow_provider_metaflow.flow.remote import bootstrap_script
+from airflow_provider_metaflow.compute.local.code import extract, unpacked
+from metaflow_orchestration.compile.container_settings import bootstrap_script
+from metaflow_orchestration.containers.command import BOOTSTRAP, TASK_VARIABLE
+from metaflow_orchestration.containers.pins import PINS
+from metaflow_orchestration.documents.manifest import CodePackage
+from metaflow_orchestration.exceptions import StepNotRunnableError
 
 
 def archive(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
@@ -143,7 +143,7 @@ def run_container(
 def in_container(store: ObjectStore, tmp_path: Path) -> tuple[CodePackage, Path]:
     """A package whose code says which task it was given, in an object store; and a file that it writes."""
     code = b"import json\ndef main(task, root):\n    open('../ran', 'w').write(json.dumps(task))\n    return 0\n"
-    runner = "metaflow_extensions/airflow_provider_metaflow/plugins/orchestrator/container_task.py"
+    runner = "metaflow_extensions/airflow_provider_metaflow/plugins/orchestrator/task/container_task.py"
     path = archive(tmp_path / "package", (member(f".mf_code/{runner}"), code))
     data = path.read_bytes()
     sha = hashlib.sha1(data).hexdigest()

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_metaflow.cache import Cache
-from airflow_provider_metaflow.exceptions import FlowCompileError
-from airflow_provider_metaflow.flow import attempts, compiler
-from airflow_provider_metaflow.flow.background import compile_for, failure_of
-from airflow_provider_metaflow.flow.compiler import CompileOptions, Entry, load_manifest
+from metaflow_orchestration.cache import Cache
+from metaflow_orchestration.compile import compiler
+from metaflow_orchestration.compile import failures as attempts
+from metaflow_orchestration.compile.background import compile_for, failure_of
+from metaflow_orchestration.compile.compiler import CompileOptions, Entry, load_manifest
+from metaflow_orchestration.exceptions import FlowCompileError
 
 OPTIONS = CompileOptions(python=sys.executable)
 IN_GROUP = "subprocess.Popen(['sleep', '7777'])\n"
@@ -64,7 +65,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
 def parse(path: Path, cache: Path) -> subprocess.Popen[bytes]:
     script = (
         "import sys; from pathlib import Path\n"
-        "from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest\n"
+        "from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest\n"
         "load_manifest(Path(sys.argv[1]), CompileOptions(python=sys.executable), Path(sys.argv[2]), "
         "remember_failures=True)"
     )

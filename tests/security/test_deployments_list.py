@@ -20,11 +20,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from airflow_provider_metaflow.dag.record import record_line
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.flow.record import from_markdown, record_of
+from airflow_provider_metaflow.deploy.record import from_markdown, record_of
+from airflow_provider_metaflow.plan.record import record_line
 from airflow_provider_metaflow.plugin import app as page
 from airflow_provider_metaflow.plugin import deployments
+from metaflow_orchestration.documents.manifest import Manifest
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from tests.support.task_runs import FlowRun, MemoryMetaflow
 
 from airflow_provider_metaflow import MetaflowDag
-from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.dag.events import ReceivedEvent, asset_name, trigger_list, trigger_text
-from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
-from airflow_provider_metaflow.graph.model import EventTrigger, FlowGraph
+from airflow_provider_metaflow.compute.local.processes import LocalCompute
+from airflow_provider_metaflow.plan.events import ReceivedEvent, asset_name, trigger_list, trigger_text
+from metaflow_orchestration.documents.manifest import Manifest, encode_manifest
+from metaflow_orchestration.graph.model import EventTrigger, FlowGraph
 
 LIMIT_OF_LINUX = 128 * 1024
 """MAX_ARG_STRLEN: 32 pages for one variable or argument."""

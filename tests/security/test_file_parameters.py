@@ -14,16 +14,16 @@ import msgspec
 import pytest
 from tests.conftest import FLOWS
 
-from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.dag.parameters import command_line_values
-from airflow_provider_metaflow.exceptions import ParameterValueError
-from airflow_provider_metaflow.flow.commands import Inherited, StepCall, init_request, parameters_path
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import ParameterType
+from airflow_provider_metaflow.compute.local.processes import LocalCompute
+from airflow_provider_metaflow.plan.parameters import command_line_values
 from metaflow_adapters.documents import step_document
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import file_parameters, placed_task
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli_options import parameter_value
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.file_parameters import RefusedFileError
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.options import parameter_value
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import file_parameters, placed_task
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.file_parameters import RefusedFileError
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import ParameterValueError
+from metaflow_orchestration.graph.model import ParameterType
+from metaflow_orchestration.run.commands import Inherited, StepCall, init_request, parameters_path
 
 FACTS = {"default": '{"type": "uploader-v2", "url": "s3://elsewhere/default"}', "is_text": True, "encoding": "utf-8"}
 SHA = "0" * 40

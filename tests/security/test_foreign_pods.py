@@ -14,8 +14,8 @@ from tests.support.containers import told, work
 from tests.support.kubernetes_api import KubernetesApi, Pod, ended, kubernetes_api
 from tests.support.task_runs import FlowRun, MemoryMetaflow
 
-from airflow_provider_metaflow.graph.identity import airflow_run_id
-from airflow_provider_metaflow.graph.model import Retry
+from metaflow_orchestration.graph.identity import airflow_run_id
+from metaflow_orchestration.graph.model import Retry
 
 RUN = airflow_run_id("LinearFlow", "manual__1")
 EVIL = json.dumps({"task_id": "t-start", "next": ["middle"], "num_splits": 7})

@@ -24,15 +24,19 @@ from tests.security.test_kubernetes_texts import expand
 from tests.support.recorded import BATCH, KUBERNETES, on_s3, read_recorded
 
 from airflow_provider_metaflow import MetaflowDag
-from airflow_provider_metaflow.compute.batch_jobs import container_overrides
-from airflow_provider_metaflow.compute.pods import make_pod, pod_annotations, pod_labels, pod_name
-from airflow_provider_metaflow.dag.parameters import command_line_values
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
-from airflow_provider_metaflow.flow.commands import StepCall, init_arguments, parameters_path, step_arguments
-from airflow_provider_metaflow.flow.container import encode_inline, task_document
-from airflow_provider_metaflow.flow.manifest import Manifest, Notifications, encode_manifest
-from airflow_provider_metaflow.graph.identity import airflow_run_id
-from airflow_provider_metaflow.graph.model import (
+from airflow_provider_metaflow.plan.parameters import command_line_values
+from metaflow_adapters.argo import compile_flow as argo_flow
+from metaflow_adapters.argo.events import EventSettings
+from metaflow_adapters.step_functions import compile_flow as machine_of
+from metaflow_adapters.step_functions.settings import AwsSettings
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import machine_task, placed_task
+from metaflow_orchestration.containers.batch_jobs import container_overrides
+from metaflow_orchestration.containers.command import encode_inline, task_document
+from metaflow_orchestration.containers.pods import make_pod, pod_annotations, pod_labels, pod_name
+from metaflow_orchestration.documents.manifest import Manifest, Notifications, encode_manifest
+from metaflow_orchestration.exceptions import MetaflowProviderError
+from metaflow_orchestration.graph.identity import airflow_run_id
+from metaflow_orchestration.graph.model import (
     Decorator,
     EventTrigger,
     ExitHook,
@@ -42,11 +46,7 @@ from airflow_provider_metaflow.graph.model import (
     Project,
     Step,
 )
-from metaflow_adapters.argo import compile_flow as argo_flow
-from metaflow_adapters.argo.events import EventSettings
-from metaflow_adapters.step_functions import compile_flow as machine_of
-from metaflow_adapters.step_functions.settings import AwsSettings
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import machine_task, placed_task
+from metaflow_orchestration.run.commands import StepCall, init_arguments, parameters_path, step_arguments
 
 WORD = "harmless"
 EVENTS = EventSettings(event="event", source="source", account="account")

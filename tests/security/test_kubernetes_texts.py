@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.recorded import KUBERNETES
 
-from airflow_provider_metaflow.compute.pods import literal, make_pod
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.argo import compile_flow
+from metaflow_orchestration.containers.pods import literal, make_pod
+from metaflow_orchestration.documents.manifest import Manifest
 
 SECRETS = {"NAME": "a secret", "HOME": "/root"}
 

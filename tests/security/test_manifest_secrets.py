@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_metaflow.flow.manifest import read_manifest, write_atomically
-from airflow_provider_metaflow.flow.url_credentials import has_credentials, without_credentials
+from metaflow_orchestration.compile.url_credentials import has_credentials, without_credentials
+from metaflow_orchestration.documents.manifest import read_manifest, write_atomically
 
 FLOW = """
 from metaflow import FlowSpec, environment, resources, step

@@ -18,9 +18,9 @@ from tests.support.recorded import DECORATED, SHAPES, read_recorded
 
 from airflow_provider_metaflow import load_flows
 from airflow_provider_metaflow.dag.loader import BrokenFlowDag
-from airflow_provider_metaflow.dag.plan import plan_dag
-from airflow_provider_metaflow.exceptions import ManifestError, MetaflowProviderError
-from airflow_provider_metaflow.flow.manifest import Manifest, decode_manifest, encode_body, encode_manifest
+from airflow_provider_metaflow.plan.dag import plan_dag
+from metaflow_orchestration.documents.manifest import Manifest, decode_manifest, encode_body, encode_manifest
+from metaflow_orchestration.exceptions import ManifestError, MetaflowProviderError
 
 Document = dict[str, Any]
 

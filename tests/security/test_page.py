@@ -16,13 +16,13 @@ from fastapi.testclient import TestClient
 from tests.support.environment import environment_variable
 
 from airflow_provider_metaflow import MetaflowDag
-from airflow_provider_metaflow.dag.record import LINE, record_line
-from airflow_provider_metaflow.exceptions import MetaflowQueryError
-from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
-from airflow_provider_metaflow.flow.record import from_markdown, from_serialized_dag
-from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.deploy.record import from_markdown, from_serialized_dag
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+from airflow_provider_metaflow.plan.record import LINE, record_line
 from airflow_provider_metaflow.plugin import app as page
+from metaflow_orchestration.documents.manifest import Manifest, encode_manifest
+from metaflow_orchestration.exceptions import MetaflowQueryError
+from metaflow_orchestration.graph.identity import airflow_run_id
 
 RUN = "/dags/LinearFlow/runs/manual__1"
 

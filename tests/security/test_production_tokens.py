@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from airflow_provider_metaflow.dag.record import LINE, record_line
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.flow.record import record_of
-from airflow_provider_metaflow.flow.token_proof import is_proof_of, make_proof
+from airflow_provider_metaflow.deploy.record import record_of
+from airflow_provider_metaflow.plan.record import LINE, record_line
+from metaflow_orchestration.compile.token_proof import is_proof_of, make_proof
+from metaflow_orchestration.documents.manifest import Manifest
 
 LETTERS = 4
 """Metaflow's own tokens end with as many lower-case letters; what stands before is known."""

@@ -21,10 +21,10 @@ from tests.support.poison import Payload, assert_poisoned, poison
 from tests.support.results import run_locally
 
 from airflow_provider_metaflow import reading
-from airflow_provider_metaflow.exceptions import MetaflowQueryError
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
 from airflow_provider_metaflow.reading.environment import reading_environment, starting_environment
 from airflow_provider_metaflow.reading.pool import POOL, ReaderPool
+from metaflow_orchestration.exceptions import MetaflowQueryError
 
 SECRETS = {
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://canary",

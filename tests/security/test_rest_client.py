@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_metaflow.rest.client import AirflowApiError, AirflowClient
 from airflow_provider_metaflow.rest.endpoint import Endpoint
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import side_task
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import side_task
 
 
 @dataclass

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from tests.support.poison import assert_poisoned, poison
 
-from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.exceptions import StepNotRunnableError
-from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
-from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.compute.local.processes import LocalCompute
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import StepNotRunnableError
+from metaflow_orchestration.run.commands import StepCall, parameters_path
 
 SUMMARY = "0.orchestrator_summary.json"
 

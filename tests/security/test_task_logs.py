@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tests.support.environment import environment_variable
 
-from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.flow.commands import StepCall, parameters_path
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
-from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.compute.local.processes import LocalCompute
+from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.run.commands import StepCall, parameters_path
 
 FLOW = r"""
 import os, sys, time

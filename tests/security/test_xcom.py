@@ -15,14 +15,14 @@ import pytest
 from msgspec.structs import replace
 from tests.support.task_runs import FlowRun, MemoryMetaflow
 
-from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.exceptions import EditedXComError, ParameterValueError, UnsupportedFeatureError
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.flow.started_code import started_code
-from airflow_provider_metaflow.operators.contexts import MAX_SPLITS, check_contexts, context_items, split_contexts
-from airflow_provider_metaflow.operators.origin import Origin
-from airflow_provider_metaflow.operators.outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import placed_task
+from airflow_provider_metaflow.compute.local.processes import LocalCompute
+from airflow_provider_metaflow.execution.started_code import started_code
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_task
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import EditedXComError, ParameterValueError, UnsupportedFeatureError
+from metaflow_orchestration.run.contexts import MAX_SPLITS, check_contexts, context_items, split_contexts
+from metaflow_orchestration.run.origin import Origin
+from metaflow_orchestration.run.outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 
 Start = Callable[..., FlowRun]
 LOCATIONS = ("url", "flow_file", "flow_dir", "datastore", "metadata", "/", "://")
@@ -97,8 +97,8 @@ def test_a_hash_leads_into_the_flow_s_own_datastore_and_to_nothing_else_of_the_m
 def test_a_package_with_another_content_than_its_hash_says_is_not_run(
     compiled: Callable[..., Manifest], tmp_path: Path
 ) -> None:
-    from airflow_provider_metaflow.compute.code import unpacked
-    from airflow_provider_metaflow.exceptions import StepNotRunnableError
+    from airflow_provider_metaflow.compute.local.code import unpacked
+    from metaflow_orchestration.exceptions import StepNotRunnableError
 
     manifest = compiled("linear")
     package = started_code(manifest, "ab" * 20)
@@ -114,9 +114,9 @@ def test_content_that_a_run_was_given_is_no_code_package_of_the_flow(
 ) -> None:
     from metaflow.plugins.datastores.local_storage import LocalStorage
 
-    from airflow_provider_metaflow.compute.code import unpacked
-    from airflow_provider_metaflow.exceptions import StepNotRunnableError
-    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.file_parameters import upload
+    from airflow_provider_metaflow.compute.local.code import unpacked
+    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.file_parameters import upload
+    from metaflow_orchestration.exceptions import StepNotRunnableError
 
     manifest = compiled("linear")
     root = manifest.command.datastore_root

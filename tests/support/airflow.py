@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow
-from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.rest import dags, runs
+from metaflow_orchestration.graph.identity import airflow_run_id
 
 from .environment import environment_variable
 from .interpreter import python

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_metaflow.dag.plan import contexts_task_id
-from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
-from airflow_provider_metaflow.operators.contexts import IndexPath, split_contexts
-from airflow_provider_metaflow.operators.inputs import is_optional, resolve_inputs
-from airflow_provider_metaflow.operators.outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
-from airflow_provider_metaflow.operators.view import AirflowRunView
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.placed_task import task_id
+from airflow_provider_metaflow.execution.run_view import AirflowRunView
+from airflow_provider_metaflow.plan.dag import contexts_task_id
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import task_id
+from metaflow_orchestration.graph.model import FlowGraph, Step, StepKind
+from metaflow_orchestration.run.contexts import IndexPath, split_contexts
+from metaflow_orchestration.run.inputs import is_optional, resolve_inputs
+from metaflow_orchestration.run.outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 
 from .plays import Play, Task
 

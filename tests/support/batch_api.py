@@ -11,7 +11,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from botocore.validate import validate_parameters
 
-from airflow_provider_metaflow.graph.identity import position_in_step
+from metaflow_orchestration.graph.identity import position_in_step
 from tests.engines.aws.authority import Principal, Request
 from tests.engines.aws.permissions import Where, needed
 from tests.support.containers import told

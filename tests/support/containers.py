@@ -10,10 +10,10 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
-from airflow_provider_metaflow.flow.commands import StepCall
-from airflow_provider_metaflow.flow.container import TASK_VARIABLE
-from airflow_provider_metaflow.graph.identity import position_in_step
+from metaflow_orchestration.containers.command import TASK_VARIABLE
+from metaflow_orchestration.exceptions import FinalFailureError, StepFailedError
+from metaflow_orchestration.graph.identity import position_in_step
+from metaflow_orchestration.run.commands import StepCall
 from tests.support.task_runs import MemoryMetaflow, step_of
 
 

@@ -35,7 +35,7 @@ PRELOADED = (
 METAFLOW = (
     "kubernetes.client", "kubernetes.config",
     "metaflow", "metaflow.client", "metaflow.lint", "metaflow.package", "metaflow.task",
-    "airflow_provider_metaflow.flow.manifest", "metaflow_adapters.manifests",
+    "metaflow_orchestration.documents.manifest", "metaflow_adapters.manifests",
 )  # fmt: skip
 """And not `metaflow.cli`: what a flow's decorators add to its options is read when that is imported."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from airflow_provider_metaflow.flow.manifest import Manifest
+from metaflow_orchestration.documents.manifest import Manifest
 
 SHA = "ab" * 20
 QUEUE = "arn:aws:batch:eu-west-1:123456789012:job-queue/q"

@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_metaflow.graph.model import FlowGraph, StepKind
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.placed_task import task_id
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import task_id
+from metaflow_orchestration.graph.model import FlowGraph, StepKind
 
 Path = tuple[int, ...]
 Task = tuple[str, Path, int]

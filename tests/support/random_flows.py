@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from airflow_provider_metaflow.graph.model import FlowGraph
+from metaflow_orchestration.graph.model import FlowGraph
 
 # A block is ("line",), ("gang",), ("split", branches), ("foreach", size, body), ("switch", chosen, cases) or
 # ("loop", rounds).
@@ -177,7 +177,7 @@ def random_graph(name: str, source: str) -> FlowGraph:
     """
     from metaflow.lint import linter
 
-    from airflow_provider_metaflow.flow.reader import read_graph
+    from metaflow_orchestration.compile.reader import read_graph
 
     file = f"<{name}>"
     # Metaflow reads the source of each step.

@@ -1,6 +1,6 @@
 """Compiled flows as they stand in `tests/golden`, the same on every machine, so that tests need compile none.
 
-`tests/unit/flow/test_recorded.py` compares each with what its flow file really compiles to.
+`tests/unit/compile/test_recorded.py` compares each with what its flow file really compiles to.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_metaflow.flow.manifest import CodePackage, Command, Deployment, Manifest
-from airflow_provider_metaflow.graph.model import FlowGraph
+from metaflow_orchestration.documents.manifest import CodePackage, Command, Deployment, Manifest
+from metaflow_orchestration.graph.model import FlowGraph
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

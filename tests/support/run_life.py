@@ -18,9 +18,9 @@ from typing import Any
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_provider_metaflow.exceptions import FinalFailureError, StepFailedError
-from airflow_provider_metaflow.flow.commands import StepCall
-from airflow_provider_metaflow.graph.model import Step, StepKind
+from metaflow_orchestration.exceptions import FinalFailureError, StepFailedError
+from metaflow_orchestration.graph.model import Step, StepKind
+from metaflow_orchestration.run.commands import StepCall
 
 from .task_runs import MemoryMetaflow
 

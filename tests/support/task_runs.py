@@ -22,10 +22,10 @@ from airflow.sdk.bases.operator import BaseOperator
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms, task_runner
 
-from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.flow.commands import StepCall
-from airflow_provider_metaflow.graph.identity import position_in_step
-from airflow_provider_metaflow.graph.model import Step, StepKind
+from airflow_provider_metaflow.compute.local.processes import LocalCompute
+from metaflow_orchestration.graph.identity import position_in_step
+from metaflow_orchestration.graph.model import Step, StepKind
+from metaflow_orchestration.run.commands import StepCall
 
 _BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 _MOMENTS = (_BEGAN + timedelta(seconds=number) for number in count())

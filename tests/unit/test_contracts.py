@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from airflow_provider_metaflow import __version__
-from airflow_provider_metaflow import exceptions as all_exceptions
 from airflow_provider_metaflow.get_provider_info import get_provider_info
+from metaflow_orchestration import exceptions as all_exceptions
 
 ROOT = Path(__file__).parents[2]
 

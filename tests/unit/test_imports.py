@@ -33,11 +33,11 @@ def test_having_the_package_installed_costs_an_airflow_process_nothing() -> None
 @pytest.mark.parametrize(
     "module",
     [
-        "airflow_provider_metaflow.graph.model",
-        "airflow_provider_metaflow.flow.manifest",
-        "airflow_provider_metaflow.flow.compiler",
-        "airflow_provider_metaflow.flow.deploy",
-        "airflow_provider_metaflow.dag.plan",
+        "metaflow_orchestration.graph.model",
+        "metaflow_orchestration.documents.manifest",
+        "metaflow_orchestration.compile.compiler",
+        "metaflow_orchestration.compile.deploy",
+        "airflow_provider_metaflow.plan.dag",
         "metaflow_adapters",
     ],
 )
@@ -56,6 +56,6 @@ def test_the_extension_loads_nothing_but_its_step_decorator() -> None:
     ours = {name for name in loaded if "airflow_provider_metaflow" in name and not name.startswith("__editable__")}
     extension = "metaflow_extensions.airflow_provider_metaflow"
     assert all(name.startswith(extension) for name in ours)
-    assert f"{extension}.plugins.orchestrator.step_decorator" in ours
-    assert f"{extension}.plugins.orchestrator.airflow_cli" not in ours
+    assert f"{extension}.plugins.orchestrator.task.step_decorator" in ours
+    assert f"{extension}.plugins.orchestrator.cli.airflow_cli" not in ours
     assert "airflow" not in loaded

@@ -8,9 +8,9 @@ import pytest
 from tests.support.airflow_api import AirflowApi, airflow_api
 
 from airflow_provider_metaflow.events import event_asset, publish_event
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import Endpoint
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 STEM = "x-metaflow-event://"
 

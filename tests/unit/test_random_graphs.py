@@ -24,16 +24,16 @@ from tests.support.recorded import CODE, ROOT, on_s3
 from tests.support.step_functions_play import play_step_functions
 
 from airflow_provider_metaflow import MetaflowDag
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
-from airflow_provider_metaflow.flow.manifest import Command, Deployment, Manifest, encode_manifest
-from airflow_provider_metaflow.graph.model import FlowGraph, Retry, Step, StepKind
-from airflow_provider_metaflow.graph.validate import validate_graph
 from metaflow_adapters.argo import compile_flow as compile_for_argo
 from metaflow_adapters.sources import sources_of, walked_steps
 from metaflow_adapters.step_functions import compile_flow as compile_for_step_functions
 from metaflow_adapters.step_functions.plan import plan_flow
 from metaflow_adapters.step_functions.settings import AwsSettings
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.placed_task import Finder
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import Finder
+from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
+from metaflow_orchestration.documents.manifest import Command, Deployment, Manifest, encode_manifest
+from metaflow_orchestration.graph.model import FlowGraph, Retry, Step, StepKind
+from metaflow_orchestration.graph.validate import validate_graph
 
 GRAPHS = 200
 _FAN: Block = ("foreach", 2, [("line",)])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
+from metaflow_orchestration.exceptions import MetaflowProviderError
 
 from .metadata import WORKFLOW_LABEL
 

@@ -11,9 +11,9 @@ from typing import Any
 from hera.workflows import Task, WorkflowTemplate
 from hera.workflows import models as m
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.manifests import compile_manifest_of
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .containers import StepContainer, shared_container, step_container
 from .deployment import ArgoDeployment

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from airflow_provider_metaflow.compute.pods import names_of
-from airflow_provider_metaflow.flow.manifest import Manifest
+from metaflow_orchestration.containers.pods import names_of
+from metaflow_orchestration.documents.manifest import Manifest
 
 _ERROR_SCRIPT = "argo_error_script"
 

@@ -7,8 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_metaflow.compute.options import base_attributes, check_options, deadline_of
-from airflow_provider_metaflow.compute.pods import (
+from metaflow_adapters.documents import flow_document, step_document
+from metaflow_orchestration.containers.command import (
+    FLOW_VARIABLE,
+    TASK_VARIABLE,
+    container_command,
+    encode_inline,
+    first_environment,
+)
+from metaflow_orchestration.containers.options import base_attributes, check_options, deadline_of
+from metaflow_orchestration.containers.pods import (
     DOWNWARD,
     TERMINATION_LOG,
     literal,
@@ -16,21 +24,13 @@ from airflow_provider_metaflow.compute.pods import (
     names_of,
     task_environment,
 )
-from airflow_provider_metaflow.dag.events import emitted_events
-from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
-from airflow_provider_metaflow.flow.commands import NO_RETRY
-from airflow_provider_metaflow.flow.container import (
-    FLOW_VARIABLE,
-    TASK_VARIABLE,
-    container_command,
-    encode_inline,
-    first_environment,
-)
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.flow.remote_settings import remote_settings
-from airflow_provider_metaflow.graph.compute import Compute, compute_of
-from airflow_provider_metaflow.graph.model import Step
-from metaflow_adapters.documents import flow_document, step_document
+from metaflow_orchestration.documents.container_settings import remote_settings
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import UnsupportedFeatureError
+from metaflow_orchestration.graph.compute import Compute, compute_of
+from metaflow_orchestration.graph.model import Step
+from metaflow_orchestration.graph.naming import emitted_events
+from metaflow_orchestration.run.commands import NO_RETRY
 
 from .events import event_name
 from .metadata import ORIGIN

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from airflow_provider_metaflow.flow.deploy import DeployOptions, Name, compile_manifest
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.compute import Compute
 from metaflow_adapters.ownership import check_content
+from metaflow_orchestration.compile.deploy import DeployOptions, Name, compile_manifest
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.compute import Compute
 
 from .cluster import CRONS, TEMPLATES, ArgoCluster
 from .compile import ArgoOptions, deployment_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_metaflow.flow.manifest import Manifest
+from metaflow_orchestration.documents.manifest import Manifest
 
 from .differences import difference
 from .suspension import is_kept_suspended, suspending

@@ -12,10 +12,10 @@ import msgspec
 from hera.workflows import DAG, Parameter, Task, Workflow
 from hera.workflows._context import _context
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import FlowGraph
 from metaflow_adapters.manifests import compile_manifest_of
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import FlowGraph
 
 from .compile import ArgoOptions, containers_of, gangs_of
 from .containers import shared_container

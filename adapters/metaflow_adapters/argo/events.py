@@ -12,9 +12,9 @@ from typing import Any
 
 from hera.workflows import Parameter
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import EventTrigger, FlowGraph, ParameterType
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import EventTrigger, FlowGraph, ParameterType
 
 from .metadata import AUTOMATIC, base_annotations, labels_of
 from .parameters import NULL

@@ -11,7 +11,7 @@ from typing import Any
 
 from hera.workflows import Parameter, Resource
 
-from airflow_provider_metaflow.compute.gang import JOB_LABEL
+from metaflow_orchestration.containers.gang import JOB_LABEL
 
 from .containers import StepContainer
 from .emit import retry_of

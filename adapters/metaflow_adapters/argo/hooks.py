@@ -8,10 +8,10 @@ from typing import Any
 from hera.workflows import Container, Step, Steps
 from hera.workflows import models as m
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.container import TASK_VARIABLE, encode_inline
-from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
 from metaflow_adapters.notifications import VARIABLE_PREFIX, told_endpoints
+from metaflow_orchestration.containers.command import TASK_VARIABLE, encode_inline
+from metaflow_orchestration.documents.manifest import Manifest, Notifications
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .configured import error_script
 from .containers import StepContainer

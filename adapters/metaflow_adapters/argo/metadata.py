@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_metaflow.compute.pods import label_value
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import FlowGraph, StepKind
 from metaflow_adapters.documents import described_parameters
+from metaflow_orchestration.containers.pods import label_value
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.model import FlowGraph, StepKind
 
 from .references import refuse_references
 

@@ -6,8 +6,8 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.deploy import Name, named, refuse_name_of_project
+from metaflow_orchestration.compile.deploy import Name, named, refuse_name_of_project
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 MAX_NAME = 45
 """Longest name of a workflow template: CronWorkflow names have at most 52 characters, sensors and services less

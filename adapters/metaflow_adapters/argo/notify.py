@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_metaflow.flow.manifest import Notifications
 from metaflow_adapters.notifications import KEYS, given_endpoints, is_asked, notifications_of, secret_content
+from metaflow_orchestration.documents.manifest import Notifications
 
 from .metadata import notify_secret
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from hera.workflows import Parameter
 
-from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
-from airflow_provider_metaflow.graph.model import FlowGraph, ParameterType
-from airflow_provider_metaflow.graph.model import Parameter as FlowParameter
+from metaflow_orchestration.exceptions import UnsupportedFeatureError
+from metaflow_orchestration.graph.model import FlowGraph, ParameterType
+from metaflow_orchestration.graph.model import Parameter as FlowParameter
 
 from .metadata import AUTOMATIC, ORIGIN
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
 from metaflow_adapters.sources import reachable
+from metaflow_orchestration.graph.model import FlowGraph, Step, StepKind
 
 from .names import Names, dashed
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError, UnsupportedFeatureError
+from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError
 
 ENCODED_RUN = "="
 """What a place begins with whose name of the run is encoded."""

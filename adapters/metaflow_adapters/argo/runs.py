@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_metaflow.compute.pods import label_value
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from metaflow_adapters.documents import origin_text
 from metaflow_adapters.ownership import check_owner
+from metaflow_orchestration.containers.pods import label_value
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .cluster import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
 from .ending import ACTIVE, end_gangs, phase_of

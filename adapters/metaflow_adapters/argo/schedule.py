@@ -7,9 +7,9 @@ import re
 from hera.workflows import CronWorkflow
 from hera.workflows import models as m
 
-from airflow_provider_metaflow.dag.schedule import airflow_cron, airflow_timezone
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.schedule import airflow_cron, airflow_timezone
 
 from .metadata import base_annotations, labels_of
 

@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_provider_metaflow.flow.container import TASK_VARIABLE, encode_inline
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.notifications import told_endpoints
+from metaflow_orchestration.containers.command import TASK_VARIABLE, encode_inline
+from metaflow_orchestration.documents.manifest import Manifest
 
 from .jsonata import evaluated, literal, text
 from .states import Catcher, Choice, Fail, Parallel, Scope, State, Succeed, Task, machine_of

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
+from metaflow_orchestration.exceptions import MetaflowProviderError
 
 
 class AwsError(MetaflowProviderError, RuntimeError):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.manifests import compile_manifest_of
 from metaflow_adapters.notifications import VARIABLE_PREFIX, told_endpoints
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .after import after_definition, followed, needs_secrets
 from .documents import FOLDER, whole_document

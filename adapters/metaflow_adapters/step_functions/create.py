@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_metaflow.compute.options import base_attributes
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.deploy import DeployOptions, Name, compile_manifest
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.compute import Compute
 from metaflow_adapters.ownership import check_content
+from metaflow_orchestration.compile.deploy import DeployOptions, Name, compile_manifest
+from metaflow_orchestration.containers.options import base_attributes
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.compute import Compute
 
 from .aws import Aws, start_parameters
 from .jobs import on_kubernetes

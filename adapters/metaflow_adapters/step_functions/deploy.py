@@ -10,7 +10,7 @@ import difflib
 import json
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .aws import Aws, code_of, told
 from .jobs import DEPLOYMENT_TAG

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.documents import flow_document, step_document
+from metaflow_orchestration.documents.manifest import Manifest
 
 from .nodes import JobKind
 from .plan import told

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_metaflow.graph.model import EventTrigger, FlowGraph
+from metaflow_orchestration.graph.model import EventTrigger, FlowGraph
 
 from .iam import Place
 from .names import prefixed, project_name

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_provider_metaflow.graph.model import FlowGraph
+from metaflow_orchestration.graph.model import FlowGraph
 
 from .events import finished_machine
 from .iam import Place

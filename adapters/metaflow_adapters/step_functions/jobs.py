@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_metaflow.compute.batch_jobs import container_overrides, job_definition, task_environment
-from airflow_provider_metaflow.compute.options import base_attributes, check_options, deadline_of
-from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
-from airflow_provider_metaflow.flow.commands import NO_RETRY
-from airflow_provider_metaflow.flow.container import FLOW_VARIABLE, container_command, encode_inline, first_environment
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.flow.remote_settings import remote_settings
-from airflow_provider_metaflow.graph.compute import Compute, compute_of
-from airflow_provider_metaflow.graph.model import Step
 from metaflow_adapters.documents import described_parameters
+from metaflow_orchestration.containers.batch_jobs import container_overrides, job_definition, task_environment
+from metaflow_orchestration.containers.command import FLOW_VARIABLE, container_command, encode_inline, first_environment
+from metaflow_orchestration.containers.options import base_attributes, check_options, deadline_of
+from metaflow_orchestration.documents.container_settings import remote_settings
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import UnsupportedFeatureError
+from metaflow_orchestration.graph.compute import Compute, compute_of
+from metaflow_orchestration.graph.model import Step
+from metaflow_orchestration.run.commands import NO_RETRY
 
 from .nodes import JobKind
 from .submission import Job

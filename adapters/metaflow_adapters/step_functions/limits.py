@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .states import Choice, Fail, Map, Parallel, Scope, State, Task
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_metaflow.flow.manifest import Manifest
+from metaflow_orchestration.documents.manifest import Manifest
 
 from .iam import Place
 from .settings import AwsSettings

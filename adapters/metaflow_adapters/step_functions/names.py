@@ -6,8 +6,8 @@ import base64
 import hashlib
 import re
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.deploy import Name, named, refuse_name_of_project
+from metaflow_orchestration.compile.deploy import Name, named, refuse_name_of_project
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 MAX_NAME = 80
 """Longest name of a state machine (Step Functions, service quotas)."""

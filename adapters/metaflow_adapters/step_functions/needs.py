@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.flow.remote_settings import remote_settings
-from airflow_provider_metaflow.graph.compute import attributes_of
 from metaflow_adapters.notifications import told_endpoints
+from metaflow_orchestration.documents.container_settings import remote_settings
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.compute import attributes_of
 
 from .documents import FOLDER
 from .emit import Surroundings

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_metaflow.flow.manifest import Notifications
 from metaflow_adapters.notifications import KEYS, given_endpoints, is_asked, notifications_of, secret_content
+from metaflow_orchestration.documents.manifest import Notifications
 
 from .aws import Aws
 from .secrets import save_secret

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
 from metaflow_adapters.sources import reachable
+from metaflow_orchestration.graph.model import FlowGraph, Step, StepKind
 
 from .nodes import ChoiceNode, GangNode, JobKind, JobNode, MapNode, Node, ReadNode, ScopePlan, SplitNode, StopNode
 from .states import MAX_NAME

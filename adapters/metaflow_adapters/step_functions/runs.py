@@ -10,9 +10,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from metaflow_adapters.documents import origin_text
 from metaflow_adapters.ownership import check_owner
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .aws import Aws, code_of, start_parameters, told
 from .deploy import remove_definitions, remove_machine, remove_rules, remove_schedules

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_metaflow.dag.schedule import airflow_cron, airflow_timezone
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import Schedule
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import Schedule
+from metaflow_orchestration.graph.schedule import airflow_cron, airflow_timezone
 
 from .names import helper_name
 

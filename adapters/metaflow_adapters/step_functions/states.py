@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 MAX_NAME = 80
 """Longest name of a state (Amazon States Language, "States")."""

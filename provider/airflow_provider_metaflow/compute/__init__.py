@@ -1,1 +1,1 @@
-"""Where steps run: here, processes of the Airflow worker."""
+"""Where steps run: one package for each platform."""

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from rich.table import Table
 
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
+from metaflow_orchestration.exceptions import MetaflowProviderError
 
 from .findings import Finding, table_of
 
@@ -153,9 +153,9 @@ def _airflow() -> Iterator[Finding]:
 
 
 def _api() -> Iterator[Finding]:
-    from airflow_provider_metaflow.flow.configuration import metaflow_value
     from airflow_provider_metaflow.rest.client import AirflowClient
     from airflow_provider_metaflow.rest.endpoint import configured_endpoint
+    from metaflow_orchestration.compile.configuration import metaflow_value
 
     if not metaflow_value("AIRFLOW_URL"):
         text = "METAFLOW_AIRFLOW_URL is not set, so `trigger` and its kin have nobody to talk to"

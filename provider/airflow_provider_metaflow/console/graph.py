@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import FlowGraph, Step, StepKind
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.model import FlowGraph, Step, StepKind
 
 _SIGNS = {
     StepKind.LINEAR: "●",

@@ -12,9 +12,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
-from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, encode_manifest, read_manifest, write_atomically
+from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
+from metaflow_orchestration.documents.manifest import SUFFIX, Manifest, encode_manifest, read_manifest, write_atomically
+from metaflow_orchestration.exceptions import MetaflowProviderError
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _FILE = click.Path(path_type=Path)
@@ -122,7 +122,7 @@ def validate(folder: Path) -> None:
 @_plain_errors
 def pools(folder: Path, output: Path | None, slots: int, create: bool) -> None:
     """List the pools that the flows below FOLDER ask for."""
-    from airflow_provider_metaflow.flow.dag_file import pools_json
+    from airflow_provider_metaflow.deploy.dag_file import pools_json
 
     from .pools import create_missing, pools_of
 

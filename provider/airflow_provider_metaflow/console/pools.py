@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from airflow_provider_metaflow.flow.configuration import metaflow_value
-from airflow_provider_metaflow.flow.manifest import SUFFIX, read_manifest
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
+from metaflow_orchestration.compile.configuration import metaflow_value
+from metaflow_orchestration.documents.manifest import SUFFIX, read_manifest
 
 
 def pools_of(folder: Path) -> dict[str, list[str]]:

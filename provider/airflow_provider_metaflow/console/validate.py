@@ -8,13 +8,13 @@ from typing import Any
 
 from rich.table import Table
 
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
-from airflow_provider_metaflow.flow.configuration import metaflow_value
-from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
-from airflow_provider_metaflow.graph.compute import validate_compute
-from airflow_provider_metaflow.graph.validate import validate_graph
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
+from metaflow_orchestration.compile.configuration import metaflow_value
+from metaflow_orchestration.documents.manifest import SUFFIX, Manifest, read_manifest
+from metaflow_orchestration.exceptions import MetaflowProviderError
+from metaflow_orchestration.graph.compute import validate_compute
+from metaflow_orchestration.graph.validate import validate_graph
 
 from .findings import Finding, table_of
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import FlowGraph
+from airflow_provider_metaflow.plan.record import record_line
+from airflow_provider_metaflow.plan.rules import check_rules
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import FlowGraph
 
 from .documentation import dag_documentation, filled_by_events
 from .location import resolved
-from .record import record_line
-from .rules import check_rules
 
 if TYPE_CHECKING:
     from airflow.sdk import Param
@@ -72,7 +72,7 @@ def with_doc_file(given: Mapping[str, Any], caller: str) -> dict[str, Any]:
 
 
 def _check_params(graph: FlowGraph, params: Mapping[str, Any]) -> None:
-    from .parameters import is_template
+    from airflow_provider_metaflow.plan.parameters import is_template
 
     for parameter in graph.parameters:
         value = params.get(parameter.name)
@@ -111,7 +111,7 @@ def _schedule(graph: FlowGraph, watchers: Watchers, dag_id: str) -> Any:
     if graph.schedule is not None:
         from airflow.sdk import CronTriggerTimetable
 
-        from .schedule import airflow_cron, airflow_timezone
+        from metaflow_orchestration.graph.schedule import airflow_cron, airflow_timezone
 
         times = CronTriggerTimetable(
             airflow_cron(graph.schedule, graph.name), timezone=airflow_timezone(graph.schedule, graph.name)
@@ -145,7 +145,7 @@ def _params(graph: FlowGraph, fixed: Mapping[str, Any], templates: Mapping[str, 
     from airflow.sdk import Param
     from msgspec.structs import replace
 
-    from .parameters import UNSET, default_value, exact_value, json_schema
+    from airflow_provider_metaflow.plan.parameters import UNSET, default_value, exact_value, json_schema
 
     params = {}
     for parameter in graph.parameters:

@@ -14,10 +14,10 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 
 from airflow_provider_metaflow import settings
 from airflow_provider_metaflow._compat import conf
-from airflow_provider_metaflow.cache import locked
-from airflow_provider_metaflow.documents import built
-from airflow_provider_metaflow.exceptions import CacheFolderError, InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest, write_atomically
+from metaflow_orchestration.cache import locked
+from metaflow_orchestration.documents.manifest import Manifest, write_atomically
+from metaflow_orchestration.documents.structs import built
+from metaflow_orchestration.exceptions import CacheFolderError, InvalidOptionError
 
 _KIND = "dag_ids"
 _ATTRIBUTE = "__metaflow_dag_ids__"

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, read_manifest
+from metaflow_orchestration.documents.manifest import SUFFIX, Manifest, read_manifest
 
 from .location import resolved
 
 if TYPE_CHECKING:
-    from airflow_provider_metaflow.flow.compiler import CompileOptions
+    from metaflow_orchestration.compile.compiler import CompileOptions
 
 
 def find_manifest(
@@ -39,7 +39,7 @@ def find_manifest(
         return read_manifest(path)
     # Here and not above: a DAG file that names a manifest pays for no compiler.
     from airflow_provider_metaflow import settings
-    from airflow_provider_metaflow.flow.compiler import load_manifest
+    from metaflow_orchestration.compile.compiler import load_manifest
 
     root = None if project_root is None else resolved(project_root, caller)
     how = how_to_compile(name, options=options, compile_options=compile_options, python=python, project_root=root)
@@ -64,8 +64,8 @@ def how_to_compile(
     :param project_root: folder that the flow is started from.
     """
     from airflow_provider_metaflow import settings
-    from airflow_provider_metaflow.flow.compiler import CompileOptions
-    from airflow_provider_metaflow.flow.layout import own_import_paths
+    from metaflow_orchestration.compile.compiler import CompileOptions
+    from metaflow_orchestration.compile.layout import own_import_paths
 
     top_level = tuple(options)
     return CompileOptions(

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import FlowGraph, Parameter, ParameterType
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.model import FlowGraph, Parameter, ParameterType
 
 _MAX_DEFAULT = 60
 _SHORT_COMMIT = 10

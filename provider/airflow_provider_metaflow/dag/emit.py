@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from airflow.sdk import DAG, Asset, AssetAll, AssetAny, BaseOperator, TaskGroup
 
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import EventTrigger, Step
 from airflow_provider_metaflow.operators.step import MAP_LABEL, MetaflowStepOperator
-
-from .events import ASSET_GROUP, asset_name, watched_name
-from .plan import SOME_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
+from airflow_provider_metaflow.plan.dag import SOME_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
+from airflow_provider_metaflow.plan.events import ASSET_GROUP, asset_name, watched_name
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.model import EventTrigger, Step
 
 if TYPE_CHECKING:
-    from .translator import FlowTranslator
+    from airflow_provider_metaflow.plan.translator import FlowTranslator
 
 
 class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of each parse to be made
@@ -80,7 +79,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
             around = {segment.group_id for segment in self.plan.segments if segment.source == source}
             body = [self.tasks[task.step] for task in self.plan.tasks if task.segment in around]
             if len(body) == 1 and getattr(body[0], "runs_arrays", False):
-                from airflow_provider_metaflow.compute.batch_jobs import ARRAY_SIZES
+                from metaflow_orchestration.containers.batch_jobs import ARRAY_SIZES
 
                 self.tasks[source].pack_size = ARRAY_SIZES[-1]
 
@@ -191,7 +190,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
         """Return what the user decides about a step."""
         if self.translator is None:
             return dict(self.overrides.get(plan.step, {}))
-        from .translator import StepContext, step_arguments
+        from airflow_provider_metaflow.plan.translator import StepContext, step_arguments
 
         step = self._steps[plan.step]
         context = StepContext(flow=self.manifest.graph, step=step, mapped=plan.segment is not None)
@@ -243,7 +242,7 @@ def event_condition(triggers: Sequence[EventTrigger], watchers: Mapping[str, Seq
 def _check_release(flow: str, step: str) -> None:
     """Refuse what dead-locks before Airflow 3.3: its scheduler drops the task before the group is expanded (3.1.8)."""
     from airflow_provider_metaflow import _compat
-    from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
+    from metaflow_orchestration.exceptions import UnsupportedFeatureError
 
     if not _compat.AIRFLOW_V_3_3_PLUS:
         raise UnsupportedFeatureError(

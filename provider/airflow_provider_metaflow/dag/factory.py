@@ -12,19 +12,19 @@ from airflow.sdk import DAG, BaseOperator, TaskGroup
 from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import FlowGraph
+from airflow_provider_metaflow.plan.dag import DagPlan, plan_dag
+from airflow_provider_metaflow.plan.parameters import is_template
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import FlowGraph
 
 from .arguments import Watchers, first_line, make_arguments, with_doc_file
 from .claims import claim_dag_id
 from .compiled import find_manifest
 from .emit import Emission
-from .parameters import is_template
-from .plan import DagPlan, plan_dag
 
 if TYPE_CHECKING:
-    from .translator import FlowTranslator
+    from airflow_provider_metaflow.plan.translator import FlowTranslator
 
 Overrides = Mapping[str, Mapping[str, Any]]
 
@@ -257,13 +257,13 @@ def _check_parameters(graph: FlowGraph, given: Mapping[str, Any]) -> None:
 
 def _check_overrides(graph: FlowGraph, overrides: Overrides) -> None:
     if overrides:
-        from .translator import check_overrides
+        from airflow_provider_metaflow.plan.translator import check_overrides
 
         check_overrides(graph, overrides, BaseOperator)
 
 
 def _check_id(dag_id: str, graph: FlowGraph) -> None:
-    from airflow_provider_metaflow.graph.naming import check_name
+    from metaflow_orchestration.graph.naming import check_name
 
     check_name(dag_id, graph.name)
 

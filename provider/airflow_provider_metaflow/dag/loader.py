@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG
 
 from airflow_provider_metaflow._compat import conf
-from airflow_provider_metaflow.exceptions import (
+from metaflow_orchestration.documents.manifest import SUFFIX
+from metaflow_orchestration.exceptions import (
     CacheFolderError,
     CompileServerError,
     FlowCompileError,
@@ -20,7 +21,6 @@ from airflow_provider_metaflow.exceptions import (
     ManifestError,
     MetaflowProviderError,
 )
-from airflow_provider_metaflow.flow.manifest import SUFFIX
 
 from .claims import parsed_by_the_dag_processor
 from .compiled import how_to_compile
@@ -28,7 +28,7 @@ from .factory import MetaflowDag
 from .location import dag_folder, resolved
 
 if TYPE_CHECKING:
-    from airflow_provider_metaflow.flow.compiler import Entry
+    from metaflow_orchestration.compile.compiler import Entry
 
 
 class BrokenFlowDag(DAG):
@@ -109,8 +109,8 @@ def _compile(paths: Sequence[Path], arguments: Mapping[str, Any]) -> _Waiting:
     """Compile flows that are not in the cache, for as long as the parse may take; return those that are left."""
     # Here and not above: a folder of manifests pays for no compiler.
     from airflow_provider_metaflow import settings
-    from airflow_provider_metaflow.flow.background import compile_for, has_ended
-    from airflow_provider_metaflow.flow.compiler import Entry
+    from metaflow_orchestration.compile.background import compile_for, has_ended
+    from metaflow_orchestration.compile.compiler import Entry
 
     entries: dict[Path, Entry] = {}
     options, cache = how_to_compile(**arguments), settings.cache()
@@ -149,7 +149,7 @@ def _load_waiting(
 
 
 def _is_flow(path: Path) -> bool:
-    from airflow_provider_metaflow.flow.source_files import may_run_a_flow
+    from metaflow_orchestration.compile.source_files import may_run_a_flow
 
     return path.name.endswith(SUFFIX) or may_run_a_flow(path)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup
 
-from airflow_provider_metaflow.exceptions import MissingExtraError
-from airflow_provider_metaflow.graph.model import FlowGraph, Sensor, SensorKind
+from metaflow_orchestration.exceptions import MissingExtraError
+from metaflow_orchestration.graph.model import FlowGraph, Sensor, SensorKind
 
 _SECONDS = ("execution_delta",)
 

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import httpx
 
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import Endpoint
+from metaflow_orchestration.exceptions import MetaflowProviderError
 
 from .template import copy_database, is_migrated, kept_database, write_configuration
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
+from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
 
 from .trial import Trial, run_trial
 

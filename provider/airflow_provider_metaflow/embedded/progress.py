@@ -8,8 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from airflow_provider_metaflow.graph.model import FlowGraph
 from airflow_provider_metaflow.rest.runs import TaskInstance
+from metaflow_orchestration.graph.model import FlowGraph
 
 _DONE = ("success", "skipped", "failed", "upstream_failed", "removed")
 _BAD = ("failed", "upstream_failed")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from airflow_provider_metaflow.exceptions import MissingExtraError
-from airflow_provider_metaflow.flow import dag_file
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.deploy import dag_file
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import MissingExtraError
+from metaflow_orchestration.graph.identity import airflow_run_id
 
 _LOG_CHARACTERS = 4000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
+from metaflow_orchestration.exceptions import MetaflowProviderError
 
 log = logging.getLogger(__name__)
 

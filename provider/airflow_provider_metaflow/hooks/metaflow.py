@@ -15,12 +15,12 @@ from typing import Any
 from airflow.sdk import BaseHook
 
 from airflow_provider_metaflow import settings
-from airflow_provider_metaflow.exceptions import InvalidOptionError, MetaflowQueryError
 from airflow_provider_metaflow.reading.environment import reading_environment, starting_environment
 from airflow_provider_metaflow.reading.index import TooLargeError, metadatum
 from airflow_provider_metaflow.reading.local_files import LocalFiles, local_root
 from airflow_provider_metaflow.reading.pool import POOL, GoneError, ReaderProcess
 from airflow_provider_metaflow.reading.questions import Reader
+from metaflow_orchestration.exceptions import InvalidOptionError, MetaflowQueryError
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import tenacity
 from airflow.sdk import BaseNotifier
 
-from airflow_provider_metaflow.exceptions import MissingExtraError
-from airflow_provider_metaflow.flow.manifest import Notifications
-from airflow_provider_metaflow.graph.identity import RUN_KEY, airflow_run_id, reported_run_id
+from metaflow_orchestration.documents.manifest import Notifications
+from metaflow_orchestration.exceptions import MissingExtraError
+from metaflow_orchestration.graph.identity import RUN_KEY, airflow_run_id, reported_run_id
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -47,8 +47,8 @@ class MetaflowArtifactOperator(BaseOperator):
 
         :param context: Airflow's task context.
         """
-        from airflow_provider_metaflow.exceptions import MissingResultError
         from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+        from metaflow_orchestration.exceptions import MissingResultError
 
         hook = MetaflowHook(self.metaflow_conn_id)
         answer = hook.ask("artifact", pathspec=self.pathspec, name=self.artifact, max_bytes=self.max_bytes)

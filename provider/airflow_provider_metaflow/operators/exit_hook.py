@@ -9,8 +9,8 @@ from airflow.sdk import BaseOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_metaflow.compute.local import LocalCompute
-    from airflow_provider_metaflow.flow.manifest import Manifest
+    from airflow_provider_metaflow.compute.local.processes import LocalCompute
+    from metaflow_orchestration.documents.manifest import Manifest
 
 _SCRIPT = "metaflow.plugins.exit_hook.exit_hook_script"
 
@@ -54,11 +54,10 @@ class MetaflowExitHookOperator(BaseOperator):
         """
         from airflow_provider_metaflow import settings
         from airflow_provider_metaflow._compat import AirflowSkipException
-        from airflow_provider_metaflow.compute.local import LocalCompute
-        from airflow_provider_metaflow.flow.started_code import started_code
-        from airflow_provider_metaflow.graph.identity import RUN_KEY, airflow_run_id, reported_run_id
-
-        from .outcome import XCOM_KEY, InstanceOutcome
+        from airflow_provider_metaflow.compute.local.processes import LocalCompute
+        from airflow_provider_metaflow.execution.started_code import started_code
+        from metaflow_orchestration.graph.identity import RUN_KEY, airflow_run_id, reported_run_id
+        from metaflow_orchestration.run.outcome import XCOM_KEY, InstanceOutcome
 
         ti: Any = context["ti"]
         graph = self.manifest.graph

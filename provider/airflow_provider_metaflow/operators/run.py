@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseOperator
 
 from airflow_provider_metaflow._compat import conf
+from airflow_provider_metaflow.execution.kept_run import earlier_run, is_of_use, keep_run, returned_pathspec
 from airflow_provider_metaflow.links.metaflow import PATHSPEC_KEY, MetaflowRunLink
-
-from .kept_run import earlier_run, is_of_use, keep_run, returned_pathspec
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -97,7 +96,7 @@ class MetaflowRunOperator(BaseOperator):
             self._hook().ask("terminate", **self._question())
 
     def _here(self, context: Context) -> str:
-        from airflow_provider_metaflow.graph.identity import airflow_run_id
+        from metaflow_orchestration.graph.identity import airflow_run_id
 
         ti: Any = context["ti"]
         dag_run_id = str(earlier_run(self, context).get("dag_run_id"))
@@ -141,7 +140,7 @@ class MetaflowRunOperator(BaseOperator):
         from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
         from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
-        from airflow_provider_metaflow.exceptions import InvalidOptionError
+        from metaflow_orchestration.exceptions import InvalidOptionError
 
         request = TriggerDagRun(dag_id=self.deployment, run_id=dag_run_id, conf=dict(self.parameters or {}))
         try:
@@ -210,7 +209,7 @@ class MetaflowRunOperator(BaseOperator):
         return self._judge({"successful": _text(state) == "success", "status": _text(state)})
 
     def _judge(self, answer: Mapping[str, Any]) -> str:
-        from airflow_provider_metaflow.exceptions import MetaflowQueryError, RunFailedError
+        from metaflow_orchestration.exceptions import MetaflowQueryError, RunFailedError
 
         if "error" in answer:
             raise MetaflowQueryError(str(answer["error"]))

@@ -31,10 +31,9 @@ class MetaflowSplitsOperator(BaseOperator):
         """
         from airflow_provider_metaflow import settings
         from airflow_provider_metaflow._compat import AirflowFailException, AirflowSkipException
-        from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
-
-        from .contexts import split_contexts
-        from .outcome import XCOM_KEY, InstanceOutcome
+        from metaflow_orchestration.exceptions import UnsupportedFeatureError
+        from metaflow_orchestration.run.contexts import split_contexts
+        from metaflow_orchestration.run.outcome import XCOM_KEY, InstanceOutcome
 
         ti: Any = context["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[self.foreach_task_id], run_ids=[ti.run_id]).get(

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_metaflow._compat import AirflowFailException
-from airflow_provider_metaflow.exceptions import StepFailedError
 from airflow_provider_metaflow.links.metaflow import MetaflowCardsLink, MetaflowRunLink
+from metaflow_orchestration.exceptions import StepFailedError
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_provider_metaflow.flow.manifest import Manifest
-
-    from .execution import StepExecution
+    from airflow_provider_metaflow.execution.step_execution import StepExecution
+    from metaflow_orchestration.documents.manifest import Manifest
 
 _REMOTE = ("kubernetes", "batch")
-"""Values of :class:`~airflow_provider_metaflow.graph.compute.Compute`, which need not be imported at a parse."""
+"""Values of :class:`~metaflow_orchestration.graph.compute.Compute`, which need not be imported at a parse."""
 
 MAP_LABEL = "metaflow_split"
 """Context variable that ``map_index_template`` shows: the value of the foreach."""
@@ -75,7 +74,7 @@ class MetaflowStepOperator(BaseOperator):
         self.place = "local"
         self.options: dict[str, Any] = {}
         if compute is not None or any(one.name in _REMOTE for one in manifest.graph.step(step).decorators):
-            from airflow_provider_metaflow.compute.options import check_options, resolve_compute
+            from metaflow_orchestration.containers.options import check_options, resolve_compute
 
             place = resolve_compute(manifest, manifest.graph.step(step), compute)
             self.place = place.value
@@ -108,7 +107,7 @@ class MetaflowStepOperator(BaseOperator):
         :param event: what the trigger has seen.
         :param progress: what had been done before.
         """
-        from .remote import Progress
+        from airflow_provider_metaflow.compute.remote import Progress
 
         try:
             return self._execute(context, progress=Progress(**progress), event=event)
@@ -117,7 +116,8 @@ class MetaflowStepOperator(BaseOperator):
 
     def _execute(self, context: Context, **resumed: Any) -> Any:
         # Here and not above, since every parse of a DAG file imports this module.
-        from airflow_provider_metaflow.exceptions import (
+        from airflow_provider_metaflow.execution.step_execution import StepExecution
+        from metaflow_orchestration.exceptions import (
             EditedXComError,
             FinalFailureError,
             MissingResultError,
@@ -125,8 +125,6 @@ class MetaflowStepOperator(BaseOperator):
             RedeployedError,
             UnsupportedFeatureError,
         )
-
-        from .execution import StepExecution
 
         try:
             self._execution = StepExecution(self, context, **resumed)
@@ -155,7 +153,7 @@ class MetaflowStepOperator(BaseOperator):
     @property
     def metaflow_record(self) -> str | None:
         """What the page in Airflow's web interface knows of the flow; of the start step of a whole DAG only."""
-        from airflow_provider_metaflow.dag.record import shown_record
+        from airflow_provider_metaflow.plan.record import shown_record
 
         is_first = self.step == self.manifest.graph.start and not self.id_prefix
         return shown_record(self.manifest) if is_first else None
@@ -178,7 +176,7 @@ class MetaflowStepOperator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any]:
         """Return the lineage of the tasks that were run; called by Airflow's OpenLineage provider."""
-        from .lineage import step_lineage
+        from airflow_provider_metaflow.execution.lineage import step_lineage
 
         execution = self._execution
         doc = self.manifest.graph.step(self.step).doc

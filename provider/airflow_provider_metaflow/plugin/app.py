@@ -27,10 +27,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import select
 
 from airflow_provider_metaflow import settings
-from airflow_provider_metaflow.exceptions import MetaflowQueryError
-from airflow_provider_metaflow.flow.record import ShownRecord, from_serialized_dag
-from airflow_provider_metaflow.graph.identity import RUN_KEY, airflow_run_id, reported_run_id
+from airflow_provider_metaflow.deploy.record import ShownRecord, from_serialized_dag
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+from metaflow_orchestration.exceptions import MetaflowQueryError
+from metaflow_orchestration.graph.identity import RUN_KEY, airflow_run_id, reported_run_id
 
 from .deployments import router
 from .limits import BusyError, ReadingLimit, ShortCache

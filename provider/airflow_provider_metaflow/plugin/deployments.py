@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 from sqlalchemy import func, select
 
-from airflow_provider_metaflow.flow.record import record_text
+from airflow_provider_metaflow.deploy.record import record_text
 from airflow_provider_metaflow.rest.dags import TAG
 
 router = APIRouter()

@@ -25,7 +25,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import MetaflowQueryError
+from metaflow_orchestration.exceptions import MetaflowQueryError
 
 log = logging.getLogger(__name__)
 

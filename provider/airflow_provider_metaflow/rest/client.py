@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 import tenacity
 
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
+from metaflow_orchestration.exceptions import MetaflowProviderError
 
 from .endpoint import Endpoint
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import MetaflowProviderError
-from airflow_provider_metaflow.flow.record import DeploymentRecord, from_markdown
+from airflow_provider_metaflow.deploy.record import DeploymentRecord, from_markdown
+from metaflow_orchestration.exceptions import MetaflowProviderError
 
 from .client import AirflowClient, path_of
 

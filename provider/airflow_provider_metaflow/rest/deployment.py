@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_metaflow.dag.events import mapped_values
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.record import DeploymentRecord, record_of
-from airflow_provider_metaflow.flow.token_proof import is_proof_of
-from airflow_provider_metaflow.graph.identity import RESUME_KEY, airflow_run_id
+from airflow_provider_metaflow.deploy.record import DeploymentRecord, record_of
+from airflow_provider_metaflow.plan.events import mapped_values
+from metaflow_orchestration.compile.token_proof import is_proof_of
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.identity import RESUME_KEY, airflow_run_id
 
 from . import dags, runs
 from .client import AirflowClient

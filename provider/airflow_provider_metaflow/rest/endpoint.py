@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

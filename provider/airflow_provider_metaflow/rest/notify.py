@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Notifications
-from airflow_provider_metaflow.flow.notify_options import alert_metadata, check_alert_source
+from metaflow_orchestration.compile.notify_options import alert_metadata, check_alert_source
+from metaflow_orchestration.documents.manifest import Notifications
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .client import AirflowClient
 from .connections import delete_connection, save_connection

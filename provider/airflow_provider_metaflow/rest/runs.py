@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_metaflow.dag.events import ReceivedEvent, event_of, read_payload
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.graph.identity import RUN_KEY, airflow_run_id, first_run_id, reported_run_id
+from airflow_provider_metaflow.plan.events import ReceivedEvent, event_of, read_payload
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.identity import RUN_KEY, airflow_run_id, first_run_id, reported_run_id
 
 from .client import AirflowApiError, AirflowClient, ConflictError, NotFoundError, path_of
 

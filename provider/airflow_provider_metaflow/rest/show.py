@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 from . import dags, runs
 from .client import AirflowClient

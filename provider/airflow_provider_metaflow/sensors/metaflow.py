@@ -53,8 +53,8 @@ class _MetaflowSensor(BaseSensorOperator):
 
         :param context: Airflow's task context.
         """
-        from airflow_provider_metaflow.exceptions import MetaflowQueryError
         from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+        from metaflow_orchestration.exceptions import MetaflowQueryError
 
         try:
             answer = MetaflowHook(self.metaflow_conn_id).ask(**self.question())
@@ -89,7 +89,7 @@ class _MetaflowSensor(BaseSensorOperator):
         :param deadline: when the sensor's timeout is over, in seconds since 1970; None for a deferral of an older
             release, after which it begins again.
         """
-        from airflow_provider_metaflow.exceptions import MetaflowQueryError
+        from metaflow_orchestration.exceptions import MetaflowQueryError
 
         if "error" in event:
             raise MetaflowQueryError(str(event["error"]))
@@ -152,7 +152,7 @@ class MetaflowRunSensor(_MetaflowSensor):
 
         :param answer: the answer.
         """
-        from airflow_provider_metaflow.exceptions import RunFailedError
+        from metaflow_orchestration.exceptions import RunFailedError
 
         if answer.get("finished") and not answer["successful"]:
             raise RunFailedError(f"the run {self.run} has failed.")

@@ -10,8 +10,8 @@ from typing import Any
 from airflow.providers.standard.triggers.external_task import DagStateTrigger
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_metaflow.exceptions import MetaflowQueryError
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+from metaflow_orchestration.exceptions import MetaflowQueryError
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.support.recorded import BATCH, KUBERNETES, on_s3
 
-from airflow_provider_metaflow.flow.manifest import Manifest
+from metaflow_orchestration.documents.manifest import Manifest
 
 __all__ = ["BATCH", "KUBERNETES"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_metaflow.flow.compiler import CompileOptions
-from airflow_provider_metaflow.flow.manifest import SUFFIX, Manifest, encode_manifest
 from metaflow_adapters import manifests
 from metaflow_adapters.manifests import compile_manifest_of
+from metaflow_orchestration.compile.compiler import CompileOptions
+from metaflow_orchestration.documents.manifest import SUFFIX, Manifest, encode_manifest
 
 
 def test_a_manifest_is_taken_as_it_is_and_its_file_is_read(

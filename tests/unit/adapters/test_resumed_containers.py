@@ -16,15 +16,15 @@ from metaflow.datastore import FlowDataStore
 from metaflow.plugins import DATASTORES
 from tests.support.environment import environment_variable
 
-from airflow_provider_metaflow.flow.compiler import CompileOptions, load_manifest
 from metaflow_adapters.documents import flow_document, origin_text, step_document
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.resumed_run import change_parameters
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.resumed_run import change_parameters
+from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
 
 pytestmark = pytest.mark.subprocess
 
 ROOT = Path(__file__).parents[3]
 FLOWS = ROOT / "tests/flows"
-EXTENSION = ROOT / "provider/metaflow_extensions/airflow_provider_metaflow/plugins/orchestrator"
+EXTENSION = ROOT / "provider/metaflow_extensions/airflow_provider_metaflow/plugins/orchestrator/task"
 LOCAL = next(one for one in DATASTORES if one.TYPE == "local")
 MAIN = """
 import json, sys

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.support.listener import listener
 
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import side_task
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import side_task
 
 DOCUMENT = {
     "env": {},

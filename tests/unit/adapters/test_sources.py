@@ -8,10 +8,10 @@ import pytest
 from tests.support.plays import played
 from tests.support.recorded import SHAPES
 
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import Step
 from metaflow_adapters.sources import sources_of, walked_steps
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.placed_task import Finder
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import Finder
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.model import Step
 
 
 @pytest.mark.parametrize("seed", range(12))

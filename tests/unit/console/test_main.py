@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from airflow_provider_metaflow.console.main import main
-from airflow_provider_metaflow.flow.dag_file import write
-from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, read_manifest
+from airflow_provider_metaflow.deploy.dag_file import write
+from metaflow_orchestration.documents.manifest import Manifest, encode_manifest, read_manifest
 
 Compiled = Callable[..., Manifest]
 

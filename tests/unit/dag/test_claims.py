@@ -12,9 +12,9 @@ from airflow.dag_processing.processor import DagFileParseRequest, _parse_file
 from msgspec.structs import replace
 
 from airflow_provider_metaflow import settings
-from airflow_provider_metaflow.cache import Cache
 from airflow_provider_metaflow.dag import claims
-from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
+from metaflow_orchestration.cache import Cache
+from metaflow_orchestration.documents.manifest import Manifest, encode_manifest
 
 
 class DagProcessor:

@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_provider_metaflow.dag.documentation import dag_documentation
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import Parameter, ParameterType
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.model import Parameter, ParameterType
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from airflow_provider_metaflow import (
     load_flow_dags,
     load_flows,
 )
-from airflow_provider_metaflow.exceptions import InvalidOptionError, ManifestError, MetaflowProviderError
-from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest, read_manifest
-from airflow_provider_metaflow.graph.model import Decorator
+from metaflow_orchestration.documents.manifest import Manifest, encode_manifest, read_manifest
+from metaflow_orchestration.exceptions import InvalidOptionError, ManifestError, MetaflowProviderError
+from metaflow_orchestration.graph.model import Decorator
 
 
 @pytest.fixture
@@ -374,7 +374,7 @@ def test_a_shape_that_airflow_runs_from_3_3_on_is_refused_before(
     tmp_path: Path, flows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow_provider_metaflow import _compat
-    from airflow_provider_metaflow.exceptions import UnsupportedFeatureError
+    from metaflow_orchestration.exceptions import UnsupportedFeatureError
 
     text = (flows / "switch_in_foreach.py").read_text()
     # Both cases meet inside the foreach.

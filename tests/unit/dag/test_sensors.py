@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_metaflow import MetaflowDag
-from airflow_provider_metaflow.exceptions import MissingExtraError
-from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
+from metaflow_orchestration.documents.manifest import Manifest, encode_manifest
+from metaflow_orchestration.exceptions import MissingExtraError
 
 
 @pytest.fixture

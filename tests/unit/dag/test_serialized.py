@@ -13,15 +13,15 @@ from airflow.serialization.serialized_objects import DagSerialization
 from tests.support.recorded import DECORATED, GOLDEN
 
 from airflow_provider_metaflow import MetaflowDag
-from airflow_provider_metaflow.compute import batch_jobs, pods
-from airflow_provider_metaflow.compute.gang import make_job
-from airflow_provider_metaflow.compute.options import base_attributes, deadline_of
-from airflow_provider_metaflow.compute.pods import make_pod
-from airflow_provider_metaflow.flow.commands import StepCall
-from airflow_provider_metaflow.flow.container import container_command
-from airflow_provider_metaflow.flow.manifest import Manifest, encode_manifest
-from airflow_provider_metaflow.graph.compute import Compute, compute_of
-from airflow_provider_metaflow.graph.model import Step
+from metaflow_orchestration.containers import batch_jobs, pods
+from metaflow_orchestration.containers.command import container_command
+from metaflow_orchestration.containers.gang import make_job
+from metaflow_orchestration.containers.options import base_attributes, deadline_of
+from metaflow_orchestration.containers.pods import make_pod
+from metaflow_orchestration.documents.manifest import Manifest, encode_manifest
+from metaflow_orchestration.graph.compute import Compute, compute_of
+from metaflow_orchestration.graph.model import Step
+from metaflow_orchestration.run.commands import StepCall
 
 
 @pytest.fixture

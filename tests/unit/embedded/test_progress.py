@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from airflow_provider_metaflow.embedded.progress import RunProgress
-from airflow_provider_metaflow.flow.manifest import Manifest
 from airflow_provider_metaflow.rest.runs import TaskInstance
+from metaflow_orchestration.documents.manifest import Manifest
 
 
 def instances(step: str, *states: str | None) -> list[TaskInstance]:

@@ -14,11 +14,11 @@ from tests.support.airflow_api import AirflowApi, airflow_api
 
 from airflow_provider_metaflow.embedded import airflow as embedded
 from airflow_provider_metaflow.embedded import demo, trial
-from airflow_provider_metaflow.exceptions import MissingExtraError
-from airflow_provider_metaflow.flow.manifest import Manifest, read_manifest
-from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import Endpoint
+from metaflow_orchestration.documents.manifest import Manifest, read_manifest
+from metaflow_orchestration.exceptions import MissingExtraError
+from metaflow_orchestration.graph.identity import airflow_run_id
 
 
 class Airflow:

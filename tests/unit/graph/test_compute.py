@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.graph.compute import Compute, compute_of, merge_resources, parse_compute
-from airflow_provider_metaflow.graph.model import Decorator, Step, StepKind
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.compute import Compute, compute_of, merge_resources, parse_compute
+from metaflow_orchestration.graph.model import Decorator, Step, StepKind
 
 
 def step_of(**decorators: dict[str, Any]) -> Step:

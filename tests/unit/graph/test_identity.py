@@ -5,7 +5,8 @@ import re
 import pytest
 from hypothesis import given, strategies
 
-from airflow_provider_metaflow.graph.identity import (
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_task
+from metaflow_orchestration.graph.identity import (
     airflow_run_id,
     attempt_of,
     fallback_retries,
@@ -16,7 +17,6 @@ from airflow_provider_metaflow.graph.identity import (
     run_number,
     task_id,
 )
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator import placed_task
 
 
 @pytest.mark.parametrize(

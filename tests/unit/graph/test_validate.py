@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from airflow_provider_metaflow.exceptions import FlowCompileError, UnsupportedFeatureError
-from airflow_provider_metaflow.graph.compute import validate_compute
-from airflow_provider_metaflow.graph.model import (
+from metaflow_orchestration.exceptions import FlowCompileError, UnsupportedFeatureError
+from metaflow_orchestration.graph.compute import validate_compute
+from metaflow_orchestration.graph.model import (
     Decorator,
     FlowGraph,
     Parameter,
@@ -14,7 +14,7 @@ from airflow_provider_metaflow.graph.model import (
     Step,
     StepKind,
 )
-from airflow_provider_metaflow.graph.validate import validate_graph
+from metaflow_orchestration.graph.validate import validate_graph
 
 START = Step(name="start", kind=StepKind.LINEAR, next_steps=("end",))
 END = Step(name="end", kind=StepKind.END, parents=("start",))

@@ -72,7 +72,7 @@ def test_only_processes_of_affordable_tests_are_measured(monkeypatch: pytest.Mon
     item: Any = SimpleNamespace(nodeid="tests/integration/test_shapes.py::test_a")
     measured.measure_children(item)
     assert "COVERAGE_PROCESS_CONFIG" not in os.environ
-    measured.measure_children(SimpleNamespace(nodeid="tests/unit/compute/test_local.py::test_a"))  # type: ignore[arg-type]
+    measured.measure_children(SimpleNamespace(nodeid="tests/unit/compute/local/test_processes.py::test_a"))  # type: ignore[arg-type]
     assert os.environ["COVERAGE_PROCESS_CONFIG"] == "settings"
     monkeypatch.setenv("TEST_COVERAGE", "all")
     measured.measure_children(item)

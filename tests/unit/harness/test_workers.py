@@ -15,7 +15,7 @@ def test_all_that_needs_the_cluster_is_one_group_and_the_rest_goes_by_file() -> 
     assert group_of("tests/integration/test_argo_faults.py::test_a[x::y]") == "cluster"
     assert group_of("tests/integration/test_kubernetes.py::test_a") == "cluster"
     assert group_of(f"{AIRFLOW}::test_a") == AIRFLOW
-    assert group_of("tests/unit/compute/test_pods.py::test_a") == "tests/unit/compute/test_pods.py"
+    assert group_of("tests/unit/containers/test_pods.py::test_a") == "tests/unit/containers/test_pods.py"
 
 
 def test_the_longest_group_begins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Notifications
-from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.notifications.run import MetaflowRunNotifier
 from airflow_provider_metaflow.rest.notify import own_connections, resolve_notifications
+from metaflow_orchestration.documents.manifest import Notifications
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.identity import airflow_run_id
 
 CONTEXT: Any = {"dag": DAG("d", schedule=None), "run_id": "r"}
 RUN = f"F/{airflow_run_id('d', 'r')}"

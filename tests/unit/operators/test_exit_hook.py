@@ -8,9 +8,9 @@ import pytest
 from airflow.sdk import DAG
 from tests.support.task_runs import FlowRun, MemoryMetaflow
 
-from airflow_provider_metaflow.compute.local import LocalCompute
-from airflow_provider_metaflow.exceptions import StepFailedError
-from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.compute.local.processes import LocalCompute
+from metaflow_orchestration.exceptions import StepFailedError
+from metaflow_orchestration.graph.identity import airflow_run_id
 
 SCRIPT = "metaflow.plugins.exit_hook.exit_hook_script"
 

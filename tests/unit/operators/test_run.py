@@ -12,9 +12,9 @@ from airflow.sdk.execution_time import comms
 from tests.support.task_runs import FlowRun
 
 from airflow_provider_metaflow import MetaflowRunOperator
-from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.hooks import cancel
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+from metaflow_orchestration.graph.identity import airflow_run_id
 
 
 def run_of(states: Iterator[str] | None = None, **arguments: Any) -> FlowRun:

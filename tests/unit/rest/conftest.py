@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.support.airflow_api import AirflowApi, airflow_api
 
-from airflow_provider_metaflow.dag.record import record_line
-from airflow_provider_metaflow.flow.manifest import Manifest
+from airflow_provider_metaflow.plan.record import record_line
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.deployment import DeployedDag, open_deployment
 from airflow_provider_metaflow.rest.endpoint import Endpoint
+from metaflow_orchestration.documents.manifest import Manifest
 
 
 @pytest.fixture

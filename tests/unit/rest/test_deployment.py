@@ -8,11 +8,7 @@ import pytest
 from msgspec.structs import replace
 from tests.support.airflow_api import AirflowApi
 
-from airflow_provider_metaflow.dag.record import record_line
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.flow.token_proof import make_proof
-from airflow_provider_metaflow.graph.identity import airflow_run_id
+from airflow_provider_metaflow.plan.record import record_line
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.dags import DagNotReadyError
 from airflow_provider_metaflow.rest.deployment import (
@@ -23,6 +19,10 @@ from airflow_provider_metaflow.rest.deployment import (
     open_deployment,
     wait_for_deployment,
 )
+from metaflow_orchestration.compile.token_proof import make_proof
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.identity import airflow_run_id
 
 RUN = airflow_run_id("flow.one", "r")
 
@@ -185,7 +185,7 @@ def test_a_deployment_is_waited_for_until_airflow_has_the_one_that_was_made_last
             api.dags["flow.one"]["doc_md"] = newer
 
     api.on_request = parse
-    from airflow_provider_metaflow.flow.record import from_markdown
+    from airflow_provider_metaflow.deploy.record import from_markdown
 
     record = from_markdown(newer)
     assert record is not None

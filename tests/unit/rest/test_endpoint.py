@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.rest.endpoint import Endpoint, configured_endpoint
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 
 def configured(**values: str) -> Endpoint:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tests.support.airflow_api import AirflowApi
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import Endpoint
 from airflow_provider_metaflow.rest.notify import forget_secrets, own_connections, resolve_notifications
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 _NONE: dict[str, Any] = {
     "notify_on_error": False, "notify_on_success": False, "notify_slack_conn_id": None,

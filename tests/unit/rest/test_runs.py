@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tests.support.airflow_api import AirflowApi
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.rest import runs
 from airflow_provider_metaflow.rest.client import AirflowApiError, AirflowClient, ConflictError, NotFoundError
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.identity import airflow_run_id
 
 
 @pytest.fixture(autouse=True)

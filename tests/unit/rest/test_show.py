@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tests.support.airflow_api import AirflowApi
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.graph.identity import airflow_run_id
 from airflow_provider_metaflow.rest import show
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.deployment import DeployedDag
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.identity import airflow_run_id
 
 Capture = pytest.CaptureFixture[str]
 RUN = airflow_run_id("flow.one", "r")
@@ -149,7 +149,8 @@ def test_logs_are_what_the_steps_have_written_and_errors_unless_every_line_is_wa
 
 
 def test_the_lines_of_steps_are_known_by_the_files_that_pass_them_on() -> None:
-    from airflow_provider_metaflow.operators import exit_hook, step_log
+    from airflow_provider_metaflow.execution import step_log
+    from airflow_provider_metaflow.operators import exit_hook
     from airflow_provider_metaflow.rest import runs
 
     assert {Path(str(one.__file__)).name for one in (exit_hook, step_log)} == set(runs._WRITTEN_BY_STEPS)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_provider_metaflow.exceptions import MetaflowQueryError, RunFailedError
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
 from airflow_provider_metaflow.sensors.metaflow import MetaflowArtifactSensor, MetaflowRunSensor
+from metaflow_orchestration.exceptions import MetaflowQueryError, RunFailedError
 
 GOES_ON, DONE = {"exists": True, "finished": False}, {"exists": True, "finished": True, "successful": True}
 FAILED = {**DONE, "successful": False}

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_metaflow.exceptions import MetaflowQueryError
 from airflow_provider_metaflow.hooks import cancel
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
 from airflow_provider_metaflow.triggers.metaflow import MetaflowDagRunTrigger, MetaflowTrigger, is_settled
+from metaflow_orchestration.exceptions import MetaflowQueryError
 
 RUN = {"op": "run", "pathspec": "F/1"}
 

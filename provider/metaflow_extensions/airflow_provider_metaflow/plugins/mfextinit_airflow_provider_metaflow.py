@@ -4,24 +4,24 @@ import os
 
 # Replaces Metaflow's own `airflow` group, whose DAG files do not import on Airflow 3.
 CLIS_DESC = [
-    ("airflow", ".orchestrator.command_groups.airflow"),
-    ("argo", ".orchestrator.command_groups.argo"),
-    ("sfn", ".orchestrator.command_groups.sfn"),
+    ("airflow", ".orchestrator.cli.groups.airflow"),
+    ("argo", ".orchestrator.cli.groups.argo"),
+    ("sfn", ".orchestrator.cli.groups.sfn"),
 ]
 
 if os.environ.get("METAFLOW_ADAPTERS_REPLACE_STOCK") == "1":
     # Under the names of Metaflow's own groups, which have the same verbs and options.
     CLIS_DESC += [
-        ("argo-workflows", ".orchestrator.command_groups.argo_workflows"),
-        ("step-functions", ".orchestrator.command_groups.step_functions"),
+        ("argo-workflows", ".orchestrator.cli.groups.argo_workflows"),
+        ("step-functions", ".orchestrator.cli.groups.step_functions"),
     ]
 
 DEPLOYER_IMPL_PROVIDERS_DESC = [
-    ("airflow", ".orchestrator.airflow_deployer.AirflowDeployer"),
-    ("argo", ".orchestrator.argo_deployer.ArgoDeployer"),
-    ("sfn", ".orchestrator.sfn_deployer.SfnDeployer"),
+    ("airflow", ".orchestrator.deployer.airflow_deployer.AirflowDeployer"),
+    ("argo", ".orchestrator.deployer.argo_deployer.ArgoDeployer"),
+    ("sfn", ".orchestrator.deployer.sfn_deployer.SfnDeployer"),
 ]
 
 STEP_DECORATORS_DESC = [
-    ("orchestrator_internal", ".orchestrator.step_decorator.OrchestratorInternalDecorator"),
+    ("orchestrator_internal", ".orchestrator.task.step_decorator.OrchestratorInternalDecorator"),
 ]

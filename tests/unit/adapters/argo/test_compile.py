@@ -16,11 +16,11 @@ import msgspec
 import pytest
 import yaml
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError, UnsupportedFeatureError
-from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
-from airflow_provider_metaflow.graph.model import Schedule
 from metaflow_adapters.argo import ArgoDeployment, compile_flow
 from metaflow_adapters.argo.events import EventSettings
+from metaflow_orchestration.documents.manifest import Manifest, Notifications
+from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError
+from metaflow_orchestration.graph.model import Schedule
 
 SCHEMAS = Path(os.environ.get("TEST_SECOND_OPINIONS_HOME", Path.home() / ".cache/test-second-opinions"))
 GOLDEN = Path(__file__).parents[3] / "golden"

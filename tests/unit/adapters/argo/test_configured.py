@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.argo import compile_flow
 from metaflow_adapters.argo.configured import as_configured
+from metaflow_orchestration.documents.manifest import Manifest
 
 from .test_compile import readable, templates_of
 

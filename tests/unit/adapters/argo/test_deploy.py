@@ -11,13 +11,13 @@ import pytest
 from tests.support.argo_api import ArgoApi
 from tests.support.kubernetes_http import error
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.argo import ArgoDeployment, compile_flow
 from metaflow_adapters.argo.cluster import CRONS, SENSORS, TEMPLATES, ArgoCluster, ArgoClusterError
 from metaflow_adapters.argo.deploy import TemplateStore, apply, make
 from metaflow_adapters.argo.events import EventSettings
 from metaflow_adapters.argo.runs import ArgoRuns
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 EVENTS = EventSettings(event="event", source="source", account="account", namespace="events")
 Deploy = Callable[..., tuple[ArgoDeployment, ArgoRuns]]

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from hera.exceptions import NotFound
 
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import EventTrigger, Schedule
 from metaflow_adapters.argo import ArgoDeployment, compile_flow
 from metaflow_adapters.argo.events import EventSettings
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.model import EventTrigger, Schedule
 
 EVENTS = EventSettings(event="event", source="source", account="account", namespace="events")
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from hera.workflows import DAG, Container, Workflow
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.argo import compile_flow, embed_flow, flow_task
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 
 def test_a_workflow_holds_a_flow_twice_beside_its_own_tasks(on_s3: Callable[..., Manifest]) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
-from airflow_provider_metaflow.graph.model import EventTrigger, ExitHook, Parameter, ParameterType, Schedule
 from metaflow_adapters.argo import compile_flow
 from metaflow_adapters.argo.events import EventSettings, event_name
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.placed_task import received_events
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import received_events
+from metaflow_orchestration.documents.manifest import Manifest, Notifications
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import EventTrigger, ExitHook, Parameter, ParameterType, Schedule
 
 EVENTS = EventSettings(event="event", source="source", account="account")
 ALPHA = Parameter(name="alpha", variable="alpha", type=ParameterType.INT, default="3", required=True)

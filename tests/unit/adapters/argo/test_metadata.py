@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from tests.support.interpreter import python
 
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import StepKind
 from metaflow_adapters.argo import compile_flow
 from metaflow_adapters.argo.metadata import graph_structure
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.model import StepKind
 
 from .test_compile import SHAPES, readable, templates_of
 

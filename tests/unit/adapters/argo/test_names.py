@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from metaflow_adapters.argo.names import MAX_NAME, Names, check_name, deployed_name
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 
 def test_a_flow_is_deployed_under_its_name_in_lower_case() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from metaflow_adapters.argo.notify import read_notifications
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 NOTHING: dict[str, Any] = {
     "notify_on_error": False,

@@ -9,8 +9,8 @@ from tests.support.argo_play import play_argo
 from tests.support.plays import assert_same_tasks, played
 from tests.support.recorded import SHAPES
 
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.argo import compile_flow
+from metaflow_orchestration.documents.manifest import Manifest
 
 
 @pytest.mark.parametrize("gang", ["jobset", "job"])

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from tests.support.argo_api import ArgoApi
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.argo import ArgoDeployment
 from metaflow_adapters.argo.cluster import TEMPLATES, WORKFLOWS, ArgoCluster, ArgoClusterError
 from metaflow_adapters.argo.runs import ArgoRuns, Caller, deployed_templates, status_of
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 Deploy = Callable[..., tuple[ArgoDeployment, ArgoRuns]]
 ANN = Caller(flow="LinearFlow", user="ann")

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import Parameter, ParameterType, Schedule
 from metaflow_adapters.argo import compile_flow
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import Parameter, ParameterType, Schedule
 
 
 def scheduled(manifest: Manifest, cron: str, zone: str | None = None, **graph: Any) -> Manifest:

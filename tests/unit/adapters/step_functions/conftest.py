@@ -10,9 +10,9 @@ import pytest
 from tests.support.aws_account import QUEUE, Account, aws_account
 from tests.support.aws_account import SETTINGS as ACCOUNT_SETTINGS
 
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.step_functions import FlowMachine, compile_flow
 from metaflow_adapters.step_functions.settings import AwsSettings
+from metaflow_orchestration.documents.manifest import Manifest
 
 SETTINGS = AwsSettings(
     machine_role="arn:aws:iam::123456789012:role/machines",

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import ExitHook
 from metaflow_adapters.step_functions import FlowMachine
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.model import ExitHook
 
 
 def hooked(manifest: Manifest) -> Manifest:

@@ -17,10 +17,10 @@ import pytest
 from tests.engines.aws.refusals import refuse
 from tests.support.aws_account import SETTINGS
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError, UnsupportedFeatureError
-from airflow_provider_metaflow.flow.manifest import Manifest
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.states import Map, Task
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 VALIDATOR = Path(os.environ.get("TEST_SECOND_OPINIONS_HOME", Path.home() / ".cache/test-second-opinions"))

@@ -10,10 +10,10 @@ from tests.engines.aws.quotas import exceeded
 from tests.support.aws_account import QUEUE, SETTINGS, Account
 from tests.support.object_store import batch_queue
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.aws import Aws, AwsError, start_parameters
 from metaflow_adapters.step_functions.create import MachineStore, batch_tags, platforms
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 There = Callable[..., FlowMachine]
 

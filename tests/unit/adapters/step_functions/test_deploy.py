@@ -12,13 +12,13 @@ import pytest
 from tests.engines.aws.enforcement import error
 from tests.support.aws_account import DEPLOYER, ROLES, SETTINGS, STATES, Account, Job
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
-from airflow_provider_metaflow.graph.model import EventTrigger, ExitHook, Schedule
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.aws import AwsError
 from metaflow_adapters.step_functions.runs import Caller, SfnRuns
 from metaflow_adapters.step_functions.secrets import save_secret
+from metaflow_orchestration.documents.manifest import Manifest, Notifications
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import EventTrigger, ExitHook, Schedule
 
 There = Callable[..., FlowMachine]
 ANN = Caller(user="ann")

@@ -13,10 +13,10 @@ from tests.engines.aws.authority import Authority, Request
 from tests.support.aws_account import SETTINGS
 from tests.support.recorded import DECORATED, SHAPES
 
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import Decorator, EventTrigger
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.settings import AwsSettings
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.graph.model import Decorator, EventTrigger
 
 Make = Callable[..., FlowMachine]
 

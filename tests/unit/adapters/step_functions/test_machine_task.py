@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.machine_task import choose, depart, read_input
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.machine_task import (
+    choose,
+    depart,
+    read_input,
+)
 
 DOCUMENT: dict[str, Any] = {
     "flow_name": "Flow",

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from metaflow.plugins.aws.step_functions.event_bridge_client import format as stock_rule
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from metaflow_adapters.step_functions.names import (
     check_name,
     helper_name,
@@ -11,6 +10,7 @@ from metaflow_adapters.step_functions.names import (
     prefixed,
     project_name,
 )
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 
 def test_long_names_of_rules_are_cut_as_metaflow_cuts_them() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from tests.support.aws_account import Account
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.aws import AwsError
 from metaflow_adapters.step_functions.notify import UNKNOWN_SECRET, read_notifications
 from metaflow_adapters.step_functions.secrets import remove_secret, save_secret
+from metaflow_orchestration.exceptions import InvalidOptionError
 
 There = Callable[..., FlowMachine]
 NOTHING = {

@@ -13,11 +13,11 @@ from tests.engines.aws.enforcement import error
 from tests.support.aws_account import QUEUE, SETTINGS, STATES, Account, Job
 from tests.unit.adapters.step_functions.test_runs_on_aws import changed, telling
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.graph.model import EventTrigger
 from metaflow_adapters.step_functions import FlowMachine, compile_flow, publish_event
 from metaflow_adapters.step_functions.aws import Aws, AwsError
 from metaflow_adapters.step_functions.runs import Caller, SfnRuns, deployed_machines
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import EventTrigger
 
 There = Callable[..., FlowMachine]
 ANN, EVE = Caller(user="ann"), Caller(user="eve", token="token-1")

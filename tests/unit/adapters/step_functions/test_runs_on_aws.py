@@ -14,11 +14,11 @@ from botocore.exceptions import ClientError
 from tests.support.aws_account import BUCKET, STATES, Account, Job
 from tests.support.recorded import SHAPES
 
-from airflow_provider_metaflow.flow.manifest import Manifest, Notifications
-from airflow_provider_metaflow.graph.model import EventTrigger, ExitHook, Retry, Schedule
 from metaflow_adapters.step_functions import FlowMachine, publish_event
 from metaflow_adapters.step_functions.plan import told
 from metaflow_adapters.step_functions.runs import Caller, SfnRuns
+from metaflow_orchestration.documents.manifest import Manifest, Notifications
+from metaflow_orchestration.graph.model import EventTrigger, ExitHook, Retry, Schedule
 
 There = Callable[..., FlowMachine]
 ANN = Caller(user="ann")

@@ -7,11 +7,11 @@ import msgspec
 import pytest
 from croniter import croniter
 
-from airflow_provider_metaflow.exceptions import InvalidOptionError
-from airflow_provider_metaflow.flow.manifest import Manifest
-from airflow_provider_metaflow.graph.model import Schedule
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.schedule import aws_cron
+from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import Schedule
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Steps as processes of the Airflow worker."""

@@ -1,0 +1,1 @@
+"""What ``airflow create`` writes, and what it records about a deployment."""

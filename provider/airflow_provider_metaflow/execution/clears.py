@@ -1,0 +1,87 @@
+"""Which tries of a task instance were made since it was last cleared.
+
+Airflow's worker sees a count of tries and how many are granted, and both stay as they are when a task is cleared while
+it runs (``clear_task_instances``: RESTARTING). What such a clear does raise is the DAG run's ``clear_number``, so the
+first try that sees a new one keeps it in the flow's datastore, with the number of tries before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from airflow_provider_metaflow._compat import AIRFLOW_V_3_3_PLUS
+from airflow_provider_metaflow.compute.local.processes import LocalCompute
+from metaflow_orchestration.documents.structs import built
+from metaflow_orchestration.exceptions import MissingResultError, StepNotRunnableError
+
+
+@built
+class _Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a task instance: when its DAG run was started, how often it was cleared, and the tries before."""
+
+    started: str
+    clears: int
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TryCounts:
+    """What a try of a task instance knows of its number.
+
+    :param name: of its record in the datastore.
+    :param started: when the DAG run was started, by which it differs from another of its id that was deleted.
+    :param clears: how often tasks of the DAG run were cleared; of any task, since Airflow counts no others.
+    :param tries: how many tries came before this one.
+    :param max_tries: number of the last try that Airflow grants, 0 for the first.
+    :param retries: retries that the DAG grants as it is deployed now.
+    """
+
+    name: str
+    started: str
+    clears: int
+    tries: int
+    max_tries: int
+    retries: int
+
+    def before_clear(self, local: Callable[[], LocalCompute]) -> int:
+        """Return how many tries came before the last clear.
+
+        Where another task was cleared during the try before this one, that counts, too: it cannot be told apart, and
+        whatever is in doubt runs again.
+
+        :param local: returns the worker's own access to the datastore.
+        :raises MissingResultError: if the record cannot be read.
+        """
+        if not AIRFLOW_V_3_3_PLUS:
+            # Before 3.3 the clears of a DAG run that still runs are not counted.
+            return max(min(self.tries, self.max_tries - self.retries), 0)
+        if not self.clears:
+            return 0
+        try:
+            return self._since(local)
+        except StepNotRunnableError:
+            # This worker cannot reach the datastore, only pods and jobs can: whatever is in doubt runs again.
+            return self.tries
+
+    def _since(self, local: Callable[[], LocalCompute]) -> int:
+        kept = self._load(local()) if self.tries else None
+        if kept is not None and (kept.started, kept.clears) == (self.started, self.clears):
+            return min(kept.tries, self.tries)
+        if self.tries or self.retries:
+            # Without retries another try comes after a clear only.
+            counted = _Counted(started=self.started, clears=self.clears, tries=self.tries)
+            local().save_record(self.name, msgspec.to_builtins(counted))
+        return self.tries
+
+    def _load(self, local: LocalCompute) -> _Counted | None:
+        data = local.load_record(self.name)
+        try:
+            return None if data is None else msgspec.convert(data, _Counted)
+        except msgspec.ValidationError as error:
+            raise MissingResultError(
+                f"the record of its tries in the datastore, mf.dag_runs/…/{self.name}, cannot be read ({error}).",
+                hint="Delete that object, and clear the task.",
+            ) from None

@@ -1,0 +1,267 @@
+"""The view that a task instance has of its run: XComs, states, and results in the datastore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import Any
+
+from metaflow_orchestration.exceptions import MissingResultError
+from metaflow_orchestration.graph.identity import old_task_id, run_number, task_id
+from metaflow_orchestration.graph.model import FlowGraph, Step
+from metaflow_orchestration.run.contexts import (
+    IndexPath,
+    check_contexts,
+    context_items,
+    map_indexes_under,
+    split_contexts,
+)
+from metaflow_orchestration.run.outcome import (
+    XCOM_KEY,
+    InstanceOutcome,
+    TaskOutcome,
+    check_graph,
+    check_outcome,
+    check_run,
+)
+
+_FEW = 32
+"""Up to so many task instances are asked one by one; more are read in one request for all."""
+
+_GENERATIONS = 4
+
+Probe = Callable[[str, Sequence[str]], list[dict[str, Any] | None]]
+
+
+class AirflowRunView:
+    """Reads the rest of a run through the Task SDK.
+
+    :param graph: the flow.
+    :param step: step of this task instance.
+    :param ti: this task instance.
+    :param code: SHA-1 of the code package that is deployed now.
+    :param first_run: Metaflow run id that the DAG run has unless it was made again.
+    :param airflow_id: function from a step's or splits task's name to its Airflow task id.
+    :param contexts_of: function from a foreach step to the task that lists its contexts.
+    :param max_length: returns Airflow's limit of mapped task instances.
+    :param probe: reads outcome documents from the datastore: step, task ids.
+    """
+
+    def __init__(  # noqa: PLR0913  (its ways to the rest of the run)
+        self,
+        graph: FlowGraph,
+        step: Step,
+        ti: Any,
+        *,
+        code: str,
+        first_run: str,
+        airflow_id: Callable[[str], str],
+        contexts_of: Callable[[Step], str],
+        max_length: Callable[[], int],
+        probe: Probe,
+    ) -> None:
+        self._graph, self._step, self._ti, self._code, self._first_run = graph, step, ti, code, first_run
+        self._airflow_id, self._contexts_of, self._probe = airflow_id, contexts_of, probe
+        self._max_length = max_length
+        self._seen: dict[str, InstanceOutcome] = {}
+        self._own: dict[str, Any] | None = None
+        self._states: Mapping[str, Any] | None = None
+        self.all_cloned = True
+        """Whether all outcomes that were read are of tasks taken over from another run."""
+
+    def own_context(self) -> dict[str, Any]:
+        """Return the index context of this task instance."""
+        if self._own is None:
+            if self._step.foreach_path:
+                (self._own,) = self._contexts(self._step.foreach_path[-1], self._ti.map_index)
+            else:
+                self._own = {"items": [[]], "parents": [], "label": ""}
+        return self._own
+
+    def items(self) -> list[IndexPath]:
+        """Return the index paths of the Metaflow tasks of this task instance."""
+        return context_items(self.own_context())
+
+    def any_instance(self) -> InstanceOutcome | None:
+        """Return some outcome that was read, for what all of a run have in common."""
+        return next(iter(self._seen.values()), None)
+
+    def outcomes(self, parent: Step, *, of_successes: bool = False) -> dict[IndexPath, TaskOutcome]:
+        """Return the outcomes of those tasks of a step that concern this task instance.
+
+        :param parent: the step.
+        :param of_successes: only of task instances that Airflow counts as successful now; for parents of this step.
+        """
+        indexes = self._map_indexes(parent)
+        if indexes is None or len(indexes) > _FEW:
+            pulled = self._pull_all(parent)
+        else:
+            pulled = self._ti.xcom_pull(task_ids=[self._airflow_id(parent.name)], key=XCOM_KEY, map_indexes=indexes)
+        found = {}
+        for data in pulled:
+            if data is None:
+                continue
+            instance = InstanceOutcome.from_json(data)
+            check_graph(self._graph, self._step, self._code, instance)
+            if of_successes and not self._is_success(parent, instance.map_index):
+                continue
+            for task in instance.tasks:
+                check_outcome(parent, task)
+            check_run(parent, self._first_run, instance)
+            self._check_same_run(parent, instance)
+            self._seen[parent.name] = instance
+            found.update({task.path: task for task in instance.tasks})
+            self.all_cloned = self.all_cloned and all(task.cloned for task in instance.tasks)
+        return found
+
+    def _check_same_run(self, parent: Step, instance: InstanceOutcome) -> None:
+        """Check that all results are of one Metaflow run, whose number only a start step that runs again raises."""
+        for name, seen in self._seen.items():
+            if seen.run_id == instance.run_id:
+                continue
+            runs = {name: seen.run_id, parent.name: instance.run_id}
+            newest = max(runs.values(), key=lambda one: run_number(one, self._first_run) or 0)
+            older = parent.name if newest == seen.run_id else name
+            raise MissingResultError(
+                f"has results of two Metaflow runs: that of {name} is of {seen.run_id}, that of {parent.name} of "
+                f"{instance.run_id}; the start step has run again with other parameters.",
+                flow=self._graph.name,
+                step=self._step.name,
+                hint=f"Clear {older} and what comes after it, so that it runs in {newest}.",
+            )
+
+    def succeeded(self, parents: Sequence[Step]) -> dict[str, bool]:
+        """Tell for each step whether one of its task instances that concern this one succeeded.
+
+        :param parents: the steps.
+        """
+        result = {}
+        for parent in parents:
+            indexes = self._map_indexes(parent)
+            if indexes is None:
+                prefix = f"{self._airflow_id(parent.name)}_"
+                states = [state for name, state in self._parent_states().items() if name.startswith(prefix)]
+                result[parent.name] = any(str(state) == "success" for state in states)
+            else:
+                result[parent.name] = any(self._is_success(parent, index) for index in indexes)
+        return result
+
+    def _is_success(self, parent: Step, map_index: int) -> bool:
+        airflow_id = self._airflow_id(parent.name)
+        name = airflow_id if map_index < 0 else f"{airflow_id}_{map_index}"
+        return str(self._parent_states().get(name)) == "success"
+
+    def _parent_states(self) -> Mapping[str, Any]:
+        """Return the states of the task instances of all parents, by ``task_id`` or ``task_id_index``; one request.
+
+        Those of the foreach that this step closes, too.
+        """
+        states = self._states
+        if states is None:
+            names = dict.fromkeys((*self._step.parents, *([self._step.closes] if self._step.closes else [])))
+            ids = [self._airflow_id(name) for name in names]
+            found = self._ti.get_task_states(dag_id=self._ti.dag_id, task_ids=ids, run_ids=[self._ti.run_id])
+            states = self._states = found.get(self._ti.run_id, {})
+        return states
+
+    def stored(self, parent: Step, paths: Sequence[IndexPath]) -> dict[IndexPath, TaskOutcome]:
+        """Return outcomes of finished tasks from the datastore.
+
+        :param parent: the step.
+        :param paths: index paths of its tasks.
+        """
+        found = self._stored(parent, paths, partial(task_id, parent.name))
+        missing = [path for path in paths if path not in found]
+        # Of a run that an older release has begun.
+        return {**found, **self._stored(parent, missing, old_task_id)}
+
+    def _stored(
+        self, parent: Step, paths: Sequence[IndexPath], name: Callable[..., str]
+    ) -> dict[IndexPath, TaskOutcome]:
+        if not paths:
+            return {}
+        newest_first = list(reversed(range(_GENERATIONS)))
+        ids = [name(path, generation=g) for path in paths for g in newest_first]
+        documents = iter(self._probe(parent.name, ids))
+        found = {}
+        for path in paths:
+            candidates = [(g, next(documents)) for g in newest_first]
+            generation, document = next((one for one in candidates if one[1] is not None), (0, None))
+            rounds = count(1)
+            # Of a recursion the last round counts, which the others lead to.
+            while document is not None and parent.recursive and parent.name in (document.get("next") or ()):
+                (document,) = self._probe(parent.name, [name(path, iteration=next(rounds), generation=generation)])
+            if document is not None:
+                found[path] = TaskOutcome.from_document(path, document)
+        return found
+
+    def _contexts(self, foreach: str, map_index: int | None = None) -> list[dict[str, Any]]:
+        opener = self._graph.step(foreach)
+        source = self._airflow_id(self._contexts_of(opener))
+        pulled = self._ti.xcom_pull(task_ids=source, map_indexes=None)
+        if pulled is None:
+            pulled = self._rebuilt_contexts(opener)
+            if not pulled and map_index is None:
+                # Every split of the outer foreach took a branch without this one, whose tasks are all skipped.
+                return []
+            self._check_count(opener, source, pulled)
+        return check_contexts(pulled, len(opener.foreach_path) + 1, map_index)
+
+    def _rebuilt_contexts(self, opener: Step) -> list[dict[str, Any]]:
+        """Return the contexts of a foreach from what its tasks have left in the datastore.
+
+        The XComs of a run may be deleted (``airflow db clean``), and tasks of it cleared later.
+        """
+        airflow_id = self._airflow_id(opener.name)
+        states = self._ti.get_task_states(dag_id=self._ti.dag_id, task_ids=[airflow_id], run_ids=[self._ti.run_id])
+        succeeded = {name for name, state in states.get(self._ti.run_id, {}).items() if str(state) == "success"}
+        opened: list[tuple[int, list[IndexPath]]] = []
+        if not opener.foreach_path:
+            opened = [(-1, [()])] if airflow_id in succeeded else []
+        elif any(name.startswith(f"{airflow_id}_") for name in succeeded):
+            around = enumerate(self._contexts(opener.foreach_path[-1]))
+            opened = [(index, context_items(one)) for index, one in around if f"{airflow_id}_{index}" in succeeded]
+        found = self.stored(opener, [path for _, paths in opened for path in paths])
+        splits = [
+            (path, found[path].num_splits or 0, found[path].values, index)
+            for index, paths in opened
+            for path in paths
+            if path in found
+        ]
+        pack_size = (
+            self._ti.task.dag.task_dict[self._airflow_id(self._contexts_of(opener))].pack_size if splits else None
+        )
+        return split_contexts(splits, self._max_length(), pack_size)
+
+    def _check_count(self, opener: Step, source: str, contexts: Sequence[Any]) -> None:
+        """Check that there is a rebuilt context for each mapped task instance: the map indexes must mean the same."""
+        inside = next(one for one in self._graph.steps if one.foreach_path[-1:] == (opener.name,))
+        count = self._ti.get_ti_count(
+            dag_id=self._ti.dag_id, task_ids=[self._airflow_id(inside.name)], run_ids=[self._ti.run_id]
+        )
+        if count != len(contexts):
+            raise MissingResultError(
+                f"the XCom of {source} with the splits of the foreach is gone, and the datastore has the results of "
+                f"{len(contexts)} of its {count} task instances.",
+                flow=self._graph.name,
+                step=self._step.name,
+                hint=f"Clear {opener.name} and what comes after it, so that it runs again.",
+            )
+
+    def _map_indexes(self, parent: Step) -> list[int] | None:
+        """Return the map indexes of the task instances that concern this one; None for all."""
+        if not parent.foreach_path:
+            # The one of the same instance, if the whole flow stands in a mapped task group.
+            return [-1 if self._step.foreach_path else self._ti.map_index]
+        if parent.foreach_path == self._step.foreach_path:
+            return [self._ti.map_index]
+        if len(parent.foreach_path) < len(self._step.foreach_path):
+            return list(self.own_context()["parents"])
+        if not self._step.foreach_path:
+            return None
+        return map_indexes_under(self._contexts(parent.foreach_path[-1]), self.items())
+
+    def _pull_all(self, parent: Step) -> list[Any]:
+        pulled = self._ti.xcom_pull(task_ids=[self._airflow_id(parent.name)], key=XCOM_KEY)
+        return list(pulled) if pulled is not None else []

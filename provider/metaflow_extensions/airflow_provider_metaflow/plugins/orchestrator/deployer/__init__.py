@@ -1,0 +1,1 @@
+"""The deployers of ``Deployer("flow.py")`` and what they return."""

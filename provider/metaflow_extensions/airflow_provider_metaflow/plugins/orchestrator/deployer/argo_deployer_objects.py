@@ -1,0 +1,129 @@
+"""What ``Deployer(…).argo().create()`` returns: Metaflow's own objects for Argo, over our command group."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, ClassVar
+
+from metaflow.plugins.argo.argo_workflows_deployer_objects import ArgoWorkflowsDeployedFlow, ArgoWorkflowsTriggeredRun
+
+from .argo_deployer import ArgoDeployer
+from .calls import resume_options, shown_flow, shown_run, started_run
+
+
+class ArgoTriggeredRun(ArgoWorkflowsTriggeredRun):
+    """A run of a flow on Argo Workflows."""
+
+    __repr__ = shown_run
+
+    def resume(self, step_to_rerun: str | None = None, **kwargs: Any) -> ArgoTriggeredRun:
+        """
+        Start a run that takes over the finished tasks of this one, and runs the rest with the deployed code.
+
+        Parameters
+        ----------
+        step_to_rerun : str, optional, default None
+            Run this step and all after it again, even if they finished.
+        **kwargs : Any
+            `Parameters` of the flow; all others are those of this run.
+
+        Returns
+        -------
+        ArgoTriggeredRun
+            The new run.
+        """
+        options = resume_options(self.pathspec, step_to_rerun, kwargs)
+        content = started_run(self.deployer, "resume", **options)
+        return ArgoTriggeredRun(deployer=self.deployer, content=content)
+
+
+class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
+    """A flow that is deployed to Argo Workflows."""
+
+    TYPE: ClassVar[str | None] = "argo"
+    __repr__ = shown_flow
+
+    @classmethod
+    def from_deployment(cls, identifier: str, metadata: str | None = None) -> ArgoDeployedFlow:
+        """
+        Return a deployed flow by the name of its workflow template.
+
+        Parameters
+        ----------
+        identifier : str
+            Name of the workflow template.
+        metadata : str, optional, default None
+            Metadata provider of the flow.
+
+        Returns
+        -------
+        ArgoDeployedFlow
+            The deployed flow.
+        """
+        stock = super().from_deployment(identifier, metadata).deployer
+        own = ArgoDeployer(
+            deployer_kwargs=stock.deployer_kwargs,
+            flow_file=stock.flow_file,
+            env={key: value for key, value in stock.env_vars.items() if os.environ.get(key) != value},
+            **stock.top_level_kwargs,
+        )
+        own.name, own.flow_name, own.metadata = stock.name, stock.flow_name, stock.metadata
+        return cls(deployer=own)
+
+    @classmethod
+    def get_triggered_run(cls, identifier: str, run_id: str, metadata: str | None = None) -> ArgoTriggeredRun:
+        """
+        Return a run by its id.
+
+        Parameters
+        ----------
+        identifier : str
+            Name of the workflow template.
+        run_id : str
+            Id of the run.
+        metadata : str, optional, default None
+            Metadata provider of the flow.
+
+        Returns
+        -------
+        ArgoTriggeredRun
+            The run.
+        """
+        deployer = cls.from_deployment(identifier, metadata).deployer
+        pathspec = "%s/%s" % (deployer.flow_name, run_id)
+        content = {"name": identifier, "metadata": deployer.metadata, "pathspec": pathspec}
+        return ArgoTriggeredRun(deployer=deployer, content=json.dumps(content))
+
+    def trigger(self, **kwargs: Any) -> ArgoTriggeredRun:
+        """
+        Start a run; takes the flow's parameters.
+
+        Returns
+        -------
+        ArgoTriggeredRun
+            The run.
+        """
+        return ArgoTriggeredRun(deployer=self.deployer, content=started_run(self.deployer, "trigger", **kwargs))
+
+    def resume(self, origin_run_id: str, step_to_rerun: str | None = None, **kwargs: Any) -> ArgoTriggeredRun:
+        """
+        Start a run that takes over the finished tasks of another run, and runs the rest with the deployed code.
+
+        Parameters
+        ----------
+        origin_run_id : str
+            The other run.
+        step_to_rerun : str, optional, default None
+            Run this step and all after it again, even if they finished.
+        **kwargs : Any
+            `Parameters` of the flow; all others are those of the other run.
+
+        Returns
+        -------
+        ArgoTriggeredRun
+            The new run.
+        """
+        options = resume_options(origin_run_id, step_to_rerun, kwargs)
+        content = started_run(self.deployer, "resume", **options)
+        return ArgoTriggeredRun(deployer=self.deployer, content=content)

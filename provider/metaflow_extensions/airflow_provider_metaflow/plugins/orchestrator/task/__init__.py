@@ -1,0 +1,1 @@
+"""What runs inside a task: standard library and Metaflow only, since it travels in every code package."""

@@ -1,0 +1,1 @@
+"""Typed documents that cross processes."""
