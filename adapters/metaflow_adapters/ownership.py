@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from metaflow_orchestration.compile.deploy import Name
-from metaflow_orchestration.compile.tokens import Store, TokenOptions, resolve_token
+from metaflow_orchestration.compile.tokens import PLACEHOLDER_TOKEN, Store, TokenOptions, resolve_token
 from metaflow_orchestration.exceptions import InvalidOptionError
 
-PLACEHOLDER_TOKEN = "__PLACEHOLDER_PRODUCTION_TOKEN__"  # noqa: S105  (what it says)
+__all__ = ["PLACEHOLDER_TOKEN", "check_content", "check_owner", "token_for"]
 
 
 def token_for(obj: Any, name: Name, options: TokenOptions, store: Store | None) -> str:

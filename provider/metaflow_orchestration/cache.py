@@ -23,6 +23,7 @@ DEFAULT_LIMIT_BYTES = 4 * 1024**3
 
 MANIFESTS = "manifests"
 CODE = "code"
+ZIPPED = "zipped"
 
 _HINT = "Set `[metaflow] cache_folder` to a folder that only this user can enter, or to one that does not exist yet."
 _LOCK = ".lock"
@@ -53,7 +54,7 @@ class Cache:
     def folder(self, kind: str) -> Path:
         """Return the folder of one kind of entries.
 
-        :param kind: :data:`MANIFESTS` or :data:`CODE`.
+        :param kind: :data:`MANIFESTS`, :data:`CODE` or :data:`ZIPPED`.
         :raises CacheFolderError: if another user may have written there, or if the folder cannot be made.
         """
         private_folder(self.root)
@@ -75,7 +76,7 @@ class Cache:
                 excess -= entry.size
 
     def _entries(self) -> Iterator[_Entry]:
-        for kind in (MANIFESTS, CODE):
+        for kind in (MANIFESTS, CODE, *([ZIPPED] if (self.root / ZIPPED).exists() else [])):
             folder = self.folder(kind)
             for path in folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):

@@ -89,8 +89,8 @@ def test_parameters_arrive_byte_for_byte(runs: dict[str, Execution]) -> None:
 def test_an_input_that_is_too_long_for_a_job_goes_by_the_datastore(runs: dict[str, Execution]) -> None:
     runs["long"].wait(timeout=900)
     assert runs["long"].artifacts()["start"][((), ())]["seen"]["required"] == "x" * 100_000 + TRICKY
-    assert runs["long"].entered()["long input"] == 1
-    assert runs["parameters"].entered()["long input"] == 0
+    assert runs["long"].entered()["save long input"] == 1
+    assert runs["parameters"].entered()["save long input"] == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,60 @@ def test_a_task_instance_shows_its_own_step(card_run: FlowRun, browser: Any) -> 
     page.close()
 
 
+def test_the_tab_has_its_icon_copies_the_pathspec_and_leads_to_the_log_in_airflow(
+    card_run: FlowRun, browser: Any
+) -> None:
+    url = card_run.airflow.server.url
+    context = browser.new_context(viewport={"width": 1400, "height": 1100})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(url)
+    page.wait_for_timeout(1000)
+    page.goto(f"{url}/dags/CardsFlow/runs/{quote(card_run.dag_run_id)}/plugin/metaflow-run")
+    view = frame_of(page, "/metaflow/dags/CardsFlow/runs/")
+    page.wait_for_selector("img[src^='data:image/svg+xml']", timeout=60_000)
+    view.click("[aria-label='Copy the pathspec']")
+    view.wait_for_selector("#status:has-text('Copied')", timeout=10_000)
+    assert page.evaluate("navigator.clipboard.readText()") == f"CardsFlow/{card_run.run_id}"
+    assert view.inner_text("#parameters").split()[-1] == "default"
+    view.click("#timeline a >> text=end")
+    page.wait_for_url(f"{url}/dags/CardsFlow/runs/{quote(card_run.dag_run_id)}/tasks/end**", timeout=60_000)
+    context.close()
+
+
+LARGER = """
+from airflow.sdk import DAG
+from airflow_provider_metaflow import MetaflowTaskGroup
+
+with DAG("larger", schedule=None):
+    MetaflowTaskGroup({flow!r}, "cards", parameters={{"title": "from the DAG file"}})
+"""
+
+
+def test_a_flow_within_a_larger_dag_shows_its_run_and_each_task_its_step(
+    card_run: FlowRun, flows: Path, browser: Any
+) -> None:
+    airflow = card_run.airflow
+    url = airflow.server.url
+    airflow.write_dag("larger", LARGER.format(flow=str(flows / "cards.py")))
+    run = airflow.start("larger", "larger")
+    run.wait()
+    page = browser.new_page(viewport={"width": 700, "height": 1100})
+    page.goto(url)
+    page.wait_for_timeout(1000)
+    page.goto(f"{url}/dags/larger/runs/{quote(run.dag_run_id)}/plugin/metaflow-run")
+    view = frame_of(page, "/metaflow/dags/larger/runs/")
+    view.wait_for_selector("text=Step end", timeout=60_000)
+    assert "from the DAG file" in view.inner_text("#parameters")
+    assert "DAG file" in view.inner_text("#parameters")
+    page.goto(f"{url}/dags/larger/runs/{quote(run.dag_run_id)}/tasks/cards.start/plugin/metaflow-task")
+    view = frame_of(page, "task=cards.start")
+    view.wait_for_selector("text=Step start", timeout=60_000)
+    assert "Step end" not in view.inner_text("body")
+    frame_of(page, "/cards/start/t-start/").wait_for_selector("text=Scores of the start step", timeout=60_000)
+    page.close()
+
+
 def test_the_links_of_a_task_lead_to_its_cards(card_run: FlowRun) -> None:
     links = card_run.airflow.server.client.request(
         "GET", f"/dags/CardsFlow/dagRuns/{quote(card_run.dag_run_id)}/taskInstances/start/links"
@@ -103,11 +158,17 @@ def test_the_links_of_a_task_lead_to_its_cards(card_run: FlowRun) -> None:
     assert httpx.get(card_run.airflow.server.url + wanted).status_code == 200
 
 
+def text_of(html: str) -> str:
+    """Return what a person reads of a page."""
+    body = re.sub(r"(?s)<(script|style).*?</\1>", "", html.partition("<body")[2].partition(">")[2])
+    return re.sub(r"<[^>]*>", "", body).strip()
+
+
 def test_a_dag_that_is_no_flow_and_a_card_of_another_run_show_nothing(card_run: FlowRun) -> None:
     url = card_run.airflow.server.url
     card_run.airflow.write_dag("no_flow", "from airflow.sdk import DAG\ndag = DAG('no_flow', schedule=None)\n")
     card_run.airflow.wait_until(lambda: httpx.get(f"{url}/metaflow/dags/no_flow/runs/x").status_code == 200)
-    assert "is no Metaflow flow" in httpx.get(f"{url}/metaflow/dags/no_flow/runs/x").text
+    assert text_of(httpx.get(f"{url}/metaflow/dags/no_flow/runs/x").text) == ""
     assert httpx.get(f"{url}/metaflow/dags/nowhere/runs/x").status_code == 404
     other = httpx.get(f"{url}/metaflow/dags/CardsFlow/runs/other/cards/start/t/abc")
     assert other.status_code == 404

@@ -59,6 +59,9 @@ class Rows:
             found = "running" if self.tried else None
         return SimpleNamespace(first=lambda: found)
 
+    def execute(self, query: Any) -> Any:
+        return SimpleNamespace(first=lambda: None, all=list)
+
 
 @pytest.fixture
 def rows() -> Rows:
@@ -83,6 +86,7 @@ def client(manifest: Manifest, rows: Rows, tmp_path: Path, monkeypatch: pytest.M
     (may_read,) = page._MAY_READ
     monkeypatch.setitem(page.app.dependency_overrides, may_read.dependency, lambda: None)
     monkeypatch.setitem(page.app.dependency_overrides, _get_session, lambda: rows)
+    monkeypatch.setitem(page.app.dependency_overrides, page.allowed_parts, lambda: frozenset(("values", "errors")))
     with TestClient(page.app, raise_server_exceptions=False) as made:
         yield made
 

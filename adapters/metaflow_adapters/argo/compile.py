@@ -21,7 +21,9 @@ from .emit import emit_templates
 from .events import EventSettings, emit_sensor, event_parameters, event_settings
 from .gangs import GANGS, JOBSET, emit_gang
 from .hooks import EXIT, HEARTBEAT, emit_heartbeat, emit_hooks
+from .limits import check_limits
 from .metadata import SENSOR, SENSOR_NAMESPACE, annotations_of, labels_of, run_annotations
+from .names import check_name
 from .parameters import emit_parameters
 from .plan import FlowPlan, StepPlan, plan_flow
 from .schedule import emit_cron
@@ -143,6 +145,20 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
         where = {SENSOR: sensor["metadata"]["name"], SENSOR_NAMESPACE: sensor["metadata"]["namespace"]}
         template.annotations = {**(template.annotations or {}), **{key: one for key, one in where.items() if one}}
     return ArgoDeployment(template=template, cron=cron, sensor=sensor, manifest=manifest)
+
+
+def checked_deployment(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
+    """Return a compiled flow as live objects that Kubernetes takes; ``create`` and ``check`` make them here.
+
+    :param manifest: the compiled flow.
+    :param options: Argo's own options.
+    :raises MetaflowProviderError: if Argo cannot honour the flow, or an object is too big.
+    """
+    check_name(manifest.deployment.name, manifest.graph.name)
+    # Hera adds whatever is made to a workflow that is open.
+    made = contextvars.Context().run(deployment_of, manifest, options)
+    check_limits(made)
+    return made
 
 
 def containers_of(

@@ -9,10 +9,11 @@ from typing import Any
 from metaflow_adapters.ownership import check_content
 from metaflow_orchestration.compile.deploy import DeployOptions, Name, compile_manifest
 from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.compute import Compute
 
 from .cluster import CRONS, TEMPLATES, ArgoCluster
-from .compile import ArgoOptions, deployment_of
+from .compile import ArgoOptions, checked_deployment
 from .configured import as_configured
 from .containers import on_batch
 from .deployment import ArgoDeployment
@@ -59,6 +60,12 @@ def compile_for_argo(obj: Any, name: Name, token: str, options: DeployOptions) -
     """
     from metaflow import decorators
 
+    if obj.flow_datastore.TYPE == "local":
+        raise InvalidOptionError(
+            "Argo Workflows needs a datastore that pods can reach, and this one is local.",
+            flow=obj.flow.name,
+            hint="Give `--datastore=s3` (or azure, gs) before `argo`, or set METAFLOW_DEFAULT_DATASTORE.",
+        )
     for node in obj.graph:
         if any(one.name == Compute.BATCH.value for one in node.decorators):
             raise on_batch(obj.flow.name, node.name)
@@ -113,4 +120,4 @@ def make(manifest: Manifest, namespace: str, **options: Any) -> ArgoDeployment:
     :param namespace: namespace of the objects.
     :param options: see :class:`~.compile.ArgoOptions`.
     """
-    return deployment_of(manifest, ArgoOptions(namespace=namespace, **options))
+    return checked_deployment(manifest, ArgoOptions(namespace=namespace, **options))

@@ -16,14 +16,14 @@ from metaflow_orchestration.documents.manifest import Manifest
 
 from .jsonata import evaluated, literal, text
 from .states import Catcher, Choice, Fail, Parallel, Scope, State, Succeed, Task, machine_of
-from .submission import THROTTLED, Job, as_data, service, submission
+from .submission import Job, as_data, service, submission, throttled
 
 SUCCEEDED = ["SUCCEEDED"]
 FAILED = ["FAILED", "TIMED_OUT", "ABORTED"]
 
 _RUN = "'sfn-' & $states.input.detail.name"
 _CAUSE_LENGTH = 400
-_VERDICT = "did all of it work?"
+_VERDICT = "check for failures"
 _DONE = "done"
 
 
@@ -53,7 +53,7 @@ def after_definition(manifest: Manifest, job: Job, partition: str) -> dict[str, 
         Succeed(name=_DONE),
     ]
     rule = (evaluated("$states.input.detail.status = 'SUCCEEDED'"), ways["success"])
-    choice = Choice(name="how did it end?", rules=(rule,), default=ways["failure"])
+    choice = Choice(name="check status of run", rules=(rule,), default=ways["failure"])
     comment = f"Follows the runs of the Metaflow flow {manifest.graph.name}."
     scope = Scope(start=choice.name, states=(choice, *states))
     return machine_of(scope, manifest.graph.name, Comment=comment)
@@ -118,7 +118,9 @@ def _job(name: str, job: Job, document: dict[str, Any], partition: str, *, tells
     environment = [{"Name": key, "Value": value} for key, value in variables.items()]
     arguments = {**as_data(submission(job)), "ContainerOverrides": {"Environment": environment}}
     resource = service(partition, "batch:submitJob.sync")
-    return Task(name=name, resource=resource, arguments=arguments, retry=(THROTTLED,), output={}, next=None)
+    return Task(
+        name=name, resource=resource, arguments=arguments, retry=(throttled(in_map=False),), output={}, next=None
+    )
 
 
 def _sns(manifest: Manifest, topic: str, kind: str, partition: str, *, succeeded: bool) -> Task:

@@ -16,9 +16,10 @@ from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .after import after_definition, followed, needs_secrets
 from .documents import FOLDER, whole_document
-from .emit import Surroundings, emit_scope
+from .emit import INLINE_INPUT, Surroundings, emit_scope
 from .events import needs_gate, pattern_of, status_pattern
 from .gate import RESET, gate_definition
+from .inputs import longest_input
 from .jobs import AFTER, Jobs, JobSettings, inline_document, make_jobs
 from .limits import check_limits
 from .machine import FlowMachine, Resources, to_json
@@ -113,12 +114,13 @@ def machine_from(manifest: Manifest, options: StepFunctionsOptions) -> FlowMachi
         start=graph.start,
         end=graph.end,
         jobs=jobs.by_step.__getitem__,
-        takes_input=bool(graph.parameters or graph.triggers),
+        takes_long_input=longest_input(graph) > INLINE_INPUT,
         poll_seconds=options.gang_poll_seconds,
     )
     states = emit_scope(plan, around)
     limit = {"TimeoutSeconds": deployment.workflow_timeout} if deployment.workflow_timeout else {}
-    definition = machine_of(states, graph.name, Comment=_comment(manifest), **limit)
+    comment = {"Comment": graph.doc.strip()[:500]} if graph.doc.strip() else {}
+    definition = machine_of(states, graph.name, **comment, **limit)
     after = _after(manifest, jobs, settings)
     resources = _resources(manifest, jobs, around, settings, after)
     resources = dataclasses.replace(resources, uploads=uploads, job_definitions=(*resources.job_definitions, *after[1]))
@@ -156,10 +158,6 @@ def _datastore(manifest: Manifest) -> tuple[str, str]:
     """Return bucket and key of the datastore's root."""
     bucket, _, root = manifest.command.datastore_root.removeprefix("s3://").partition("/")
     return bucket, f"{root.rstrip('/')}/" if root else ""
-
-
-def _comment(manifest: Manifest) -> str:
-    return manifest.graph.doc.strip()[:500] or f"Metaflow flow {manifest.graph.name}"
 
 
 def _after(manifest: Manifest, jobs: Jobs, settings: AwsSettings) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:

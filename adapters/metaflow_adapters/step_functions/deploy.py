@@ -15,7 +15,7 @@ from metaflow_orchestration.exceptions import InvalidOptionError
 from .aws import Aws, code_of, told
 from .jobs import DEPLOYMENT_TAG
 from .machine import FlowMachine, to_json
-from .names import HELPERS, MAX_RULES, SCHEDULES, helper_name, machine_helper_name
+from .names import HELPERS, MAX_RULES, SCHEDULES, check_name, helper_name, machine_helper_name
 
 
 def bring(machine: FlowMachine, aws: Aws) -> str:
@@ -25,7 +25,7 @@ def bring(machine: FlowMachine, aws: Aws) -> str:
     :param aws: clients of AWS.
     :raises InvalidOptionError: if a role or log group is missing.
     """
-    _check_settings(machine)
+    check_deployable(machine)
     resources, settings = machine.resources, machine.settings
     for url, content in resources.uploads.items():
         aws.save(url, content)
@@ -44,7 +44,13 @@ def bring(machine: FlowMachine, aws: Aws) -> str:
     return arn
 
 
-def _check_settings(machine: FlowMachine) -> None:
+def check_deployable(machine: FlowMachine) -> None:
+    """Check the name of a flow, and that the installation has the roles that it needs, before anything is changed.
+
+    :param machine: the flow.
+    :raises InvalidOptionError: naming the rule, or the setting that is missing.
+    """
+    check_name(machine.name, machine.manifest.graph.name)
     flow, settings, resources = machine.manifest.graph.name, machine.settings, machine.resources
     if not settings.machine_role:
         raise InvalidOptionError("there is no role for state machines.", flow=flow, hint="Set METAFLOW_SFN_IAM_ROLE.")

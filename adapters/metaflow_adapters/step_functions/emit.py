@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .gangs import TRIES, emit_gang
-from .jsonata import evaluated, quoted, text
+from .jsonata import Text, evaluated, joined, text
 from .nodes import ChoiceNode, GangNode, JobKind, JobNode, MapNode, Node, ReadNode, ScopePlan, SplitNode, StopNode
-from .states import MAX_LABEL, Catcher, Choice, Map, Parallel, Retrier, Scope, State, Succeed, Task
-from .submission import ANY_FAILURE, PLACE, THROTTLED, TRY, Job, as_data, service, submission
+from .states import INPUT as STATE_INPUT
+from .states import MAX_LABEL, Catcher, Choice, Map, Parallel, Retrier, Scope, State, Step, Succeed, Task
+from .submission import ANY_FAILURE, PLACE, RETRY_COUNT, Job, as_data, service, submission, throttled
+
+AT = "at"
+"""Variable with run id and index path of what is in no map, which the start step sets."""
+
+SHARED = "job"
+"""Variable with what submissions have in common: job definition, queue and tags of the start step's job.
+
+A definition may have 1 MiB. Executions of distributed maps do not see it.
+"""
 
 INPUT = "METAFLOW_INPUT"
 """Variable of the first job with the input of the execution, or ``@`` where that is in the datastore."""
@@ -19,9 +30,13 @@ INLINE_INPUT = 5000
 """Longest input that goes into a job's variables, which AWS Batch limits to 8,192 bytes. Measured with all but plain
 letters counted threefold, as ``$encodeUrlComponent`` writes them, so that no way of counting bytes gives more."""
 
-LONG_INPUT = "long input"
+LONG_INPUT = "save long input"
 """State that puts a long input into the datastore."""
 
+_IN_DATASTORE = "@"
+"""Input of the start step that stands for one in the datastore."""
+
+_EXECUTION = "$states.context.Execution.Name"
 
 _TOO_LONG = Catcher(errors=("States.QueryEvaluationError",), next=LONG_INPUT)
 
@@ -37,8 +52,9 @@ class Surroundings:
     :param start: name of the start step.
     :param end: name of the end step.
     :param jobs: job of each step.
-    :param takes_input: whether the input of an execution may be long: whether the flow has parameters or events.
+    :param takes_long_input: whether the input of an execution may be too long for the variables of a job.
     :param poll_seconds: pause between two looks at the job of a gang.
+    :param in_map: whether the states run once for each split of a foreach.
     """
 
     partition: str
@@ -48,8 +64,14 @@ class Surroundings:
     start: str
     end: str
     jobs: Callable[[str], Job]
-    takes_input: bool = True
+    takes_long_input: bool = True
     poll_seconds: int = 30
+    in_map: bool = False
+
+    @property
+    def at(self) -> str:
+        """Expression for run id and index path: the input in a map, whose splits differ, a variable elsewhere."""
+        return "$states.input.at" if self.in_map else f"${AT}"
 
 
 def emit_scope(plan: ScopePlan, around: Surroundings) -> Scope:
@@ -61,42 +83,53 @@ def emit_scope(plan: ScopePlan, around: Surroundings) -> Scope:
     states: list[State] = []
     for node in plan.nodes:
         if isinstance(node, GangNode):
-            states.extend(emit_gang(node, around.jobs(node.step), around.partition, around.poll_seconds))
+            job = around.jobs(node.step)
+            states.extend(
+                emit_gang(node, job, around.partition, around.poll_seconds, at=around.at, in_map=around.in_map)
+            )
             continue
         states.append(_EMITTERS[type(node)](node, around))
-        if isinstance(node, JobNode) and node.step == around.start and around.takes_input:
+        if isinstance(node, JobNode) and node.step == around.start and around.takes_long_input:
             states.append(_long_input(node, around))
-    return Scope(start=plan.start, states=tuple(states))
+    return Scope(start=plan.start, states=tuple(one if around.in_map else _without_input(one) for one in states))
+
+
+def _without_input(state: State) -> State:
+    """Return a state that hands nothing on: what is in no map knows its place by a variable."""
+    if isinstance(state, Step) and state.output == STATE_INPUT:
+        return dataclasses.replace(state, output={})
+    return state
 
 
 def _job(node: JobNode, around: Surroundings) -> Task:
     job = around.jobs(node.step)
     is_first, is_last = node.step == around.start, node.step == around.end
-    at = "'sfn-' & $states.context.Execution.Name & '/t-'" if is_first else "$states.input.at"
+    at = (Text("sfn-"), _EXECUTION, Text("/t-")) if is_first else (around.at,)
     fields = submission(job)
     if job.parameters and is_first:
         fields["Parameters"] = dict(job.parameters)
-    variables = {PLACE: f"{text(node.step + '/')} & {at}"}
-    retry = [THROTTLED]
+    place = [Text(f"{node.step}/"), *at]
+    retry = [throttled(in_map=around.in_map)]
     if node.kind is not JobKind.ARRAY and job.retries:
-        variables[PLACE] += f" & {TRY}"
+        place += [Text("/"), RETRY_COUNT]
         retry.append(_retrier(job))
+    variables = {PLACE: joined(*place)}
     if is_first:
-        variables[INPUT] = _input() if around.takes_input else "$string($states.input)"
-    output: Any = "{% $states.input %}"
+        variables[INPUT] = _input() if around.takes_long_input else "$string($states.input)"
+    output: Any = STATE_INPUT
     if is_last:
-        output = {"run_id": evaluated(f"$substringBefore({at}, '/')")}
-    elif is_first:
-        output = {"at": evaluated(at)}
+        run_id = joined(*at[:-1]) if is_first else f"$substringBefore({around.at},'/')"
+        output = {"run_id": evaluated(run_id)}
     elif node.next is None:
         output = {}
     return Task(
         name=node.name,
         resource=service(around.partition, "batch:submitJob.sync"),
-        arguments=_arguments(node, fields, variables),
+        arguments=_arguments(node, fields, variables, {} if is_first or around.in_map else _shared(around)),
         retry=tuple(retry),
-        catch=(_TOO_LONG,) if is_first and around.takes_input else (),
+        catch=(_TOO_LONG,) if is_first and around.takes_long_input else (),
         output=output,
+        assign={AT: evaluated(joined(*at)), SHARED: as_data(_shared(around))} if is_first and not is_last else {},
         next=node.next,
     )
 
@@ -116,52 +149,66 @@ def _input() -> str:
 
     The job that has a copy of it in the datastore costs a state more, but only where it is needed.
     """
-    return (
-        "($i:=$string($states.input);$exists($states.input.LongInput)?$states.input.LongInput:"
-        f"$length($encodeUrlComponent($i))>{INLINE_INPUT}?$error('long'):$i)"
-    )
+    return f"($i:=$string($states.input);$length($encodeUrlComponent($i))>{INLINE_INPUT}?$error('long'):$i)"
 
 
-def _arguments(node: JobNode, fields: dict[str, Any], variables: Mapping[str, str]) -> Any:
-    if node.kind is JobKind.ARRAY:
-        return _array_arguments(node, fields, variables)
-    overrides = {"Environment": [{"Name": name, "Value": evaluated(value)} for name, value in variables.items()]}
-    return {**as_data(fields), "ContainerOverrides": overrides}
+def _shared(around: Surroundings) -> dict[str, Any]:
+    """Return the fields of submissions that are in a variable."""
+    fields = submission(around.jobs(around.start))
+    del fields["JobName"]
+    return fields
 
 
-def _array_arguments(node: JobNode, fields: dict[str, Any], variables: Mapping[str, str]) -> str:
-    """Return one expression for all arguments: AWS Batch takes no array of one, and a field cannot be left out."""
+def _arguments(
+    node: JobNode, fields: dict[str, Any], variables: Mapping[str, str], shared: Mapping[str, Any]
+) -> dict[str, Any] | str:
+    """Return the arguments of a submission.
+
+    :param node: its node.
+    :param fields: fields that are the same in all runs.
+    :param variables: expressions for variables of the job.
+    :param shared: fields that are in the variable :data:`SHARED`.
+    """
+    if node.kind is not JobKind.ARRAY and not shared:
+        environment = [{"Name": name, "Value": evaluated(value)} for name, value in variables.items()]
+        return {**as_data(fields), "ContainerOverrides": {"Environment": environment}}
+    # AWS Batch takes no array of one, and a field cannot be left out of an object: one expression for all arguments.
     count = f"${node.variable}"
-    # An only child is no array, and must be told its index.
-    index = f" & ({count}=1?'0-':'')"
-    given = [
-        f"{{'Name':'{name}','Value':{value}{index if name == PLACE else ''}}}" for name, value in variables.items()
-    ]
-    fixed = {**fields, "ContainerOverrides": "$e"}
-    parts = ",".join(f"{text(name)}:{'$e' if value == '$e' else _constant(value)}" for name, value in fixed.items())
-    environment = f"{{'Environment':[{','.join(given)}]}}"
-    size = f"{count}=1?{{}}:{{'ArrayProperties':{{'Size':{count}}}}}"
-    return evaluated(f"($e:={environment};$merge([{{{parts}}},{size}]))")
+    if node.kind is JobKind.ARRAY:
+        # An only child is no array, and must be told its index.
+        variables = {**variables, PLACE: f"{variables[PLACE]}&({count}=1?'0-':'')"}
+    is_shared = bool(shared) and shared.keys() <= fields.keys()
+    own = {name: value for name, value in fields.items() if not is_shared or shared.get(name) != value}
+    given = [f"{{'Name':'{name}','Value':{value}}}" for name, value in variables.items()]
+    parts = [f"{text(name)}:{_constant(value)}" for name, value in own.items()]
+    parts.append(f"'ContainerOverrides':{{'Environment':[{','.join(given)}]}}")
+    merged = [*([f"${SHARED}"] if is_shared else []), f"{{{','.join(parts)}}}"]
+    if node.kind is JobKind.ARRAY:
+        merged.append(f"{count}=1?{{}}:{{'ArrayProperties':{{'Size':{count}}}}}")
+    return evaluated(f"$merge([{','.join(merged)}])" if len(merged) > 1 else merged[0])
 
 
 def _constant(value: Any) -> str:
-    return text(value) if isinstance(value, str) else quoted(value)
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{text(name)}:{_constant(one)}' for name, one in value.items())}}}"
+    return text(str(value))
 
 
 def _long_input(node: JobNode, around: Surroundings) -> Task:
-    key = f"{text(around.prefix + 'sfn-')} & $states.context.Execution.Name & '/input'"
+    key = joined(Text(f"{around.prefix}sfn-"), _EXECUTION, Text("/input"))
     return Task(
         name=LONG_INPUT,
+        rare=True,
         resource=service(around.partition, "aws-sdk:s3:putObject"),
         arguments={
             "Bucket": around.bucket,
             "Key": evaluated(key),
-            # It comes here a second time only if something else is wrong.
             # An object, which S3 gets as JSON; it would get a text in quotes (LocalStack's comparison with AWS).
-            "Body": evaluated("$exists($states.input.LongInput)?$error('input'):$states.input"),
+            "Body": evaluated("$states.context.Execution.Input"),
         },
         retry=(Retrier(errors=ANY_FAILURE),),
-        output={"LongInput": "@"},
+        # Short enough, so that the start step does not come here again.
+        output=evaluated(text(_IN_DATASTORE)),
         next=node.name,
     )
 
@@ -172,7 +219,7 @@ def _read(node: ReadNode, around: Surroundings) -> Task:
         resource=service(around.partition, "aws-sdk:s3:getObject"),
         arguments={
             "Bucket": around.bucket,
-            "Key": evaluated(f"{text(around.prefix)} & $states.input.at & {text('/' + node.step)}"),
+            "Key": evaluated(joined(Text(around.prefix), around.at, Text(f"/{node.step}"))),
         },
         retry=(Retrier(errors=ANY_FAILURE),),
         assign={node.variable: evaluated("$parse($states.result.Body).told"), **_first_try(node)},
@@ -196,12 +243,12 @@ def _split(node: SplitNode, around: Surroundings) -> Parallel:
 
 
 def _map(node: MapNode, around: Surroundings) -> Map:
-    at = "$states.input.at & $string($states.context.Map.Item.Value) & '-'"
+    at = joined(around.at, "$string($states.context.Map.Item.Value)", Text("-"))
     return Map(
         name=node.name,
         items=evaluated(f"[0..${node.variable}-1]"),
         selector={"at": evaluated(at)},
-        body=emit_scope(node.body, around),
+        body=emit_scope(node.body, dataclasses.replace(around, in_map=True)),
         distributed=node.distributed,
         max_concurrency=node.max_concurrency,
         # By it the ARNs of the splits name their step.

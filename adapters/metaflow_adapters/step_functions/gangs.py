@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .jsonata import evaluated, text
+from .jsonata import Text, evaluated, joined, text
 from .nodes import GangNode
 from .states import Choice, Fail, Retrier, State, Task, Wait
-from .submission import ANY_FAILURE, PLACE, THROTTLED, Job, as_data, service, submission
+from .submission import ANY_FAILURE, PLACE, Job, as_data, service, submission, throttled
 
 TRIES = "r"
 """Variable with the number of tries before; the state that reads the number of nodes sets it to 0."""
@@ -16,26 +16,24 @@ GANG_FAILED = "Metaflow.GangFailed"
 """Name of the error; those that begin with ``States.`` are kept for AWS (Amazon States Language, "Errors")."""
 
 _JOB, _STATUS, _REASON = "j", "s", "w"
-_THROTTLED = Retrier(
-    errors=("Batch.BatchException", *THROTTLED.errors),
-    max_attempts=THROTTLED.max_attempts,
-    max_delay_seconds=THROTTLED.max_delay_seconds,
-    full_jitter=True,
-)
+_ERRORS = ("Batch.BatchException", "Batch.AWSBatchException")
 
 
-def emit_gang(node: GangNode, job: Job, partition: str, poll_seconds: int) -> Iterator[State]:
+def emit_gang(node: GangNode, job: Job, partition: str, poll_seconds: int, *, at: str, in_map: bool) -> Iterator[State]:
     """Yield the states of a gang.
 
     :param node: its plan.
     :param job: its job.
     :param partition: partition of AWS.
     :param poll_seconds: pause between two looks.
+    :param at: expression for run id and index path.
+    :param in_map: whether it runs once for each split of a foreach.
     """
+    retrier = throttled(in_map=in_map, errors=_ERRORS)
     names = {name: f"{name}{node.suffix}" for name in ("n", TRIES, _JOB, _STATUS, _REASON)}
-    yield _submit(node, job, partition, names)
+    yield _submit(node, job, partition, names, at, retrier)
     yield Wait(name=node.wait, seconds=poll_seconds, next=node.look)
-    yield _look(node, partition, names)
+    yield _look(node, partition, names, retrier)
     failed = f"${names[_STATUS]} = 'FAILED'"
     again = ((evaluated(f"{failed} and ${names[TRIES]} < {job.retries}"), node.pause),) if job.retries else ()
     yield Choice(
@@ -47,12 +45,12 @@ def emit_gang(node: GangNode, job: Job, partition: str, poll_seconds: int) -> It
         tries = names[TRIES]
         seconds = max(int(job.delay_seconds or 0), 1)
         counted = {tries: evaluated(f"${tries} + 1")}
-        yield Wait(name=node.pause, seconds=seconds, assign=counted, next=node.name)
+        yield Wait(name=node.pause, rare=True, seconds=seconds, assign=counted, next=node.name)
     yield Fail(name=node.fail, error=GANG_FAILED, cause=evaluated(f"${names[_REASON]}"))
 
 
-def _submit(node: GangNode, job: Job, partition: str, names: dict[str, str]) -> Task:
-    place = f"{text(node.step + '/')} & $states.input.at & '/' & ${names[TRIES]}"
+def _submit(node: GangNode, job: Job, partition: str, names: dict[str, str], at: str, retrier: Retrier) -> Task:
+    place = joined(Text(f"{node.step}/"), at, Text("/"), f"${names[TRIES]}")
     environment = [{"Name": PLACE, "Value": evaluated(place)}]
     nodes = [{"TargetNodes": "0:", "ContainerOverrides": {"Environment": environment}}]
     return Task(
@@ -62,19 +60,19 @@ def _submit(node: GangNode, job: Job, partition: str, names: dict[str, str]) -> 
             **as_data(submission(job)),
             "NodeOverrides": {"NumNodes": evaluated(f"${names['n']}"), "NodePropertyOverrides": nodes},
         },
-        retry=(_THROTTLED,),
+        retry=(retrier,),
         assign={names[_JOB]: evaluated("$states.result.JobId")},
         next=node.wait,
     )
 
 
-def _look(node: GangNode, partition: str, names: dict[str, str]) -> Task:
+def _look(node: GangNode, partition: str, names: dict[str, str], retrier: Retrier) -> Task:
     job = "$states.result.Jobs[0]"
     return Task(
         name=node.look,
         resource=service(partition, "aws-sdk:batch:describeJobs"),
         arguments={"Jobs": [evaluated(f"${names[_JOB]}")]},
-        retry=(_THROTTLED, Retrier(errors=ANY_FAILURE)),
+        retry=(retrier, Retrier(errors=ANY_FAILURE)),
         assign={
             names[_STATUS]: evaluated(f"{job}.Status"),
             names[_REASON]: evaluated(f"{text(node.step + ': ')} & {job}.StatusReason"),

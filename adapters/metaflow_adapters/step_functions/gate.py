@@ -23,7 +23,10 @@ RESET = {"reset": True}
 
 _PATIENT = (Retrier(errors=ANY_FAILURE),)
 _ABSENT = ("S3.NoSuchKeyException", "S3.NoSuchKey")
-_WAITING = "not yet"
+_WAITING = "wait for more events"
+_SAVE = "save event"
+_CLAIM = "claim events"
+_START = "start run"
 
 
 def gate_definition(
@@ -44,12 +47,21 @@ def gate_definition(
     }
     gate = _Gate(bucket, prefix, place.partition, list(names.values()))
     states = [gate.keep(names), *gate.gather(machine_arn), *gate.forget(), Succeed(name=_WAITING)]
-    start = "keep"
+    start = _SAVE
     if graph.trigger_reset is not None:
-        choice = Choice(name="reset?", rules=((evaluated("$exists($states.input.reset)"), "drop 0"),), default="keep")
+        choice = Choice(
+            name="check for reset",
+            rules=((evaluated("$exists($states.input.reset)"), _name("discard", "0")),),
+            default=_SAVE,
+        )
         states, start = [choice, *gate.drop(), *states], choice.name
     comment = f"Gathers the events that the Metaflow flow {graph.name} waits for."
     return machine_of(Scope(start=start, states=tuple(states)), graph.name, Comment=comment)
+
+
+def _name(what: str, slot: str) -> str:
+    """Return the name of a state for one of the events."""
+    return f"{what} event {slot}"
 
 
 class _Gate:
@@ -71,50 +83,50 @@ class _Gate:
         key = evaluated(f"{text(self._prefix)} & $lookup({quoted(names)},{name})")
         # An object, which S3 gets as JSON.
         body = {"Body": evaluated(event)}
-        return self._s3("keep", "putObject", key, f"look {self._slots[0]}", arguments=body)
+        return self._s3(_SAVE, "putObject", key, _name("find", self._slots[0]), arguments=body)
 
     def gather(self, machine_arn: str) -> Iterator[State]:
-        following = [*(f"look {slot}" for slot in self._slots[1:]), "claim"]
+        following = [*(_name("find", slot) for slot in self._slots[1:]), _CLAIM]
         for slot, after in zip(self._slots, following, strict=True):
             found = {f"e{slot}": evaluated("$states.result.Body"), f"t{slot}": evaluated("$states.result.ETag")}
             absent = Catcher(errors=_ABSENT, next=_WAITING)
             # Not tried again where it is absent, which is the common case.
             retry = (Retrier(errors=_ABSENT, max_attempts=0), *_PATIENT)
             yield self._s3(
-                f"look {slot}", "getObject", self._key(slot), after, assign=found, catch=(absent,), retry=retry
+                _name("find", slot), "getObject", self._key(slot), after, assign=found, catch=(absent,), retry=retry
             )
         all_events = " & ".join(f"$e{slot}" for slot in self._slots)
         yield self._s3(
-            "claim",
+            _CLAIM,
             "putObject",
             evaluated(f"{text(self._prefix + 'claims/')} & $hash({all_events},'SHA-256')"),
-            "start",
+            _START,
             arguments={"Body": "", "IfNoneMatch": "*"},
             catch=(Catcher(errors=ANY_FAILURE, next=_WAITING),),
             retry=(),
         )
         parsed = ",".join(f"$parse($e{slot})" for slot in self._slots)
         yield Task(
-            name="start",
+            name=_START,
             resource=service(self._partition, "states:startExecution"),
             arguments={"StateMachineArn": machine_arn, "Input": {"Events": evaluated(f"[{parsed}]")}},
             retry=_PATIENT,
-            next=f"forget {self._slots[0]}",
+            next=_name("delete", self._slots[0]),
         )
 
     def forget(self) -> Iterator[State]:
         """Forget what was handed on; an event that has come meanwhile stays."""
-        for slot, after in self._in_order("forget"):
+        for slot, after in self._in_order("delete"):
             matches = {"IfMatch": evaluated(f"$t{slot}")}
             newer = (Catcher(errors=ANY_FAILURE, next=after or _WAITING),)
             yield self._s3(
-                f"forget {slot}", "deleteObject", self._key(slot), after, arguments=matches, catch=newer, retry=()
+                _name("delete", slot), "deleteObject", self._key(slot), after, arguments=matches, catch=newer, retry=()
             )
 
     def drop(self) -> Iterator[State]:
-        for slot, after in self._in_order("drop"):
-            yield self._s3(f"drop {slot}", "deleteObject", self._key(slot), after)
+        for slot, after in self._in_order("discard"):
+            yield self._s3(_name("discard", slot), "deleteObject", self._key(slot), after)
 
     def _in_order(self, what: str) -> Iterator[tuple[str, str | None]]:
-        following: list[str | None] = [f"{what} {slot}" for slot in self._slots[1:]]
+        following: list[str | None] = [_name(what, slot) for slot in self._slots[1:]]
         yield from zip(self._slots, [*following, None], strict=True)

@@ -24,6 +24,31 @@ def text(value: str) -> str:
     return quoted(value)
 
 
+class Text(str):
+    """A text for :func:`joined`, in which all else is an expression."""
+
+    __slots__ = ()
+
+
+def joined(*parts: str) -> str:
+    """Return an expression for texts and values one after the other; neighbouring texts become one literal.
+
+    :param parts: expressions, and texts as :class:`Text`.
+    """
+    found: list[str] = []
+    literal_so_far = ""
+    for part in (*parts, None):
+        if isinstance(part, Text):
+            literal_so_far += part
+            continue
+        if literal_so_far:
+            found.append(text(literal_so_far))
+            literal_so_far = ""
+        if part is not None:
+            found.append(part)
+    return "&".join(found)
+
+
 def evaluated(expression: str) -> str:
     """Return the value of a field that Step Functions evaluates.
 

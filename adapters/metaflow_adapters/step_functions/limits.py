@@ -21,6 +21,12 @@ MAX_OVERRIDES_BYTES = 8192
 MAX_ARRAY = 10_000
 """Quotas of Step Functions and AWS Batch (their developer guides, service quotas)."""
 
+SUBMISSIONS_PER_SECOND = 50
+"""How many jobs AWS Batch takes from an account (AWS Batch user guide, service quotas)."""
+
+MANY_WORKERS = 1000
+"""So many splits at a time submit their jobs in 20 seconds; more are tried again often."""
+
 USD_PER_TRANSITION = 0.000025
 """Price of a state transition of a standard workflow in most regions (aws.amazon.com/step-functions/pricing)."""
 
@@ -90,10 +96,7 @@ def cost_of(scope: Scope, *, splits: int) -> Cost:
 
 
 def _run_states(scope: Scope) -> Iterator[State]:
-    for state in scope.states:
-        # Only an input that is too long for a job, or a job that fails, comes there.
-        if not isinstance(state, Fail) and state.name.rpartition(" ")[2] not in ("input", "pause"):
-            yield state
+    yield from (state for state in scope.states if not isinstance(state, Fail) and not state.rare)
 
 
 def _cost(state: State, splits: int) -> Cost:
@@ -118,22 +121,14 @@ def _cost(state: State, splits: int) -> Cost:
     return own
 
 
-def report(machine: FlowMachine, splits: int) -> Iterator[str]:
-    """Yield lines that tell what a run costs.
+def throttled(scope: Scope, splits: int) -> Iterator[tuple[str, int]]:
+    """Yield the maps that may submit more jobs at a time than AWS Batch takes in a few seconds, and how many.
 
-    :param machine: the flow.
+    :param scope: the states.
     :param splits: splits of each foreach.
     """
-    cost = cost_of(machine.states, splits=splits)
-    size = len(machine.to_json().encode())
-    yield f"definition: {size:,} bytes of {MAX_DEFINITION_BYTES:,}"
-    yield f"state transitions of a run: {cost.transitions:,} (every step once, {splits} splits in each foreach)"
-    yield f"events in its history: {cost.events:,} of {MAX_EVENTS:,}"
-    if cost.child_events:
-        yield f"events in the history of a child: {cost.child_events:,} of {MAX_EVENTS:,}"
-    yield f"price of 1,000 runs: {cost.transitions * USD_PER_TRANSITION * 1000:.2f} USD of state transitions"
-    yield f"job definitions: {len(machine.resources.job_definitions)}"
-    if max(cost.events, cost.child_events) > MAX_EVENTS:
-        yield f"WARNING: with {splits} splits a history has over {MAX_EVENTS:,} events; use --use-distributed-map."
-    if splits > MAX_ARRAY:
-        yield f"WARNING: an array job has {MAX_ARRAY:,} children at most; use --max-workers, which makes maps."
+    for state in scope.all_states():
+        if isinstance(state, Map) and state.distributed:
+            at_a_time = min(state.max_concurrency or splits, splits)
+            if at_a_time > MANY_WORKERS:
+                yield state.name, at_a_time

@@ -20,13 +20,31 @@ from .states import MAX_NAME
 INLINE_CONCURRENCY = 40
 """How many iterations of an inline map AWS runs at a time (Step Functions, service quotas)."""
 
+MAX_WORKERS = 100
+"""How many splits of a distributed map run at a time by default, as with Metaflow's own deployer."""
+
+_READS = {
+    StepKind.FOREACH: "count splits",
+    StepKind.PARALLEL: "count nodes",
+    StepKind.SWITCH: "read choice",
+}
+_FOR_EACH = "for each split"
+_BRANCHES = "branches"
+_GANG = {
+    "wait": "wait for job",
+    "look": "read job status",
+    "choose": "check job status",
+    "pause": "wait to retry",
+    "fail": "job failed",
+}
+
 
 def plan_flow(graph: FlowGraph, *, max_workers: int | None = None, distributed: bool | None = None) -> ScopePlan:
     """Return the plan of a flow.
 
     :param graph: the flow.
-    :param max_workers: how many tasks of a foreach run at a time. An array job knows no such limit, so with one a
-        foreach is a map.
+    :param max_workers: how many tasks of a foreach run at a time; 0 for any number. An array job knows no such limit,
+        so with one a foreach is a map. If left out, distributed maps have :data:`MAX_WORKERS`.
     :param distributed: whether maps are distributed; None for those that are in no other map, whose history would
         otherwise fill with the splits.
     """
@@ -82,7 +100,7 @@ class _Planner:
     def _step(self, step: Step, end: str | None, depth: int, in_map: bool) -> Iterator[Node]:
         variable = f"n{depth or ''}"
         read = ReadNode(
-            name=state_name(step.name, told(step) or ""),
+            name=state_name(step.name, _READS.get(step.kind, "")),
             step=step.name,
             variable=variable,
             of_gang=step.kind is StepKind.PARALLEL,
@@ -93,7 +111,7 @@ class _Planner:
             yield read
             yield from self._choice(step, end, variable)
         elif step.kind is StepKind.SPLIT:
-            yield self._job(step, state_name(step.name, "split"))
+            yield self._job(step, state_name(step.name, _BRANCHES))
             yield self._split(step, depth, in_map)
         elif step.kind is StepKind.FOREACH:
             yield self._job(step, read.name)
@@ -114,7 +132,7 @@ class _Planner:
         if step.kind is StepKind.SWITCH:
             return state_name(step.name, "switch")
         if step.kind is StepKind.FOREACH and self._array_step(step) is None:
-            return state_name(step.name, "foreach")
+            return state_name(step.name, _FOR_EACH)
         return state_name(step.next_steps[0]) if step.next_steps else ""
 
     def _choice(self, step: Step, end: str | None, variable: str) -> Iterator[Node]:
@@ -129,7 +147,7 @@ class _Planner:
 
     def _split(self, step: Step, depth: int, in_map: bool) -> SplitNode:
         branches = tuple(self.scope(first, step.closed_by, depth=depth + 1, in_map=in_map) for first in step.next_steps)
-        return SplitNode(name=state_name(step.name, "split"), branches=branches, next=_join(step))
+        return SplitNode(name=state_name(step.name, _BRANCHES), branches=branches, next=_join(step))
 
     def _foreach(self, step: Step, variable: str, depth: int, in_map: bool) -> Node:
         only = self._array_step(step)
@@ -138,12 +156,12 @@ class _Planner:
             return JobNode(name=state_name(only.name), step=only.name, kind=kind, variable=variable, next=_join(step))
         distributed = self._is_distributed(in_map)
         return MapNode(
-            name=state_name(step.name, "foreach"),
+            name=state_name(step.name, _FOR_EACH),
             step=step.name,
             variable=variable,
             body=self.scope(step.next_steps[0], step.closed_by, depth=depth + 1, in_map=True),
             distributed=distributed,
-            max_concurrency=self._max_workers,
+            max_concurrency=MAX_WORKERS if distributed and self._max_workers is None else self._max_workers,
             next=_join(step),
         )
 
@@ -162,7 +180,7 @@ class _Planner:
 
 
 def _gang(step: str, suffix: str, following: str) -> GangNode:
-    names = {what: state_name(step, what) for what in ("wait", "look", "choose", "pause", "fail")}
+    names = {field: state_name(step, what) for field, what in _GANG.items()}
     return GangNode(name=state_name(step), step=step, suffix=suffix, next=following, **names)
 
 
@@ -174,9 +192,9 @@ def state_name(step: str, what: str = "") -> str:
     """Return the name of a state of a step; steps are Python names, so no two can be equal.
 
     :param step: name of the step.
-    :param what: what it does beside running the step, in one word.
+    :param what: what it does beside running the step, as people read it in AWS's console.
     """
-    name = f"{step} {what}" if what else step
+    name = f"{step}: {what}" if what else step
     if len(name) <= MAX_NAME:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]

@@ -14,7 +14,7 @@ from metaflow_adapters.documents import origin_text
 from metaflow_adapters.ownership import check_owner
 from metaflow_orchestration.exceptions import InvalidOptionError
 
-from .aws import Aws, code_of, start_parameters, told
+from .aws import Aws, AwsError, code_of, start_parameters, told
 from .deploy import remove_definitions, remove_machine, remove_rules, remove_schedules
 from .ending import end_gangs
 from .history import whole_run
@@ -199,20 +199,33 @@ class SfnRuns:
 
         :param run_id: the run.
         :param caller: who asks.
-        :raises InvalidOptionError: if it is somebody else's, or has not ended.
+        :raises InvalidOptionError: if it is somebody else's, has not ended, or AWS cannot redrive it.
         """
-        self._ended(run_id, caller)
+        self._redrivable(run_id, caller)
 
     def redrive(self, run_id: str, caller: Caller) -> str:
         """Go on with a run at the states that failed, and return its run id.
 
         :param run_id: the run; AWS allows it for 14 days after its end.
         :param caller: who asks.
+        :raises InvalidOptionError: as :meth:`check_ended` does.
         """
-        found = self._ended(run_id, caller)
+        found = self._redrivable(run_id, caller)
         with told(f"Redriving {run_id}"):
             self._aws.states.redrive_execution(executionArn=found["executionArn"])
         return run_id
+
+    def _redrivable(self, run_id: str, caller: Caller) -> dict[str, Any]:
+        found = self._ended(run_id, caller)
+        succeeded = found["status"] == "SUCCEEDED"
+        if succeeded or found.get("redriveStatus") == "NOT_REDRIVABLE":
+            reason = "it has succeeded" if succeeded else found.get("redriveStatusReason") or "AWS gives no reason"
+            raise InvalidOptionError(
+                f"the run {run_id} cannot go on in place: {reason.rstrip('.')}.",
+                flow=self._flow,
+                hint="Resume it as a new run, without --redrive; --step-to-rerun runs steps that succeeded again.",
+            )
+        return found
 
     def _ended(self, run_id: str, caller: Caller) -> dict[str, Any]:
         found = self._owned(run_id, caller)
@@ -268,7 +281,11 @@ class SfnRuns:
 
         :param found: its execution, as :meth:`find` returns it.
         """
-        return map_lines(self._aws, found["executionArn"])
+        try:
+            yield from map_lines(self._aws, found["executionArn"])
+        except AwsError as error:
+            # Somebody who may see the run may not see these.
+            _LOG.warning("What is known of distributed maps is not shown: %s", error)
 
 
 def _check(known: Mapping[str, Any], parameters: Mapping[str, Any], flow: str) -> None:

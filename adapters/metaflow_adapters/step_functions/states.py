@@ -61,16 +61,17 @@ class Catcher:
 
     :param errors: names of errors.
     :param next: where to go.
-    :param output: what goes there.
+    :param output: what goes there; the description of the error if left out.
     """
 
     errors: tuple[str, ...]
     next: str
-    output: Json = INPUT
+    output: Json = None
 
     def to_asl(self) -> Json:
         """Return the entry as JSON types."""
-        return {"ErrorEquals": list(self.errors), "Next": self.next, "Output": self.output}
+        output = {} if self.output is None else {"Output": self.output}
+        return {"ErrorEquals": list(self.errors), "Next": self.next, **output}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +79,11 @@ class State:
     """What all states have.
 
     :param name: unique in the machine.
+    :param rare: whether a run that has its way does not come here, so that it counts in no cost.
     """
 
     name: str
+    rare: bool = False
 
     def to_asl(self) -> dict[str, Json]:
         """Return the state as JSON types."""

@@ -12,11 +12,23 @@ from .states import Retrier
 PLACE = "METAFLOW_PLACE"
 """Variable of a job with step, run id and index path, e.g. ``train/sfn-1f2e/t-3-0-``."""
 
-TRY = "'/' & $states.context.State.RetryCount"
-"""What follows the place of a job that may be tried again: ``/1`` for the first time again."""
+RETRY_COUNT = "$states.context.State.RetryCount"
+"""How often a state was tried again; it follows the place of its job, e.g. ``/1`` for the first time again."""
 
-THROTTLED = Retrier(errors=("Batch.AWSBatchException",), max_attempts=10, max_delay_seconds=60, full_jitter=True)
-"""AWS Batch takes 50 jobs a second (Metaflow's own deployer retries the same error as often)."""
+
+def throttled(*, in_map: bool, errors: tuple[str, ...] = ("Batch.AWSBatchException",)) -> Retrier:
+    """Return the retries of a submission that AWS Batch refuses since it takes 50 a second from an account.
+
+    Metaflow's own deployer tries 10 times within about three minutes, in which some of 10,000 splits find no second
+    that is not taken. In a map the pauses grow until those that wait ask less often than AWS Batch takes jobs.
+    Elsewhere they end sooner, since a missing permission may look the same.
+
+    :param in_map: whether the state runs once for each split of a foreach.
+    :param errors: names of the error.
+    """
+    attempts, seconds = (40, 300) if in_map else (25, 60)
+    return Retrier(errors=errors, max_attempts=attempts, max_delay_seconds=seconds, full_jitter=True)
+
 
 ANY_FAILURE = ("States.TaskFailed",)
 

@@ -26,7 +26,7 @@ _IDS = {
     "jobs": "JobsRole",
     "execution": "ExecutionRole",
 }
-_VARIABLES = {
+VARIABLES = {
     "state_machine": "METAFLOW_SFN_IAM_ROLE",
     "events": "METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE",
     "jobs": "METAFLOW_ECS_S3_ACCESS_IAM_ROLE",
@@ -77,7 +77,7 @@ def roles_template(machine: FlowMachine) -> dict[str, Any]:
         "Properties": {"PolicyDocument": _substituted(_passing(found[DEPLOYER], list(trust)))},
     }
     outputs = {
-        f"{_IDS[role]}Arn": {"Description": _VARIABLES[role], "Value": {"Fn::GetAtt": [_IDS[role], "Arn"]}}
+        f"{_IDS[role]}Arn": {"Description": VARIABLES[role], "Value": {"Fn::GetAtt": [_IDS[role], "Arn"]}}
         for role in trust
     }
     outputs["DeployerPolicyArn"] = {

@@ -1,27 +1,16 @@
-"""Examines this machine: what is installed and configured, what is missing, how to mend it."""
+"""Examines this machine: what is installed and configured, what is missing, how to fix it."""
 
 from __future__ import annotations
 
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-
-from rich.table import Table
+from collections.abc import Iterator
 
 from metaflow_orchestration.exceptions import MetaflowProviderError
 
-from .findings import Finding, table_of
-
-_OPTIONAL = {
-    "slack": ("airflow.providers.slack", "--notify-slack-…"),
-    "pagerduty": ("airflow.providers.pagerduty", "--notify-pager-duty-…"),
-    "amazon": ("airflow.providers.amazon", "@airflow_s3_key_sensor"),
-    "openlineage": ("airflow.providers.openlineage", "lineage"),
-    "s3": ("cloudpathlib", "`airflow create s3://…`"),
-}
+from .findings import Finding
+from .installed import DISTRIBUTION, USES, extras, installed_version, unmet
 
 
 def examine() -> list[Finding]:
@@ -29,37 +18,21 @@ def examine() -> list[Finding]:
     return [*_packages(), *_metaflow(), *_airflow(), *_api(), *_extras()]
 
 
-def report(findings: Sequence[Finding]) -> Table:
-    """Return the findings as a table.
-
-    :param findings: the findings.
-    """
-    return table_of(findings, f"airflow-provider-metaflow on {sys.executable}")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def _packages() -> Iterator[Finding]:
     yield Finding(subject="Python", state="ok", text=sys.version.split()[0])
-    metaflow, airflow = _version("metaflow"), _version("apache-airflow-core")
-    yield (
-        Finding(subject="Metaflow", state="ok", text=metaflow)
-        if metaflow
-        else Finding(subject="Metaflow", state="error", text="is missing", mend="pip install metaflow")
-    )
+    yield Finding(subject="Metaflow", state="ok", text=installed_version("metaflow") or "unknown")
+    for name, found in unmet():
+        text = f"{name} is required, and {f'{found} is installed' if found else 'is not installed'}"
+        yield Finding(subject="Requirement", state="error", text=text, fix=f"pip install --upgrade {DISTRIBUTION}")
+    airflow = installed_version("apache-airflow-core")
     yield (
         Finding(subject="Airflow", state="ok", text=airflow)
         if airflow
         else Finding(
             subject="Airflow",
-            state="warning",
-            text="is not installed here; fine on a laptop that only deploys",
-            mend='pip install "airflow-provider-metaflow[airflow]"',
+            state="none",
+            text="not installed here; fine on a laptop that only deploys",
+            fix=f'pip install "{DISTRIBUTION}[airflow]"',
         )
     )
 
@@ -75,7 +48,7 @@ def _metaflow() -> Iterator[Finding]:
         subject="Metaflow extension",
         state="ok" if ours else "error",
         text="`flow.py airflow` is ours" if ours else "`flow.py airflow` is Metaflow's own group",
-        mend="" if ours else "Install this package where Metaflow is, and look at METAFLOW_ENABLED_CLI.",
+        fix="" if ours else "Install this package where Metaflow is, and look at METAFLOW_ENABLED_CLI.",
     )
     yield from _datastore()
 
@@ -94,7 +67,7 @@ def _datastore() -> Iterator[Finding]:
             subject="Datastore",
             state="error",
             text=f"{DEFAULT_DATASTORE} has no root",
-            mend=f"Set METAFLOW_DATASTORE_SYSROOT_{DEFAULT_DATASTORE.upper()}.",
+            fix=f"Set METAFLOW_DATASTORE_SYSROOT_{DEFAULT_DATASTORE.upper()}.",
         )
         yield Finding(subject="Datastore", state="ok", text=f"{DEFAULT_DATASTORE} at {root}") if root else missing
     yield Finding(subject="Metadata", state="ok", text=str(DEFAULT_METADATA))
@@ -102,7 +75,7 @@ def _datastore() -> Iterator[Finding]:
     yield (
         Finding(subject="User", state="ok", text=user)
         if user
-        else Finding(subject="User", state="error", text="Metaflow knows no user name", mend="Set METAFLOW_USER.")
+        else Finding(subject="User", state="error", text="Metaflow knows no user name", fix="Set METAFLOW_USER.")
     )
 
 
@@ -112,7 +85,7 @@ def _local_datastore(root: str | None) -> Finding:
             subject="Datastore",
             state="warning",
             text="local, but no folder is named; each working folder would have its own",
-            mend="Set METAFLOW_DATASTORE_SYSROOT_LOCAL to a folder that all workers see.",
+            fix="Set METAFLOW_DATASTORE_SYSROOT_LOCAL to a folder that all workers see.",
         )
     try:
         with tempfile.NamedTemporaryFile(dir=root):
@@ -122,13 +95,13 @@ def _local_datastore(root: str | None) -> Finding:
             subject="Datastore",
             state="error",
             text=f"{root} cannot be written ({error.strerror})",
-            mend="Mend its rights.",
+            fix="Give the user of this process the right to write there.",
         )
     return Finding(subject="Datastore", state="ok", text=f"local at {root}")
 
 
 def _airflow() -> Iterator[Finding]:
-    if _version("apache-airflow-core") is None:
+    if installed_version("apache-airflow-core") is None:
         return
     from airflow.providers_manager import ProvidersManager
 
@@ -137,7 +110,7 @@ def _airflow() -> Iterator[Finding]:
         subject="Airflow provider",
         state="ok" if known else "error",
         text="is registered" if known else "is not registered",
-        mend="" if known else "Install this package with pip, so that its entry points are there.",
+        fix="" if known else "Install this package with pip, so that its entry points are there.",
     )
     from airflow_provider_metaflow import settings
 
@@ -148,7 +121,7 @@ def _airflow() -> Iterator[Finding]:
         subject="[metaflow] python",
         state="ok" if there else "error",
         text=python if there else f"{python} is no program",
-        mend="" if there else "Name an interpreter that exists on every worker.",
+        fix="" if there else "Name an interpreter that exists on every worker.",
     )
 
 
@@ -158,8 +131,8 @@ def _api() -> Iterator[Finding]:
     from metaflow_orchestration.compile.configuration import metaflow_value
 
     if not metaflow_value("AIRFLOW_URL"):
-        text = "METAFLOW_AIRFLOW_URL is not set, so `trigger` and its kin have nobody to talk to"
-        yield Finding(subject="Airflow API", state="warning", text=text, mend="Set it to Airflow's address.")
+        text = "METAFLOW_AIRFLOW_URL is not set, so `trigger`, `status` and the other verbs cannot reach Airflow"
+        yield Finding(subject="Airflow API", state="warning", text=text, fix="Set it to the address of the API server.")
         return
     try:
         endpoint = configured_endpoint(lambda name: "5" if name == "AIRFLOW_PATIENCE" else metaflow_value(name))
@@ -167,24 +140,34 @@ def _api() -> Iterator[Finding]:
             answer = client.request("GET", "/version")
             client.request("GET", "/dags", params={"limit": 1})
     except MetaflowProviderError as error:
-        yield Finding(subject="Airflow API", state="error", text=error.message, mend=error.hint or "")
+        yield Finding(subject="Airflow API", state="error", text=error.message, fix=error.hint or "")
     else:
         yield Finding(subject="Airflow API", state="ok", text=f"Airflow {answer['version']} at {endpoint.url}")
 
 
 def _extras() -> Iterator[Finding]:
-    for extra, (module, use) in _OPTIONAL.items():
-        there = _has(module)
-        yield Finding(
-            subject=f"extra {extra}",
-            state="ok",
-            text=f"installed, for {use}" if there else f"not installed; {use} needs it",
-            mend="" if there else f'pip install "airflow-provider-metaflow[{extra}]"',
-        )
+    needed = _needed_extras()
+    for extra in extras():
+        use = USES.get(extra, "")
+        missing = unmet(extra)
+        absent = [name for name, found in missing if found is None]
+        subject, install = f"extra {extra}", f'pip install "{DISTRIBUTION}[{extra}]"'
+        if not missing:
+            yield Finding(subject=subject, state="ok", text=f"installed, for {use}")
+        elif absent and extra in needed:
+            text = f"not installed, but {needed[extra]}"
+            yield Finding(subject=subject, state="error", text=text, fix=install)
+        elif absent:
+            yield Finding(subject=subject, state="none", text=f"not installed; only for {use}", fix=install)
+        else:
+            text = "; ".join(f"{name} is required, {found} is installed" for name, found in missing)
+            yield Finding(subject=subject, state="warning", text=text, fix=install)
 
 
-def _has(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+def _needed_extras() -> dict[str, str]:
+    """Return the extras that the configuration asks for, each with the reason."""
+    from metaflow_orchestration.compile.configuration import metaflow_value
+
+    folder = metaflow_value("AIRFLOW_DAGS_FOLDER") or ""
+    reason = f"METAFLOW_AIRFLOW_DAGS_FOLDER is {folder}"
+    return {extra: reason for scheme, extra in (("s3://", "s3"), ("gs://", "gcs")) if folder.startswith(scheme)}

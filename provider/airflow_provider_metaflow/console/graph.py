@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -37,6 +39,37 @@ def render(manifest: Manifest) -> RenderableType:
         name = Text(f"{'│ ' * depth}{_SIGNS[step.kind]} {step.name}")
         table.add_row(name, Text(_next(step)), Text(", ".join(_notes(graph, step))))
     return Group(head, *map(Text, _about(graph)), table)
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """Return a compiled flow for ``--json``, without what may be secret: values of environment variables, tokens.
+
+    :param manifest: the flow.
+    """
+    graph, deployment = manifest.graph, manifest.deployment
+    return {
+        "flow": graph.name,
+        "deployment": deployment.name,
+        "owner": deployment.owner,
+        "parameters": [
+            {"name": one.name, "type": one.type.value, "required": one.required, "default": one.default}
+            for one in graph.parameters
+        ],
+        "schedule": graph.schedule and {"cron": graph.schedule.cron, "timezone": graph.schedule.timezone},
+        "triggers": [one.event for one in graph.triggers],
+        "exit_hooks": [one.function for one in graph.exit_hooks],
+        "steps": [
+            {
+                "name": step.name,
+                "kind": step.kind.value,
+                "next": list(step.next_steps),
+                "splits": list(step.splits),
+                "foreach": step.foreach_artifact,
+                "decorators": [one.name for one in step.decorators],
+            }
+            for step in graph.steps
+        ],
+    }
 
 
 def _next(step: Step) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
 
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
@@ -25,17 +28,34 @@ def pools_of(folder: Path) -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def create_missing(pools: list[str], slots: int) -> Iterator[str]:
-    """Make the pools that Airflow does not have; yield what was done.
+def create_missing(pools: list[str], slots: int) -> list[str]:
+    """Create the pools that Airflow does not have; return their names.
 
     :param pools: their names.
     :param slots: size of each.
     """
+    created = []
     with AirflowClient(configured_endpoint(metaflow_value)) as client:
         for pool in pools:
             if client.find("pools", pool) is not None:
-                yield f"{pool} is there"
                 continue
             body = {"name": pool, "slots": slots, "description": "Metaflow steps", "include_deferred": False}
             client.request("POST", "/pools", json=body)
-            yield f"{pool} was made with {slots} slots"
+            created.append(pool)
+    return created
+
+
+def table_of_pools(pools: Mapping[str, list[str]], created: list[str] | None, title: str) -> Table:
+    """Return pools as a table.
+
+    :param pools: deployments by the pool that they ask for.
+    :param created: pools that were just created; None if Airflow was not asked.
+    :param title: title of the table.
+    """
+    table = Table(title=title, title_justify="left")
+    for column in ("pool", "deployments", *(() if created is None else ("in Airflow",))):
+        table.add_column(column, overflow="fold")
+    for pool, deployments in pools.items():
+        state = () if created is None else ("created" if pool in created else "exists",)
+        table.add_row(*map(Text, (pool, ", ".join(deployments), *state)))
+    return table

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
+from airflow_provider_metaflow.plan.checked import named_in_airflow
+from airflow_provider_metaflow.plan.rules import check_deployable
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import configured_endpoint
 from metaflow_orchestration.compile.configuration import metaflow_value
@@ -16,7 +16,7 @@ from metaflow_orchestration.exceptions import MetaflowProviderError
 from metaflow_orchestration.graph.compute import validate_compute
 from metaflow_orchestration.graph.validate import validate_graph
 
-from .findings import Finding, table_of
+from .findings import Finding
 
 
 def validate_folder(folder: Path) -> list[Finding]:
@@ -32,23 +32,15 @@ def validate_folder(folder: Path) -> list[Finding]:
             manifest = read_manifest(path)
             validate_graph(manifest.graph)
             validate_compute(manifest.graph, _environment(manifest))
+            check_deployable(manifest)
         except MetaflowProviderError as error:
-            findings.append(Finding(subject=name, state="error", text=error.message, mend=error.hint or ""))
+            findings.append(Finding(subject=name, state="error", text=error.message, fix=error.hint or ""))
             continue
         manifests[path] = manifest
         findings.extend(_manifest_findings(name, path, manifest))
     findings.extend(_in_airflow(manifests, folder))
     findings.extend(import_dags(folder))
     return findings
-
-
-def report(findings: Sequence[Finding], folder: Path) -> Table:
-    """Return the findings as a table.
-
-    :param findings: the findings.
-    :param folder: what was checked.
-    """
-    return table_of(findings, f"Metaflow flows below {folder}")
 
 
 def _environment(manifest: Manifest) -> str:
@@ -65,20 +57,22 @@ def _manifest_findings(name: str, path: Path, manifest: Manifest) -> Iterator[Fi
             subject=name,
             state="error",
             text=f"its code package {code.url} is gone",
-            mend="Run `airflow create` again, or mount the datastore.",
+            fix="Run `airflow create` again, or mount the datastore.",
         )
         return
     yield Finding(subject=name, state="ok", text=f"{steps}, deployed as {manifest.deployment.name}")
     dag_file = path.with_name(path.name.removesuffix(SUFFIX) + ".py")
     if not dag_file.exists():
         text = f"no {dag_file.name} stands beside it"
-        yield Finding(subject=name, state="warning", text=text, mend="Fine if a DAG file of yours loads it.")
+        yield Finding(subject=name, state="warning", text=text, fix="Fine if a DAG file of yours loads it.")
 
 
 def _in_airflow(manifests: dict[Path, Manifest], folder: Path) -> Iterator[Finding]:
     """Look for the pools and connections that the deployments name."""
     wanted = [
-        (str(path.relative_to(folder)), kind, name) for path, one in manifests.items() for kind, name in _named(one)
+        (str(path.relative_to(folder)), kind, name)
+        for path, one in manifests.items()
+        for kind, name in named_in_airflow(one)
     ]
     if not wanted:
         return
@@ -86,26 +80,16 @@ def _in_airflow(manifests: dict[Path, Manifest], folder: Path) -> Iterator[Findi
         with AirflowClient(configured_endpoint(metaflow_value)) as client:
             for subject, kind, name in wanted:
                 there = client.find(f"{kind}s", name) is not None
-                mend = "metaflow-airflow pools FOLDER --create" if kind == "pool" else "Make it in Airflow."
+                fix = "metaflow-airflow pools FOLDER --create" if kind == "pool" else "Make it in Airflow."
                 yield Finding(
                     subject=subject,
                     state="ok" if there else "error",
                     text=f"the {kind} {name} {'is there' if there else 'is missing'}",
-                    mend="" if there else mend,
+                    fix="" if there else fix,
                 )
     except MetaflowProviderError as error:
         text = f"{len(wanted)} pools and connections could not be looked for: {error.message}"
-        yield Finding(subject="Airflow", state="warning", text=text, mend=error.hint or "")
-
-
-def _named(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    deployment = manifest.deployment
-    if deployment.worker_pool:
-        yield "pool", deployment.worker_pool
-    told = deployment.notifications
-    for connection in (told.slack, told.pager_duty, told.incident_io) if told else ():
-        if connection:
-            yield "connection", connection
+        yield Finding(subject="Airflow", state="warning", text=text, fix=error.hint or "")
 
 
 def import_dags(folder: Path) -> Iterator[Finding]:
@@ -117,7 +101,7 @@ def import_dags(folder: Path) -> Iterator[Finding]:
         from airflow_provider_metaflow._compat import DagBag, serialize_dag
     except ImportError:
         text = "Airflow is not installed here, so that no DAG file was imported"
-        yield Finding(subject="DAG files", state="warning", text=text, mend="Run this in the Airflow image.")
+        yield Finding(subject="DAG files", state="warning", text=text, fix="Run this in the Airflow image.")
         return
     bag: Any = DagBag(str(folder))
     for file, text in sorted(bag.import_errors.items()):

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from metaflow_orchestration.cache import MANIFESTS
 from metaflow_orchestration.documents.manifest import SUFFIX, Manifest, read_manifest
 
-from .location import resolved
+from .location import resolved, runs_a_task
 
 if TYPE_CHECKING:
     from metaflow_orchestration.compile.compiler import CompileOptions
 
 
 def find_manifest(
-    flow: str | Path,
+    flow: str | Path | Manifest,
     caller: str,
     name: str | None,
     options: Sequence[str],
@@ -25,7 +28,7 @@ def find_manifest(
 ) -> Manifest:
     """Return the manifest of a flow.
 
-    :param flow: a flow file, or a manifest.
+    :param flow: a flow file, the file of a manifest, or a manifest that was compiled here.
     :param caller: the file that names it, which a relative path is relative to.
     :param name: the DAG id.
     :param options: options before the subcommand.
@@ -34,16 +37,35 @@ def find_manifest(
     :param project_root: folder that the flow is started from.
     :raises MetaflowProviderError: if it cannot be read, or does not compile.
     """
+    if isinstance(flow, Manifest):
+        return _in_place(flow)
     path = resolved(flow, caller)
     if path.name.endswith(SUFFIX):
-        return read_manifest(path)
+        manifest = read_manifest(path)
+        return _in_place(manifest) if is_cached(path) else manifest
     # Here and not above: a DAG file that names a manifest pays for no compiler.
     from airflow_provider_metaflow import settings
     from metaflow_orchestration.compile.compiler import load_manifest
 
     root = None if project_root is None else resolved(project_root, caller)
     how = how_to_compile(name, options=options, compile_options=compile_options, python=python, project_root=root)
-    return load_manifest(path, how, settings.cache(), remember_failures=True)
+    return _in_place(load_manifest(path, how, settings.cache(), remember_failures=True))
+
+
+def _in_place(manifest: Manifest) -> Manifest:
+    return msgspec.structs.replace(manifest, compiled_in_place=True)
+
+
+def is_cached(manifest: Path) -> bool:
+    """Return whether a manifest lies in the cache of what was compiled, where no user has put it.
+
+    :param manifest: the file.
+    """
+    if manifest.parent.name != MANIFESTS:
+        return False
+    from airflow_provider_metaflow import settings
+
+    return manifest.parent.parent == settings.cache().root
 
 
 def how_to_compile(
@@ -75,4 +97,6 @@ def how_to_compile(
         python=python or settings.python(),
         project_root=None if project_root is None else str(project_root),
         import_paths=own_import_paths(),
+        shared=True,
+        on_worker=runs_a_task(),
     )

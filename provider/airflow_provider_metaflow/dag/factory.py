@@ -12,9 +12,8 @@ from airflow.sdk import DAG, BaseOperator, TaskGroup
 from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
-from airflow_provider_metaflow.plan.dag import DagPlan, plan_dag
+from airflow_provider_metaflow.plan.dag import plan_of
 from airflow_provider_metaflow.plan.parameters import is_template
-from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import FlowGraph
 
@@ -100,9 +99,10 @@ class MetaflowDag(DAG):
         )
         super().__init__(name, **arguments)
         self.metaflow_manifest = manifest
+        self.metaflow_fixed = tuple(fixed)
         Emission(
             manifest=manifest,
-            plan=_plan(manifest),
+            plan=plan_of(manifest),
             dag=self,
             group=None,
             id_prefix="",
@@ -162,7 +162,7 @@ class MetaflowTaskGroup(TaskGroup):
         _check_overrides(graph, overrides)
         group_arguments.setdefault("tooltip", first_line(graph.doc))
         super().__init__(group_id=group_id or graph.name, **group_arguments)
-        plan = _plan(manifest)
+        plan = plan_of(manifest)
         dag = self.dag or DagContext.get_current()
         if dag is None:
             raise InvalidOptionError(
@@ -200,11 +200,6 @@ class MetaflowTaskGroup(TaskGroup):
         """The run's pathspec ``Flow/run`` as an XCom of the end step, for downstream tasks."""
         end: BaseOperator = self.metaflow_tasks[self.metaflow_manifest.graph.end]
         return end.output
-
-
-def _plan(manifest: Manifest) -> DagPlan:
-    deployment = manifest.deployment
-    return plan_dag(manifest.graph, emit_events=deployment.emit_events, emit_step_events=deployment.emit_step_events)
 
 
 def _warn_of_schedule(graph: FlowGraph) -> None:

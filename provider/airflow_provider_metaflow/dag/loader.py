@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG
 
 from airflow_provider_metaflow._compat import conf
-from metaflow_orchestration.documents.manifest import SUFFIX
+from metaflow_orchestration.documents.manifest import SUFFIX, Manifest
 from metaflow_orchestration.exceptions import (
     CacheFolderError,
     CompileServerError,
@@ -88,9 +88,12 @@ def load_folder(
     taken: dict[str, Path] = {}
     found = sorted({*folder.glob(pattern), *folder.glob(f"*{SUFFIX}")})
     paths = [path for path in found if path != Path(caller) and path.name != "__init__.py" and _is_flow(path)]
-    waiting = _compile([path for path in paths if not path.name.endswith(SUFFIX)], arguments)
+    ready, waiting = _compile([path for path in paths if not path.name.endswith(SUFFIX)], arguments)
     for path in paths:
-        dag = _load_waiting(path, root, arguments, *waiting[path]) if path in waiting else _load(path, root, arguments)
+        if path in waiting:
+            dag = _load_waiting(path, root, arguments, *waiting[path])
+        else:
+            dag = _load(path, root, arguments, ready.get(path))
         first = taken.setdefault(dag.dag_id, path)
         if first != path:
             # Airflow would fail the whole file.
@@ -105,28 +108,42 @@ _Waiting = dict[Path, tuple["Entry", "CompileServerError | None"]]
 """Flows that are not compiled yet, with the reason if they are not being compiled either."""
 
 
-def _compile(paths: Sequence[Path], arguments: Mapping[str, Any]) -> _Waiting:
-    """Compile flows that are not in the cache, for as long as the parse may take; return those that are left."""
+def _compile(paths: Sequence[Path], arguments: Mapping[str, Any]) -> tuple[dict[Path, Manifest], _Waiting]:
+    """Compile flows that are not in the cache, for as long as the parse may take.
+
+    :returns: those that were in the cache, and those that are left.
+    """
+    if not paths:
+        return {}, {}
     # Here and not above: a folder of manifests pays for no compiler.
     from airflow_provider_metaflow import settings
     from metaflow_orchestration.compile.background import compile_for, has_ended
     from metaflow_orchestration.compile.compiler import Entry
+    from metaflow_orchestration.compile.source_files import seen_at_once
 
     entries: dict[Path, Entry] = {}
     options, cache = how_to_compile(**arguments), settings.cache()
-    for path in paths:
-        # What is wrong with a flow or with the cache is said where the DAG is made.
-        with contextlib.suppress(MetaflowProviderError):
-            entries[path] = Entry.of(path, options, cache)
+    ready: dict[Path, Manifest] = {}
+    with seen_at_once():
+        for path in paths:
+            # What is wrong with a flow or with the cache is said where the DAG is made.
+            with contextlib.suppress(MetaflowProviderError):
+                entry = Entry.of(path, options, cache)
+                manifest = entry.manifest()
+                if manifest is None:
+                    entries[path] = entry
+                else:
+                    ready[path] = manifest
+                    entry.note_use()
     seconds = _patience()
     try:
         left = compile_for(list(entries.values()), cache, seconds)
     except (OSError, CacheFolderError):
         # Each is compiled where its DAG is made, which says what is wrong.
-        return {}
+        return ready, {}
     except CompileServerError as error:
-        return {path: (entry, error) for path, entry in entries.items() if not has_ended(entry)}
-    return {} if seconds is None else {entry.path: (entry, None) for entry in left}
+        return ready, {path: (entry, error) for path, entry in entries.items() if not has_ended(entry)}
+    return ready, {} if seconds is None else {entry.path: (entry, None) for entry in left}
 
 
 def _patience() -> float | None:
@@ -154,9 +171,10 @@ def _is_flow(path: Path) -> bool:
     return path.name.endswith(SUFFIX) or may_run_a_flow(path)
 
 
-def _load(path: Path, root: Path, arguments: Mapping[str, Any]) -> DAG:
+def _load(path: Path, root: Path, arguments: Mapping[str, Any], manifest: Manifest | None = None) -> DAG:
     try:
-        return MetaflowDag(path, **arguments)
+        # One that was just read is not read again.
+        return MetaflowDag(manifest or path, **arguments)  # type: ignore[arg-type]
     except MetaflowProviderError as error:
         return _broken(path, root, error)
     except Exception as error:  # whatever is wrong with one flow must not hide the others

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import FrameType
 
 from airflow.sdk.definitions._internal.contextmanager import DagContext
 
@@ -24,8 +25,25 @@ def resolved(path: str | Path, caller: str) -> Path:
     :param caller: the file that called us.
     """
     path = Path(path)
-    if path.is_absolute():
-        return path
-    folder = dag_folder(caller)
-    places = (folder / path, Path(caller).parent / path, path.absolute())
-    return next((one for one in places if one.exists()), places[0])
+    places = (dag_folder(caller) / path, Path(caller).parent / path, path.absolute())
+    found = next((one for one in places if one.exists()), places[0])
+    if found.exists():
+        return found
+    from .zipped import unzipped
+
+    return unzipped(found)
+
+
+def runs_a_task() -> bool:
+    """Return whether Airflow reads a DAG file in this process to run one of its tasks.
+
+    It does so in ``parse`` of ``airflow.sdk.execution_time.task_runner`` (Airflow 3.0 to 3.3).
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "airflow.sdk.execution_time.task_runner" or (
+            frame.f_code.co_filename.endswith("execution_time/task_runner.py")
+        ):
+            return True
+        frame = frame.f_back
+    return False

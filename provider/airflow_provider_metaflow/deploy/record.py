@@ -64,6 +64,11 @@ class ShownRecord(msgspec.Struct, frozen=True, kw_only=True):
     :param metadata: type of the metadata provider.
     :param datastore: type of the datastore.
     :param datastore_root: its root.
+    :param prefix: what the Airflow task ids of the flow start with; empty unless it stands in a larger DAG.
+    :param is_mapped: whether the whole flow stands in a mapped task group, each of whose instances is a run.
+    :param given: names of the parameters whose values the DAG file gives.
+    :param events: events that the flow waits for, each with the parameters that it fills.
+    :param foreachs: steps inside of a foreach: name, task that lists the index contexts, depth.
     """
 
     flow: str
@@ -74,10 +79,24 @@ class ShownRecord(msgspec.Struct, frozen=True, kw_only=True):
     metadata: str
     datastore: str
     datastore_root: str
+    prefix: str = ""
+    is_mapped: bool = False
+    given: tuple[str, ...] = ()
+    events: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    foreachs: tuple[tuple[str, str, int], ...] = ()
 
 
 def from_serialized_dag(data: Any) -> ShownRecord | None:
     """Return what a serialized DAG says of its flow; None if it is not the DAG of one flow.
+
+    :param data: Airflow's JSON form of the DAG.
+    """
+    found = flows_of(data)
+    return found[0] if len(found) == 1 and not found[0].prefix else None
+
+
+def flows_of(data: Any) -> list[ShownRecord]:
+    """Return what a serialized DAG says of its flows, one or several of which may stand in a larger DAG.
 
     Only the field that :class:`~airflow_provider_metaflow.operators.step.MetaflowStepOperator` writes counts:
     documentation comes from flow files.
@@ -90,9 +109,9 @@ def from_serialized_dag(data: Any) -> ShownRecord | None:
         if (fields.get("_task_module"), fields.get("task_type")) == _STEP and "metaflow_record" in fields:
             found.append(fields["metaflow_record"])
     try:
-        return msgspec.json.decode(found[0], type=ShownRecord) if len(found) == 1 else None
+        return [msgspec.json.decode(one, type=ShownRecord) for one in found]
     except (TypeError, msgspec.DecodeError):
-        return None
+        return []
 
 
 def record_of(manifest: Manifest) -> DeploymentRecord:

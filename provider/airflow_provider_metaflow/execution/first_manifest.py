@@ -13,7 +13,7 @@ import msgspec
 
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
 from airflow_provider_metaflow.execution.started_code import started_code
-from metaflow_orchestration.documents.manifest import Manifest, decode_manifest, encode_manifest
+from metaflow_orchestration.documents.manifest import Manifest, decode_manifest, deployed_part, encode_manifest
 from metaflow_orchestration.exceptions import EditedXComError, MissingResultError
 from metaflow_orchestration.run.outcome import InstanceOutcome
 
@@ -26,7 +26,7 @@ def keep_manifest(manifest: Manifest, local: LocalCompute) -> str:
     :param manifest: a compiled flow.
     :param local: the worker's own access to the datastore.
     """
-    text = encode_manifest(manifest)
+    text = encode_manifest(deployed_part(manifest))
     digest = _digest(text)
     local.save_record(_name(digest), {"manifest": text.decode()})
     return digest
@@ -42,7 +42,7 @@ def begun_with(manifest: Manifest, instance: InstanceOutcome, local: Callable[[]
     :raises MissingResultError: if the manifest is gone from the datastore.
     """
     code = started_code(manifest, instance.code)
-    if instance.manifest in ("", _digest(encode_manifest(manifest))):
+    if instance.manifest in ("", _digest(encode_manifest(deployed_part(manifest)))):
         return msgspec.structs.replace(manifest, code=code)
     record = local().load_record(_name(instance.manifest))
     text = str(record.get("manifest", "")).encode() if isinstance(record, dict) else b""
@@ -66,7 +66,9 @@ def begun_with(manifest: Manifest, instance: InstanceOutcome, local: Callable[[]
             flow=manifest.graph.name,
             hint=f"An XCom or the datastore was edited. {_CLEAR}",
         )
-    return msgspec.structs.replace(begun, code=code)
+    # In the folder where the flow is now, for that of the earlier deployment may be gone.
+    own = {"flow_file": begun.code.flow_file, "package": begun.code.package}
+    return msgspec.structs.replace(begun, code=msgspec.structs.replace(code, **own))
 
 
 def _digest(text: bytes) -> str:

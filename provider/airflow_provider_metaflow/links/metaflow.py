@@ -40,8 +40,8 @@ class MetaflowCardsLink(BaseOperatorLink):
         """
         from urllib.parse import quote
 
-        if not getattr(operator, PATHSPEC_KEY, None) or operator.id_prefix:
-            # The page knows the flow of a whole DAG, not those within a larger one.
+        if not getattr(operator, PATHSPEC_KEY, None):
             return ""
-        dag, run, task = (quote(str(one), safe="") for one in (ti_key.dag_id, ti_key.run_id, operator.step))
-        return f"/metaflow/dags/{dag}/runs/{run}?task={task}"
+        dag, run, task = (quote(str(one), safe="") for one in (ti_key.dag_id, ti_key.run_id, ti_key.task_id))
+        index = f"&map_index={ti_key.map_index}" if ti_key.map_index >= 0 else ""
+        return f"/metaflow/dags/{dag}/runs/{run}?task={task}{index}"

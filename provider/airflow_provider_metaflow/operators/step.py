@@ -152,11 +152,15 @@ class MetaflowStepOperator(BaseOperator):
 
     @property
     def metaflow_record(self) -> str | None:
-        """What the page in Airflow's web interface knows of the flow; of the start step of a whole DAG only."""
+        """What the page in Airflow's web interface knows of the flow; of the start step only."""
+        if self.step != self.manifest.graph.start:
+            return None
         from airflow_provider_metaflow.plan.record import shown_record
 
-        is_first = self.step == self.manifest.graph.start and not self.id_prefix
-        return shown_record(self.manifest) if is_first else None
+        is_mapped = self.get_closest_mapped_task_group() is not None
+        # Templates and values of a flow in a larger DAG, and fixed values of a whole DAG.
+        given = {*(self.parameters or ()), *getattr(self.get_dag(), "metaflow_fixed", ())}
+        return shown_record(self.manifest, prefix=self.id_prefix, is_mapped=is_mapped, given=given)
 
     @property
     def metaflow_pathspec(self) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.model import ExitHook, FlowGraph, Step, StepKind
 from metaflow_orchestration.graph.naming import emitted_events, end_event
 
@@ -119,6 +120,15 @@ class _Segments:
 
     def label(self, step: Step) -> str:
         return f"for each split of {step.foreach_path[-1]}{', continued' if self._phases[step.name] else ''}"
+
+
+def plan_of(manifest: Manifest) -> DagPlan:
+    """Plan the tasks of a compiled flow; a DAG file and a check of the flow both do.
+
+    :param manifest: the compiled flow.
+    """
+    deployment = manifest.deployment
+    return plan_dag(manifest.graph, emit_events=deployment.emit_events, emit_step_events=deployment.emit_step_events)
 
 
 def plan_dag(graph: FlowGraph, *, emit_events: bool = True, emit_step_events: bool = False) -> DagPlan:

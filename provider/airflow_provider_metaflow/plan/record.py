@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 
 import msgspec
 
-from metaflow_orchestration.documents.manifest import Manifest, encode_body
+from metaflow_orchestration.documents.manifest import Manifest, deployed_part, encode_body
+
+from .dag import contexts_task_id
 
 LINE = "[metaflow-deployment]: <data:application/json;base64,{}>"
 
@@ -41,14 +44,28 @@ def record_line(manifest: Manifest) -> str:
     return LINE.format(base64.b64encode(msgspec.json.encode(record)).decode())
 
 
-def shown_record(manifest: Manifest) -> str:
+def shown_record(manifest: Manifest, *, prefix: str = "", is_mapped: bool = False, given: Iterable[str] = ()) -> str:
     """Return what the page in Airflow's web interface must know of a compiled flow, as JSON.
 
     It is a field of the serialized start step, where no documentation of a flow or a DAG can stand.
 
     :param manifest: the compiled flow.
+    :param prefix: what the Airflow task ids of the flow start with.
+    :param is_mapped: whether the whole flow stands in a mapped task group.
+    :param given: names of the parameters whose values the DAG file gives.
     """
     graph = manifest.graph
+    steps = {step.name: step for step in graph.steps}
+    inside = [step for step in graph.steps if step.foreach_path]
+    more = {
+        "prefix": prefix,
+        "is_mapped": is_mapped,
+        "given": sorted(given),
+        "events": [(one.event, [name for name, _ in one.parameters]) for one in graph.triggers if one.parameters],
+        "foreachs": [
+            (step.name, contexts_task_id(steps[step.foreach_path[-1]]), len(step.foreach_path)) for step in inside
+        ],
+    }
     record = {
         "flow": graph.name,
         "owner": manifest.deployment.owner,
@@ -58,11 +75,12 @@ def shown_record(manifest: Manifest) -> str:
         "metadata": manifest.command.metadata,
         "datastore": manifest.code.datastore,
         "datastore_root": manifest.command.datastore_root,
+        **{name: value for name, value in more.items() if value},
     }
     return msgspec.json.encode(record).decode()
 
 
 def _digest(manifest: Manifest) -> str:
     # Without the token, which whoever knows the rest of the manifest could guess by the digest.
-    body, token = encode_body(manifest), manifest.deployment.production_token.encode()
+    body, token = encode_body(deployed_part(manifest)), manifest.deployment.production_token.encode()
     return hashlib.sha256(body.replace(token, b"") if token else body).hexdigest()

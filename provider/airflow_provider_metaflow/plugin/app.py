@@ -7,31 +7,32 @@ its API.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
-from airflow.api_fastapi.core_api.security import requires_access_dag
-from airflow.models.dagrun import DagRun
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.models.serialized_dag import SerializedDagModel
-from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
-from fastapi import Depends, FastAPI, HTTPException, Query
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from sqlalchemy import select
+from markupsafe import Markup
 
 from airflow_provider_metaflow import settings
-from airflow_provider_metaflow.deploy.record import ShownRecord, from_serialized_dag
+from airflow_provider_metaflow.deploy.record import ShownRecord, flows_of
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
 from metaflow_orchestration.exceptions import MetaflowQueryError
-from metaflow_orchestration.graph.identity import RUN_KEY, airflow_run_id, reported_run_id
 
+from . import view
+from .airflow_run import AirflowRun
 from .deployments import router
 from .limits import BusyError, ReadingLimit, ShortCache
 
@@ -40,8 +41,12 @@ log = logging.getLogger(__name__)
 MAX_CARD_BYTES = 50 * 1024 * 1024
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_SCRIPT = Path(__file__).with_name("page.js").read_text()
+# The one script that may run in the page: what users have written never does, wherever it stands.
+_SCRIPT_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 _PAGE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; frame-ancestors 'self'; base-uri 'none'"
+    f"default-src 'none'; script-src 'sha256-{_SCRIPT_HASH}'; connect-src 'self'; style-src 'unsafe-inline'; "
+    "frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 )
 _CARD_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
@@ -72,54 +77,134 @@ def prepare() -> None:
         log.info("The process that reads from Metaflow is not ready before the first page asks for it: %s", error)
 
 
+def allowed_parts(request: Request, user: GetUserDep) -> frozenset[str]:
+    """Return which parts of the page its reader may see, by the permissions that Airflow has for the like.
+
+    :param request: the request, whose path names the DAG.
+    :param user: who asks.
+    :return: ``values`` of artifacts, as of XComs, and ``errors`` of tasks, as in their logs.
+    """
+    found = []
+    for part, entity in (("values", DagAccessEntity.XCOM), ("errors", DagAccessEntity.TASK_LOGS)):
+        try:
+            requires_access_dag("GET", entity)(request, user)
+        except HTTPException:
+            continue
+        found.append(part)
+    return frozenset(found)
+
+
 @app.get("/dags/{dag_id}/runs/{run_id}", dependencies=_MAY_READ)
 def show_run(
-    dag_id: str, run_id: str, session: SessionDep, task: Annotated[str | None, Query()] = None
+    dag_id: str,
+    run_id: str,
+    request: Request,
+    session: SessionDep,
+    allowed: Annotated[frozenset[str], Depends(allowed_parts)],
+    task: Annotated[str | None, Query()] = None,
+    map_index: Annotated[str | None, Query()] = None,
+    flow: Annotated[str | None, Query()] = None,
 ) -> HTMLResponse:
-    """Show a run, or one of its steps.
+    """Show a run of a flow, or one of its steps.
 
     :param dag_id: the DAG.
     :param run_id: Airflow's id of the run.
+    :param request: the request.
     :param session: session of Airflow's database.
+    :param allowed: what the reader may see.
     :param task: Airflow task id; default: all steps.
+    :param map_index: its map index; what is no number, as Airflow leaves it for tasks that are not mapped, is none.
+    :param flow: prefix of the task ids of the flow, where the DAG has several.
     """
-    record = _record(dag_id, session)
-    values: dict[str, Any] = {
-        "dag_id": dag_id,
-        "run_id": run_id,
-        "record": record,
-        "run": None,
-        "note": "",
-        "cards": "",
-    }
+    data = _serialized(dag_id, session)
+    flows = flows_of(data)
+    record = _chosen(flows, task, flow)
+    # Airflow shows the tab at each DAG and each task; where there is no flow, it says nothing.
+    values: dict[str, Any] = {"record": record, "run": None, "note": "", "flows": [], "instances": []}
     if record is None:
-        values["note"] = f"The DAG {dag_id} is no Metaflow flow."
         return _page(values)
-    step = task if task in record.steps else None
-    own = _run_id(dag_id, run_id, record, session)
+    run = AirflowRun(session, dag_id, run_id)
+    index = int(map_index) if map_index and re.fullmatch(r"[0-9]{1,6}", map_index) else -1
+    if task is None:
+        values["flows"] = flows if len(flows) > 1 else []
+        values["instances"] = run.instances(record) if record.is_mapped else []
+        index = values["instances"][0] if values["instances"] and index < 0 else index
+    own = run.metaflow_run(record, index if record.is_mapped else -1)
+    values["shown_index"] = index
     if own is None:
         values["note"] = "The run has not begun yet."
         return _page(values)
+    base = str(request.scope.get("root_path") or "").removesuffix("/metaflow")
+    step = task.removeprefix(record.prefix) if task and task.removeprefix(record.prefix) in record.steps else None
+    tasks = run.tasks(record, step, index) if step and index >= 0 and not record.is_mapped else None
     pathspec = f"{record.flow}/{own}"
-    question = {"pathspec": pathspec, "step": step}
+    values.update(_of_airflow(run, record, step, index, base))
+    values.update(pathspec=pathspec, snippet=view.snippet(pathspec), step=step, allowed=allowed)
+    ui = view.web_address(settings.ui_url())
+    values["ui"] = f"{ui}/{pathspec}" if ui else ""
+    question: dict[str, Any] = {"pathspec": pathspec, "step": step, **({} if tasks is None else {"tasks": tasks})}
     try:
         # Who may see it was decided before; the answer does not depend on who asks.
-        answer = _CACHE.get((record, pathspec, step), lambda: _ask(record, "overview", question))
+        key = (record, pathspec, step, None if tasks is None else tuple(tasks))
+        answer = _CACHE.get(key, lambda: _ask(record, "overview", question))
     except HTTPException as error:
         values["note"] = error.detail
         return _page(values, error.status_code, error.headers)
-    values["pathspec"] = pathspec
     if answer["exists"]:
         values["run"] = answer
-        values["state"] = _state(dag_id, run_id, session)
-        values["cards"] = f"/metaflow/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/cards"
+        defaults = view.param_defaults(data)
+        known = answer["parameters"]
+        values["parameters"] = view.parameters(known, record, run.conf(), defaults, run.events()) if known else []
+        values["cards"] = _cards_address(base, dag_id, run_id, record, index)
     else:
         values["note"] = f"The run {pathspec} is not registered with Metaflow yet."
     return _page(values)
 
 
+def _chosen(flows: Sequence[ShownRecord], task: str | None, prefix: str | None) -> ShownRecord | None:
+    """Return the flow to show: that of a task, or the one with a prefix, or the first; None if there is none."""
+    if task is None:
+        return next((one for one in flows if one.prefix == prefix), flows[0] if flows else None)
+    for one in flows:
+        name = task.removeprefix(one.prefix)
+        if task.startswith(one.prefix) and (name in one.steps or name.removesuffix("-splits") in one.steps):
+            return one
+    # A sensor or an exit hook of a flow that is the whole DAG.
+    return flows[0] if len(flows) == 1 and not flows[0].prefix else None
+
+
+def _of_airflow(run: AirflowRun, record: ShownRecord, step: str | None, index: int, base: str) -> dict[str, Any]:
+    """Return what Airflow knows of the run: its state, the timeline, and where the logs are."""
+    state = run.state()
+    only = index if record.is_mapped or (step and index >= 0) else None
+    times = run.times(record, [step] if step else record.steps, only)
+    logs = {
+        name: view.log_link(base, run.dag_id, run.run_id, record.prefix + name, -1 if only is None else only)
+        for name in record.steps
+    }
+    bars = view.timeline(times, datetime.now(timezone.utc))
+    return {"state": state, "is_live": state in ("running", "queued"), "timeline": bars, "logs": logs}
+
+
+def _cards_address(base: str, dag_id: str, run_id: str, record: ShownRecord, index: int) -> tuple[str, str]:
+    """Return what stands before and after step, task and hash in the address of a card."""
+    query = {"flow": record.prefix, "map_index": str(index) if record.is_mapped else ""}
+    text = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items() if value)
+    address = f"{base}/metaflow/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/cards"
+    return address, f"?{text}" if text else ""
+
+
 @app.get("/dags/{dag_id}/runs/{run_id}/cards/{step}/{task}/{card}", dependencies=_MAY_READ)
-def show_card(dag_id: str, run_id: str, step: str, task: str, card: str, session: SessionDep) -> HTMLResponse:
+def show_card(
+    dag_id: str,
+    run_id: str,
+    step: str,
+    task: str,
+    card: str,
+    session: SessionDep,
+    map_index: Annotated[int, Query(ge=-1)] = -1,
+    flow: Annotated[str | None, Query()] = None,
+) -> HTMLResponse:
     """Show a card of a task of the run.
 
     :param dag_id: the DAG.
@@ -128,12 +213,14 @@ def show_card(dag_id: str, run_id: str, step: str, task: str, card: str, session
     :param task: Metaflow task id.
     :param card: hash of the card.
     :param session: session of Airflow's database.
+    :param map_index: which run of a flow in a mapped task group.
+    :param flow: prefix of the task ids of the flow, where the DAG has several.
     """
-    record = _record(dag_id, session)
+    record = _chosen(flows_of(_serialized(dag_id, session)), None, flow)
     if record is None or not all(_NAME.fullmatch(part) for part in (step, task, card)):
         raise HTTPException(404, "There is no such card.")
     # Of this very run: nobody sees the cards of a DAG that they may not read.
-    own = _run_id(dag_id, run_id, record, session)
+    own = AirflowRun(session, dag_id, run_id).metaflow_run(record, map_index if record.is_mapped else -1)
     if own is None:
         raise HTTPException(404, "There is no such card.")
     pathspec = f"{record.flow}/{own}/{step}/{task}"
@@ -157,37 +244,11 @@ def _ask(record: ShownRecord, op: str, question: dict[str, Any]) -> dict[str, An
         raise HTTPException(502, f"Metaflow gave no answer: {reason}") from None
 
 
-def _record(dag_id: str, session: Any) -> ShownRecord | None:
+def _serialized(dag_id: str, session: Any) -> Any:
     row = SerializedDagModel.get(dag_id, session=session)
     if row is None:
         raise HTTPException(404, f"There is no DAG {dag_id}.")
-    return from_serialized_dag(row.data)
-
-
-def _run_id(dag_id: str, run_id: str, record: ShownRecord, session: Any) -> str | None:
-    """Return the Metaflow run of a DAG run, None as long as its start step has not begun.
-
-    A run that is made again under its old id must not show the one before it.
-    """
-    first, start = airflow_run_id(dag_id, run_id), record.steps[0]
-    xcom = XComModel.get_many(run_id=run_id, dag_ids=dag_id, task_ids=start, map_indexes=-1, key=RUN_KEY, limit=1)
-    found = session.scalars(xcom).first()
-    if found is not None:
-        return reported_run_id(found.value, first)
-    tried = select(TaskInstance.state).where(
-        TaskInstance.dag_id == dag_id,
-        TaskInstance.run_id == run_id,
-        TaskInstance.task_id == start,
-        TaskInstance.try_number > 0,
-    )
-    # Its XComs were deleted, or a release before 0.2 has run it.
-    return first if session.scalars(tried).first() is not None else None
-
-
-def _state(dag_id: str, run_id: str, session: Any) -> str:
-    """Return Airflow's state of a run: Metaflow knows of no end of a run whose end step has not succeeded."""
-    found = session.scalars(select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)).first()
-    return str(getattr(found, "value", found))
+    return row.data
 
 
 def _source(record: ShownRecord) -> dict[str, str]:
@@ -197,7 +258,8 @@ def _source(record: ShownRecord) -> dict[str, str]:
 
 
 def _page(values: dict[str, Any], status: int = 200, more: Mapping[str, str] | None = None) -> HTMLResponse:
-    return _response(_TEMPLATES.get_template("page.html").render(values), _PAGE_POLICY, status, more)
+    html = _TEMPLATES.get_template("page.html").render(values, script=Markup(_SCRIPT))  # noqa: S704  (a file of ours)
+    return _response(html, _PAGE_POLICY, status, more)
 
 
 def _response(html: str, policy: str, status: int = 200, more: Mapping[str, str] | None = None) -> HTMLResponse:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
 _RUN = "/metaflow/dags/{DAG_ID}/runs/{RUN_ID}"
+_ICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='{}' stroke-width='2' "
+    "stroke-linecap='round' stroke-linejoin='round'><circle cx='4' cy='12' r='2'/><circle cx='20' cy='12' r='2'/>"
+    "<circle cx='12' cy='5' r='2'/><circle cx='12' cy='19' r='2'/>"
+    "<path d='M5.5 10.5 10.5 6.5M13.5 6.5 18.5 10.5M5.5 13.5 10.5 17.5M13.5 17.5 18.5 13.5'/></svg>"
+)
+"""A step that splits into two branches, which are joined."""
 
 
 def _lazy_app() -> Any:
@@ -36,17 +44,25 @@ def _prepared(api_server: Any) -> Any:
     return api_server
 
 
+def _icon(colour: str) -> str:
+    """Return the icon as an address that needs no request."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(_ICON.format(colour).encode()).decode()}"
+
+
+_LOOK = {"name": "Metaflow", "icon": _icon("#3f3f46"), "icon_dark_mode": _icon("#e4e4e7")}
+
+
 class MetaflowPlugin(AirflowPlugin):
-    """Shows the Metaflow run of a DAG run: parameters, artifacts' names and sizes, and cards."""
+    """Shows the Metaflow run of a DAG run: its timeline, parameters, artifacts, errors and cards."""
 
     name = "metaflow"
     fastapi_apps = [{"app": _lazy_app(), "url_prefix": "/metaflow", "name": "Metaflow"}]
     fastapi_root_middlewares = [{"middleware": _prepared, "name": "Metaflow"}]
     external_views = [
-        {"name": "Metaflow", "href": _RUN, "destination": "dag_run", "url_route": "metaflow-run"},
+        {**_LOOK, "href": _RUN, "destination": "dag_run", "url_route": "metaflow-run"},
         {
-            "name": "Metaflow",
-            "href": f"{_RUN}?task={{TASK_ID}}",
+            **_LOOK,
+            "href": f"{_RUN}?task={{TASK_ID}}&map_index={{MAP_INDEX}}",
             "destination": "task_instance",
             "url_route": "metaflow-task",
         },

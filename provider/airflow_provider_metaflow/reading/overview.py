@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .facts import RunFacts
+from .previews import is_secret, is_secret_name, preview, shortened
 
 MAX_TASKS = 200
 _MAX_PARAMETER = 500
+_MAX_ERROR = 1000
+_HIDDEN = "(hidden: it looks like a secret)"
 _INCLUDED_FILE = "metaflow.includefile.IncludedFile"
 
 
@@ -27,7 +31,8 @@ class Overview:
 
         :param flow: the flow.
         :param run: the run.
-        :param question: ``step`` and ``max_tasks``, both optional.
+        :param question: ``step``, ``tasks`` and ``max_tasks``, all optional. ``tasks`` are ids of tasks of the step;
+            their later generations, the iterations of a recursion and the nodes of a gang count, too.
         """
         left = question.get("max_tasks", MAX_TASKS)
         shown = [
@@ -39,8 +44,9 @@ class Overview:
         for step, found in zip(
             shown, self._each(lambda step: self._facts.index.tasks(flow, run, step), shown), strict=True
         ):
-            tasks.append([(flow, run, step, one) for one in found[: max(left, 0)]])
-            left -= len(found)
+            wanted = [one for one in found if is_one_of(one, question.get("tasks"))]
+            tasks.append([(flow, run, step, one) for one in wanted[: max(left, 0)]])
+            left -= len(wanted)
         described = self._each(self._describe, [path for paths in tasks for path in paths])
         steps = [
             {"step": step, "tasks": [next(described) for _ in paths]} for step, paths in zip(shown, tasks, strict=True)
@@ -59,18 +65,19 @@ class Overview:
     def _describe(self, path: Sequence[str]) -> dict[str, Any]:
         facts = self._facts.facts(*path)
         found: Mapping[str, Any] = {}
+        error = None
         if facts.attempt is not None:
             summary = self._facts.summary(path, facts.attempt)
             found = summary["artifacts"] if summary else self._facts.names(path, facts.attempt)
-        artifacts = [
-            {"name": name, "type": str(one.get("type") or ""), "size": one.get("size")}
-            for name, one in sorted(found.items())
-        ]
+            error = _error_of(summary)
+        artifacts = [_shown(name, one) for name, one in sorted(found.items())]
         return {
             "task": path[-1],
             "pathspec": "/".join(path),
             "finished": facts.attempt is not None and not facts.is_running,
             "successful": facts.is_successful,
+            "attempt": facts.attempt,
+            "error": None if facts.is_running else error,
             "artifacts": artifacts,
             "cards": [{"type": kind, "hash": mark} for kind, mark, _ in self._facts.cards(path)],
         }
@@ -84,15 +91,50 @@ class Overview:
             summary = self._facts.summary(path, attempt) if attempt is not None else None
             if summary is not None and isinstance(summary.get("parameters"), list):
                 artifacts = summary["artifacts"]
-                return {str(one): _parameter_text(artifacts.get(one) or {}) for one in summary["parameters"]}
+                return {str(one): _parameter_text(str(one), artifacts.get(one)) for one in summary["parameters"]}
         for task in self._facts.index.tasks(flow, run, "_parameters")[:1]:
             return dict.fromkeys(sorted(self._facts.names((flow, run, "_parameters", task), 0)))
         return {}
 
 
-def _parameter_text(artifact: Mapping[str, Any]) -> str | None:
+def is_one_of(task: str, wanted: Sequence[str] | None) -> bool:
+    """Return whether a task is one of those that are asked for.
+
+    :param task: its id.
+    :param wanted: ids without what tells generations, iterations and nodes apart; None for all.
+    """
+    if wanted is None:
+        return True
+    stem = re.sub(r"[-_](node|worker)[-_]\d+\Z", "", task)
+    return bool({stem, re.sub(r"(-r\d+)?(-g\d+)?\Z", "", stem)} & set(wanted))
+
+
+def _shown(name: str, artifact: Mapping[str, Any]) -> dict[str, Any]:
+    text = preview(name, artifact["value"]) if "value" in artifact else None
+    return {
+        "name": name,
+        "type": str(artifact.get("type") or ""),
+        "size": artifact.get("size"),
+        "preview": text,
+        "hidden": "value" in artifact and text is None,
+    }
+
+
+def _error_of(summary: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """Return the exception that ended a failed task; None for one that succeeded or was killed."""
+    found = summary.get("error") if summary and summary.get("ok") is not True else None
+    if not isinstance(found, dict):
+        return None
+    kind, message = (str(found.get(name) or "") for name in ("type", "message"))
+    return {"type": shortened(kind, 200), "message": _HIDDEN if is_secret(message) else shortened(message, _MAX_ERROR)}
+
+
+def _parameter_text(name: str, artifact: Mapping[str, Any] | None) -> str | None:
+    artifact = artifact or {}
     if "value" in artifact:
-        return repr(artifact["value"])[:_MAX_PARAMETER]
+        if is_secret_name(name) or is_secret(artifact["value"]):
+            return _HIDDEN
+        return shortened(repr(artifact["value"]), _MAX_PARAMETER)
     if artifact.get("type") == _INCLUDED_FILE:
         return "(a file)"
     size = artifact.get("size")

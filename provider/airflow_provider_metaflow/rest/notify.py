@@ -30,14 +30,15 @@ def own_connection(deployment: str, endpoint: str) -> str:
 
 
 def resolve_notifications(
-    flow: str, deployment: str, options: Mapping[str, Any], connect: Callable[[], AirflowClient]
+    flow: str, deployment: str, options: Mapping[str, Any], connect: Callable[[], AirflowClient] | None
 ) -> Notifications | None:
     """Return whom to tell, and put secrets that were given into connections of Airflow.
 
     :param flow: name of the flow.
     :param deployment: name of the deployment.
     :param options: values of the ``--notify-…`` and ``--incident-io-…`` options by name.
-    :param connect: returns a client of the Airflow; called if a secret was given.
+    :param connect: returns a client of the Airflow; called if a secret was given. None where nothing is deployed, and
+        so nothing saved.
     :raises InvalidOptionError: if nobody is named, or what is given is incomplete.
     """
     on_error, on_success = options["notify_on_error"], options["notify_on_success"]
@@ -58,6 +59,8 @@ def resolve_notifications(
     for endpoint, secret in secrets.items():
         if secret:
             ids[endpoint] = own_connection(deployment, endpoint)
+            if connect is None:
+                continue
             with connect() as client:
                 text = f"Made by `airflow create` of the Metaflow flow {flow}."
                 save_connection(client, str(ids[endpoint]), _KINDS[endpoint][1], password=secret, text=text)

@@ -27,6 +27,7 @@ from metaflow_orchestration.documents.manifest import (
 )
 from metaflow_orchestration.exceptions import FlowCompileError, ManifestError
 
+from .compile_order import Order
 from .failures import Attempt
 from .layout import project_root_of
 from .reads import has_digest, read_reads
@@ -34,6 +35,7 @@ from .source_files import source_files
 from .supervised import Finished, run_supervised
 
 _ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
+_OF_USER = ("METAFLOW_HOME", "METAFLOW_USER", "PYTHONPATH", "USER", "USERNAME")
 _TIMEOUT_SECONDS = 600
 _WATCHED = "from metaflow_orchestration.compile.watched import main; main()"
 
@@ -50,6 +52,8 @@ class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
     :param project_root: folder that the flow is started from; default: its own, or the one above its package if it has
         relative imports.
     :param import_paths: folders that it can import from, too; they count by what is imported from them.
+    :param shared: whether machines take each other's results from the datastore; see :mod:`~.deployments`.
+    :param on_worker: whether a task runs here, which takes what the DAG processor has compiled, whatever differs here.
     """
 
     top_level: tuple[str, ...] = ()
@@ -60,6 +64,8 @@ class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
     environment: tuple[tuple[str, str], ...] = ()
     project_root: str | None = None
     import_paths: tuple[str, ...] = ()
+    shared: bool = False
+    on_worker: bool = False
 
 
 Run = Callable[..., Finished]
@@ -94,9 +100,7 @@ def load_manifest(
             if manifest is None:
                 manifest = _compile(entry, attempt, run)
             cache.evict(entry.target)
-    entry.note_as_latest()
-    touch(entry.target)
-    touch(entry.reads)
+    entry.note_use()
     return manifest
 
 
@@ -148,6 +152,16 @@ class Entry:
         """File of what its import read elsewhere; see :mod:`~.watched`."""
         return self.target.with_suffix(".reads")
 
+    def order(self) -> Order:
+        """Return what the process that compiles it is asked for."""
+        return Order(
+            target=str(self.target.resolve()),
+            reads=str(self.reads.resolve()),
+            import_paths=self.options.import_paths,
+            key=_shared_key(self.path, self.options) if self.options.shared else "",
+            on_worker=self.options.on_worker,
+        )
+
     @property
     def attempt(self) -> Attempt:
         """The last attempt to compile it."""
@@ -167,8 +181,10 @@ class Entry:
             return None
         return target if _decoded(target) is not None else None
 
-    def note_as_latest(self) -> None:
-        """Note that this is what the flow was last."""
+    def note_use(self) -> None:
+        """Note that this is what the flow was last, and that it is used now."""
+        touch(self.target)
+        touch(self.reads)
         with contextlib.suppress(OSError):
             if not self._pointer().exists() or self._pointer().read_text() != self.target.name:
                 write_atomically(self._pointer(), self.target.name.encode())
@@ -218,14 +234,14 @@ def _compiled(entry: Entry, beat: Callable[[], None], run: Run) -> Manifest:
     result = _run(entry, beat, run)
     if result.status != 0:
         raise FlowCompileError(
-            f"it does not compile:\n{_complaint(result.stdout, result.stderr)}",
+            f"it does not compile:\n{complaint(result.stdout, result.stderr)}",
             flow=path.name,
-            step=_step_named(result.stdout + result.stderr),
+            step=step_named(result.stdout + result.stderr),
             hint=_hint(entry, result.stdout + result.stderr),
         )
     if not target.is_file():
         raise FlowCompileError(
-            f"running it as a program wrote no manifest.\n{_complaint(result.stdout, result.stderr)}".strip(),
+            f"running it as a program wrote no manifest.\n{complaint(result.stdout, result.stderr)}".strip(),
             flow=path.name,
             hint="A flow file ends with `if __name__ == '__main__':` and a call of its flow.",
         )
@@ -245,8 +261,7 @@ def _run(entry: Entry, beat: Callable[[], None], run: Run) -> Finished:
         options.python,
         "-c",
         _WATCHED,
-        str(entry.reads.resolve()),
-        os.pathsep.join(options.import_paths),
+        msgspec.json.encode(entry.order()).decode(),
         os.path.relpath(path.absolute(), root),
         "--no-pylint",
         *options.top_level,
@@ -281,8 +296,12 @@ def child_environment() -> dict[str, str]:
     return environment
 
 
-def _complaint(stdout: str, stderr: str) -> str:
-    """Return what went wrong: Metaflow's own message, or the end of a traceback."""
+def complaint(stdout: str, stderr: str) -> str:
+    """Return what went wrong in a process of Metaflow: its own message, or the end of a traceback.
+
+    :param stdout: what it wrote.
+    :param stderr: what it wrote there.
+    """
     lines = [line for line in (stdout + stderr).splitlines() if line.strip()]
     chatter = re.compile(r"^(Metaflow \S+ executing|Validating your flow|Running pylint|\s+The graph looks|Warning:)")
     lines = [line for line in lines if not chatter.match(line)]
@@ -304,24 +323,39 @@ def _hint(entry: Entry, text: str) -> str:
 
 def _counted(options: CompileOptions) -> CompileOptions:
     """Return the options that the result depends on; folders of imports count by the files that were imported."""
-    return msgspec.structs.replace(options, import_paths=())
+    return msgspec.structs.replace(options, import_paths=(), shared=False, on_worker=False)
 
 
-def _step_named(text: str) -> str | None:
+def step_named(text: str) -> str | None:
+    """Return the step that a message of Metaflow names, if it names one.
+
+    :param text: the message.
+    """
     found = re.search(r"[Ss]tep \*?(\w+)\*?", text)
     return found.group(1) if found else None
 
 
 def _key(path: Path, options: CompileOptions) -> str:
     """Hash all that the manifest depends on."""
-    digest = hashlib.sha256()
-    facts: Sequence[object] = (SCHEMA_VERSION, _counted(options), str(path.resolve()), _versions(), _environment())
-    digest.update(repr(facts).encode())
+    facts = (SCHEMA_VERSION, _counted(options), str(path.resolve()), _versions(), _environment())
+    return f"{path.stem}-{_digest(path, options, facts)}"
+
+
+def _shared_key(path: Path, options: CompileOptions) -> str:
+    """Hash the same but for what differs between machines and users of one deployment of Airflow."""
+    root = project_root_of(path, options.project_root) or path.parent
+    portable = msgspec.structs.replace(_counted(options), python="", project_root=os.path.relpath(path, root))
+    environment = [(name, value) for name, value in _environment() if name not in _OF_USER]
+    return _digest(path, options, (SCHEMA_VERSION, portable, _versions(), environment))
+
+
+def _digest(path: Path, options: CompileOptions, facts: Sequence[object]) -> str:
+    digest = hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape"))
     root = project_root_of(path, options.project_root)
     for source in source_files(path, root):
         digest.update(f"{source.path.relative_to(root or path.parent)}\0".encode("utf-8", "surrogateescape"))
         digest.update(source.digest)
-    return f"{path.stem}-{digest.hexdigest()[:32]}"
+    return digest.hexdigest()[:32]
 
 
 def _environment() -> list[tuple[str, str]]:

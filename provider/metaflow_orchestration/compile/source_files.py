@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class SourceFile:
     runs: bool
 
 
+_seen: dict[Path, dict[Path, SourceFile | None]] | None = None
+
 _Stamp = tuple[int, int, int]
 _read: dict[Path, tuple[_Stamp, SourceFile]] = {}
 """What this process has read, with inode, size and time of the files: 200 flows of a folder share their helpers."""
@@ -55,7 +58,7 @@ def source_files(flow: Path, root: Path | None = None) -> list[SourceFile]:
     """
     if root is not None:
         flow = flow.absolute()
-    found = {path: _source(path) for path in _files(root or flow.parent, set()) if path != flow}
+    found = {path: source for path, source in _found(root or flow.parent).items() if path != flow}
     counted = [_source(flow, must=True), *(one for one in found.values() if one is not None and not one.is_flow)]
     flows: dict[bytes, list[SourceFile]] = {}
     for one in found.values():
@@ -69,6 +72,26 @@ def source_files(flow: Path, root: Path | None = None) -> list[SourceFile]:
         for name in [name for name in flows if name in one.words]:
             left += flows.pop(name)
     return [counts[path] for path in sorted(counts)]
+
+
+@contextmanager
+def seen_at_once() -> Iterator[None]:
+    """Look at each folder once within the ``with`` block: 200 flows of a folder have the same files beside them."""
+    global _seen  # noqa: PLW0603  (of this process, which parses one DAG file at a time)
+    _seen = {}
+    try:
+        yield
+    finally:
+        _seen = None
+
+
+def _found(folder: Path) -> dict[Path, SourceFile | None]:
+    known = None if _seen is None else _seen.get(folder)
+    if known is None:
+        known = {path: _source(path) for path in _files(folder, set())}
+        if _seen is not None:
+            _seen[folder] = known
+    return known
 
 
 def may_run_a_flow(path: Path) -> bool:

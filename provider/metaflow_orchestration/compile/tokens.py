@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +18,9 @@ from typing import Any, Protocol
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .deploy import Name
+
+PLACEHOLDER_TOKEN = "__PLACEHOLDER_PRODUCTION_TOKEN__"  # noqa: S105  (what it says)
+"""Stands in for the token where nothing is deployed."""
 
 _STORE = "mf.airflow"
 """Folder of the datastore that Metaflow's own Airflow group uses, so that its tokens are honoured."""
@@ -88,9 +91,11 @@ def _alone(name: Name) -> Iterator[None]:
     from metaflow.plugins.aws.step_functions.production_token import _path as token_file
 
     file = Path(token_file(f".{name.token_prefix}.lock"))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        # A container may have no home, or one that cannot be written; then there is no file to write, either.
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(held.enter_context(file.open("a")), fcntl.LOCK_EX)
         yield
 
 
@@ -111,7 +116,9 @@ def _resolve(obj: Any, name: Name, options: TokenOptions, store: Store) -> str:
     token = _choose(obj, name, options, previous)
     if (owner, previous) != (get_username(), token):
         store.save(get_username(), token)
-    store_token(name.token_prefix, token)
+    # The datastore holds it, too, and its owner needs to show none.
+    with suppress(OSError):
+        store_token(name.token_prefix, token)
     return token
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from .compile_order import Order
 from .layout import extend_import_paths, package_of
 from .reads import Reads, digest_of
 
@@ -29,18 +30,21 @@ _given: dict[str, str] = {}
 
 
 def main() -> None:
-    """Run ``sys.argv[3]`` with the arguments after it, and write what it has read to ``sys.argv[1]``.
+    """Run ``sys.argv[2]`` with the arguments after it, and write what it has read, as the order ``sys.argv[1]`` says.
 
     It is run as ``python PATH/FLOW.py`` is in the working directory, or as ``python -m PATH.FLOW`` if it has relative
-    imports; ``sys.argv[2]`` names further folders that it can import from.
+    imports.
     """
-    report, paths = sys.argv[1], sys.argv[2]
+    order = msgspec.json.decode(sys.argv[1], type=Order)
     root = Path.cwd()
-    flow = Path(os.path.normpath(root / sys.argv[3]))
-    sys.argv = sys.argv[3:]
+    flow = Path(os.path.normpath(root / sys.argv[2]))
+    sys.argv = sys.argv[2:]
+    if order.key and _taken(order, root):
+        return
+    before = _state_of(order.target)
     package = package_of(flow, root)
     sys.path[0] = str(root if package else flow.parent)
-    extend_import_paths([str(root), *filter(None, paths.split(os.pathsep))])
+    extend_import_paths([str(root), *order.import_paths])
     _given.update(os.environ)
     os.environ.__class__ = _Watched
     module = ModuleType("__main__")
@@ -52,7 +56,38 @@ def main() -> None:
         exec(compile(flow.read_bytes(), str(flow), "exec"), vars(module))  # noqa: S102  (this is how it is compiled)
     finally:
         if "metaflow" in sys.modules:
-            write_report(Path(report), root)
+            write_report(Path(order.reads), root)
+            if order.key and _state_of(order.target) not in (None, before):
+                from .deployments import share
+
+                share(order, root)
+
+
+def _taken(order: Order, root: Path) -> bool:
+    """Take the flow from the datastore if another machine has compiled it; return whether there is one."""
+    if "metaflow" in sys.modules:
+        from .deployments import take
+
+        return take(order, root, sys.argv[1:])
+    # The flow may set variables before it imports Metaflow, which reads its settings then.
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            from .deployments import take
+
+            status = 0 if take(order, root, sys.argv[1:]) else 1
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _state_of(name: str) -> tuple[int, int] | None:
+    try:
+        state = Path(name).stat()
+    except OSError:
+        return None
+    return (state.st_ino, state.st_mtime_ns)
 
 
 def note_packaged(paths: Iterable[str]) -> None:

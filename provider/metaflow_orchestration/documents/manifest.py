@@ -130,6 +130,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param command: shared part of the commands.
     :param inputs: files beside the code that the compiler read (config files), with the hash of their content.
     :param remote: what containers need to know, see :mod:`~.container_settings`; plain data here, which costs no parse.
+    :param compiled_in_place: whether it was compiled where its DAG file is parsed: then the folder of the flow is no
+        part of what was deployed, see :func:`deployed_part`.
     """
 
     graph: FlowGraph
@@ -138,6 +140,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     command: Command
     inputs: tuple[tuple[str, str], ...] = ()
     remote: dict[str, Any] = {}
+    compiled_in_place: bool = False
 
 
 @built
@@ -160,6 +163,17 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "manifest": msgspec.Raw(body),
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def deployed_part(manifest: Manifest) -> Manifest:
+    """Return a manifest without what differs between machines that compile the same flow where they find it.
+
+    :param manifest: a compiled flow.
+    """
+    if not manifest.compiled_in_place:
+        return manifest
+    code = msgspec.structs.replace(manifest.code, flow_dir="")
+    return msgspec.structs.replace(manifest, code=code, inputs=())
 
 
 def encode_body(manifest: Manifest) -> bytes:

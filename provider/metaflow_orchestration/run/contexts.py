@@ -39,13 +39,26 @@ def split_contexts(
     """
     total = sum(count for _, count, _, _ in splits)
     _check_size(total, MAX_SPLITS)
-    size = max(1, math.ceil(total / max_length), pack_size or 1)
+    size = _pack_size(total, max_length, pack_size)
     flat = _flat(splits)
     contexts = []
     while pack := list(islice(flat, size)):
         contexts.append(_context(pack))
     _check_size(sum(len(context["items"]) for context in contexts), MAX_ITEMS)
     return contexts
+
+
+def _pack_size(total: int, max_length: int, pack_size: int | None = None) -> int:
+    return max(1, math.ceil(total / max_length), pack_size or 1)
+
+
+def packed(total: int, max_length: int) -> int:
+    """Return how many mapped task instances a number of tasks makes.
+
+    :param total: the tasks.
+    :param max_length: Airflow's ``[core] max_map_length``.
+    """
+    return math.ceil(total / _pack_size(total, max_length))
 
 
 def _check_size(found: int, limit: int) -> None:

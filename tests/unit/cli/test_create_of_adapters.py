@@ -69,16 +69,17 @@ def target(
 ) -> Target:
     made = Target(compiled("grouped"), terminal, flows)
 
-    def save_secret(_: ArgoCluster, name: str, values: Any) -> None:
-        made.secrets[name] = values
+    def apply(deployment: Any, _: ArgoCluster, secret: Any) -> None:
+        made.deployed.append(deployment)
+        if secret:
+            made.secrets[deployment.template.name] = secret
 
     def deploy(machine: FlowMachine, _: object) -> None:
         made.deployed.append(machine)
 
     monkeypatch.setattr(argo_deploy, "compile_for_argo", made.compile)
     monkeypatch.setattr(argo_deploy, "TemplateStore", made.store)
-    monkeypatch.setattr(argo_deploy, "apply", lambda deployment, _: made.deployed.append(deployment))
-    monkeypatch.setattr(ArgoCluster, "save_secret", save_secret)
+    monkeypatch.setattr(argo_deploy, "apply", apply)
     monkeypatch.setattr(sfn_create, "compile_for_aws", made.compile)
     monkeypatch.setattr(sfn_create, "MachineStore", made.store)
     monkeypatch.setattr(FlowMachine, "deploy", deploy)
@@ -126,7 +127,7 @@ def test_a_flow_is_deployed_to_argo_with_its_token_and_its_secret(target: Target
     (secret,) = target.secrets.values()
     assert "https://s3cret" in secret.values()
     assert "s3cret" not in deployment.to_yaml() + result.output
-    assert "Nothing starts it by itself; `argo trigger` does." in result.output
+    assert "grouped.py argo trigger\n" in result.output
     assert json.loads((tmp_path / "told.json").read_text())["name"] == "groupedflow"
 
 
@@ -180,7 +181,7 @@ def test_a_flow_is_deployed_to_step_functions_with_its_token(target: Target) -> 
     assert machine.name == "renamed"
     assert target.options[0].upload is True
     assert f"production:{target.saved[0][1]}" in result.output
-    assert "`sfn trigger` does" in result.output
+    assert "sfn --name=renamed trigger" in result.output
 
 
 def test_what_a_run_costs_and_which_policies_it_needs_is_told_without_aws(target: Target) -> None:

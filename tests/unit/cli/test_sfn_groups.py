@@ -24,6 +24,7 @@ from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer.sfn_deployer_objects import (
     SfnDeployedFlow,
 )
+from metaflow_orchestration.check.report import read_report
 from metaflow_orchestration.documents.manifest import Manifest, read_manifest
 
 CREATE = [*sfn_cli._CREATE_OPTIONS, *sfn_cli._NOTIFY_OPTIONS]
@@ -149,8 +150,11 @@ def test_what_check_prints_can_be_parsed_and_is_what_a_deployment_needs(
     assert group.start().startswith("sfn-")
     group(sfn_cli.check, "--cloudformation")
     assert set(json.loads(capsys.readouterr().out)["Resources"]) >= {"MachineRole", "DeployerPolicy"}
-    group(sfn_cli.check, "--splits", "3")
-    assert "state transitions of a run: 1 (every step once, 3 splits" in capsys.readouterr().out
+    group(sfn_cli.check, "--splits", "3", "--json")
+    report = read_report(capsys.readouterr().out)
+    (row,) = [row for row in report.rows if row.subject == "state transitions of a run"]
+    assert (report.width, row.amount, row.unit) == (3, 1, "transitions")
+    assert report.is_supported("step-functions")
 
 
 def test_an_error_is_one_of_metaflows_with_the_same_message(group: Group) -> None:
@@ -268,12 +272,17 @@ def test_resuming_by_the_deployer_gives_the_verb_its_options(group: Group, monke
     )
     assert run.resume(step_to_rerun="only").pathspec == "SingleStepFlow/sfn-2"
     run.resume(redrive=True)
-    SfnDeployedFlow.from_deployment("single-step").trigger(alpha=1)
+    found = SfnDeployedFlow.from_deployment("single-step")
+    found.trigger(alpha=1)
+    found.resume(origin_run_id="sfn-9", step_to_rerun="only", alpha=2)
+    found.resume("sfn-9", redrive=True, alpha=3)
     first = run.pathspec.split("/")[1]
     assert calls == [
         ("resume", {"run_id": first, "step_to_rerun": "only"}),
         ("resume", {"run_id": first, "redrive": True}),
         ("trigger", {"alpha": 1}),
+        ("resume", {"run_id": "sfn-9", "step_to_rerun": "only", "alpha": 2}),
+        ("resume", {"run_id": "sfn-9", "redrive": True, "alpha": 3}),
     ]
 
 

@@ -54,6 +54,10 @@ class Runs:
         self._note("find", run_id)
         return self.found
 
+    def map_lines(self, found: Any) -> Iterator[str]:
+        assert found is self.found
+        yield "split *1*: error"
+
     def every(self, statuses: list[str] | None = None) -> list[Any]:
         self._note("every", statuses)
         return list(self.found)
@@ -232,7 +236,7 @@ def test_step_functions_shows_runs_with_their_times_and_why_they_failed(
     runs.found = []
     assert "No ABORTED executions for GroupedFlow found" in sfn.call("list-runs", "--aborted").output
     runs.found = {"status": "FAILED", "error": "States.TaskFailed", "cause": "*why*"}
-    assert "FAILED\nerror: States.TaskFailed\ncause: *why*\n" in sfn.call("status", "r").output
+    assert "FAILED\nerror: States.TaskFailed\ncause: *why*\nsplit *1*: error\n" in sfn.call("status", "r").output
     monkeypatch.setattr(sfn_runs, "deployed_machines", lambda _, flow: [f"of {flow}"])
     assert "of GroupedFlow\n" in sfn.call("list-deployments").output
     assert "of None\n" in sfn.call("list-deployments", "--all").output

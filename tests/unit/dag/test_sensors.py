@@ -42,5 +42,5 @@ def test_a_sensor_whose_provider_is_missing_names_the_extra_to_install(
     manifest_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "airflow.providers.amazon.aws.sensors.s3", None)
-    with pytest.raises(MissingExtraError, match=r"needs a provider that is not installed .*\[amazon\]"):
+    with pytest.raises(MissingExtraError, match=r"needs a provider that is not installed .*\[airflow-amazon\]"):
         MetaflowDag(manifest_file)

@@ -15,6 +15,7 @@ import pytest
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_summary import (
     MAX_VALUE_BYTES,
+    describe_error,
     json_texts,
 )
 from metaflow_orchestration.documents.manifest import Manifest
@@ -80,6 +81,17 @@ def test_the_limit_counts_the_text_as_it_is_written() -> None:
     assert "x" not in json_texts({"x": "a" * (MAX_VALUE_BYTES - 1)})
     # An escape takes six bytes.
     assert "x" not in json_texts({"x": "\x00" * (MAX_VALUE_BYTES // 4)})
+
+
+class MutedError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_what_ended_a_task_is_kept_by_type_and_message_whatever_it_does() -> None:
+    assert describe_error(ValueError("no rows")) == {"type": "ValueError", "message": "no rows"}
+    assert describe_error(MutedError()) == {"type": f"{__name__}.MutedError", "message": ""}
+    assert len(describe_error(ValueError("x" * 10_000))["message"]) == 2000
 
 
 @pytest.fixture(scope="module")

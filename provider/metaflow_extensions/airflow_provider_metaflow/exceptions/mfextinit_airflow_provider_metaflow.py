@@ -5,5 +5,5 @@ among. What is defined here is loaded into ``metaflow.exception``, and Metaflow 
 module would serve, too, but it makes Metaflow report this extension in its version.)
 """
 
-_HERE = "metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator"
+_HERE = "metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer"
 _addl_stubgen_modules = [_HERE + ".airflow_deployer", _HERE + ".argo_deployer", _HERE + ".sfn_deployer"]

@@ -18,9 +18,11 @@ from tests.engines.aws.refusals import refuse
 from tests.support.aws_account import SETTINGS
 
 from metaflow_adapters.step_functions import FlowMachine
+from metaflow_adapters.step_functions.emit import LONG_INPUT
 from metaflow_adapters.step_functions.states import Map, Task
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError
+from metaflow_orchestration.graph.model import Parameter, ParameterType
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 VALIDATOR = Path(os.environ.get("TEST_SECOND_OPINIONS_HOME", Path.home() / ".cache/test-second-opinions"))
@@ -138,14 +140,19 @@ def test_two_compilations_give_the_same_bytes(machine: Make) -> None:
     assert len({machine("switch_in_foreach").to_json() for _ in range(2)}) == 1
 
 
+def evaluated(expression: str, made: FlowMachine) -> Any:
+    """What an expression gives with the variables that the start step has set."""
+    shared = json.dumps(task(made, "start").assign["job"])
+    context = json.dumps({"context": {"Execution": {"Name": "x"}, "State": {"RetryCount": 1}}})
+    return jsonata.Jsonata(f"($at:='sfn-x/t-';$job:={shared};$states:={context};{expression})").evaluate(None)
+
+
 def test_a_foreach_of_one_step_is_an_array_and_one_of_several_a_distributed_map(machine: Make) -> None:
     made = machine("foreach")
     arguments = task(made, "upper").arguments
 
     def evaluate(splits: int) -> dict[str, Any]:
-        expression = arguments[2:-2].replace("$states.input.at", "'sfn-x/t-'")
-        found: dict[str, Any] = jsonata.Jsonata(f"($n:={splits};{expression})").evaluate(None)
-        return found
+        return evaluated(f"$n:={splits};{arguments[2:-2]}", made)
 
     assert evaluate(7)["ArrayProperties"] == {"Size": 7}
     # AWS Batch takes no array of one: its only child is told its index.
@@ -159,9 +166,31 @@ def test_a_foreach_of_one_step_is_an_array_and_one_of_several_a_distributed_map(
 def test_a_limit_of_workers_makes_maps_of_all_foreaches(machine: Make) -> None:
     made = machine("foreach", deployment={"max_workers": 5}, distributed=False)
     maps = {one.name: one for one in made.states.all_states() if isinstance(one, Map)}
-    assert set(maps) >= {"start foreach", "refan foreach"}
+    assert set(maps) >= {"start: for each split", "refan: for each split"}
     assert {one.max_concurrency for one in maps.values()} == {5}
     assert {one.distributed for one in maps.values()} == {False}
+
+
+def test_a_distributed_map_has_the_limit_of_metaflows_own_deployer_unless_another_is_given(machine: Make) -> None:
+    def limits(max_workers: int | None) -> set[int | None]:
+        made = machine("split_in_foreach", deployment={"max_workers": max_workers})
+        return {one.max_concurrency for one in made.states.all_states() if isinstance(one, Map)}
+
+    assert [limits(one) for one in (None, 0, 500)] == [{100}, {0}, {500}]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_names_of_states_are_steps_or_say_in_words_what_they_do(machine: Make, shape: str) -> None:
+    made = machine(shape)
+    steps = {one.name for one in made.manifest.graph.steps}
+    words = {
+        "count splits", "count nodes", "read choice", "for each split", "branches", "switch", "done", "wait for job",
+        "read job status", "check job status", "wait to retry", "job failed",
+    }  # fmt: skip
+    for one in made.states.all_states():
+        step, _, what = one.name.partition(": ")
+        assert step in {*steps, LONG_INPUT}, one.name
+        assert not what or what in words, one.name
 
 
 def test_only_the_outer_map_is_distributed(machine: Make) -> None:
@@ -171,11 +200,53 @@ def test_only_the_outer_map_is_distributed(machine: Make) -> None:
 
 
 def test_overrides_of_a_trivial_flow_are_small(machine: Make) -> None:
-    for state in machine("linear").states.all_states():
-        overrides = state.to_asl().get("Arguments", {}).get("ContainerOverrides")
-        if overrides:
-            # An execution's name has 36 characters.
-            assert len(json.dumps(overrides)) + 36 <= 600
+    made = machine("linear")
+    sizes = []
+    for state in made.states.all_states():
+        arguments = state.to_asl()["Arguments"]
+        if isinstance(arguments, str):
+            arguments = evaluated(arguments[2:-2], made)
+        # An execution's name has 36 characters.
+        sizes.append(len(json.dumps(arguments["ContainerOverrides"])) + 36)
+    assert len(sizes) == len(made.manifest.graph.steps)
+    assert max(sizes) <= 600
+
+
+def test_what_submissions_share_is_in_a_variable_but_in_maps(machine: Make) -> None:
+    """Executions of distributed maps see no variable from outside, and an inline map may be in one."""
+    made = machine("split_in_foreach")
+    shared = task(made, "start").assign["job"]
+    assert set(shared) == {"JobDefinition", "JobQueue", "Tags"}
+    end = evaluated(str(task(made, "end").arguments)[2:-2], made)
+    assert {name: end[name] for name in shared} == shared
+    assert end["ContainerOverrides"]["Environment"] == [{"Name": "METAFLOW_PLACE", "Value": "end/sfn-x/t-"}]
+    (body,) = [one.body for one in made.states.all_states() if isinstance(one, Map)]
+    for one in body.all_states():
+        assert "$job" not in json.dumps(one.to_asl())
+        assert "$at" not in json.dumps(one.to_asl())
+
+
+def test_only_an_input_that_may_be_long_has_a_way_to_the_datastore(machine: Make) -> None:
+    def of(kind: ParameterType, name: str = "alpha") -> FlowMachine:
+        return machine("linear", change=with_parameters(Parameter(name=name, variable="alpha", type=kind)))
+
+    def has_way(made: FlowMachine) -> bool:
+        return any(one.name == LONG_INPUT for one in made.states.all_states())
+
+    assert not has_way(machine("linear"))
+    assert [has_way(of(one)) for one in (ParameterType.INT, ParameterType.FLOAT, ParameterType.BOOL)] == [False] * 3
+    assert [has_way(of(one)) for one in (ParameterType.STR, ParameterType.JSON, ParameterType.FILE)] == [True] * 3
+    assert has_way(of(ParameterType.INT, "a" * 1000))
+    # What a resume runs again is in the input, too.
+    assert has_way(machine("linear", change=lengthened(300)))
+
+
+def with_parameters(*parameters: Parameter) -> Callable[[Manifest], Manifest]:
+    def change(manifest: Manifest) -> Manifest:
+        graph = msgspec.structs.replace(manifest.graph, parameters=parameters)
+        return msgspec.structs.replace(manifest, graph=graph)
+
+    return change
 
 
 def test_a_long_flow_fits_into_one_definition(machine: Make) -> None:
@@ -206,7 +277,7 @@ def lengthened(steps: int) -> Callable[[Manifest], Manifest]:
 
 def test_a_definition_over_the_quota_is_refused(machine: Make) -> None:
     with pytest.raises(InvalidOptionError, match="AWS allows 1,048,576"):
-        machine("linear", change=lengthened(2600))
+        machine("linear", change=lengthened(3500))
 
 
 @pytest.mark.parametrize(

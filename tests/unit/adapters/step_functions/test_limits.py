@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metaflow_adapters.step_functions import FlowMachine
-from metaflow_adapters.step_functions.limits import cost_of, report
+import msgspec
+
+from metaflow_adapters.step_functions import FlowMachine, StepFunctionsOptions
+from metaflow_adapters.step_functions.check import StepFunctionsTarget
+from metaflow_adapters.step_functions.limits import cost_of
+from metaflow_orchestration.check.report import Row, State
+from metaflow_orchestration.check.target import check_manifest
+from metaflow_orchestration.documents.manifest import Manifest
 
 Make = Callable[..., FlowMachine]
 
@@ -26,10 +32,61 @@ def test_an_array_costs_the_same_however_wide_it_is(machine: Make) -> None:
         assert low.transitions < high.transitions
 
 
-def test_the_report_warns_of_a_history_that_would_fill(machine: Make) -> None:
-    lines = list(report(machine("switch_in_foreach", distributed=False), splits=5000))
-    assert any(line.startswith("WARNING: with 5000 splits a history has over 25,000 events") for line in lines)
-    lines = list(report(machine("switch_in_foreach"), splits=5000))
-    assert not any("WARNING" in line for line in lines)
-    assert any("USD of state transitions" in line for line in lines)
-    assert any("10,000 children" in line for line in report(machine("foreach"), splits=20_000))
+def rows(made: FlowMachine, width: int, distributed: bool | None = None) -> dict[str, Row]:
+    options = StepFunctionsOptions(settings=made.settings, distributed=distributed)
+    return {row.subject: row for row in check_manifest(made.manifest, StepFunctionsTarget(options), width).rows}
+
+
+def test_a_check_says_that_a_history_would_fill(machine: Make) -> None:
+    made = machine("switch_in_foreach")
+    history = rows(made, 5000, distributed=False)["history of a run"]
+    assert (history.state, history.limit) == (State.EXCEEDED, 25_000)
+    assert "--use-distributed-map" in history.fix
+    found = rows(made, 5000)
+    assert {row.state for row in found.values()} == {State.OK}
+    cost = cost_of(made.states, splits=5000)
+    assert found["state transitions of a run"].amount == cost.transitions
+    price = found["orchestrator's price of 1,000 runs"]
+    assert (price.amount, price.unit) == (cost.transitions * 0.025, "USD")
+
+
+def test_a_check_says_that_an_array_has_ten_thousand_children_at_most(machine: Make) -> None:
+    found = rows(machine("foreach"), 20_000)
+    arrays = [row for subject, row in found.items() if subject.startswith("array job of ")]
+    assert arrays
+    assert {(row.state, row.share) for row in arrays} == {(State.EXCEEDED, 2.0)}
+    assert all("--max-workers" in row.fix for row in arrays)
+    narrow = rows(machine("foreach"), 10_000)
+    assert {narrow[row.subject].state for row in arrays} == {State.OK}
+
+
+def test_a_step_of_any_name_counts(machine: Make) -> None:
+    def renamed(name: str) -> Callable[[Manifest], Manifest]:
+        def change(manifest: Manifest) -> Manifest:
+            (first, middle, last) = manifest.graph.steps
+            replace = msgspec.structs.replace
+            steps = (
+                replace(first, next_steps=(name,)),
+                replace(middle, name=name),
+                replace(last, parents=(name,)),
+            )
+            return replace(manifest, graph=replace(manifest.graph, steps=steps))
+
+        return change
+
+    for name in ("pause", "input", "save_long_input"):
+        assert cost_of(machine("linear", change=renamed(name)).states, splits=1).transitions == 3
+
+
+def test_a_check_warns_of_maps_that_submit_more_than_aws_batch_takes(machine: Make) -> None:
+    def warnings(max_workers: int | None, splits: int) -> list[Row]:
+        made = machine("split_in_foreach", deployment={"max_workers": max_workers})
+        return [row for row in rows(made, splits).values() if "50 submissions a second" in row.found]
+
+    assert warnings(None, 10_000) == warnings(0, 1000) == warnings(1000, 10_000) == []
+    (row,) = warnings(0, 10_000)
+    assert (row.state, row.amount) == (State.WARNING, 10_000)
+    assert row.subject == "splits at a time of start: for each split"
+    assert "--max-workers" in row.fix
+    # With a limit above that of inline maps the foreach inside is distributed, too.
+    assert len(warnings(2000, 10_000)) == 2

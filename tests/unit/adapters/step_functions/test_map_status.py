@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+from tests.engines.aws.enforcement import error
 from tests.support.aws_account import Account, Job
 from tests.unit.adapters.step_functions.test_runs_on_aws import telling
 
@@ -45,6 +46,22 @@ def test_a_run_without_distributed_maps_has_nothing_more_to_show(account: Accoun
     found = account.run(made)
     runs = SfnRuns(account.aws(), made.name, account.flow)
     assert list(runs.map_lines(runs.find(f"sfn-{found['name']}"))) == []
+
+
+def test_who_may_not_list_map_runs_sees_the_run_and_is_warned(
+    account: Account, there: There, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = there("single_step")
+    found = account.run(made)
+
+    def interrupt(principal: str, service: str, operation: str) -> None:
+        if operation == "ListMapRuns":
+            raise error("AccessDeniedException", "not authorized to perform: states:ListMapRuns", operation, 403)
+
+    account.enforcement.interrupt = interrupt
+    runs = SfnRuns(account.aws(), made.name, account.flow)
+    assert list(runs.map_lines(runs.find(f"sfn-{found['name']}"))) == []
+    assert "states:ListMapRuns" in caplog.text
 
 
 @pytest.mark.parametrize(

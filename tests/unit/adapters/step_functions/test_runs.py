@@ -205,6 +205,27 @@ def test_a_run_is_redriven_where_it_failed(account: Account, made: FlowMachine, 
     assert [one.place.step for one in account.ran] == ["end"]
 
 
+def test_a_run_that_succeeded_is_not_redriven_and_the_way_out_is_named(account: Account, runs: SfnRuns) -> None:
+    started = runs.start({})
+    account.ended(runs.find(started)["executionArn"])
+    for call in (runs.redrive, runs.check_ended):
+        with pytest.raises(InvalidOptionError, match=r"cannot go on in place: it has succeeded\..*without --redrive"):
+            call(started, ANN)
+
+
+def test_what_aws_cannot_redrive_any_more_is_refused_with_its_reason(
+    runs: SfnRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS redrives for 14 days, which no test can wait."""
+    found = {
+        "status": "FAILED", "redriveStatus": "NOT_REDRIVABLE",
+        "redriveStatusReason": "Execution redrivable period exceeded.",
+    }  # fmt: skip
+    monkeypatch.setattr(SfnRuns, "find", lambda *_: found)
+    with pytest.raises(InvalidOptionError, match=r"in place: Execution redrivable period exceeded.*as a new run"):
+        runs.redrive("sfn-1", ANN)
+
+
 def test_a_deployment_is_deleted_by_its_owner_only(made: FlowMachine, runs: SfnRuns, account: Account) -> None:
     with pytest.raises(InvalidOptionError, match="was deployed by the user ann"):
         runs.delete(STRANGER)

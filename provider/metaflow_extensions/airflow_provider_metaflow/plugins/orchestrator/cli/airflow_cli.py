@@ -14,12 +14,13 @@ from metaflow.exception import MetaflowException
 from metaflow.metaflow_config_funcs import from_conf
 
 from airflow_provider_metaflow.deploy import dag_file
-from airflow_provider_metaflow.plan.rules import check_rules
+from airflow_provider_metaflow.plan.rules import check_deployable
 from metaflow_orchestration.compile.container_settings import secret_warnings
 from metaflow_orchestration.compile.deploy import DeployOptions, compile_manifest, resolve_name
-from metaflow_orchestration.compile.tokens import TokenOptions, resolve_token
+from metaflow_orchestration.compile.tokens import PLACEHOLDER_TOKEN, TokenOptions, resolve_token
 from metaflow_orchestration.documents.manifest import Manifest, Notifications, encode_manifest, write_atomically
 
+from .check_verb import CHECK, show_check
 from .options import (
     ALERTS,
     CREATED,
@@ -231,7 +232,7 @@ def stored_conf(obj: Any, run_id: str) -> dict[str, Any] | None:
     }
 
 
-def _notifications(obj: Any, options: dict[str, Any]) -> Notifications | None:
+def _notifications(obj: Any, options: dict[str, Any], *, saves_secret: bool) -> Notifications | None:
     if not (options["notify_on_error"] or options["notify_on_success"]):
         return None
     from airflow_provider_metaflow.rest.client import AirflowClient
@@ -239,9 +240,10 @@ def _notifications(obj: Any, options: dict[str, Any]) -> Notifications | None:
     from airflow_provider_metaflow.rest.notify import resolve_notifications
     from metaflow_orchestration.compile.configuration import metaflow_value
 
-    return resolve_notifications(
-        obj.flow.name, obj.airflow_name.name, options, lambda: AirflowClient(configured_endpoint(metaflow_value))
-    )
+    def connect() -> AirflowClient:
+        return AirflowClient(configured_endpoint(metaflow_value))
+
+    return resolve_notifications(obj.flow.name, obj.airflow_name.name, options, connect if saves_secret else None)
 
 
 def _compile(obj: Any, tokens: TokenOptions | None, options: dict[str, Any]) -> Manifest:
@@ -252,7 +254,17 @@ def _compile(obj: Any, tokens: TokenOptions | None, options: dict[str, Any]) -> 
         are in the namespace of the user, as those of `run`.
     :param options: options of ``create``.
     """
-    deploy_options = DeployOptions(
+    chosen = _deploy_options(obj, options, deploys=True)
+    token = "" if tokens is None else resolve_token(obj, obj.airflow_name, tokens)
+    manifest = compile_manifest(obj, obj.airflow_name, token, chosen)
+    check_deployable(manifest)
+    for warning in (*dag_file.warnings(manifest), *secret_warnings(manifest)):
+        print(f"Warning: {warning}", file=sys.stderr)
+    return manifest
+
+
+def _deploy_options(obj: Any, options: dict[str, Any], *, deploys: bool) -> DeployOptions:
+    return DeployOptions(
         tags=tuple(options["tags"]),
         namespace=options["user_namespace"],
         max_workers=options["max_workers"],
@@ -261,15 +273,25 @@ def _compile(obj: Any, tokens: TokenOptions | None, options: dict[str, Any]) -> 
         is_paused_upon_creation=options["is_paused_upon_creation"],
         emit_events=options["auto_emit_events"],
         emit_step_events=options["emit_step_events"],
-        notifications=_notifications(obj, options),
+        notifications=_notifications(obj, options, saves_secret=deploys),
         project_root=options["project_root"],
+        upload=deploys,
     )
-    token = "" if tokens is None else resolve_token(obj, obj.airflow_name, tokens)
-    manifest = compile_manifest(obj, obj.airflow_name, token, deploy_options)
-    check_rules(manifest)
-    for warning in (*dag_file.warnings(manifest), *secret_warnings(manifest)):
-        print(f"Warning: {warning}", file=sys.stderr)
-    return manifest
+
+
+@airflow.command(help="Show what Airflow would do with this flow; deploy nothing.")
+@add_options(CHECK)
+@create_options
+@click.pass_obj
+@plain_errors
+def check(obj: Any, width: int, as_json: bool, **options: Any) -> None:
+    from airflow_provider_metaflow.plan.checked import AirflowTarget
+
+    def compile_it() -> Manifest:
+        chosen = _deploy_options(obj, options, deploys=False)
+        return compile_manifest(obj, obj.airflow_name, PLACEHOLDER_TOKEN, chosen)
+
+    show_check(obj, "airflow", width, compile_it, lambda _: AirflowTarget(), as_json=as_json)
 
 
 @parameters.add_custom_parameters(deploy_mode=False)

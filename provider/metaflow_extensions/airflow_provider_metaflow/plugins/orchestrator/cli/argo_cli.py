@@ -11,12 +11,13 @@ from metaflow._vendor import click
 from metaflow.exception import MetaflowException
 from metaflow.metaflow_config import KUBERNETES_NAMESPACE
 
-from metaflow_adapters.ownership import token_for
+from metaflow_adapters.ownership import PLACEHOLDER_TOKEN, token_for
 from metaflow_orchestration.compile.container_settings import secret_warnings
 from metaflow_orchestration.compile.deploy import DeployOptions
 from metaflow_orchestration.compile.tokens import TokenOptions
 from metaflow_orchestration.documents.manifest import Manifest, encode_manifest, write_atomically
 
+from .check_verb import CHECK, show_check
 from .options import (
     ALERTS,
     CREATED,
@@ -149,7 +150,7 @@ def create(
     told, secret = adapter("notify").read_notifications(obj.flow.name, obj.argo_name.name, options)
     store = None if prints else adapter("deploy").TemplateStore(obj.argo_cluster, obj.argo_name.name, obj.flow.name)
     token = token_for(obj, obj.argo_name, tokens, store)
-    manifest = _compile(obj, token, options, told)
+    manifest = _compile(obj, token, options, told, uploads=True)
     if options["manifest_only"]:
         write_atomically(Path(file or ""), encode_manifest(manifest))
         return
@@ -166,7 +167,7 @@ def create(
     tell_deployed(obj, manifest, token, "argo")
 
 
-def _compile(obj: Any, token: str, options: dict[str, Any], told: Any) -> Manifest:
+def _compile(obj: Any, token: str, options: dict[str, Any], told: Any, *, uploads: bool) -> Manifest:
     made: Manifest = adapter("deploy").compile_for_argo(
         obj,
         obj.argo_name,
@@ -179,15 +180,36 @@ def _compile(obj: Any, token: str, options: dict[str, Any], told: Any) -> Manife
             emit_events=options["auto_emit_argo_events"],
             notifications=told,
             project_root=options["project_root"],
+            upload=uploads,
         ),
     )
     return made
 
 
+@argo.command(help="Show what Argo Workflows would do with this flow; deploy nothing.")
+@add_options(CHECK)
+@add_options(_CREATE_OPTIONS)
+@add_options(_NOTIFY_OPTIONS)
+@click.pass_obj
+@plain_errors
+def check(obj: Any, width: int, as_json: bool, **options: Any) -> None:
+    def compile_it() -> Manifest:
+        told, _ = adapter("notify").read_notifications(obj.flow.name, obj.argo_name.name, options)
+        return _compile(obj, PLACEHOLDER_TOKEN, options, told, uploads=False)
+
+    def target(_: Manifest) -> Any:
+        return adapter("check").ArgoTarget(_argo_options(obj, options))
+
+    show_check(obj, "argo", width, compile_it, target, as_json=as_json)
+
+
 def _deployment(obj: Any, manifest: Manifest, options: dict[str, Any]) -> Any:
-    return adapter("deploy").make(
-        manifest,
-        obj.argo_cluster.namespace,
+    return adapter("compile").checked_deployment(manifest, _argo_options(obj, options))
+
+
+def _argo_options(obj: Any, options: dict[str, Any]) -> Any:
+    return adapter("compile").ArgoOptions(
+        namespace=obj.argo_cluster.namespace,
         priority=options["workflow_priority"],
         title=options["workflow_title"],
         description=options["workflow_description"],

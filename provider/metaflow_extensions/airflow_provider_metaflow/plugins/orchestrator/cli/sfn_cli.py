@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from metaflow_orchestration.compile.deploy import DeployOptions
 from metaflow_orchestration.compile.tokens import TokenOptions
 from metaflow_orchestration.documents.manifest import Manifest, encode_manifest, write_atomically
 
+from .check_verb import CHECK, show_check
 from .options import (
     ALERTS,
     CREATED,
@@ -84,8 +86,8 @@ _CREATE_OPTIONS = [
                  help="Print the definition, deploy nothing and ask AWS nothing."),
     click.option("--manifest-only", is_flag=True, hidden=True, help="Write the manifest to FILE, and no more."),
     click.option("--max-workers", default=None, type=int,
-                 help="Maximum number of tasks of a foreach that run in parallel. With it a foreach of one step is "
-                 "a map; without it an array job, whose children run as the compute environment has room."),
+                 help="Maximum number of tasks of a foreach that run in parallel; 0 for any number. 100 by default; "
+                 "a foreach of one step is then an array job, whose children run as the compute environment has room."),
     TIMEOUT,
     click.option("--log-execution-history", is_flag=True, default=False,
                  help="Log the history of runs to METAFLOW_SFN_EXECUTION_LOG_GROUP_ARN."),
@@ -182,21 +184,21 @@ def _compile(obj: Any, token: str, options: dict[str, Any], *, uploads: bool, sa
 
 
 def _machine(obj: Any, manifest: Manifest, options: dict[str, Any], *, asks: bool) -> Any:
-    compiler = adapter("compile")
-    return compiler.machine_from(
-        manifest,
-        compiler.StepFunctionsOptions(
-            distributed=options["use_distributed_map"],
-            platform=adapter("create").platforms(manifest, options["batch_platform"], obj.aws if asks else None),
-            batch_tags=adapter("create").batch_tags(obj.flow.name, options["aws_batch_tags"]),
-            log_history=options["log_execution_history"],
-            gang_poll_seconds=options["gang_poll_seconds"],
-        ),
+    return adapter("compile").machine_from(manifest, _sfn_options(obj, manifest, options, asks=asks))
+
+
+def _sfn_options(obj: Any, manifest: Manifest, options: dict[str, Any], *, asks: bool) -> Any:
+    return adapter("compile").StepFunctionsOptions(
+        distributed=options["use_distributed_map"],
+        platform=adapter("create").platforms(manifest, options["batch_platform"], obj.aws if asks else None),
+        batch_tags=adapter("create").batch_tags(obj.flow.name, options["aws_batch_tags"]),
+        log_history=options["log_execution_history"],
+        gang_poll_seconds=options["gang_poll_seconds"],
     )
 
 
-@sfn.command(help="Tell what a run costs: state transitions, events, bytes and price.")
-@click.option("--splits", default=10, show_default=True, type=int, help="Splits of each foreach.")
+@sfn.command(help="Show what AWS Step Functions would do with this flow; deploy nothing, and ask AWS nothing.")
+@add_options(CHECK)
 @click.option(
     "--policies",
     is_flag=True,
@@ -210,18 +212,21 @@ def _machine(obj: Any, manifest: Manifest, options: dict[str, Any], *, asks: boo
 @add_options(_NOTIFY_OPTIONS)
 @click.pass_obj
 @plain_errors
-def check(obj: Any, splits: int, policies: bool, cloudformation: bool, **options: Any) -> None:
-    import json
+def check(obj: Any, width: int, as_json: bool, policies: bool, cloudformation: bool, **options: Any) -> None:
+    def compile_it() -> Manifest:
+        return _compile(obj, PLACEHOLDER_TOKEN, options, uploads=False, saves_secret=False)
 
-    manifest = _compile(obj, PLACEHOLDER_TOKEN, options, uploads=False, saves_secret=False)
-    machine = _machine(obj, manifest, options, asks=False)
+    def target(manifest: Manifest) -> Any:
+        return adapter("check").StepFunctionsTarget(_sfn_options(obj, manifest, options, asks=False))
+
+    if not (policies or cloudformation):
+        show_check(obj, "step-functions", width, compile_it, target, as_json=as_json)
+        return
+    machine = _machine(obj, compile_it(), options, asks=False)
     if cloudformation:
         print_data(json.dumps(machine.roles_template(), indent=2))
-    elif policies:
-        print_data(json.dumps({**machine.resources.policies, "trust": machine.trust_policies()}, indent=2))
     else:
-        for line in adapter("limits").report(machine, splits):
-            print_data(line)
+        print_data(json.dumps({**machine.resources.policies, "trust": machine.trust_policies()}, indent=2))
 
 
 def _tell_deployer(obj: Any, path: str | None) -> None:

@@ -232,7 +232,9 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
         """
         return SfnTriggeredRun(deployer=self.deployer, content=started_run(self.deployer, "trigger", **kwargs))
 
-    def resume(self, origin_run_id: str, step_to_rerun: str | None = None, **kwargs: Any) -> SfnTriggeredRun:
+    def resume(
+        self, origin_run_id: str, step_to_rerun: str | None = None, redrive: bool = False, **kwargs: Any
+    ) -> SfnTriggeredRun:
         """
         Start a run that takes over the finished tasks of another run, and runs the rest with the deployed code.
 
@@ -242,6 +244,8 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
             The other run.
         step_to_rerun : str, optional, default None
             Run this step and all after it again, even if they finished.
+        redrive : bool, default False
+            Go on with the same run at the states that failed.
         **kwargs : Any
             `Parameters` of the flow; all others are those of the other run.
 
@@ -250,6 +254,8 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
         SfnTriggeredRun
             The new run.
         """
+        if redrive:
+            kwargs["redrive"] = True
         options = resume_options(origin_run_id, step_to_rerun, kwargs)
         content = started_run(self.deployer, "resume", **options)
         return SfnTriggeredRun(deployer=self.deployer, content=content)

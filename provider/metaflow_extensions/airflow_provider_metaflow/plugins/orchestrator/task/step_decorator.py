@@ -77,6 +77,7 @@ class OrchestratorInternalDecorator(StepDecorator):
         self._run_id, self._task_id = run_id, task_id
         self._task_datastore, self._inputs = task_datastore, inputs
         self._texts: dict[str, str] = {}
+        self._error: BaseException | None = None
         # The workers of a local gang inherit the environment of their control task, which alone reports.
         self._writes_outcome = ubf_context != "ubf_task"
         fill_attempt_gaps(self._flow_datastore, run_id, step_name, task_id, retry_count)
@@ -113,6 +114,7 @@ class OrchestratorInternalDecorator(StepDecorator):
         max_user_code_retries: int,
     ) -> bool:
         """Do the same where user code has failed; False lets the task fail."""
+        self._error = exception
         self._take_values(flow)
         return False
 
@@ -163,6 +165,7 @@ class OrchestratorInternalDecorator(StepDecorator):
             texts=self._texts,
             inputs=self._inputs or (),
             parameters=parameters,
+            error=self._error,
         )
         save_summary(self._flow_datastore, self._run_id, step_name, self._task_id, attempt, summary)
 

@@ -30,6 +30,8 @@ MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 _MAX_LOADS = 50
 """How many artifacts that came from earlier steps are loaded for their values."""
 
+_MAX_ERROR_TYPE = 200
+_MAX_ERROR_MESSAGE = 2000
 _PARENTS = 8
 _MAX_DEPTH = 100
 _INCLUDED_FILE = "<class 'metaflow.includefile.IncludedFile'>"
@@ -95,6 +97,7 @@ def make_summary(
     texts: Mapping[str, str],
     inputs: Iterable[Any],
     parameters: Iterable[str] | None,
+    error: BaseException | None = None,
 ) -> dict[str, Any]:
     """Return the summary of a finished task.
 
@@ -103,6 +106,7 @@ def make_summary(
     :param texts: what :func:`json_texts` returned for the artifacts that the step has set or read.
     :param inputs: datastores of the tasks before it.
     :param parameters: names of the run's parameters; of the start step only.
+    :param error: what ended a task that failed.
     """
     stored = task.ds_metadata
     keys, infos = stored["objects"], stored["info"]
@@ -123,7 +127,23 @@ def make_summary(
         described = {"key": keys[name], "type": type_name(info.get("type")), "size": info.get("size")}
         artifacts[name] = {**described, "value": json.loads(kept[name])} if name in kept else described
     summary = {"version": VERSION, "ok": outcome is not None, "outcome": outcome, "artifacts": artifacts}
+    if outcome is None and error is not None:
+        summary["error"] = describe_error(error)
     return summary if parameters is None else {**summary, "parameters": sorted(parameters)}
+
+
+def describe_error(error: BaseException) -> dict[str, str]:
+    """Return type and message of an exception, so that people see why a task failed.
+
+    :param error: the exception of the user's code.
+    """
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else "%s.%s" % (kind.__module__, kind.__qualname__)
+    try:
+        message = str(error)
+    except Exception:  # a type of the user's own may raise anything
+        message = ""
+    return {"type": name[:_MAX_ERROR_TYPE], "message": message[:_MAX_ERROR_MESSAGE]}
 
 
 def _may_be_small(info: Mapping[str, Any] | None) -> bool:
