@@ -13,8 +13,9 @@ export CLUSTER TEST_KUBECONFIG TEST_STEP_IMAGE TEST_HOST_ADDRESS TEST_ARGO_IMAGE
 
 .PHONY: demo quick quick-pythons test test-extended coverage-floor mutants lint docs package lock clean
 
+# OPEN=1 leaves its Airflow open until Ctrl-C.
 demo: $(VENV)/.demo
-	@$(BIN)/python -m airflow_provider_metaflow.embedded.demo
+	@OPEN=$(OPEN) $(BIN)/python -m airflow_provider_metaflow.embedded.demo
 
 # What a contributor runs before each commit: no apt, npm, Go or root; at most three minutes on two cores.
 quick: $(VENV)/.test

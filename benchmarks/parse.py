@@ -85,7 +85,7 @@ def main() -> None:
     os.environ.setdefault("METAFLOW_USER", "bench")
     root = Path(tempfile.mkdtemp(prefix="bench-parse-"))
     report = {}
-    for steps in (5, 50, 500):
+    for steps in (5, 50, 100, 500):
         sides = {}
         for side in ("ours", "by_hand"):
             sides[side] = root / f"{side}{steps}"

@@ -1,4 +1,4 @@
-"""A flow whose failures are told to a Slack channel; the webhook is in the connection `slack_ml`."""
+"""A flow whose failures go to a Slack channel; the webhook is in the connection `slack_ml`."""
 
 from airflow_provider_metaflow import MetaflowDag
 

@@ -1,14 +1,14 @@
-"""A flow that starts when another has finished, and a hook that tells of its end."""
+"""A flow that starts when another has finished, and a hook that reports its end."""
 
 from metaflow import FlowSpec, current, exit_hook, step, trigger_on_finish
 
 
-def tell(run):
+def report(run):
     print(f"{run.pathspec} has ended")
 
 
 @trigger_on_finish(flow="DemoFlow")
-@exit_hook(on_success=[tell], on_error=[tell])
+@exit_hook(on_success=[report], on_error=[report])
 class AfterDemoFlow(FlowSpec):
     """Look at what the demo has made."""
 

@@ -240,6 +240,12 @@ def _acquire(entry: Path, mode: int) -> int | None:
             return None
         except FileNotFoundError:
             pass
+        except OSError as error:
+            os.close(descriptor)
+            raise CacheFolderError(
+                f"the file system of {path.parent} has no locks ({error.strerror}).",
+                hint="Set `[metaflow] cache_folder` to a folder of a local disk.",
+            ) from None
         except BaseException:
             os.close(descriptor)
             raise

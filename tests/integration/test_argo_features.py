@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.argo import Argo, Workflow
+from tests.support.argo import ROLES, Argo, Workflow
 from tests.support.decorated import assert_decorated
 from tests.support.interpreter import python
 from tests.support.kubernetes import HOST, IMAGE, NAMESPACE
@@ -90,6 +90,58 @@ def test_parameters_arrive_byte_for_byte(runs: dict[str, Workflow]) -> None:
     }
 
 
+def test_names_that_are_no_labels_and_texts_that_argo_cannot_read_run(
+    serviced: Argo, flows: Path, tmp_path: Path
+) -> None:
+    flow, given = flows / "argo/awkward.py", "{{=given+}} {{"
+
+    def triggered(*arguments: str) -> Workflow:
+        serviced.flow(flow, "trigger", "--run-id-file", str(tmp_path / "run"), *arguments)
+        return Workflow(serviced, "AwkwardFlow", (tmp_path / "run").read_text().removeprefix("argo-"))
+
+    # The first run comes right after its template, which the controller may not have seen.
+    serviced.create(flow)
+    runs = {'{{=1+}} {{ workflow.name }} {{=1+1}} "ü" {{': triggered(), given: triggered("--text", given)}
+    for text, run in runs.items():
+        run.wait()
+        found = run.artifacts()
+        assert found["start"][((), ())]["seen"] == text
+        assert len(found) == 4
+    pods = serviced.cluster.get("pods", "-l", f"workflows.argoproj.io/workflow={runs[given].name}")
+    notes = [one["metadata"]["annotations"] for one in pods]
+    assert {one["metaflow/step_name"] for one in notes} == set(found)
+    assert {one["metaflow/attempt"] for one in notes} == {"0"}
+
+
+def test_a_terminated_run_ends_its_gang_at_once(serviced: Argo, flows: Path) -> None:
+    flow = flows / "containers/patient_gang.py"
+    serviced.create(flow, name="patient-gang")
+    run = serviced.start("patient-gang", "PatientGangFlow")
+    serviced.wait_until(lambda: run.has("started-0") and run.has("started-1"), timeout=240)
+    logs = serviced.flow(flow, "--name", "patient-gang", "logs", run.run_id, "--step", "train").stdout
+    assert logs
+    serviced.flow(flow, "--name", "patient-gang", "terminate", run.run_id)
+    of_run = ("-l", f"metaflow/argo-workflows-name={run.name}")
+    assert serviced.cluster.get("jobs", *of_run) == []
+    serviced.wait_until(lambda: not serviced.cluster.get("pods", *of_run), timeout=60)
+    run.wait(expect="Failed")
+
+
+def test_who_may_not_make_an_object_is_told_before_anything_is_changed(serviced: Argo, flows: Path) -> None:
+    flow = flows / "argo/nightly.py"
+    role = "tests-deployer"
+    rules = json.loads(serviced.cluster.kubectl("-n", NAMESPACE, "get", "role", role, "-o", "json"))
+    less = {**rules, "rules": [one for one in rules["rules"] if "cronworkflows" not in one["resources"]]}
+    try:
+        serviced.cluster.apply(less)
+        done = serviced.flow(flow, "--name", "refused", "create", check=False)
+    finally:
+        serviced.cluster.grant("deployer", ROLES / "deployer-role.yaml")
+    assert "cronworkflows" in done.stdout + done.stderr
+    assert "forbidden" in done.stdout + done.stderr
+    assert "refused" not in serviced.cluster.kubectl("-n", NAMESPACE, "get", "workflowtemplate", "-o", "name")
+
+
 def test_a_heartbeat_tells_the_service_that_a_run_is_alive(
     serviced: Argo, service: MetadataService, flows: Path
 ) -> None:
@@ -114,6 +166,13 @@ def test_a_schedule_starts_runs(serviced: Argo, flows: Path) -> None:
     run = Workflow(serviced, "NightlyFlow", started()[-1].removeprefix("argo-"))
     run.wait(timeout=120)
     assert run.artifacts()["start"][((), ())]["double"] == 4
+    # What a user has suspended stays so; what the flow has lost is suspended, and its runs are kept.
+    suspend = '{"spec": {"suspend": true}}'
+    serviced.cluster.kubectl("-n", NAMESPACE, "patch", "cronworkflow", "nightly", "--type=merge", "-p", suspend)
+    serviced.create(flows / "argo/nightly.py", name="nightly")
+    cron = json.loads(serviced.cluster.kubectl("-n", NAMESPACE, "get", "cronworkflow", "nightly", "-o", "json"))
+    assert cron["spec"]["suspend"] is True
+    assert cron["spec"]["successfulJobsHistoryLimit"] == cron["spec"]["failedJobsHistoryLimit"] == 10_000
     serviced.flow(flows / "argo/nightly.py", "--name", "nightly", "delete")
     for kind in ("cronworkflow", "workflowtemplate"):
         assert "nightly" not in serviced.cluster.kubectl("-n", NAMESPACE, "get", kind, "-o", "name")
@@ -188,7 +247,7 @@ def test_the_deployer_api_deploys_triggers_and_finds_flows_again(serviced: Argo,
 
 
 def test_a_flow_runs_twice_inside_a_users_own_workflow(serviced: Argo, flows: Path) -> None:
-    arguments = [sys.executable, str(flows / "argo/embedding.py"), str(flows / "switch.py"), IMAGE, NAMESPACE]
+    arguments = [sys.executable, str(ROLES / "own_workflow.py"), str(flows / "switch.py"), IMAGE, NAMESPACE]
     made = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, **serviced.environment})
     assert made.returncode == 0, made.stderr
     submitted = serviced.cluster.kubectl("-n", NAMESPACE, "create", "-o", "json", "-f", "-", text=made.stdout)
@@ -198,6 +257,8 @@ def test_a_flow_runs_twice_inside_a_users_own_workflow(serviced: Argo, flows: Pa
         run_id = f"{workflow.run_id}-{name}"
         found = artifacts(serviced.store.root, "SwitchFlow", run_id, environment=serviced.environment)
         assert found["start"][((), ())]["choice"] == route
+    told = workflow.log(workflow.nodes()["report"])
+    assert f"made by SwitchFlow/{workflow.run_id}-one and SwitchFlow/{workflow.run_id}-two" in told
 
 
 def test_exit_hooks_and_notifications_come_after_the_run_and_change_nothing_about_it(

@@ -76,7 +76,7 @@ def test_a_dag_runs_the_demo_and_reads_its_result_and_another_flow_follows(examp
     after = first_run(examples, "AfterDemoFlow", "AfterDemoFlow")
     after.wait()
     assert after.artifacts()["start"][((), ())]["upstream"] == f"DemoFlow/{demo.run_id}"
-    assert f"AfterDemoFlow/{after.run_id} has ended" in after.log("on-success-tell")
+    assert f"AfterDemoFlow/{after.run_id} has ended" in after.log("on-success-report")
 
 
 def test_the_quickstart_trains_a_model(examples: SharedAirflow) -> None:

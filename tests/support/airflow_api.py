@@ -133,6 +133,7 @@ class AirflowApi:
             "GET /assets": self._list_assets,
             "POST /assets/events": lambda body, **_: (200, self.asset_events.append(body) or body),
             "POST /pools": lambda body, **_: (201, self.pools.setdefault(body["name"], body)),
+            "GET /connections/(?P<name>[^/]+)": lambda name, **_: _found(self.connections.get(name), "The Connection"),
             "GET /pools/(?P<name>[^/]+)": lambda name, **_: _found(self.pools.get(name), "The Pool"),
         }
 

@@ -25,6 +25,7 @@ VERSION = os.environ.get("TEST_ARGO_VERSION", "")
 """Another than that of `controllers.sh`."""
 
 SYSTEM = "argo"
+ROLES = Path(__file__).parents[2] / "docs/argo"
 _ENDED = ("Succeeded", "Failed", "Error")
 
 
@@ -152,9 +153,12 @@ def argo(cluster: Cluster, store: ObjectStore, version: str = VERSION) -> Iterat
     for document in yaml.safe_load_all(install):
         cluster.apply(document)
     cluster.kubectl("-n", SYSTEM, "rollout", "status", "deployment/workflow-controller", "--timeout=120s")
+    # Pods and deployers may do what the page says, and no more; the controller is Argo's own affair.
+    cluster.grant("default", ROLES / "pods-role.yaml")
+    deployer = cluster.limited_kubeconfig("deployer", ROLES / "deployer-role.yaml")
     environment = {
         **store.environment,
-        "KUBECONFIG": str(cluster.kubeconfig),
+        "KUBECONFIG": str(deployer),
         **step_settings(cpu="0.2"),
     }
     yield Argo(cluster, store, environment)
@@ -181,20 +185,6 @@ metadata: {name: workflow-controller-configmap, namespace: argo}
 data:
   metricsConfig: "{enabled: false}"
   telemetryConfig: "{enabled: false}"
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: workflow-pod, namespace: flows}
-rules:
-- {apiGroups: [argoproj.io], resources: [workflowtaskresults], verbs: [create, patch]}
-- {apiGroups: [batch], resources: [jobs], verbs: [create, get, watch, list, delete, patch]}
-- {apiGroups: [jobset.x-k8s.io], resources: [jobsets], verbs: [create, get, watch, list, delete, patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: workflow-pod, namespace: flows}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: workflow-pod}
-subjects: [{kind: ServiceAccount, name: default, namespace: flows}]
 ---
 apiVersion: apps/v1
 kind: Deployment

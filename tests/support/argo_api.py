@@ -20,6 +20,9 @@ from .kubernetes_http import error, served
 Key = tuple[str, str, str]
 """Kind in plural, namespace, name."""
 
+Right = tuple[str, str, str]
+"""API group, resource with its subresource, verb."""
+
 _NAMESPACES = ("flows", "events")
 _GROUPS = {
     **dict.fromkeys(("workflowtemplates", "cronworkflows", "workflows", "sensors"), "/apis/argoproj.io/v1alpha1"),
@@ -36,6 +39,8 @@ class ArgoApi:
     :param logs: logs by pod and container.
     :param refused: methods and kinds that the caller has no right to.
     :param absent: kinds that the cluster has not, for want of a controller.
+    :param rights: what the caller's role allows; None allows everything.
+    :param used: what of that the caller has needed.
     :param requests: method and path of all requests but those without an effect (dry runs).
     """
 
@@ -44,6 +49,8 @@ class ArgoApi:
     refused: set[tuple[str, str]] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    rights: set[Right] | None = None
+    used: set[Right] = field(default_factory=set)
     page: int = 2
     versions: int = 0
 
@@ -72,7 +79,9 @@ class ArgoApi:
         namespace, kind, *more = [unquote(part) for part in rest.split("/")]
         if group != _GROUPS.get(kind, "/api/v1") or namespace not in _NAMESPACES or kind in self.absent:
             return error(404, "the server could not find the requested resource")
-        if (method, kind) in self.refused:
+        right = _right(method, group, kind, more, query)
+        self.used.add(right)
+        if (method, kind) in self.refused or (self.rights is not None and right not in self.rights):
             return error(403, f'{kind} is forbidden: User "ann" cannot do that in the namespace "{namespace}"')
         if more[1:] == ["log"]:
             return 200, self.logs[more[0], query.get("container", "")]
@@ -85,6 +94,7 @@ class ArgoApi:
         kept = json.dumps(list(self.objects.items())), self.versions, list(self.requests)
         answer = self.answer(method, url.replace("dryRun=All", ""), body)
         objects, self.versions, self.requests = kept
+        # The rights that it takes are those of the request itself.
         self.objects = {tuple(key): one for key, one in json.loads(objects)}
         return answer
 
@@ -126,6 +136,26 @@ class ArgoApi:
         if method == "PATCH":
             _merge(there, body)
         return 200, there
+
+
+def rights_of(role: dict[str, Any]) -> set[Right]:
+    """Return what a role allows."""
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def _right(method: str, group: str, kind: str, more: list[str], query: dict[str, str]) -> Right:
+    """Return the right that a request takes, as the API server finds it (Kubernetes' authorization overview)."""
+    verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(method)
+    if method == "GET":
+        verb = "get" if more else "list"
+    resource = "/".join([kind, *more[1:]])
+    return group.removeprefix("/apis/").rpartition("/")[0] if group.startswith("/apis") else "", resource, str(verb)
 
 
 def _merge(there: dict[str, Any], change: dict[str, Any]) -> None:

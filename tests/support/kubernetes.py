@@ -75,26 +75,32 @@ class Cluster:
         found = json.loads(self.kubectl("-n", namespace, "get", kind, "-o", "json", *arguments))
         return list(found["items"])
 
-    def limited_kubeconfig(self) -> Path:
-        """Return the kubeconfig of an account that may do in one namespace what `docs/` says that Airflow needs."""
-        account = {"kind": "ServiceAccount", "name": "airflow", "namespace": NAMESPACE}
-        meta = {"name": "airflow", "namespace": NAMESPACE}
-        role = yaml.safe_load((EXAMPLES / "role.yaml").read_text())
+    def grant(self, account: str, role: Path) -> None:
+        """Let an account do in the namespace of the tests what a role of `docs/` allows, and nothing else.
+
+        The account's own name is that of the role and of its binding, so that one account has one role.
+        """
+        meta = {"name": f"tests-{account}", "namespace": NAMESPACE}
         self.apply(
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-            {**role, "metadata": meta},
+            {**yaml.safe_load(role.read_text()), "metadata": meta},
             {
                 "apiVersion": "rbac.authorization.k8s.io/v1",
                 "kind": "RoleBinding",
                 "metadata": meta,
-                "subjects": [account],
-                "roleRef": {"kind": "Role", "name": "airflow", "apiGroup": "rbac.authorization.k8s.io"},
+                "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}],
+                "roleRef": {"kind": "Role", "name": meta["name"], "apiGroup": "rbac.authorization.k8s.io"},
             },
         )
-        token = self.kubectl("-n", NAMESPACE, "create", "token", "airflow", "--duration=24h").strip()
+
+    def limited_kubeconfig(self, account: str = "airflow", role: Path = EXAMPLES / "role.yaml") -> Path:
+        """Return the kubeconfig of an account that may do what `docs/` says that it needs: Airflow, or a deployer."""
+        meta = {"name": account, "namespace": NAMESPACE}
+        self.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
+        self.grant(account, role)
+        token = self.kubectl("-n", NAMESPACE, "create", "token", account, "--duration=24h").strip()
         config = yaml.safe_load(self.kubeconfig.read_text())
         config["users"][0]["user"] = {"token": token}
-        path = self.kubeconfig.with_name("kubeconfig-airflow")
+        path = self.kubeconfig.with_name(f"kubeconfig-{account}")
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(config))
         return path

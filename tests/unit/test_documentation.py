@@ -99,8 +99,13 @@ def test_each_command_line_of_the_console_calls_commands_and_options_that_exist(
         tokens = _tokens(line)
         if tokens[:1] != ["metaflow-airflow"]:
             continue
+        given = {one.partition("=")[0] for one in tokens[1:] if one.startswith("--")}
+        if tokens[1].startswith("-"):
+            # `metaflow-airflow … --json` is about all of its commands.
+            every = [set(commands.options_of(command)) for command in main.commands.values()]
+            assert all(any(option in one for one in every) for option in given - {"--help"}), f"{page}: {line}"
+            continue
         assert tokens[1] in main.commands, f"{page}: {line}"
-        given = {one.partition("=")[0] for one in tokens[2:] if one.startswith("--")}
         assert given <= {*commands.options_of(main.commands[tokens[1]]), "--help"}, f"{page}: {line}"
         seen += 1
     assert seen > 5
@@ -180,3 +185,27 @@ def test_a_link_out_of_the_site_leads_to_the_repository() -> None:
     assert included.with_links_out("[a](../SECURITY.md) [b](../Makefile)") == (
         f"[a](threat-model.md) [b]({included.SOURCE}Makefile)"
     )
+
+
+def test_the_figures_of_the_performance_page_are_those_of_the_results() -> None:
+    from benchmarks import report
+
+    assert report.PAGE.read_text() == report.page(), "run: python benchmarks/report.py"
+
+
+def test_the_run_of_all_benchmarks_knows_each_of_them() -> None:
+    from benchmarks import run
+
+    # Those that measure take options; the other files are parts of them.
+    files = {file.stem for file in (ROOT / "benchmarks").glob("*.py") if "argparse" in file.read_text()}
+    assert files <= set(run.COMMANDS), files - set(run.COMMANDS)
+    assert all((ROOT / f"benchmarks/{name}.py").exists() for name in run.COMMANDS)
+
+
+def test_the_architecture_page_names_packages_that_exist() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`((?:metaflow_orchestration|airflow_provider_metaflow|metaflow_adapters)\.\w+)", text))
+    assert len(named) > 10
+    for name in named:
+        path = name.replace(".", "/")
+        assert any((ROOT / folder / path).is_dir() for folder in ("provider", "adapters")), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -26,8 +27,8 @@ DEMO = {"start", "region", "region-splits", "train", "compare", "winners", "deci
     [
         ("demo_dag.py", {"DemoFlow": DEMO}),
         ("nightly_dag.py", {"nightly": {"regions", "strict.start", "lenient.region-splits", "report"}}),
-        ("folder_dags.py", {"DemoFlow": DEMO, "OnOrderFlow": {"start"}, "AfterDemoFlow": {"on-success-tell"}}),
-        ("events_dag.py", {"OnOrderFlow": {"end"}, "AfterDemoFlow": {"on-error-tell"}, "publisher": {"publish"}}),
+        ("folder_dags.py", {"DemoFlow": DEMO, "OnOrderFlow": {"start"}, "AfterDemoFlow": {"on-success-report"}}),
+        ("events_dag.py", {"OnOrderFlow": {"end"}, "AfterDemoFlow": {"on-error-report"}, "publisher": {"publish"}}),
         ("queue_dag.py", {"on_queue": {"start", "end"}}),
         ("run_dag.py", {"run_demo": {"run", "winner", "artifact-text", "report"}}),
         ("pools_dag.py", {"demo_pools": DEMO}),
@@ -101,6 +102,25 @@ def test_the_mixed_example_sends_each_step_where_it_belongs(
     assert (tasks["evaluate"].options["namespace"], tasks["evaluate"].options["memory"]) == ("ml", "4096")
     assert tasks["train"].runs_arrays
     assert tasks["start"].pack_size == 10_000
+
+
+@pytest.mark.subprocess
+def test_a_workflow_of_ones_own_holds_a_flow_twice_and_hands_on_its_runs(store: ObjectStore, tmp_path: Path) -> None:
+    environment = {**os.environ, **store.environment, "XDG_CACHE_HOME": str(tmp_path)}
+    program, flow = ROOT / "docs/argo/own_workflow.py", ROOT / "tests/flows/switch.py"
+    done = subprocess.run(
+        [python(), program, flow, "image:1", "flows"], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    workflow = json.loads(done.stdout)
+    templates = {one["name"]: one for one in workflow["spec"]["templates"]}
+    assert {"main", "choose", "report", "one", "one-start", "two", "two-start"} <= set(templates)
+    tasks = {one["name"]: one for one in templates["main"]["dag"]["tasks"]}
+    assert tasks["one"]["arguments"]["parameters"][0]["value"] == "{{tasks.choose.outputs.parameters.route}}"
+    runs = {one["name"]: one["value"] for one in tasks["report"]["arguments"]["parameters"]}
+    assert runs == {
+        "first": "{{tasks.one.outputs.parameters.pathspec}}", "second": "{{tasks.two.outputs.parameters.pathspec}}",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])

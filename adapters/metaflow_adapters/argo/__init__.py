@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .compile import ArgoOptions, compile_flow
+    from .compile import compile_flow
     from .deployment import ArgoDeployment
     from .embedding import EmbeddedFlow, embed_flow, flow_task
+    from .options import ArgoOptions
 
 _PLACES = {
     "ArgoDeployment": "deployment",
-    "ArgoOptions": "compile",
+    "ArgoOptions": "options",
     "EmbeddedFlow": "embedding",
     "compile_flow": "compile",
     "embed_flow": "embedding",

@@ -70,6 +70,8 @@ class ArgoTarget:
         for verb_rule in _rules(deployment):
             verbs, what = ", ".join(verb_rule["verbs"]), ", ".join(verb_rule["resources"])
             yield need(NAME, "role of the deployer", f"{verbs} {what}", document=verb_rule)
+        results = {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}
+        yield need(NAME, "role of pods", "create, patch workflowtaskresults", document=results)
         if deployment.sensor is not None:
             account = deployment.sensor["spec"]["template"]["serviceAccountName"]
             yield need(NAME, "service account of sensors", f"{account}, which may create workflows")
@@ -78,16 +80,18 @@ class ArgoTarget:
         if gangs:
             what = "JobSet, and its controller" if self._options.gang == "jobset" else "Job"
             yield need(NAME, "kind of Kubernetes", f"{what} (of {', '.join(gangs)})")
-            yield need(NAME, "role of pods", f"create, get and delete {self._options.gang}s")
+            yield need(NAME, "role of pods", f"create and get {self._options.gang}s")
 
 
 def _names(deployment: ArgoDeployment) -> Iterator[Row]:
-    template = deployment.template
-    yield named(NAME, "workflow template", str(template.name), MAX_NAME)
-    if deployment.cron is not None:
-        yield named(NAME, "cron workflow", str(deployment.cron.name), MAX_CRON_NAME)
-    if deployment.sensor is not None:
-        yield named(NAME, "sensor", deployment.sensor["metadata"]["name"])
+    subjects = {
+        "WorkflowTemplate": ("workflow template", MAX_NAME),
+        "CronWorkflow": ("cron workflow", MAX_CRON_NAME),
+        "Sensor": ("sensor", None),
+    }
+    for document in deployment.to_dicts():
+        subject, limit = subjects[document["kind"]]
+        yield named(NAME, subject, document["metadata"]["name"], limit)
     for step in plan_flow(deployment.manifest.graph).steps:
         if step.name != step.step:
             yield named(NAME, f"template of step {step.step}", step.name)
@@ -107,7 +111,7 @@ def _sizes_and_costs(deployment: ArgoDeployment, width: int) -> Iterator[Row]:
     assumed = assumptions(graph, width)
     yield counted(NAME, "Metaflow tasks of a run", all_tasks(graph, width), "tasks", assumed)
     yield counted(NAME, "pods of a run", made.pods + len(graph.exit_hooks), "pods", assumed)
-    yield counted(NAME, "orchestrator's price of 1,000 runs", 0.0, "USD", "; the cluster's nodes cost what they cost")
+    yield counted(NAME, "price of 1,000 runs", 0.0, "USD", "; the cluster's nodes cost what they cost")
     workers = deployment.manifest.deployment.max_workers
     if workers:
         yield counted(NAME, "pods at a time", min(workers, made.pods), "pods", f" of {workers:,} (--max-workers)")
@@ -127,4 +131,5 @@ def _rules(deployment: ArgoDeployment) -> Iterator[dict[str, Any]]:
     plurals = {"WorkflowTemplate": "workflowtemplates", "CronWorkflow": "cronworkflows", "Sensor": "sensors"}
     for document in deployment.to_dicts():
         kind = plurals[document["kind"]]
-        yield {"apiGroups": ["argoproj.io"], "resources": [kind], "verbs": ["get", "create", "update", "delete"]}
+        verbs = ["create", "delete", "get", *(["patch"] if kind == "cronworkflows" else []), "update"]
+        yield {"apiGroups": ["argoproj.io"], "resources": [kind], "verbs": verbs}

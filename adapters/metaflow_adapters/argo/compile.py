@@ -1,15 +1,11 @@
-"""``compile_flow``: from a flow file, or its manifest, to live Hera objects."""
+"""``compile_flow``: from a flow file, or its manifest, to its objects on Argo Workflows."""
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from hera.workflows import Task, WorkflowTemplate
-from hera.workflows import models as m
+from typing import TYPE_CHECKING, Any
 
 from metaflow_adapters.manifests import compile_manifest_of
 from metaflow_orchestration.documents.manifest import Manifest
@@ -18,54 +14,27 @@ from metaflow_orchestration.exceptions import InvalidOptionError
 from .containers import StepContainer, shared_container, step_container
 from .deployment import ArgoDeployment
 from .emit import emit_templates
-from .events import EventSettings, emit_sensor, event_parameters, event_settings
-from .gangs import GANGS, JOBSET, emit_gang
+from .events import emit_sensor, event_parameters, event_settings
+from .gangs import GANGS, emit_gang
 from .hooks import EXIT, HEARTBEAT, emit_heartbeat, emit_hooks
+from .kit import Raw, Spec, Task, WorkflowTemplate, model
 from .limits import check_limits
 from .metadata import SENSOR, SENSOR_NAMESPACE, annotations_of, labels_of, run_annotations
 from .names import check_name
+from .options import ArgoOptions
 from .parameters import emit_parameters
 from .plan import FlowPlan, StepPlan, plan_flow
 from .schedule import emit_cron
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .options import ArgoOptionFields
+
+__all__ = ["ArgoOptions", "checked_deployment", "compile_flow", "deployment_of"]
+
 PARAMETERS = "{{=sprig.b64enc(workflow.parameters.json)}}"
 """Encoded by Argo, so that nothing in a value is taken for a reference of Argo's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArgoOptions:
-    """Options of a deployment that are Argo's own.
-
-    :param namespace: Kubernetes namespace of the objects; None leaves it to who applies them.
-    :param image: image of all steps, in place of those of their decorators.
-    :param priority: ``--workflow-priority``.
-    :param title: ``--workflow-title``.
-    :param description: ``--workflow-description``.
-    :param ttl_seconds: after how long a finished workflow is deleted; None for never.
-    :param pod_gc: when pods are deleted, e.g. ``OnPodSuccess``; None leaves it to Argo.
-    :param gang: what a ``@parallel`` step is: ``jobset``, or ``job`` (an Indexed Job) where JobSet is not installed.
-    :param concurrency_policy: of a scheduled flow, while an earlier run still runs: ``Allow``, ``Forbid``, ``Replace``.
-    :param successful_runs_kept: of a scheduled flow; 10,000, if left out.
-    :param failed_runs_kept: of a scheduled flow; 10,000, if left out.
-    :param tell_failures: whether a notification of a failure tells what failed first.
-    :param heartbeat: whether a container beside the steps tells Metaflow's service that the run is alive.
-    :param events: how events come to this installation; Metaflow's configuration, if left out.
-    """
-
-    namespace: str | None = None
-    image: str | None = None
-    priority: int | None = None
-    title: str | None = None
-    description: str | None = None
-    ttl_seconds: int | None = None
-    pod_gc: str | None = None
-    gang: str = JOBSET
-    concurrency_policy: str | None = None
-    successful_runs_kept: int | None = None
-    failed_runs_kept: int | None = None
-    tell_failures: bool = True
-    heartbeat: bool = False
-    events: EventSettings | None = None
 
 
 def compile_flow(
@@ -77,7 +46,8 @@ def compile_flow(
     environment: Mapping[str, str] | None = None,
     python: str | None = None,
     cache: str | Path | None = None,
-    **options: Any,
+    options: ArgoOptions | None = None,
+    **fields: Unpack[ArgoOptionFields],
 ) -> ArgoDeployment:
     """Return a flow as live objects of Argo Workflows.
 
@@ -88,18 +58,18 @@ def compile_flow(
     :param environment: variables for Metaflow while it compiles, e.g. ``METAFLOW_DATASTORE_SYSROOT_S3``.
     :param python: interpreter that has the flow's imports; this one, if left out.
     :param cache: folder for compiled manifests.
-    :param options: see :class:`ArgoOptions`.
+    :param options: Argo's own options.
+    :param fields: single ones of them, e.g. ``namespace="flows"``; they win.
     :raises MetaflowProviderError: if the flow cannot be compiled, or Argo cannot honour it.
     """
     manifest = compile_manifest_of(
         flow, "argo", name=name, top_level=top_level, create=create, environment=environment, python=python, cache=cache
     )
-    # Hera adds whatever is made to a workflow that is open.
-    return contextvars.Context().run(deployment_of, manifest, ArgoOptions(**options))
+    return deployment_of(manifest, replace(options or ArgoOptions(), **fields))
 
 
 def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
-    """Return a compiled flow as live objects.
+    """Return the objects of a compiled flow.
 
     :param manifest: the compiled flow.
     :param options: Argo's own options.
@@ -126,11 +96,15 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
         active_deadline_seconds=deployment.workflow_timeout,
         priority=options.priority,
         image_pull_secrets=_pull_secrets(containers),
-        ttl_strategy=m.TTLStrategy(seconds_after_completion=options.ttl_seconds) if options.ttl_seconds else None,
-        pod_gc=m.PodGC(strategy=options.pod_gc) if options.pod_gc else None,
-        workflow_metadata=m.WorkflowMetadata(labels=labels_of("metaflow-run"), annotations=run_annotations(manifest)),
-        pod_metadata=m.Metadata(labels=labels_of("metaflow-task"), annotations=run_annotations(manifest)),
-        template_defaults=m.Template(container=_shared_model(shared)),
+        ttl_strategy=model("TTLStrategy", seconds_after_completion=options.ttl_seconds)
+        if options.ttl_seconds
+        else None,
+        pod_gc=model("PodGC", strategy=options.pod_gc) if options.pod_gc else None,
+        workflow_metadata=model(
+            "WorkflowMetadata", labels=labels_of("metaflow-run"), annotations=run_annotations(manifest)
+        ),
+        pod_metadata=model("Metadata", labels=labels_of("metaflow-task"), annotations=run_annotations(manifest)),
+        template_defaults=model("Template", container=Raw("Container", shared)),
         templates=[entry, *templates, *hooks],
     )
     cron = emit_cron(
@@ -144,19 +118,18 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
     if sensor is not None:
         where = {SENSOR: sensor["metadata"]["name"], SENSOR_NAMESPACE: sensor["metadata"]["namespace"]}
         template.annotations = {**(template.annotations or {}), **{key: one for key, one in where.items() if one}}
-    return ArgoDeployment(template=template, cron=cron, sensor=sensor, manifest=manifest)
+    return ArgoDeployment(template, cron, sensor=sensor, manifest=manifest)
 
 
 def checked_deployment(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
-    """Return a compiled flow as live objects that Kubernetes takes; ``create`` and ``check`` make them here.
+    """Return the objects of a compiled flow, which Kubernetes takes; ``create`` and ``check`` make them here.
 
     :param manifest: the compiled flow.
     :param options: Argo's own options.
     :raises MetaflowProviderError: if Argo cannot honour the flow, or an object is too big.
     """
     check_name(manifest.deployment.name, manifest.graph.name)
-    # Hera adds whatever is made to a workflow that is open.
-    made = contextvars.Context().run(deployment_of, manifest, options)
+    made = deployment_of(manifest, options)
     check_limits(made)
     return made
 
@@ -190,13 +163,6 @@ def gangs_of(shared: dict[str, Any], kind: str) -> Callable[[StepPlan, StepConta
     return lambda plan, made: emit_gang(plan, made, shared, kind)
 
 
-def _shared_model(shared: dict[str, Any]) -> m.Container:
-    # A container has an image; that of each step is its own.
-    model = m.Container.model_validate({"image": "-", **shared})
-    model.image = None
-    return model
-
-
-def _pull_secrets(containers: Mapping[str, StepContainer]) -> list[m.LocalObjectReference] | None:
+def _pull_secrets(containers: Mapping[str, StepContainer]) -> list[Spec] | None:
     names = dict.fromkeys(name for one in containers.values() for name in one.pull_secrets)
-    return [m.LocalObjectReference(name=name) for name in names] or None
+    return [model("LocalObjectReference", name=name) for name in names] or None

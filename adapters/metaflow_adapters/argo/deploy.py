@@ -97,19 +97,20 @@ def apply(deployment: ArgoDeployment, cluster: ArgoCluster, secret: Mapping[str,
 def _changes(
     deployment: ArgoDeployment, cluster: ArgoCluster, secret: Mapping[str, str]
 ) -> Iterator[Callable[..., Any]]:
-    name = str(deployment.template.name)
+    documents = deployment.to_dicts()
+    name, kinds = documents[0]["metadata"]["name"], {one["kind"] for one in documents}
     before, cron = cluster.find(TEMPLATES, name), cluster.find(CRONS, name)
     if secret:
         yield partial(cluster.save_secret, notify_secret(name), secret)
-    for document in deployment.to_dicts():
+    for document in documents:
         if document["kind"] == "CronWorkflow" and is_kept_suspended(cron):
             document["spec"].setdefault("suspend", True)
         yield partial(cluster.apply, document)
-    if deployment.cron is None:
+    if "CronWorkflow" not in kinds:
         change = suspending(cron)
         if change:
             yield partial(cluster.patch, CRONS, name, change)
-    if deployment.sensor is None and before is not None:
+    if "Sensor" not in kinds and before is not None:
         yield partial(delete_sensor, cluster, before)
 
 

@@ -1,17 +1,19 @@
-"""What a flow is on Argo Workflows: live Hera objects, as YAML for GitOps or applied to a server."""
+"""What a flow is on Argo Workflows: live Hera objects, YAML for GitOps, or applied to a server."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metaflow_orchestration.documents.manifest import Manifest
 
 from .differences import difference
+from .kit import Spec, live
+from .plain import plain
 from .suspension import is_kept_suspended, suspending
 from .yaml_text import to_yaml
 
@@ -19,29 +21,44 @@ if TYPE_CHECKING:
     from hera.workflows import CronWorkflow, WorkflowsService, WorkflowTemplate
 
 
-@dataclass(frozen=True, kw_only=True)
 class ArgoDeployment:
     """A deployed flow. The objects are live: change them as you like before you apply them.
 
-    :param template: the workflow template.
-    :param cron: what starts it by ``@schedule``; None without one.
-    :param sensor: Argo Events' sensor that starts it by ``@trigger`` or ``@trigger_on_finish``; None without one.
-    :param manifest: the compiled flow.
+    They are made when somebody asks for one of them: the command line needs only :meth:`to_dicts`, and no Hera.
+
+    :param template: the workflow template to be.
+    :param cron: the cron workflow to be, None without a schedule.
+    :param sensor: see :attr:`sensor`.
+    :param manifest: see :attr:`manifest`.
     """
 
-    template: WorkflowTemplate
-    cron: CronWorkflow | None
-    sensor: dict[str, Any] | None
-    manifest: Manifest
+    def __init__(self, template: Spec, cron: Spec | None, *, sensor: dict[str, Any] | None, manifest: Manifest) -> None:
+        self._template, self._cron = template, cron
+        self.sensor = sensor
+        """Argo Events' sensor that starts it by ``@trigger`` or ``@trigger_on_finish``; None without one."""
+        self.manifest = manifest
+        """The compiled flow."""
+
+    @cached_property
+    def template(self) -> WorkflowTemplate:
+        """The workflow template."""
+        made: WorkflowTemplate = live(self._template)
+        return made
+
+    @cached_property
+    def cron(self) -> CronWorkflow | None:
+        """What starts it by ``@schedule``; None without one."""
+        made: CronWorkflow | None = live(self._cron)
+        return made
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return all objects as plain data, as Kubernetes takes them."""
         return list(self._dicts())
 
     def _dicts(self) -> Iterator[dict[str, Any]]:
-        yield self.template.to_dict()
-        if self.cron is not None:
-            yield self.cron.to_dict()
+        yield self.template.to_dict() if "template" in self.__dict__ else plain(self._template)
+        if self._cron is not None:
+            yield self.cron.to_dict() if "cron" in self.__dict__ else plain(self._cron)  # type: ignore[union-attr]
         if self.sensor is not None:
             yield self.sensor
 

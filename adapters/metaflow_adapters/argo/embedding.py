@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextvars
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from hera.workflows import DAG, Parameter, Task, Workflow
+from hera.workflows import Parameter, Task, Workflow
 from hera.workflows._context import _context
 
 from metaflow_adapters.manifests import compile_manifest_of
@@ -17,12 +16,16 @@ from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import FlowGraph
 
-from .compile import ArgoOptions, containers_of, gangs_of
+from . import kit
+from .compile import containers_of, gangs_of
 from .containers import shared_container
 from .emit import emit_templates
-from .parameters import NULL
-from .plan import PLACE, plan_flow
+from .kit import Spec, live
+from .options import ArgoOptions, CompileArguments
+from .parameters import default_of
+from .plan import PATHSPEC, PLACE, plan_flow
 from .references import run_prefix
+from .values import harmless
 
 GIVEN = "metaflow-parameters"
 """Parameter by which the flow's own parameters come to its start step, encoded."""
@@ -69,64 +72,78 @@ class EmbeddedFlow:
             arguments.append(value.with_name(key) if isinstance(value, Parameter) else Parameter(name=key, value=value))
         if run is not None:
             arguments.append(Parameter(name=PLACE, value=f"{run_prefix(run, self.manifest.graph.name)}@"))
-        return Task(name=name or self.name, template=self.name, arguments=arguments or None, **task)
+        # The template itself, so that Hera knows of its outputs: `task.get_parameter("pathspec")`.
+        return Task(name=name or self.name, template=self.templates[0], arguments=arguments or None, **task)
 
 
 def embed_flow(
-    flow: str | Path | Manifest, name: str, *, options: ArgoOptions | None = None, **compile_options: Any
+    flow: str | Path | Manifest,
+    name: str,
+    *,
+    top_level: Sequence[str] = (),
+    create: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    python: str | None = None,
+    cache: str | Path | None = None,
+    options: ArgoOptions | None = None,
 ) -> EmbeddedFlow:
     """Return a flow's templates for a workflow of a user's own; it may hold several flows, and one several times.
 
+    The output parameter ``pathspec`` of its task is the pathspec of the run, e.g. ``Flow/argo-mine-x1-train``.
+
     :param flow: see :func:`~.compile.compile_flow`.
     :param name: what the names of its templates start with.
+    :param top_level: see :func:`~.compile.compile_flow`.
+    :param create: see there.
+    :param environment: see there.
+    :param python: see there.
+    :param cache: see there.
     :param options: Argo's own options.
-    :param compile_options: further arguments of :func:`~.compile.compile_flow`.
     """
-    manifest = compile_manifest_of(flow, "argo", **compile_options)
+    manifest = compile_manifest_of(
+        flow, "argo", top_level=top_level, create=create, environment=environment, python=python, cache=cache
+    )
     # No event starts a part of a workflow.
     replace = msgspec.structs.replace
     manifest = replace(manifest, graph=replace(manifest.graph, triggers=(), trigger_reset=None))
-    # Hera adds whatever is made to the workflow that is open: not our tasks, please.
-    templates = contextvars.Context().run(_templates, manifest, name, options or ArgoOptions())
+    templates = live(_templates(manifest, name, options or ArgoOptions()))
     return EmbeddedFlow(name=name, templates=tuple(templates), manifest=manifest)
 
 
-def _templates(manifest: Manifest, name: str, options: ArgoOptions) -> list[Any]:
+def _templates(manifest: Manifest, name: str, options: ArgoOptions) -> list[Spec]:
     plan = plan_flow(manifest.graph, prefix=name)
     containers = containers_of(manifest, plan, options, f"{{{{inputs.parameters.{GIVEN}}}}}")
     shared = shared_container(manifest, resumable=False)
     templates = emit_templates(plan, containers, shared, gangs_of(shared, options.gang), place=f"{name}@")
     _pass_parameters(manifest.graph, templates)
+    last = next(task.name for task in plan.dags[0].tasks if task.template == plan.container_of(manifest.graph.end))
+    run = kit.model("ValueFrom", parameter=f"{{{{tasks.{last}.outputs.parameters.{PATHSPEC}}}}}")
+    templates[0].outputs = [kit.Parameter(name=PATHSPEC, value_from=run)]
     return templates
 
 
-def _pass_parameters(graph: FlowGraph, templates: list[Any]) -> None:
+def _pass_parameters(graph: FlowGraph, templates: list[Spec]) -> None:
     """Give the flow's parameters to its template, and from there to the start step."""
-    entry: DAG = templates[0]
+    entry = templates[0]
     if not graph.parameters:
         return
     _add_inputs(entry, _inputs(graph))
-    start = next(task for task in entry.tasks if isinstance(task, Task) and not task.depends)
-    encoded = Parameter(name=GIVEN, value="{{=sprig.b64enc(toJson(inputs.parameters))}}")
-    start.arguments = [*_listed(start.arguments), encoded]
+    start = next(task for task in entry.tasks if not task.depends)
+    encoded = kit.Parameter(name=GIVEN, value="{{=sprig.b64enc(toJson(inputs.parameters))}}")
+    start.arguments = [*(start.arguments or ()), encoded]
     container = next(one for one in templates if one.name == start.template)
-    _add_inputs(container, [Parameter(name=GIVEN)])
+    _add_inputs(container, [kit.Parameter(name=GIVEN)])
 
 
-def _listed(given: Any) -> list[Any]:
-    """Return what our templates hold: a list or nothing, of all that Hera would take."""
-    return list(given or [])
+def _add_inputs(template: Spec, inputs: list[Spec]) -> None:
+    template.inputs = [*(template.inputs or ()), *inputs]
 
 
-def _add_inputs(template: Any, inputs: list[Parameter]) -> None:
-    template.inputs = [*_listed(template.inputs), *inputs]
-
-
-def _inputs(graph: FlowGraph) -> list[Parameter]:
+def _inputs(graph: FlowGraph) -> list[Spec]:
     return [
-        Parameter(name=one.name, description=one.help or None)
+        kit.Parameter(name=one.name, description=harmless(one.help) or None)
         if one.required and one.default is None
-        else Parameter(name=one.name, value=NULL if one.default is None else one.default, description=one.help or None)
+        else kit.Parameter(name=one.name, value=default_of(one), description=harmless(one.help) or None)
         for one in graph.parameters
     ]
 
@@ -138,7 +155,7 @@ def flow_task(
     parameters: Mapping[str, Any] | None = None,
     run: str | None = None,
     options: ArgoOptions | None = None,
-    compile_options: Mapping[str, Any] | None = None,
+    compile_options: CompileArguments | None = None,
     **task: Any,
 ) -> Task:
     """Add a flow to the workflow that is open, and return the task of the open ``DAG`` that runs it.

@@ -1,22 +1,20 @@
-"""Live Hera objects from a plan. Decides nothing: what a template holds stands in the plan and in the containers."""
+"""The templates of a plan, as :mod:`~.kit` holds them. Decides nothing: the plan and the containers say it all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hera.workflows import DAG, Container, Parameter, RetryStrategy, Step, Steps, Suspend, Task
-from hera.workflows import models as m
-
 from .containers import StepContainer, retry_expression
+from .kit import DAG, Container, Parameter, Raw, RetryStrategy, Spec, Step, Steps, Suspend, Task, model, raw
 from .metadata import step_annotations, step_labels
 from .plan import ITERATION, NEXT, NODES, PLACE, DagPlan, FlowPlan, LoopPlan, StepPlan, TaskPlan
 
-Template = Any
-"""A template of Hera: ``Container``, ``DAG``, ``Steps`` or ``Suspend``."""
+Template = Spec
+"""A template: ``Container``, ``DAG``, ``Resource``, ``Steps`` or ``Suspend``."""
 
 
-def emit_dag(plan: DagPlan, place: str | None = None) -> DAG:
+def emit_dag(plan: DagPlan, place: str | None = None) -> Spec:
     """Return the DAG template of the steps that share a foreach path.
 
     :param plan: its plan.
@@ -29,22 +27,22 @@ def emit_dag(plan: DagPlan, place: str | None = None) -> DAG:
     )
 
 
-def _input(name: str, value: str | None = None) -> Parameter:
+def _input(name: str, value: str | None = None) -> Spec:
     return Parameter(name=name) if value is None else Parameter(name=name, value=value)
 
 
-def _task(plan: TaskPlan) -> Task:
+def _task(plan: TaskPlan) -> Spec:
     return Task(
         name=plan.name,
         template=plan.template,
         depends=plan.depends or None,
         when=plan.when or None,
-        with_sequence=m.Sequence(count=plan.count) if plan.count is not None else None,  # type: ignore[arg-type]
+        with_sequence=model("Sequence", count=plan.count) if plan.count is not None else None,
         arguments=[Parameter(name=name, value=value) for name, value in plan.arguments] or None,
     )
 
 
-def emit_loop(plan: LoopPlan) -> Steps:
+def emit_loop(plan: LoopPlan) -> Spec:
     """Return the template of a recursive switch.
 
     :param plan: its plan.
@@ -57,7 +55,7 @@ def emit_loop(plan: LoopPlan) -> Steps:
     return Steps(
         name=plan.name,
         inputs=[*([_input(PLACE)] if plan.has_place else []), _input(ITERATION, "0")],
-        outputs=[Parameter(name=NEXT, value_from=m.ValueFrom(expression=last, default=""))],
+        outputs=[Parameter(name=NEXT, value_from=model("ValueFrom", expression=last, default=""))],
         sub_steps=[
             Step(name="once", template=plan.template, arguments=[*place, Parameter(name=ITERATION, value=here)]),
             Step(
@@ -70,7 +68,7 @@ def emit_loop(plan: LoopPlan) -> Steps:
     )
 
 
-def emit_gate(name: str) -> Suspend:
+def emit_gate(name: str) -> Spec:
     """Return a template that does nothing, without a pod.
 
     :param name: its name.
@@ -78,7 +76,7 @@ def emit_gate(name: str) -> Suspend:
     return Suspend(name=name, duration="0")
 
 
-def emit_step(plan: StepPlan, made: StepContainer, shared: dict[str, Any] | None) -> Container:
+def emit_step(plan: StepPlan, made: StepContainer, shared: dict[str, Any] | None) -> Spec:
     """Return the template of a step's container.
 
     :param plan: its plan.
@@ -96,16 +94,16 @@ def emit_step(plan: StepPlan, made: StepContainer, shared: dict[str, Any] | None
         image_pull_policy=own.get("imagePullPolicy"),
         command=own.get("command") or base.get("command"),
         termination_message_path=base.get("terminationMessagePath"),
-        env=_models(m.EnvVar, [*base.get("env", ()), *own["env"]]),
-        env_from=_models(m.EnvFromSource, own.get("envFrom")),
-        ports=_models(m.ContainerPort, own.get("ports")),
-        resources=m.ResourceRequirements.model_validate(own["resources"]) if "resources" in own else None,
-        volumes=_models(m.Volume, pod.get("volumes")),
-        volume_mounts=_models(m.VolumeMount, own.get("volumeMounts")),
-        security_context=_model(m.SecurityContext, own.get("securityContext")),
+        env=_models("EnvVar", [*base.get("env", ()), *own["env"]]),
+        env_from=_models("EnvFromSource", own.get("envFrom")),
+        ports=_models("ContainerPort", own.get("ports")),
+        resources=raw("ResourceRequirements", own.get("resources")),
+        volumes=_models("Volume", pod.get("volumes")),
+        volume_mounts=_models("VolumeMount", own.get("volumeMounts")),
+        security_context=raw("SecurityContext", own.get("securityContext")),
         service_account_name=pod.get("serviceAccountName"),
         node_selector=pod.get("nodeSelector"),
-        tolerations=_models(m.Toleration, pod.get("tolerations")),
+        tolerations=_models("Toleration", pod.get("tolerations")),
         labels=step_labels(metadata.get("labels", {}), plan.step),
         annotations=step_annotations(metadata.get("annotations", {}), plan.step, made.retries),
         active_deadline_seconds=made.deadline_seconds,
@@ -113,30 +111,26 @@ def emit_step(plan: StepPlan, made: StepContainer, shared: dict[str, Any] | None
     )
 
 
-def _output(plan: StepPlan, made: StepContainer) -> list[Parameter] | None:
+def _output(plan: StepPlan, made: StepContainer) -> list[Spec] | None:
     if plan.output is None:
         return None
     name, default = plan.output
-    return [Parameter(name=name, value_from=m.ValueFrom(path=made.output_path, default=default))]
+    return [Parameter(name=name, value_from=model("ValueFrom", path=made.output_path, default=default))]
 
 
-def retry_of(made: StepContainer) -> RetryStrategy | None:
+def retry_of(made: StepContainer) -> Spec | None:
     """Return how a step is tried again, None if it is not.
 
     :param made: its container.
     """
     if not made.retries:
         return None
-    backoff = m.Backoff(duration=f"{made.delay_seconds:g}s") if made.delay_seconds else None
+    backoff = model("Backoff", duration=f"{made.delay_seconds:g}s") if made.delay_seconds else None
     return RetryStrategy(limit=made.retries, retry_policy="Always", backoff=backoff, expression=retry_expression())
 
 
-def _models(kind: Any, given: Iterable[Any] | None) -> list[Any] | None:
-    return [kind.model_validate(one) for one in given or ()] or None
-
-
-def _model(kind: Any, given: Any) -> Any:
-    return kind.model_validate(given) if given else None
+def _models(kind: str, given: Iterable[Any] | None) -> list[Spec] | None:
+    return [Raw(kind, one) for one in given or ()] or None
 
 
 def emit_templates(

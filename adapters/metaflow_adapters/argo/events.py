@@ -10,16 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hera.workflows import Parameter
-
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import EventTrigger, FlowGraph, ParameterType
 
+from .kit import Parameter, Spec
 from .metadata import AUTOMATIC, base_annotations, labels_of
-from .parameters import NULL
+from .parameters import NULL, default_of
+from .values import sealing
 
 _MADE_BY_METAFLOW = "auto-generated-by-metaflow"
+_PAYLOAD = f"{{{{ $text := toRawJson $.Input.body.payload }}}}{sealing('$text')}"
+"""Go template for a payload as JSON; only its name, id and time are read."""
+
 _SENSOR_RESOURCES = {"cpu": "100m", "memory": "250Mi"}
 
 
@@ -63,7 +66,7 @@ def event_name(event: str) -> str:
     return f"{re.sub('[^A-Za-z0-9_]', '', event)}_{digest}"
 
 
-def event_parameters(graph: FlowGraph) -> Iterator[Parameter]:
+def event_parameters(graph: FlowGraph) -> Iterator[Spec]:
     """Yield the parameters of a workflow that take the payloads of its events, for ``current.trigger``.
 
     :param graph: the flow.
@@ -192,7 +195,7 @@ def _trigger(manifest: Manifest, namespace: str | None) -> dict[str, Any]:
 
 def _arguments(graph: FlowGraph) -> Iterator[dict[str, str]]:
     for one in graph.parameters:
-        yield {"name": one.name, "value": NULL if one.default is None else one.default}
+        yield {"name": one.name, "value": default_of(one)}
     for trigger in graph.triggers:
         yield {"name": event_name(trigger.event), "value": NULL}
 
@@ -201,13 +204,12 @@ def _mapped(graph: FlowGraph) -> Iterator[dict[str, Any]]:
     by_name = {one.name: one for one in graph.parameters}
     for trigger in graph.triggers:
         for parameter, field in trigger.parameters:
-            default = by_name[parameter].default
             yield {
                 "src": {
                     "dependencyName": event_name(trigger.event),
                     "dataTemplate": _field(field, by_name[parameter].type),
                     # Taken where the payload lacks the field.
-                    "value": NULL if default is None else default,
+                    "value": default_of(by_name[parameter]),
                 },
                 "dest": f"spec.arguments.parameters.#(name={parameter}).value",
             }
@@ -219,7 +221,8 @@ def _field(field: str, kind: ParameterType) -> str:
     name = json.dumps(field, ensure_ascii=False)
     value = f"(get $.Input.body.payload {name})"
     text = (
-        f'{{{{ if kindIs "string" {value} }}}}{{{{ {value} }}}}{{{{ else }}}}{{{{ {value} | toRawJson }}}}{{{{ end }}}}'
+        f'{{{{ $text := "" }}}}{{{{ if kindIs "string" {value} }}}}{{{{ $text = {value} }}}}'
+        f"{{{{ else }}}}{{{{ $text = toRawJson {value} }}}}{{{{ end }}}}{sealing('$text')}"
     )
     if kind is ParameterType.BOOL:
         text = (
@@ -232,6 +235,6 @@ def _payloads(graph: FlowGraph) -> Iterator[dict[str, Any]]:
     for trigger in graph.triggers:
         name = event_name(trigger.event)
         yield {
-            "src": {"dependencyName": name, "dataKey": "body.payload", "value": NULL},
+            "src": {"dependencyName": name, "dataTemplate": _PAYLOAD, "value": NULL},
             "dest": f"spec.arguments.parameters.#(name={name}).value",
         }

@@ -9,19 +9,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hera.workflows import Parameter, Resource
-
 from metaflow_orchestration.containers.gang import JOB_LABEL
 
 from .containers import StepContainer
 from .emit import retry_of
+from .kit import Parameter, Resource, Spec
 from .metadata import WORKFLOW_LABEL, step_annotations, step_labels
+from .options import JOB, JOBSET
 from .plan import NODES, StepPlan
 from .references import whole_number
 from .yaml_text import to_yaml
 
-JOBSET = "jobset"
-JOB = "job"
 GANGS = (JOBSET, JOB)
 
 _NODES = whole_number(f"inputs.parameters.{NODES}")
@@ -39,7 +37,7 @@ _OWN = (
 )
 
 
-def emit_gang(plan: StepPlan, made: StepContainer, shared: dict[str, Any], kind: str) -> Resource:
+def emit_gang(plan: StepPlan, made: StepContainer, shared: dict[str, Any], kind: str) -> Spec:
     """Return the template of a gang.
 
     :param plan: its plan.

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hera.workflows import Container, Step, Steps
-from hera.workflows import models as m
-
 from metaflow_adapters.notifications import VARIABLE_PREFIX, told_endpoints
 from metaflow_orchestration.containers.command import TASK_VARIABLE, encode_inline
 from metaflow_orchestration.documents.manifest import Manifest, Notifications
@@ -15,6 +12,7 @@ from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .configured import error_script
 from .containers import StepContainer
+from .kit import Container, Raw, Spec, Step, Steps, model, raw
 
 EXIT = "exit"
 """Name of the template that Argo starts at the end of a workflow, however it ended."""
@@ -25,14 +23,14 @@ HEARTBEAT = "heartbeat-daemon"
 ERROR_CAPTURE = "error-msg-capture-hook"
 """Name of the template that runs the script of a deployment's configuration after a failure, as in Metaflow's own."""
 
-_FAILURES = m.EnvVar(name="METAFLOW_ORCHESTRATOR_FAILURES", value="{{=sprig.b64enc(workflow.failures)}}")
+_FAILURES = Raw("EnvVar", {"name": "METAFLOW_ORCHESTRATOR_FAILURES", "value": "{{=sprig.b64enc(workflow.failures)}}"})
 """Encoded by Argo: a message may hold anything."""
 
 _RESOURCES = {"requests": {"cpu": "50m", "memory": "100Mi"}}
 _FAILED = ("Failed", "Error")
 
 
-def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool = True) -> list[Any]:
+def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool = True) -> list[Spec]:
     """Return the templates that run after a run, the first of which is to be the workflow's ``onExit``.
 
     :param manifest: the compiled flow.
@@ -50,13 +48,13 @@ def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool =
                 template=name,
                 when=_when(succeeded),
                 # What comes after a run makes no failure of it.
-                continue_on=m.ContinueOn(failed=True, error=True),
+                continue_on=model("ContinueOn", failed=True, error=True),
             )
         )
     return [Steps(name=EXIT, sub_steps=[steps]), *containers] if steps else []
 
 
-def emit_heartbeat(manifest: Manifest, like: StepContainer) -> Container:
+def emit_heartbeat(manifest: Manifest, like: StepContainer) -> Spec:
     """Return the template of a container that tells Metaflow's service that the run is alive, while the DAG runs.
 
     :param manifest: the compiled flow.
@@ -80,7 +78,7 @@ def _when(succeeded: bool) -> str:
     return " || ".join(f"{{{{workflow.status}}}} == {status}" for status in _FAILED)
 
 
-def _hooks(manifest: Manifest, tell_failures: bool) -> Iterator[tuple[str, bool, dict[str, Any], list[m.EnvVar]]]:
+def _hooks(manifest: Manifest, tell_failures: bool) -> Iterator[tuple[str, bool, dict[str, Any], list[Spec]]]:
     for number, hook in enumerate(manifest.graph.exit_hooks):
         kind = "success" if hook.on_success else "error"
         yield f"exit-hook-{kind}-{number}", hook.on_success, {"function": hook.function}, []
@@ -101,23 +99,26 @@ def _hooks(manifest: Manifest, tell_failures: bool) -> Iterator[tuple[str, bool,
             yield f"notify-on-{'success' if succeeded else 'error'}", succeeded, document, _secrets(told)
 
 
-def _secrets(told: Notifications) -> list[m.EnvVar]:
+def _secrets(told: Notifications) -> list[Spec]:
     return [
-        m.EnvVar(
-            name=VARIABLE_PREFIX + key,
-            value_from=m.EnvVarSource(secret_key_ref=m.SecretKeySelector(name=secret, key=key, optional=True)),
+        Raw(
+            "EnvVar",
+            {
+                "name": VARIABLE_PREFIX + key,
+                "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}},
+            },
         )
         for key, secret in told_endpoints(told).items()
     ]
 
 
-def _container(name: str, like: StepContainer, document: dict[str, Any], env: list[m.EnvVar]) -> Container:
+def _container(name: str, like: StepContainer, document: dict[str, Any], env: list[Spec]) -> Spec:
     return Container(
         name=name,
         image=like.container["image"],
         image_pull_policy=like.container.get("imagePullPolicy"),
-        env_from=[m.EnvFromSource.model_validate(one) for one in like.container.get("envFrom", ())] or None,
+        env_from=[Raw("EnvFromSource", one) for one in like.container.get("envFrom", ())] or None,
         service_account_name=like.pod.get("serviceAccountName"),
-        env=[m.EnvVar(name=TASK_VARIABLE, value=encode_inline({"aside": document})), *env],
-        resources=m.ResourceRequirements.model_validate(_RESOURCES),
+        env=[Raw("EnvVar", {"name": TASK_VARIABLE, "value": encode_inline({"aside": document})}), *env],
+        resources=raw("ResourceRequirements", _RESOURCES),
     )

@@ -32,8 +32,9 @@ WORKFLOW_LABEL = "metaflow/argo-workflows-name"
 """Label of gangs and their pods: the workflow that they belong to."""
 
 GRAPH = "metaflow/dag"
-_MAX_GRAPH = 5_000
-"""Names in the annotation :data:`GRAPH`; an object has 256 KiB of annotations, and each switch doubles the names."""
+_MAX_GRAPH, _MAX_GRAPH_BYTES = 5_000, 64 * 1024
+"""Names and bytes of the annotation :data:`GRAPH`: an object has 256 KiB of annotations, and each switch doubles the
+names. Where it would be longer it is ``null``, or left out: nothing but Metaflow's interface reads it."""
 
 AUTOMATIC = "auto-set by metaflow. safe to ignore."
 
@@ -143,9 +144,9 @@ def annotations_of(manifest: Manifest, title: str | None, description: str | Non
     if graph.schedule is not None:
         cron = {"schedule": graph.schedule.cron, "tz": graph.schedule.timezone or ""}
         found["metaflow/cron"] = json.dumps(cron)
-    structure = graph_structure(graph)
-    if structure is not None:
-        found[GRAPH] = json.dumps({"graph_structure": structure})
+    text = json.dumps({"graph_structure": graph_structure(graph)})
+    if len(text) <= _MAX_GRAPH_BYTES:
+        found[GRAPH] = text
     found["workflows.argoproj.io/title"] = title or graph.deployed_name
     described = description or graph.doc
     if described:

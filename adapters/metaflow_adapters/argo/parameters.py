@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hera.workflows import Parameter
-
 from metaflow_orchestration.exceptions import UnsupportedFeatureError
 from metaflow_orchestration.graph.model import FlowGraph, ParameterType
 from metaflow_orchestration.graph.model import Parameter as FlowParameter
 
+from .kit import Parameter, Spec
 from .metadata import AUTOMATIC, ORIGIN
+from .values import harmless, sealed
 
 NULL = "null"
 """Text of a parameter that the flow sees as ``None``, where that is its default."""
@@ -18,7 +18,7 @@ NULL = "null"
 _RESERVED = ("json", ORIGIN)
 
 
-def emit_parameters(graph: FlowGraph) -> Iterator[Parameter]:
+def emit_parameters(graph: FlowGraph) -> Iterator[Spec]:
     """Yield the parameters of a flow, typed and described for Argo's user interface.
 
     :param graph: the flow.
@@ -31,16 +31,24 @@ def emit_parameters(graph: FlowGraph) -> Iterator[Parameter]:
                 flow=graph.name,
                 hint="Rename it.",
             )
-        described = " ".join(filter(None, [one.help, f"({_type(one)})"]))
+        described = harmless(" ".join(filter(None, [one.help, f"({_type(one)})"])))
         choices = ["True", "False"] if one.type is ParameterType.BOOL else None
         if one.required and one.default is None:
             yield Parameter(name=one.name, description=described, enum=choices)
         else:
-            value = NULL if one.default is None else one.default
+            value = default_of(one)
             if choices is not None and value not in choices:
                 choices = [*choices, value]
             yield Parameter(name=one.name, value=value, description=described, enum=choices)
     yield Parameter(name=ORIGIN, value="", description=AUTOMATIC)
+
+
+def default_of(parameter: FlowParameter) -> str:
+    """Return the value of a parameter that is not given.
+
+    :param parameter: the parameter.
+    """
+    return NULL if parameter.default is None else sealed(parameter.default)
 
 
 def _type(parameter: FlowParameter) -> str:

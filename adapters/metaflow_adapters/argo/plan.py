@@ -22,6 +22,8 @@ ITERATION = "iteration"
 NODES = "nodes"
 SPLITS = "splits"
 NEXT = "next"
+PATHSPEC = "pathspec"
+"""Output parameter of the last step of a flow that is a part of a user's workflow: its run."""
 
 _OUTPUTS = {StepKind.FOREACH: (SPLITS, "0"), StepKind.PARALLEL: (NODES, "0"), StepKind.SWITCH: (NEXT, "")}
 """What a task tells the orchestrator, and what stands there for a task that told nothing."""
@@ -109,6 +111,13 @@ class FlowPlan:
     loops: tuple[LoopPlan, ...]
     steps: tuple[StepPlan, ...]
     gate: str | None
+
+    def container_of(self, step: str) -> str:
+        """Return the name of the template of a step's container.
+
+        :param step: name of the step.
+        """
+        return next(one.name for one in self.steps if one.step == step)
 
 
 def plan_flow(graph: FlowGraph, *, prefix: str = "") -> FlowPlan:
@@ -286,6 +295,5 @@ class _Planner:
             inputs.append(ITERATION)
         if step.gang:
             inputs.append(NODES)
-        return StepPlan(
-            name=self._containers[step.name], step=step.name, inputs=tuple(inputs), output=_OUTPUTS.get(step.kind)
-        )
+        output = (PATHSPEC, "") if self._embedded and step.kind is StepKind.END else _OUTPUTS.get(step.kind)
+        return StepPlan(name=self._containers[step.name], step=step.name, inputs=tuple(inputs), output=output)

@@ -1,9 +1,8 @@
-"""Runs of deployed flows: started, looked at, ended. Each is a workflow of Argo's, and found by its run id."""
+"""Runs of deployed flows: started, looked at, ended. Each is a workflow of Argo's, found by its run id."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +11,7 @@ from metaflow_adapters.ownership import check_owner
 from metaflow_orchestration.containers.pods import label_value
 from metaflow_orchestration.exceptions import InvalidOptionError
 
+from .caller import Caller
 from .cluster import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
 from .ending import ACTIVE, end_gangs, phase_of
 from .metadata import (
@@ -27,28 +27,14 @@ from .metadata import (
     WORKFLOW_LABEL,
     notify_secret,
 )
+from .starting import submit
+from .values import sealed, unsealed
+
+__all__ = ["ArgoRuns", "Caller", "delete_sensor", "deployed_templates", "status_of"]
 
 PREFIX = "argo-"
 _NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 _WORKFLOW_LABELS = ("workflows.argoproj.io/workflow", WORKFLOW_LABEL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who asks for a run, by which it is checked whether it is theirs.
-
-    :param flow: name of the flow.
-    :param user: user.
-    :param project: name of the ``@project``.
-    :param branch: its branch.
-    :param token: production token that the user has.
-    """
-
-    flow: str
-    user: str
-    project: str | None = None
-    branch: str | None = None
-    token: str | None = None
 
 
 class ArgoRuns:
@@ -96,19 +82,17 @@ class ArgoRuns:
             raise InvalidOptionError(
                 f"the parameter {missing[0]!r} is required.", flow=self._flow, hint=f"Give it by --{missing[0]}."
             )
-        given = [{"name": name, "value": value} for name, value in parameters.items()]
-        made = self._cluster.create(
-            {
-                "apiVersion": "argoproj.io/v1alpha1",
-                "kind": "Workflow",
-                "metadata": {"generateName": f"{self._name}-", "namespace": self._cluster.namespace},
-                "spec": {
-                    "workflowTemplateRef": {"name": self._name},
-                    **({"arguments": {"parameters": given}} if given else {}),
-                },
-            }
-        )
-        return f"{PREFIX}{made['metadata']['name']}"
+        given = [{"name": name, "value": sealed(value)} for name, value in parameters.items()]
+        workflow = {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Workflow",
+            "metadata": {"generateName": f"{self._name}-", "namespace": self._cluster.namespace},
+            "spec": {
+                "workflowTemplateRef": {"name": self._name},
+                **({"arguments": {"parameters": given}} if given else {}),
+            },
+        }
+        return f"{PREFIX}{submit(self._cluster, workflow, template)}"
 
     def find(self, run_id: str) -> dict[str, Any]:
         """Return the workflow of a run.
@@ -260,7 +244,7 @@ class ArgoRuns:
             )
         given = found["spec"].get("arguments", {}).get("parameters", [])
         known = {one["name"] for one in self.template()["spec"].get("arguments", {}).get("parameters", [])}
-        return {one["name"]: one["value"] for one in given if one["name"] in known and "value" in one}
+        return {one["name"]: unsealed(one["value"]) for one in given if one["name"] in known and "value" in one}
 
     def delete(self, caller: Caller) -> None:
         """Delete all that ``create`` has made.

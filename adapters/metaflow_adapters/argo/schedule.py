@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 
-from hera.workflows import CronWorkflow
-from hera.workflows import models as m
-
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.schedule import airflow_cron, airflow_timezone
 
+from .kit import CronWorkflow, Spec, model
 from .metadata import base_annotations, labels_of
 
 STARTING_DEADLINE_SECONDS = 3540
@@ -25,7 +23,7 @@ POLICIES = ("Allow", "Forbid", "Replace")
 
 def emit_cron(
     manifest: Manifest, namespace: str | None, *, policy: str | None, successful: int | None, failed: int | None
-) -> CronWorkflow | None:
+) -> Spec | None:
     """Return the cron workflow of a flow, None if it has no schedule.
 
     :param manifest: the compiled flow.
@@ -64,5 +62,5 @@ def emit_cron(
         starting_deadline_seconds=STARTING_DEADLINE_SECONDS,
         successful_jobs_history_limit=KEPT_RUNS if successful is None else successful,
         failed_jobs_history_limit=KEPT_RUNS if failed is None else failed,
-        workflow_template_ref=m.WorkflowTemplateRef(name=name),
+        workflow_template_ref=model("WorkflowTemplateRef", name=name),
     )

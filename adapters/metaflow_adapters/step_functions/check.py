@@ -160,7 +160,7 @@ def _costs(machine: FlowMachine, width: int) -> Iterator[Row]:
     yield counted(NAME, "state transitions of a run", cost.transitions, "transitions", assumed)
     price = round(cost.transitions * USD_PER_TRANSITION * _RUNS, 4)
     note = " of state transitions; jobs cost what their compute environment costs"
-    yield counted(NAME, "orchestrator's price of 1,000 runs", price, "USD", note)
+    yield counted(NAME, "price of 1,000 runs", price, "USD", note)
 
 
 def _schedules(manifest: Manifest, now: datetime) -> Iterator[Row]:

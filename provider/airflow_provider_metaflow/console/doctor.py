@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from metaflow_orchestration.exceptions import MetaflowProviderError
 
@@ -15,7 +16,7 @@ from .installed import DISTRIBUTION, USES, extras, installed_version, unmet
 
 def examine() -> list[Finding]:
     """Look at everything."""
-    return [*_packages(), *_metaflow(), *_airflow(), *_api(), *_extras()]
+    return [*_packages(), *_metaflow(), *_airflow(), *_api(), *_dags(), *_extras()]
 
 
 def _packages() -> Iterator[Finding]:
@@ -120,7 +121,7 @@ def _airflow() -> Iterator[Finding]:
     yield Finding(
         subject="[metaflow] python",
         state="ok" if there else "error",
-        text=python if there else f"{python} is no program",
+        text=python if there else f"{python} is not a program",
         fix="" if there else "Name an interpreter that exists on every worker.",
     )
 
@@ -143,12 +144,48 @@ def _api() -> Iterator[Finding]:
         yield Finding(subject="Airflow API", state="error", text=error.message, fix=error.hint or "")
     else:
         yield Finding(subject="Airflow API", state="ok", text=f"Airflow {answer['version']} at {endpoint.url}")
+    yield from _shared_datastore(metaflow_value("AIRFLOW_URL") or "")
+
+
+def _shared_datastore(url: str) -> Iterator[Finding]:
+    from metaflow.metaflow_config import DEFAULT_DATASTORE
+
+    from airflow_provider_metaflow.rest.endpoint import is_this_machine
+
+    if DEFAULT_DATASTORE == "local" and not is_this_machine(url):
+        yield Finding(
+            subject="Datastore of a remote Airflow",
+            state="error",
+            text=f"flows deployed from here keep their runs in a folder of this machine, which the workers of {url} "
+            "do not see",
+            fix="Set METAFLOW_DEFAULT_DATASTORE=s3, azure or gs. Ignore this if the folder is a network share that is "
+            "mounted at the same path on every worker.",
+        )
+
+
+def _dags() -> Iterator[Finding]:
+    """Look at the DAGs of the Airflow that is installed here: only what keeps them from running is reported."""
+    if installed_version("apache-airflow-core") is None:
+        return
+    from airflow_provider_metaflow._compat import conf
+
+    folder = Path(conf.get("core", "dags_folder", fallback=""))
+    if not folder.is_dir():
+        return
+    from .needs import check_needs, needs_of_dag
+    from .validate import load_dags
+
+    imported, dags = load_dags(folder)
+    found = [*imported, *check_needs(need for dag in dags for need in needs_of_dag(dag))]
+    wrong = [one for one in found if one.state != "ok"]
+    yield Finding(subject="DAGs folder", state="ok", text=f"{len(dags)} DAGs in {folder}, {len(wrong)} with findings")
+    yield from wrong
 
 
 def _extras() -> Iterator[Finding]:
     needed = _needed_extras()
     for extra in extras():
-        use = USES.get(extra, "")
+        use = USES.get(extra, "something else")
         missing = unmet(extra)
         absent = [name for name, found in missing if found is None]
         subject, install = f"extra {extra}", f'pip install "{DISTRIBUTION}[{extra}]"'

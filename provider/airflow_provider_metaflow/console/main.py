@@ -96,11 +96,11 @@ def compile_flow(
 
 
 def _fill_cache(folder: Path, as_json: bool) -> None:
-    from .validate import import_dags
+    from .validate import load_dags
 
     # Here nobody waits for a parse.
     os.environ["AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT"] = "0"
-    _report(lambda: import_dags(folder), f"Metaflow flows below {folder}", as_json, folder=str(folder))
+    _report(lambda: load_dags(folder)[0], f"Metaflow flows below {folder}", as_json, folder=str(folder))
 
 
 def _write_manifest(flow: Path, output: Path | None, options: CompileOptions, as_json: bool) -> None:

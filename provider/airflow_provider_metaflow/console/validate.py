@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_metaflow.plan.checked import named_in_airflow
 from airflow_provider_metaflow.plan.rules import check_deployable
-from airflow_provider_metaflow.rest.client import AirflowClient
-from airflow_provider_metaflow.rest.endpoint import configured_endpoint
-from metaflow_orchestration.compile.configuration import metaflow_value
 from metaflow_orchestration.documents.manifest import SUFFIX, Manifest, read_manifest
 from metaflow_orchestration.exceptions import MetaflowProviderError
 from metaflow_orchestration.graph.compute import validate_compute
 from metaflow_orchestration.graph.validate import validate_graph
 
 from .findings import Finding
+from .needs import check_needs, needs_of_dag, needs_of_manifest
 
 
 def validate_folder(folder: Path) -> list[Finding]:
@@ -38,8 +35,10 @@ def validate_folder(folder: Path) -> list[Finding]:
             continue
         manifests[path] = manifest
         findings.extend(_manifest_findings(name, path, manifest))
-    findings.extend(_in_airflow(manifests, folder))
-    findings.extend(import_dags(folder))
+    imported, dags = load_dags(folder)
+    deployed = [need for one in manifests.values() for need in needs_of_manifest(one)]
+    findings.extend(check_needs([*deployed, *(need for dag in dags for need in needs_of_dag(dag))]))
+    findings.extend(imported)
     return findings
 
 
@@ -67,33 +66,8 @@ def _manifest_findings(name: str, path: Path, manifest: Manifest) -> Iterator[Fi
         yield Finding(subject=name, state="warning", text=text, fix="Fine if a DAG file of yours loads it.")
 
 
-def _in_airflow(manifests: dict[Path, Manifest], folder: Path) -> Iterator[Finding]:
-    """Look for the pools and connections that the deployments name."""
-    wanted = [
-        (str(path.relative_to(folder)), kind, name)
-        for path, one in manifests.items()
-        for kind, name in named_in_airflow(one)
-    ]
-    if not wanted:
-        return
-    try:
-        with AirflowClient(configured_endpoint(metaflow_value)) as client:
-            for subject, kind, name in wanted:
-                there = client.find(f"{kind}s", name) is not None
-                fix = "metaflow-airflow pools FOLDER --create" if kind == "pool" else "Make it in Airflow."
-                yield Finding(
-                    subject=subject,
-                    state="ok" if there else "error",
-                    text=f"the {kind} {name} {'is there' if there else 'is missing'}",
-                    fix="" if there else fix,
-                )
-    except MetaflowProviderError as error:
-        text = f"{len(wanted)} pools and connections could not be looked for: {error.message}"
-        yield Finding(subject="Airflow", state="warning", text=text, fix=error.hint or "")
-
-
-def import_dags(folder: Path) -> Iterator[Finding]:
-    """Import the DAG files below a folder as Airflow does, and serialize their DAGs.
+def load_dags(folder: Path) -> tuple[list[Finding], list[Any]]:
+    """Import the DAG files below a folder as Airflow does, serialize their DAGs, and return findings and DAGs.
 
     :param folder: the DAGs folder.
     """
@@ -101,19 +75,20 @@ def import_dags(folder: Path) -> Iterator[Finding]:
         from airflow_provider_metaflow._compat import DagBag, serialize_dag
     except ImportError:
         text = "Airflow is not installed here, so that no DAG file was imported"
-        yield Finding(subject="DAG files", state="warning", text=text, fix="Run this in the Airflow image.")
-        return
+        return [Finding(subject="DAG files", state="warning", text=text, fix="Run this in the Airflow image.")], []
     bag: Any = DagBag(str(folder))
+    findings = []
     for file, text in sorted(bag.import_errors.items()):
         last = [line for line in str(text).splitlines() if line.strip()][-1:]
-        yield Finding(subject=_relative(file, folder), state="error", text=" ".join(last).strip())
+        findings.append(Finding(subject=_relative(file, folder), state="error", text=" ".join(last).strip()))
     for dag_id, dag in sorted(bag.dags.items()):
         try:
             serialize_dag(dag)
         except Exception as error:  # noqa: PERF203  (each DAG has an outcome of its own)
-            yield Finding(subject=dag_id, state="error", text=f"it cannot be serialized: {error}")
+            findings.append(Finding(subject=dag_id, state="error", text=f"it cannot be serialized: {error}"))
         else:
-            yield Finding(subject=dag_id, state="ok", text=f"a DAG of {len(dag.tasks)} tasks")
+            findings.append(Finding(subject=dag_id, state="ok", text=f"a DAG of {len(dag.tasks)} tasks"))
+    return findings, list(bag.dags.values())
 
 
 def _relative(file: str, folder: Path) -> str:

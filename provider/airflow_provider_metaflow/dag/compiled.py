@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ from metaflow_orchestration.cache import MANIFESTS
 from metaflow_orchestration.documents.manifest import SUFFIX, Manifest, read_manifest
 
 from .location import resolved, runs_a_task
+
+_ROOT_SETTING = "METAFLOW_DATASTORE_SYSROOT_LOCAL"
 
 if TYPE_CHECKING:
     from metaflow_orchestration.compile.compiler import CompileOptions
@@ -42,6 +46,7 @@ def find_manifest(
     path = resolved(flow, caller)
     if path.name.endswith(SUFFIX):
         manifest = read_manifest(path)
+        _warn_of_missing_folder(manifest)
         return _in_place(manifest) if is_cached(path) else manifest
     # Here and not above: a DAG file that names a manifest pays for no compiler.
     from airflow_provider_metaflow import settings
@@ -49,7 +54,9 @@ def find_manifest(
 
     root = None if project_root is None else resolved(project_root, caller)
     how = how_to_compile(name, options=options, compile_options=compile_options, python=python, project_root=root)
-    return _in_place(load_manifest(path, how, settings.cache(), remember_failures=True))
+    manifest = load_manifest(path, how, settings.cache(), remember_failures=True)
+    _warn_of_folder_in_dags(manifest, {path.parent, root or path.parent})
+    return _in_place(manifest)
 
 
 def _in_place(manifest: Manifest) -> Manifest:
@@ -66,6 +73,27 @@ def is_cached(manifest: Path) -> bool:
     from airflow_provider_metaflow import settings
 
     return manifest.parent.parent == settings.cache().root
+
+
+def _warn_of_missing_folder(manifest: Manifest) -> None:
+    """Airflow shows it as a warning of the DAG."""
+    root = manifest.command.datastore_root
+    if manifest.code.datastore == "local" and not os.path.isdir(root):  # noqa: PTH112  (it costs each parse)
+        warnings.warn(
+            f"flow {manifest.graph.name}: its datastore, the folder {root}, is not on this machine, so that steps find "
+            "neither code nor inputs where that is so for workers, too. Mount it, or deploy with --datastore=s3.",
+            stacklevel=3,
+        )
+
+
+def _warn_of_folder_in_dags(manifest: Manifest, folders: Collection[Path]) -> None:
+    root = Path(manifest.command.datastore_root)
+    if manifest.code.datastore == "local" and root.parent in folders and _ROOT_SETTING not in os.environ:
+        warnings.warn(
+            f"flow {manifest.graph.name}: its runs are kept in {root}, beside the flow file. Set {_ROOT_SETTING} to a "
+            "folder that all workers see.",
+            stacklevel=3,
+        )
 
 
 def how_to_compile(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_metaflow.rest.endpoint import is_this_machine
 from metaflow_orchestration.documents.manifest import (
     SUFFIX,
     Manifest,
@@ -93,11 +94,9 @@ def _path(text: str, name: str) -> Path:
             hint='pip install "airflow-provider-metaflow[s3]" or "airflow-provider-metaflow[gcs]"',
         ) from None
     except CloudPathException as error:
-        raise InvalidOptionError(f"{text} is no place that can be written to ({error}).", flow=name) from None
+        raise InvalidOptionError(f"{text} cannot be written to ({error}).", flow=name) from None
     if isinstance(remote, Path):
-        raise InvalidOptionError(
-            f"{text} is no place that can be written to.", flow=name, hint="Use a path, s3://…, or gs://…."
-        )
+        raise InvalidOptionError(f"{text} cannot be written to.", flow=name, hint="Use a path, s3://…, or gs://….")
     return remote  # type: ignore[no-any-return]
 
 
@@ -204,6 +203,28 @@ def pools_json(pools: list[str], slots: int = 16) -> bytes:
     """
     content = {pool: {"slots": slots, "description": "Metaflow steps", "include_deferred": False} for pool in pools}
     return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def unreachable_datastore(manifest: Manifest, target: Any, url: str | None) -> str | None:
+    """Return a warning if the workers of a remote Airflow would not see the datastore of a flow.
+
+    :param manifest: the compiled flow.
+    :param target: the DAG file.
+    :param url: ``METAFLOW_AIRFLOW_URL``.
+    """
+    if manifest.code.datastore != "local":
+        return None
+    if not isinstance(target, Path):
+        airflow = f"an Airflow that reads its DAGs from {target.parent}"
+    elif url and not is_this_machine(url):
+        airflow = f"the Airflow at {url}"
+    else:
+        return None
+    return (
+        f"flow {manifest.graph.name}: its code and runs are kept in the folder {manifest.command.datastore_root} of "
+        f"this machine, which {airflow} may not see. Deploy with --datastore=s3, azure or gs, unless that folder is a "
+        "network share at the same path on every worker."
+    )
 
 
 def warnings(manifest: Manifest) -> Iterator[str]:

@@ -1,9 +1,13 @@
-"""``make demo``: an example flow on an Airflow of its own, from compile to artifacts."""
+"""``make demo``: an example flow on an Airflow of its own, from compile to artifacts; ``OPEN=1`` leaves it open."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +15,7 @@ from rich.table import Table
 
 from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
 
+from .airflow import USER, EmbeddedAirflow
 from .trial import Trial, run_trial
 
 _FLOW = Path("dags_examples/flows/demo.py")
@@ -26,12 +31,38 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     console.print(f"Compiling {_FLOW}", highlight=False)
     manifest = load_manifest(_FLOW.resolve(), CompileOptions(python=sys.executable), folder / "metaflow")
-    trial = run_trial(manifest, {}, folder)
+    stay_open = _stay_open(console) if os.environ.get("OPEN", "") not in ("", "0") else None
+    trial = run_trial(manifest, {}, folder, stay_open)
     _show_steps(console, trial)
     if trial.state != "success":
         return 1
     _show_artifacts(console, trial)
+    _show_files(console, folder)
     return 0
+
+
+def _stay_open(console: Console) -> Callable[[EmbeddedAirflow, str], None]:
+    def wait(airflow: EmbeddedAirflow, page: str) -> None:
+        console.print(f"The run: {page}", highlight=False, soft_wrap=True)
+        password = json.loads(airflow.passwords.read_text())[USER]
+        console.print(f"Log in as {USER} with the password {password}", highlight=False, soft_wrap=True)
+        console.print("Press Ctrl-C to stop this Airflow.")
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+    return wait
+
+
+def _show_files(console: Console, folder: Path) -> None:
+    console.print("Files:")
+    for what, where in (
+        ("flow", _FLOW),
+        ("DAG file and manifest", folder / "dags"),
+        ("runs and artifacts", folder / ".metaflow"),
+        ("logs of tasks", folder / "logs"),
+        ("password of the web interface", folder / "simple_auth_manager_passwords.json"),
+    ):
+        console.print(f"  {what}: {where}", highlight=False, soft_wrap=True)
 
 
 def _show_steps(console: Console, trial: Trial) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_provider_metaflow.deploy import dag_file
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import MissingExtraError
 from metaflow_orchestration.graph.identity import airflow_run_id
+
+if TYPE_CHECKING:
+    from .airflow import EmbeddedAirflow
 
 _LOG_CHARACTERS = 4000
 
@@ -65,12 +69,18 @@ def check_airflow(flow: str) -> None:
         ) from None
 
 
-def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path) -> Trial:
+def run_trial(
+    manifest: Manifest,
+    parameters: Mapping[str, object],
+    folder: Path,
+    afterwards: Callable[[EmbeddedAirflow, str], None] | None = None,
+) -> Trial:
     """Deploy a flow to an embedded Airflow in a folder, run it there, and stop that Airflow.
 
     :param manifest: the compiled flow.
     :param parameters: values by parameter name.
     :param folder: folder of the Airflow.
+    :param afterwards: is called before that Airflow stops, with it and the address of the page of the run.
     """
     from rich.console import Console
 
@@ -103,6 +113,8 @@ def run_trial(manifest: Manifest, parameters: Mapping[str, object], folder: Path
                     airflow.client, name, dag_run, one.task_id, try_number=one.try_number, map_index=one.map_index
                 )
                 console.print(text[-_LOG_CHARACTERS:], markup=False, highlight=False)
+        if afterwards is not None:
+            afterwards(airflow, f"{airflow.url}/dags/{name}/runs/{dag_run}")
     rows = []
     for step in manifest.graph.steps:
         own = [one for one in instances if one.task_id == step.name]

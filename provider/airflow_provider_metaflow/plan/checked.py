@@ -91,7 +91,7 @@ def _costs(manifest: Manifest, plan: DagPlan, width: int) -> Iterator[Row]:
         if steps:
             amount = sum(tasks_of(step, width) for step in steps)
             yield counted(NAME, f"{unit} of a run", amount, unit, assumed)
-    yield counted(NAME, "orchestrator's price of 1,000 runs", 0.0, "USD", "; the workers' machines cost what they cost")
+    yield counted(NAME, "price of 1,000 runs", 0.0, "USD", "; the workers' machines cost what they cost")
 
 
 def _schedules(manifest: Manifest, now: datetime) -> Iterator[Row]:

@@ -52,6 +52,10 @@ _CARD_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; frame-ancestors 'self'"
 )
+_UNREGISTERED = {
+    "": "is not registered with Metaflow yet.",
+    "failed": "failed before it was registered with Metaflow; the log of its first task says why.",
+}
 _SECONDS = 12.0
 """How long the page waits for an answer."""
 
@@ -120,10 +124,12 @@ def show_run(
     flows = flows_of(data)
     record = _chosen(flows, task, flow)
     # Airflow shows the tab at each DAG and each task; where there is no flow, it says nothing.
-    values: dict[str, Any] = {"record": record, "run": None, "note": "", "flows": [], "instances": []}
+    values: dict[str, Any] = {"record": record, "run": None, "note": "", "flows": [], "instances": [], "is_live": False}
     if record is None:
         return _page(values)
     run = AirflowRun(session, dag_id, run_id)
+    state = values["state"] = run.state()
+    values["is_live"] = state in ("running", "queued")
     index = int(map_index) if map_index and re.fullmatch(r"[0-9]{1,6}", map_index) else -1
     if task is None:
         values["flows"] = flows if len(flows) > 1 else []
@@ -157,7 +163,7 @@ def show_run(
         values["parameters"] = view.parameters(known, record, run.conf(), defaults, run.events()) if known else []
         values["cards"] = _cards_address(base, dag_id, run_id, record, index)
     else:
-        values["note"] = f"The run {pathspec} is not registered with Metaflow yet."
+        values["note"] = f"The run {pathspec} {_UNREGISTERED.get(state, _UNREGISTERED[''])}"
     return _page(values)
 
 
@@ -174,16 +180,14 @@ def _chosen(flows: Sequence[ShownRecord], task: str | None, prefix: str | None) 
 
 
 def _of_airflow(run: AirflowRun, record: ShownRecord, step: str | None, index: int, base: str) -> dict[str, Any]:
-    """Return what Airflow knows of the run: its state, the timeline, and where the logs are."""
-    state = run.state()
+    """Return what Airflow knows of the steps: the timeline, and where the logs are."""
     only = index if record.is_mapped or (step and index >= 0) else None
     times = run.times(record, [step] if step else record.steps, only)
     logs = {
         name: view.log_link(base, run.dag_id, run.run_id, record.prefix + name, -1 if only is None else only)
         for name in record.steps
     }
-    bars = view.timeline(times, datetime.now(timezone.utc))
-    return {"state": state, "is_live": state in ("running", "queued"), "timeline": bars, "logs": logs}
+    return {"timeline": view.timeline(times, datetime.now(timezone.utc)), "logs": logs}
 
 
 def _cards_address(base: str, dag_id: str, run_id: str, record: ShownRecord, index: int) -> tuple[str, str]:

@@ -57,6 +57,8 @@
 
   function merge(fresh) {
     let before = null;
+    const kept = new Set(parts(fresh).map((one) => one.id));
+    for (const part of parts(document)) if (!kept.has(part.id)) { part.remove(); shown.delete(part.id); }
     for (const part of parts(fresh)) {
       const html = part.outerHTML;
       const old = document.getElementById(part.id);

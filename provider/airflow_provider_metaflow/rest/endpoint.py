@@ -68,3 +68,15 @@ def configured_endpoint(get: Callable[[str], str | None]) -> Endpoint:
         ca_file=get("AIRFLOW_CA_FILE"),
         patience=float(patience),
     )
+
+
+def is_this_machine(url: str) -> bool:
+    """Return whether an address is one of the machine that asks: a loopback address or its own name.
+
+    :param url: e.g. ``http://localhost:8080``.
+    """
+    from socket import gethostname
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1", "0.0.0.0", gethostname()) or host.startswith("127.")  # noqa: S104  (compared)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -30,16 +31,17 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)
 
 
-def status(deployed: DeployedDag, run: DagRun, *, watch: bool = False) -> DagRun:
+def status(deployed: DeployedDag, run: DagRun, *, watch: bool = False, quiet: bool = False) -> DagRun:
     """Show how far a run is, with a progress bar for each step.
 
     :param deployed: the deployment.
     :param run: the run.
     :param watch: go on until the run has ended.
+    :param quiet: print nothing.
     :returns: the run as it was shown last.
     :raises InvalidOptionError: if the run is deleted meanwhile.
     """
-    console = _console()
+    console = Console(quiet=True) if quiet else _console()
     if not watch:
         console.print(_status(deployed, run))
         return run
@@ -70,6 +72,35 @@ def _status(deployed: DeployedDag, run: DagRun) -> RenderableType:
         table.add_row(Text(step), bar, f"{ended}/{total}", told)
     head = Text(f"{deployed.record.flow}/{run.run_id}: {run.status}{_duration(run)}", style="bold")
     return Group(head, Text(deployed.url(run)), table)
+
+
+def status_document(deployed: DeployedDag, run: DagRun) -> dict[str, Any]:
+    """Return how far a run is, for ``--json``.
+
+    :param deployed: the deployment.
+    :param run: the run.
+    """
+    counts = runs.count_states(deployed.client, run, deployed.record.steps)
+    steps = [
+        {"step": step, "tasks": {state or "waiting": count for state, count in counts[step].items()}}
+        for step in deployed.record.steps
+    ]
+    return {**_run_document(deployed, run), "url": deployed.url(run), "steps": steps}
+
+
+def runs_document(deployed: DeployedDag, states: tuple[str, ...], limit: int) -> list[dict[str, Any]]:
+    """Return the newest runs of a deployment, for ``--json``; see :func:`show_runs`."""
+    return [_run_document(deployed, run) for run in list_of_runs(deployed, states, limit)]
+
+
+def _run_document(deployed: DeployedDag, run: DagRun) -> dict[str, Any]:
+    return {
+        "run": f"{deployed.record.flow}/{run.run_id}",
+        "status": run.status,
+        "started": run.start.isoformat() if run.start else None,
+        "ended": run.end.isoformat() if run.end else None,
+        "airflow_run": run.dag_run_id,
+    }
 
 
 def list_of_runs(deployed: DeployedDag, states: tuple[str, ...], limit: int) -> Iterator[DagRun]:
@@ -149,20 +180,32 @@ def logs(deployed: DeployedDag, run: DagRun, step: str | None, *, failed_only: b
         console.print(text, markup=False, highlight=False)
 
 
-def deployments(client: AirflowClient, flow: str | None) -> None:
-    """Show what is deployed.
+def deployments_document(client: AirflowClient, flow: str | None) -> list[dict[str, str]]:
+    """Return what is deployed, for ``--json``.
 
     :param client: the Airflow.
     :param flow: only deployments of this flow.
     """
+    return [
+        {
+            "deployment": dag.dag_id,
+            "flow": dag.record.flow,
+            "owner": dag.record.owner,
+            "branch": f"{dag.record.project}.{dag.record.branch}" if dag.record.project else "",
+            "state": "paused" if dag.is_paused else "active",
+        }
+        for dag in dags.list_dags(client)
+        if dag.record is not None and not dag.is_stale and flow in (None, dag.record.flow)
+    ]
+
+
+def deployments(client: AirflowClient, flow: str | None) -> None:
+    """Show what is deployed; see :func:`deployments_document`."""
     table = Table(box=None)
     for column in ("Deployment", "Flow", "Owner", "Branch", "State"):
         table.add_column(column, overflow="fold")
-    for dag in dags.list_dags(client):
-        if dag.record is not None and not dag.is_stale and flow in (None, dag.record.flow):
-            state = "paused" if dag.is_paused else "active"
-            branch = f"{dag.record.project}.{dag.record.branch}" if dag.record.project else ""
-            table.add_row(*(Text(cell) for cell in (dag.dag_id, dag.record.flow, dag.record.owner, branch, state)))
+    for one in deployments_document(client, flow):
+        table.add_row(*map(Text, one.values()))
     _console().print(table)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -50,7 +52,7 @@ def render(report: Report) -> str:
     :param report: the report.
     """
     console = Console()
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=_WIDE)
     with console.capture() as captured:
         console.print(table_of(report))

@@ -2,7 +2,7 @@
 
 Versions of the JSON:
 
-* 1 (0.2.0): first release.
+* 1 (0.1.0): first release.
 """
 
 # Without postponed annotations: msgspec would have to compile each of them when the module is imported.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +20,7 @@ def render(comparison: Comparison) -> str:
     :param comparison: the comparison.
     """
     console = Console()
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=_WIDE)
     counted = [one for one in comparison.differences if one.kind not in EXPECTED]
     with console.capture() as captured:

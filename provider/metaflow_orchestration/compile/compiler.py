@@ -12,6 +12,7 @@ import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -231,6 +232,7 @@ def _compile(entry: Entry, attempt: Attempt | None, run: Run) -> Manifest:
 
 def _compiled(entry: Entry, beat: Callable[[], None], run: Run) -> Manifest:
     path, target = entry.path, entry.target
+    before = _state_of(target)
     result = _run(entry, beat, run)
     if result.status != 0:
         raise FlowCompileError(
@@ -239,7 +241,8 @@ def _compiled(entry: Entry, beat: Callable[[], None], run: Run) -> Manifest:
             step=step_named(result.stdout + result.stderr),
             hint=_hint(entry, result.stdout + result.stderr),
         )
-    if not target.is_file():
+    if _state_of(target) in (None, before):
+        # The manifest of an earlier compile stays for parses while there is no new one.
         raise FlowCompileError(
             f"running it as a program wrote no manifest.\n{complaint(result.stdout, result.stderr)}".strip(),
             flow=path.name,
@@ -308,6 +311,14 @@ def complaint(stdout: str, stderr: str) -> str:
     return "\n".join(lines[-15:])
 
 
+def _state_of(file: Path) -> tuple[int, int] | None:
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return (state.st_ino, state.st_mtime_ns)
+
+
 def _hint(entry: Entry, text: str) -> str:
     """Return what to try, for a flow that does not compile."""
     path, group = entry.path, entry.options.group
@@ -362,11 +373,12 @@ def _environment() -> list[tuple[str, str]]:
     return sorted((name, value) for name, value in os.environ.items() if name.startswith(_ENVIRONMENT))
 
 
-def _versions() -> list[str]:
+@cache
+def _versions() -> tuple[str, ...]:
     found = []
     for name in ("metaflow", "airflow-provider-metaflow"):
         try:
             found.append(version(name))
         except PackageNotFoundError:  # noqa: PERF203  (two rounds)
             found.append("none")
-    return found
+    return tuple(found)

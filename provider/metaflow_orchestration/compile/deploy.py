@@ -20,6 +20,7 @@ from .code_package import make_package
 from .container_settings import read_remote_settings
 from .flow_file import check_one_flow
 from .layout import package_of
+from .reachable import check_reachable
 from .reader import read_graph
 from .token_proof import make_proof
 from .url_credentials import without_credentials
@@ -182,6 +183,7 @@ def _package(obj: Any, options: DeployOptions) -> CodePackage:
     obj.package = make_package(obj, root)
     try:
         if options.upload:
+            check_reachable(obj.flow_datastore.TYPE, obj.flow.name)
             url, sha = obj.flow_datastore.save_data([obj.package.blob], len_hint=1)[0]
         else:
             url, sha = _future_place(obj)
@@ -191,7 +193,14 @@ def _package(obj: Any, options: DeployOptions) -> CodePackage:
             flow=obj.flow.name,
             hint="Check that the datastore exists and is writable, and that the disk is not full.",
         ) from error
-    watched.note_packaged(path for path, _ in obj.package.path_tuples())
+    packaged = dict(obj.package.path_tuples())
+    if not flow_file.is_file() or str(flow_file.relative_to(root)) not in packaged.values():
+        raise FlowCompileError(
+            f"its file {flow_file} is not in the code package any more.",
+            flow=obj.flow.name,
+            hint="Does the import of the flow move or delete files?",
+        )
+    watched.note_packaged(packaged)
     return CodePackage(
         url=str(Path(url).resolve()) if obj.flow_datastore.TYPE == "local" else url,
         sha=sha,

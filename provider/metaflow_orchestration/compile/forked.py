@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +16,15 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from . import watched
-from .supervised import Finished, text_of, wait_for
+from .supervised import Finished, output_file, text_of, wait_for
 from .supervisor import kill_adopted, tie_to_parent
 
 _IMPORTED = (
-    "metaflow", "metaflow.client", "metaflow.lint", "metaflow.package", "metaflow.task",
+    "metaflow", "metaflow.cli_components.utils", "metaflow.client", "metaflow.lint", "metaflow.package",
+    "metaflow.plugins.argo.argo_workflows", "metaflow.plugins.aws.step_functions.production_token",
+    "metaflow.plugins.aws.step_functions.step_functions", "metaflow.plugins.cards.metadata", "metaflow.pylint_wrapper",
+    "metaflow.task", "metaflow_orchestration.compile.container_settings", "metaflow_orchestration.compile.deploy",
+    "metaflow_orchestration.compile.deployments", "metaflow_orchestration.compile.tokens",
     "metaflow_orchestration.documents.manifest", "metaflow_orchestration.graph.validate",
 )  # fmt: skip
 """And not ``metaflow.cli``: what a flow's decorators add to its options is read when that is imported."""
@@ -52,13 +55,13 @@ def run_forked(
     :param beat: called about once a second while it runs.
     :raises subprocess.TimeoutExpired: if it takes longer.
     """
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+    with output_file() as stdout, output_file() as stderr:
         child = os.fork()
         if child == 0:
             _run(command[3:], folder, environment, stdout, stderr)
         status = None
         try:
-            status = wait_for(lambda: _poll(child), seconds, beat)
+            status = wait_for(lambda: _poll(child), seconds, beat, (stdout, stderr))
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from . import supervisor
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 _BEAT_SECONDS = 1.0
+_MOST_OUTPUT_BYTES = 64 * 1024**2
+_MOST_TEXT_BYTES = 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ def run_supervised(
     """
     program = _program(command[0], folder, environment)
     # Files and no pipes: who inherits a pipe and lives on would keep us waiting.
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+    with output_file() as stdout, output_file() as stderr:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", supervisor.__file__, str(os.getpid()), program, *command[1:]],
             cwd=folder,
@@ -64,7 +67,7 @@ def run_supervised(
             start_new_session=True,
         )
         try:
-            status = wait_for(process.poll, seconds, beat)
+            status = wait_for(process.poll, seconds, beat, (stdout, stderr))
         finally:
             _stop(process)
         if status is None:
@@ -82,12 +85,23 @@ def _program(name: str, folder: Path, environment: Mapping[str, str]) -> str:
     return found
 
 
-def wait_for(poll: Callable[[], int | None], seconds: float, beat: Callable[[], None]) -> int | None:
+def output_file() -> IO[bytes]:
+    """Return a file for the output of a process, which :func:`wait_for` keeps small."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
+    # Each write goes to the end of what is there, also after it was cut.
+    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+    return file
+
+
+def wait_for(
+    poll: Callable[[], int | None], seconds: float, beat: Callable[[], None], outputs: Sequence[IO[bytes]] = ()
+) -> int | None:
     """Wait until a process has ended; return its status, None if it takes longer.
 
     :param poll: returns the status, None while it runs.
     :param seconds: how long to wait.
     :param beat: called about once a second meanwhile.
+    :param outputs: files that the process writes to; a flow that prints without end must not fill the disk.
     """
     end = time.monotonic() + seconds
     next_beat = 0.0
@@ -98,6 +112,10 @@ def wait_for(poll: Callable[[], int | None], seconds: float, beat: Callable[[], 
         if now > next_beat:
             beat()
             next_beat = now + _BEAT_SECONDS
+        for file in outputs:
+            if os.fstat(file.fileno()).st_size > _MOST_OUTPUT_BYTES:
+                # What comes last says what went wrong.
+                os.ftruncate(file.fileno(), 0)
         time.sleep(_POLL_SECONDS)
     return status
 
@@ -113,9 +131,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def text_of(file: IO[bytes]) -> str:
-    """Return what a process has written to a file.
+    """Return what a process has written to a file; of much output the end.
 
     :param file: the file.
     """
-    file.seek(0)
+    file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST_TEXT_BYTES))
     return file.read().decode("utf-8", "replace")

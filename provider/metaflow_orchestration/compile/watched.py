@@ -106,8 +106,11 @@ def write_report(target: Path, folder: Path) -> None:
     """
     inside = (*_installed(), os.path.realpath(folder) + os.sep)
     files = {}
+    real_folder = cache(os.path.realpath)
     for path in sorted({*_files, *_imported()}):
-        real = os.path.realpath(path)
+        # Most are Metaflow's own, and each look at a link costs.
+        folder_name, name = os.path.split(path)
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder_name), name)  # noqa: PTH114, PTH118
         if not real.startswith(inside) and Path(real).is_file():
             files[path] = hashlib.sha256(Path(real).read_bytes()).hexdigest()
     variables = {name: digest_of(_given[name]) if name in _given else None for name in sorted(_variables)}
@@ -120,7 +123,7 @@ def _imported() -> Iterator[str]:
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if isinstance(file, str) and file.endswith(".py"):
-            yield str(Path(file).absolute())
+            yield os.path.abspath(file)  # noqa: PTH100  (hundreds of them)
 
 
 class _Watched(os._Environ):  # type: ignore[type-arg]

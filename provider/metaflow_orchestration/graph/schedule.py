@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from croniter import CroniterError, croniter
-
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import Schedule
 
@@ -35,6 +33,9 @@ def airflow_cron(schedule: Schedule, flow: str, target: str = "Airflow") -> str:
         fields = [field.replace("?", "*") for field in fields]
     cron = " ".join(fields)
     error: object = None if len(fields) == _CRON_FIELDS else f"it has {len(fields)} fields"
+    # Here and not above: most flows have no schedule.
+    from croniter import CroniterError, croniter
+
     try:
         croniter(cron)
     except (CroniterError, ValueError) as problem:

@@ -26,11 +26,13 @@ from tests.support.recorded import CODE, ROOT, on_s3
 
 from airflow_provider_metaflow import MetaflowDag
 from airflow_provider_metaflow.plan.checked import AirflowTarget
+from metaflow_adapters.argo import ArgoDeployment
 from metaflow_adapters.argo.check import ArgoTarget
 from metaflow_adapters.argo.cluster import ArgoCluster
 from metaflow_adapters.argo.compile import ArgoOptions, checked_deployment
 from metaflow_adapters.argo.deploy import apply
 from metaflow_adapters.argo.events import EventSettings
+from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.check import StepFunctionsTarget
 from metaflow_adapters.step_functions.compile import StepFunctionsOptions, machine_from
 from metaflow_orchestration.check.report import Report, State
@@ -48,6 +50,7 @@ from metaflow_orchestration.graph.model import (
     Schedule,
     Step,
 )
+from metaflow_orchestration.graph.validate import validate_graph
 
 EXAMPLES = 80
 SHAPES = 20
@@ -233,14 +236,14 @@ def test_what_check_accepts_for_argo_deploys_and_what_it_refuses_does_not(
             seen[report.is_supported("argo")] += 1
             with shown(drawn, report):
                 if report.is_supported("argo"):
-                    made = checked_deployment(drawn.manifest, ARGO)
+                    made = deployment_of(drawn.manifest)
                     m.WorkflowTemplate.model_validate(made.to_dicts()[0])
                     apply(made, cluster)
                     assert served.get("workflowtemplates", drawn.manifest.deployment.name)
                 else:
                     assert_refused(report)
                     with pytest.raises(MetaflowProviderError):
-                        checked_deployment(drawn.manifest, ARGO)
+                        deployment_of(drawn.manifest)
 
         agree()
     assert_both_kinds(seen)
@@ -259,7 +262,8 @@ def test_what_check_accepts_for_step_functions_deploys_and_what_it_refuses_does_
                 if not report.is_supported("step-functions"):
                     assert_refused(report)
                     with pytest.raises(MetaflowProviderError):
-                        deploy(account, drawn.manifest)
+                        # Its first steps are those of `create`; nobody has any permission.
+                        machine_of(drawn.manifest).deploy(account.aws())
                 elif any(row.state is State.EXCEEDED and row.subject.startswith("policy of ") for row in report.rows):
                     with pytest.raises(AssertionError, match="IAM takes"):
                         deploy(account, drawn.manifest)
@@ -270,8 +274,18 @@ def test_what_check_accepts_for_step_functions_deploys_and_what_it_refuses_does_
     assert_both_kinds(seen)
 
 
+def deployment_of(manifest: Manifest) -> ArgoDeployment:
+    validate_graph(manifest.graph)
+    return checked_deployment(manifest, ARGO)
+
+
+def machine_of(manifest: Manifest) -> FlowMachine:
+    validate_graph(manifest.graph)
+    return machine_from(manifest, SFN)
+
+
 def deploy(account: Account, manifest: Manifest) -> None:
-    machine = machine_from(manifest, SFN)
+    machine = machine_of(manifest)
     assert account.deploy(machine).endswith(f":{machine.name}")
 
 

@@ -82,7 +82,7 @@ def test_options_of_metaflow_itself_reach_the_steps(terminal: CommandLine, flows
         ((), ("d.py", "--no-auto-emit-events", "--emit-step-events"), "contradicts --no-auto-emit-events"),
         ((), ("d.py", "--tag="), "--tag"),
         ((), ("d.py", "--notify-on-error"), "asks for notifications, but no recipient is given"),
-        ((), ("unknown://bucket/d.py",), "unknown://bucket/d.py is no place that can be written to"),
+        ((), ("unknown://bucket/d.py",), "unknown://bucket/d.py cannot be written to"),
     ],
 )
 def test_bad_input_gets_one_message_and_leaves_no_file(

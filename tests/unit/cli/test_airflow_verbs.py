@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.airflow_api import AirflowApi
@@ -165,6 +167,30 @@ def test_a_run_and_the_runs_are_shown(deployed: Deployed, capsys: pytest.Capture
     assert "it broke" in deployed.call("logs", "r", "--failed", "--step=body").output
     assert "has no step 'boddy'" in deployed.call("logs", "r", "--step=boddy").output
     assert "GroupedFlow" in deployed.call("list-deployments").output
+
+
+def test_runs_and_deployments_are_printed_as_json(deployed: Deployed) -> None:
+    deployed.api.add_run("GroupedFlow", "r", "failed")
+    deployed.api.add_task("r", "body", "failed", 0)
+    deployed.api.add_task("r", "body", None, 1)
+
+    def printed(*arguments: str, code: int = 0) -> Any:
+        done = deployed.call(*arguments, "--json")
+        assert done.code == code, done.output
+        return json.loads(re.split(r"^(?=[\[{])", done.output, maxsplit=1, flags=re.MULTILINE)[1])
+
+    run = {
+        "run": f"GroupedFlow/{deployed.run_id()}", "status": "FAILED", "airflow_run": "r",
+        "started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:30+00:00",
+    }  # fmt: skip
+    assert printed("list-runs") == [run]
+    shown = printed("status", "r", "--watch", code=1)
+    assert {name: shown[name] for name in run} == run
+    assert shown["url"] == f"{deployed.api.url}/dags/GroupedFlow/runs/r"
+    assert {one["step"]: one["tasks"] for one in shown["steps"]}["body"] == {"failed": 1, "waiting": 1}
+    assert printed("list-deployments") == [
+        {"deployment": "GroupedFlow", "flow": "GroupedFlow", "owner": "alice", "branch": "", "state": "active"}
+    ]
 
 
 @pytest.mark.parametrize(

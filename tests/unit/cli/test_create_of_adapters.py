@@ -128,6 +128,9 @@ def test_a_flow_is_deployed_to_argo_with_its_token_and_its_secret(target: Target
     assert "https://s3cret" in secret.values()
     assert "s3cret" not in deployment.to_yaml() + result.output
     assert "grouped.py argo trigger\n" in result.output
+    assert "Nothing starts it by itself. Start a run with" in result.output
+    assert f'namespace("production:{token}")' in result.output
+    assert f"argo create --authorize {token}" in result.output
     assert json.loads((tmp_path / "told.json").read_text())["name"] == "groupedflow"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.support.command_line import CommandLine, Result
 
 from metaflow_adapters.argo import runs as argo_runs
 from metaflow_adapters.step_functions import runs as sfn_runs
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import argo_verbs
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import argo_verbs, options, sfn_verbs
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 
@@ -196,6 +197,72 @@ def test_a_run_is_resumed_with_the_parameters_that_were_given(
             # The message is that of a trigger.
             same = flow.call("trigger", "--required=x", *arguments[1:])
             assert told in same.output
+
+
+@pytest.mark.parametrize(
+    ("group", "statuses", "code"),
+    [
+        ("argo", ["Pending", "Running", "Running", "Suspended", "Succeeded"], 0),
+        ("argo", ["Running", "Failed"], 1),
+        ("sfn", ["RUNNING", "RUNNING", "SUCCEEDED"], 0),
+        ("sfn", ["RUNNING", "TIMED_OUT"], 1),
+        ("sfn", ["ABORTED"], 1),
+    ],
+)
+@pytest.mark.parametrize("verb", [("trigger", "--wait"), ("resume", "run-1", "--wait"), ("status", "run-1", "--watch")])
+def test_a_run_is_waited_for_and_its_failure_is_the_exit_code(
+    terminal: CommandLine,
+    flows: Path,
+    runs: Runs,
+    monkeypatch: pytest.MonkeyPatch,
+    group: str,
+    statuses: list[str],
+    code: int,
+    verb: tuple[str, ...],
+) -> None:
+    left = iter(statuses)
+
+    def find(_: str) -> Any:
+        runs.found = {"status": next(left)}
+        return runs.found
+
+    monkeypatch.setattr(runs, "find", find)
+    monkeypatch.setattr(argo_runs, "status_of", lambda found: found["status"])
+    for module in (options, sfn_verbs):
+        monkeypatch.setattr(module, "WATCH_SECONDS", 0)
+    done = Flow(terminal, flows / "grouped.py", group).call(*verb)
+    assert done.code == code, done.output
+    assert statuses[-1] in done.output.splitlines()
+    assert list(left) == []
+
+
+def document(result: Result) -> Any:
+    """Return what a verb has printed with `--json`; messages go to the standard error, which is in front of it here."""
+    assert result.code == 0, result.output
+    return json.loads(re.split(r"^(?=[\[{])", result.output, maxsplit=1, flags=re.MULTILINE)[1])
+
+
+def test_verbs_that_show_something_print_json(
+    argo: Flow, sfn: Flow, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(argo_runs, "status_of", lambda found: found)
+    monkeypatch.setattr(argo_runs, "deployed_templates", lambda *_: iter(["a", "b"]))
+    monkeypatch.setattr(sfn_runs, "deployed_machines", lambda *_: iter(["c"]))
+    runs.found = "Running"
+    assert document(argo.call("status", "argo-1", "--json")) == {"run": "GroupedFlow/argo-1", "status": "Running"}
+    runs.found = [("argo-1", "Running", "2026-01-01T00:00:00Z")]
+    assert document(argo.call("list-runs", "--json")) == [
+        {"run": "GroupedFlow/argo-1", "status": "Running", "created": "2026-01-01T00:00:00Z"}
+    ]
+    assert document(argo.call("list-workflow-templates", "--json")) == ["a", "b"]
+    runs.found = {"status": "FAILED", "error": "E", "cause": "*why*"}
+    assert document(sfn.call("status", "sfn-1", "--json")) == {"run": "GroupedFlow/sfn-1", **runs.found}
+    began = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    runs.found = [{"name": "1", "startDate": began, "status": "RUNNING"}]
+    assert document(sfn.call("list-runs", "--json")) == [
+        {"run": "GroupedFlow/sfn-1", "status": "RUNNING", "started": "2026-01-01T00:00:00+00:00", "ended": None}
+    ]
+    assert document(sfn.call("list-deployments", "--json")) == ["c"]
 
 
 def test_logs_are_printed_byte_for_byte(argo: Flow, sfn: Flow, runs: Runs) -> None:

@@ -211,7 +211,7 @@ def test_doctor_names_what_is_missing_and_the_fix(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AIRFLOW__METAFLOW__PYTHON", "/no-python")
     monkeypatch.setenv("METAFLOW_AIRFLOW_URL", "http://127.0.0.1:9")
     told = run("doctor", status=1)
-    assert "no-python is no program" in told
+    assert "no-python is not a program" in told
     assert "cannot be reached" in told
 
 

@@ -108,6 +108,15 @@ def test_a_deployment_that_was_just_written_is_returned_once_airflow_has_parsed_
         assert len([one for one in asked if one.endswith("/details")]) >= 2
 
 
+def test_a_deployment_that_another_process_has_deleted_is_said_to_be_deleted(
+    deployed: AirflowDeployedFlow, api: AirflowApi, tmp_path: Path
+) -> None:
+    (tmp_path / "dags").mkdir()
+    api.dags["flow.one"]["fileloc"] = str(tmp_path / "dags/flow.one.py")
+    with pytest.raises(MetaflowException, match=r"the deployment flow\.one was deleted"):
+        AirflowDeployedFlow.from_deployment("flow.one")
+
+
 def test_what_a_deployer_of_this_process_wrote_elsewhere_is_waited_for_too(
     api: AirflowApi, compiled: Callable[..., Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

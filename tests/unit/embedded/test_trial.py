@@ -119,6 +119,19 @@ def test_the_pool_of_a_flow_is_made_in_the_airflow_of_the_trial(
     assert airflows[0].commands == [("pools", "import", str(pools))]
 
 
+def test_what_is_to_be_looked_at_afterwards_is_called_with_the_page_of_the_run_while_airflow_is_up(
+    started: Callable[..., list[Airflow]], recorded: Callable[[str], Manifest], tmp_path: Path
+) -> None:
+    airflows = started("success")
+    manifest = recorded("linear")
+    visits: list[tuple[str, bool]] = []
+    trial.run_trial(manifest, {}, tmp_path, lambda airflow, page: visits.append((page, airflows[0].stopped)))
+    name = manifest.deployment.name
+    (run,) = airflows[0].api.runs[name]
+    assert visits == [(f"{airflows[0].url}/dags/{name}/runs/{run['dag_run_id']}", False)]
+    assert airflows[0].stopped
+
+
 def test_without_airflow_the_extra_is_named(
     recorded: Callable[[str], Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,3 +160,48 @@ def test_the_demo_shows_steps_and_artifacts_of_a_run_that_succeeds(
     assert demo.main() == code
     assert "1.3" in capsys.readouterr().out
     assert shown == (["F/1"] if code == 0 else [])
+
+
+def test_an_open_demo_says_where_the_run_is_and_how_to_log_in_and_stays_until_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from types import SimpleNamespace
+
+    from rich.console import Console
+
+    class Interrupted:
+        def wait(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo.threading, "Event", Interrupted)
+    (tmp_path / "passwords").write_text('{"admin": "s3cret"}')
+    airflow: Any = SimpleNamespace(passwords=tmp_path / "passwords")
+    demo._stay_open(Console())(airflow, "http://127.0.0.1:1/dags/D/runs/r")
+    output = capsys.readouterr().out
+    assert "The run: http://127.0.0.1:1/dags/D/runs/r" in output
+    assert "Log in as admin with the password s3cret" in output
+    assert "Ctrl-C" in output
+
+
+@pytest.mark.parametrize(("value", "stays"), [("1", True), ("", False), ("0", False)])
+def test_the_demo_stays_open_if_it_is_asked_to_and_shows_where_its_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, recorded: Callable[[str], Manifest], value: str,
+    stays: bool,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPEN", value)
+    monkeypatch.setenv("DEMO_HOME", str(tmp_path / "demo"))
+    for name in ("METAFLOW_DATASTORE_SYSROOT_LOCAL", "METAFLOW_HOME"):
+        monkeypatch.setenv(name, "put back by the test")
+    asked: list[bool] = []
+
+    def run(_manifest: object, _parameters: object, _folder: object, afterwards: object) -> trial.Trial:
+        asked.append(afterwards is not None)
+        return trial.Trial(state="success", pathspec="F/1", rows=())
+
+    monkeypatch.setattr(demo, "load_manifest", lambda *_: recorded("linear"))
+    monkeypatch.setattr(demo, "run_trial", run)
+    monkeypatch.setattr(demo, "_show_artifacts", lambda *_: None)
+    assert demo.main() == 0
+    assert asked == [stays]
+    assert "demo/logs" in capsys.readouterr().out.replace("\n", "")

@@ -160,8 +160,31 @@ def test_only_a_run_that_goes_on_is_asked_for_again(
 ) -> None:
     airflow.dag(MetaflowDag(manifest_of("linear"), "d"))
     airflow.run(state)
+    before = airflow.get()
+    assert "The run has not begun yet." in before
     airflow.task("start")
-    assert ('data-live="yes"' in airflow.get()) == is_live
+    for html in (before, airflow.get()):
+        assert ('data-live="yes"' in html) == is_live
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("running", "is not registered with Metaflow yet."),
+        ("failed", "failed before it was registered with Metaflow; the log of its first task says why."),
+    ],
+)
+def test_a_run_that_metaflow_does_not_know_says_whether_it_still_may(
+    airflow: Airflow, manifest_of: Write, state: str, said: str
+) -> None:
+    airflow.dag(MetaflowDag(manifest_of("linear"), "d"))
+    airflow.run(state)
+    airflow.task("start", "failed")
+    airflow.answers = {"exists": False}
+    html = airflow.get()
+    assert f"LinearFlow/{airflow_run_id('d', RUN)} {said}" in html
+    assert "start failed" in visible(html)
+    assert 'href="/dags/d/runs/manual__1/tasks/start"' in html
 
 
 @pytest.fixture

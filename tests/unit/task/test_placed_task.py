@@ -217,8 +217,9 @@ def test_a_gang_of_one_runs_as_on_one_machine(results: Results) -> None:
 
 
 def test_facts_of_a_finished_task_go_to_the_files_that_are_asked_for(tmp_path: Path) -> None:
-    files = {name: str(tmp_path / "out" / name) for name in ("splits", "next", "nodes")}
-    placed_task.write_outputs({"num_splits": 3, "next": ["a", "b"]}, files)
+    files = {name: str(tmp_path / "out" / name) for name in ("splits", "next", "nodes", "pathspec")}
+    document = {"flow_name": "F", "run_id": "argo-x-train", "outputs": files}
+    placed_task.write_outputs({"num_splits": 3, "next": ["a", "b"]}, document)
     assert {name: Path(file).read_text() for name, file in files.items()} == {
-        "splits": "3", "next": "a", "nodes": "None",
+        "splits": "3", "next": "a", "nodes": "None", "pathspec": "F/argo-x-train",
     }  # fmt: skip

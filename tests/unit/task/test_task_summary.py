@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.interpreter import python
 
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_summary import (
@@ -152,3 +155,39 @@ def test_a_clone_has_the_summary_of_its_origin(summaries: dict[str, Any]) -> Non
     assert summaries["clone"]["artifacts"] == summaries["start"]["artifacts"]
     assert summaries["cloned"]["task_id"] == "t"
     assert summaries["cloned"]["next"] == ["end"]
+
+
+BROKEN = """
+from metaflow import FlowSpec, step
+
+class BrokenFlow(FlowSpec):
+    @step
+    def start(self):
+        self.rows = [1, 2]
+        if self.rows:
+            raise ValueError(f"no letters in {self.rows}")
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+if __name__ == "__main__":
+    BrokenFlow()
+"""
+
+
+@pytest.mark.subprocess
+def test_a_task_that_failed_says_in_its_summary_what_ended_it(tmp_path: Path) -> None:
+    (tmp_path / ".metaflow").mkdir()
+    (tmp_path / "broken.py").write_text(BROKEN)
+    environment = {**os.environ, "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path), "METAFLOW_USER": "ann"}
+    command = [python(), "broken.py", "--quiet", "run", "--with", "orchestrator_internal"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode != 0
+    assert "no letters in [1, 2]" in ended.stdout + ended.stderr
+    (file,) = (tmp_path / ".metaflow/BrokenFlow").glob("*/start/*/0.orchestrator_summary.json")
+    summary = json.loads(file.read_text())
+    assert (summary["ok"], summary["outcome"]) == (False, None)
+    assert summary["error"] == {"type": "ValueError", "message": "no letters in [1, 2]"}
+    assert summary["artifacts"]["rows"]["value"] == [1, 2]

@@ -117,7 +117,7 @@ def _of_waiting(status: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) 
         warnings = [one for one in events if one.get("type") == "Warning" and one.get("reason") != "FailedScheduling"]
         return f"its pod did not start: {warnings[-1].get('message')}" if warnings and reason else None
     what = "its image cannot be pulled" if "Image" in reason else "its container does not start"
-    return f"{what} ({reason}): {waiting.get('message') or 'no more is told'}"
+    return f"{what} ({reason}): {waiting.get('message') or 'Kubernetes says no more'}"
 
 
 def _of_conditions(status: Mapping[str, Any]) -> str | None:

@@ -188,7 +188,7 @@ def _runner_file() -> Path:
         if (folder / _EXTENSION).exists():
             return folder / _EXTENSION
     raise StepNotRunnableError(
-        "the Metaflow extension of airflow-provider-metaflow is missing.", hint="Install the package anew."
+        "the Metaflow extension of airflow-provider-metaflow is missing.", hint="Install the package again."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -137,12 +138,19 @@ def test_a_cluster_that_cannot_be_reached_is_told(tool: Tool) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_where_hera_is_not_installed_only_the_group_itself_fails_and_says_how_to_get_it(
-    tool: Tool, tmp_path: Path
-) -> None:
+def test_an_object_store_that_cannot_be_reached_is_reported_within_a_minute(tool: Tool) -> None:
+    tool.write()
+    started = time.monotonic()
+    done = tool.run("argo", "create", "--only-json", METAFLOW_S3_ENDPOINT_URL="http://127.0.0.1:9")
+    assert done.returncode != 0
+    assert "the object store http://127.0.0.1:9 cannot be reached (Connection refused)" in done.stdout + done.stderr
+    assert time.monotonic() - started < 60
+
+
+def test_without_the_extra_only_the_group_itself_fails_and_says_how_to_get_it(tool: Tool, tmp_path: Path) -> None:
     tool.write()
     (tmp_path / "blocked").mkdir()
-    (tmp_path / "blocked/sitecustomize.py").write_text("import sys; sys.modules['hera'] = None")
+    (tmp_path / "blocked/sitecustomize.py").write_text("import sys; sys.modules['hera'] = sys.modules['yaml'] = None")
     without = {"PYTHONPATH": str(tmp_path / "blocked")}
     assert "airflow" in tool.run("--help", **without).stdout
     done = tool.run("argo", "create", "--only-yaml", **without)

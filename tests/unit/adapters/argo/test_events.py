@@ -49,7 +49,8 @@ def test_a_sensor_waits_for_all_events_maps_payloads_and_forgets_by_time(on_s3: 
     mapped, *payloads = template["k8s"]["parameters"]
     assert mapped["dest"] == "spec.arguments.parameters.#(name=alpha).value"
     assert mapped["src"]["value"] == "3"
-    assert [one["src"]["dataKey"] for one in payloads] == ["body.payload", "body.payload"]
+    assert all("toRawJson $.Input.body.payload" in one["src"]["dataTemplate"] for one in payloads)
+    assert [one["src"]["value"] for one in payloads] == ["null", "null"]
     resource = template["k8s"]["source"]["resource"]
     assert resource["spec"]["workflowTemplateRef"] == {"name": "linear"}
 

@@ -118,7 +118,7 @@ def test_check_tells_the_cost_and_the_policies(tool: Tool) -> None:
             ["create", "--only-json"],
             "parameter 'a' has no default, yet the flow has a @schedule",
         ),
-        ({}, ["resume", "sfn-x", "--redrive", "--step-to-rerun", "end"], "cannot run a step anew"),
+        ({}, ["resume", "sfn-x", "--redrive", "--step-to-rerun", "end"], "cannot run a step again"),
         ({}, ["create"], "Check the credentials, the region and the rights"),
         ({}, ["trigger"], "Check the credentials, the region and the rights"),
     ],

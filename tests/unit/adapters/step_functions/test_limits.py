@@ -46,7 +46,7 @@ def test_a_check_says_that_a_history_would_fill(machine: Make) -> None:
     assert {row.state for row in found.values()} == {State.OK}
     cost = cost_of(made.states, splits=5000)
     assert found["state transitions of a run"].amount == cost.transitions
-    price = found["orchestrator's price of 1,000 runs"]
+    price = found["price of 1,000 runs"]
     assert (price.amount, price.unit) == (cost.transitions * 0.025, "USD")
 
 

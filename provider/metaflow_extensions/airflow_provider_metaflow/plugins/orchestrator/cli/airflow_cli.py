@@ -174,6 +174,9 @@ def create(
     )
     obj.echo("Deploying *%s* to Airflow..." % obj.airflow_name.name, bold=True)
     manifest = _compile(obj, tokens, options)
+    unseen = dag_file.unreachable_datastore(manifest, target, from_conf("AIRFLOW_URL"))
+    if unseen:
+        print(f"Warning: {unseen}", file=sys.stderr)
     for line in dag_file.write(target, manifest):
         obj.echo(line)
     obj.echo(

@@ -24,11 +24,13 @@ from .airflow_cli import (
 )
 from .options import (
     AUTHORIZE,
+    JSON,
     RUN_ID,
     GivenOptions,
     OptionalParameters,
     add_options,
     change_parameters,
+    print_json,
     write_attributes,
 )
 
@@ -130,17 +132,19 @@ def _watch(deployed: DeployedDag, run: DagRun) -> None:
 @airflow.command(help="Show how far a run is, step by step.")
 @RUN_ID
 @click.option("--watch", is_flag=True, help="Keep showing until the run has ended; exit with 1 if it failed.")
+@JSON
 @click.pass_obj
 @plain_errors
-def status(obj: Any, run_id: str, watch: bool) -> None:
+def status(obj: Any, run_id: str, watch: bool, as_json: bool) -> None:
     from airflow_provider_metaflow.rest import show
 
     with _client() as client:
         deployed = _deployed(obj, client)
-        if watch:
-            _watch(deployed, deployed.find(run_id))
-        else:
-            show.status(deployed, deployed.find(run_id))
+        run = show.status(deployed, deployed.find(run_id), watch=watch, quiet=as_json)
+        if as_json:
+            print_json(show.status_document(deployed, run))
+    if watch and run.state != "success":
+        sys.exit(1)
 
 
 @airflow.command("list-runs", help="List the runs of the deployed flow, the newest first.")
@@ -149,15 +153,20 @@ def status(obj: Any, run_id: str, watch: bool) -> None:
 @click.option("--succeeded", is_flag=True, help="List runs that succeeded.")
 @click.option("--failed", is_flag=True, help="List runs that failed.")
 @click.option("--limit", default=20, show_default=True, type=int, help="How many runs to list.")
+@JSON
 @click.pass_obj
 @plain_errors
-def list_runs(obj: Any, pending: bool, running: bool, succeeded: bool, failed: bool, limit: int) -> None:
+def list_runs(obj: Any, pending: bool, running: bool, succeeded: bool, failed: bool, limit: int, as_json: bool) -> None:
     from airflow_provider_metaflow.rest import show
 
     chosen = {"queued": pending, "running": running, "success": succeeded, "failed": failed}
     with _client() as client:
         deployed = _deployed(obj, client)
-        show.show_runs(deployed, tuple(state for state, wanted in chosen.items() if wanted), limit)
+        states = tuple(state for state, wanted in chosen.items() if wanted)
+        if as_json:
+            print_json(show.runs_document(deployed, states, limit))
+        else:
+            show.show_runs(deployed, states, limit)
 
 
 @airflow.command(help="Print what the steps of a run have written, and their errors.")
@@ -298,10 +307,15 @@ def delete(obj: Any, file: str | None, authorize: str | None) -> None:
 
 @airflow.command("list-deployments", help="List the deployments of this flow on Airflow.")
 @click.option("--all", "all_flows", is_flag=True, help="List the deployments of all flows.")
+@JSON
 @click.pass_obj
 @plain_errors
-def list_deployments(obj: Any, all_flows: bool) -> None:
+def list_deployments(obj: Any, all_flows: bool, as_json: bool) -> None:
     from airflow_provider_metaflow.rest import show
 
     with _client() as client:
-        show.deployments(client, None if all_flows else obj.flow.name)
+        flow = None if all_flows else obj.flow.name
+        if as_json:
+            print_json(show.deployments_document(client, flow))
+        else:
+            show.deployments(client, flow)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,12 @@ from metaflow.util import get_username
 from .argo_cli import adapter, argo, plain_errors
 from .options import (
     AUTHORIZE,
+    JSON,
     RESUME,
     RUN_ID,
     STARTED,
+    WATCH,
+    WATCH_SECONDS,
     GivenOptions,
     OptionalParameters,
     add_options,
@@ -24,12 +29,17 @@ from .options import (
     known_token,
     origin_of,
     print_data,
+    print_json,
     stored_texts,
     tell_started,
+    watch,
 )
 
 if TYPE_CHECKING:
     from metaflow_adapters.argo.runs import ArgoRuns, Caller
+
+
+_GOING_ON = ("Pending", "Running", "Suspended")
 
 
 def _runs(obj: Any) -> ArgoRuns:
@@ -90,21 +100,50 @@ def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
     if ARGO_WORKFLOWS_UI_URL:
         where = (ARGO_WORKFLOWS_UI_URL.rstrip("/"), obj.argo_cluster.namespace, run_id.removeprefix("argo-"))
         obj.echo("See the run in the Argo Workflows UI at %s/workflows/%s/%s" % where)
+    if options["wait"]:
+        _watch(obj, run_id)
+
+
+def _watch(obj: Any, run_id: str) -> None:
+    runs, status_of = _runs(obj), adapter("runs").status_of
+    watch(lambda: str(status_of(runs.find(run_id))), _GOING_ON, "Succeeded")
 
 
 @argo.command(help="Show the status of a run.")
 @RUN_ID
+@WATCH
+@JSON
 @click.pass_obj
 @plain_errors
-def status(obj: Any, run_id: str) -> None:
-    print_data(adapter("runs").status_of(_runs(obj).find(run_id)))
+def status(obj: Any, run_id: str, watch: bool, as_json: bool) -> None:
+    if watch and not as_json:
+        _watch(obj, run_id)
+        return
+    runs, status_of = _runs(obj), adapter("runs").status_of
+    found = str(status_of(runs.find(run_id)))
+    while watch and found in _GOING_ON:
+        time.sleep(WATCH_SECONDS)
+        found = str(status_of(runs.find(run_id)))
+    if as_json:
+        print_json({"run": "%s/%s" % (obj.flow.name, run_id), "status": found})
+    else:
+        print_data(found)
+    if watch and found != "Succeeded":
+        sys.exit(1)
 
 
 @argo.command(help="Show the runs of the deployed flow, the newest first.")
+@JSON
 @click.pass_obj
 @plain_errors
-def list_runs(obj: Any) -> None:
-    for run_id, state, created in _runs(obj).every():
+def list_runs(obj: Any, as_json: bool) -> None:
+    found = _runs(obj).every()
+    if as_json:
+        keys = ("run", "status", "created")
+        flow = obj.flow.name
+        print_json([dict(zip(keys, ("%s/%s" % (flow, one[0]), *one[1:]), strict=True)) for one in found])
+        return
+    for run_id, state, created in found:
         print_data("%s  %-10s %s" % (created, state, run_id))
 
 
@@ -148,8 +187,13 @@ def delete(obj: Any, authorize: str | None) -> None:
 
 @argo.command(help="Show the workflow templates that hold this flow.")
 @click.option("--all", "all_flows", is_flag=True, help="Or any other flow.")
+@JSON
 @click.pass_obj
 @plain_errors
-def list_workflow_templates(obj: Any, all_flows: bool) -> None:
-    for name in adapter("runs").deployed_templates(obj.argo_cluster, None if all_flows else obj.flow.name):
+def list_workflow_templates(obj: Any, all_flows: bool, as_json: bool) -> None:
+    found = adapter("runs").deployed_templates(obj.argo_cluster, None if all_flows else obj.flow.name)
+    if as_json:
+        print_json(list(found))
+        return
+    for name in found:
         print_data(name)

@@ -11,15 +11,22 @@ from metaflow._vendor import click
 from metaflow.exception import MetaflowException
 
 from metaflow_orchestration.check.report import Report, Row, State, Topic, make_report
-from metaflow_orchestration.check.table import render
 from metaflow_orchestration.check.target import DEFAULT_WIDTH, Target, check_manifest, refused_report
 from metaflow_orchestration.compile.container_settings import secret_warnings
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import FlowCompileError, MetaflowProviderError
 
+
+def _at_least_one(_: Any, option: click.Parameter, width: int) -> int:
+    if width < 1:
+        raise click.BadParameter("%d is not in the range x>=1." % width, param=option)
+    return width
+
+
+# Not of the type `IntRange`, which Metaflow's Deployer does not know: it reads the options of all verbs.
 CHECK = [
-    click.option("--width", "--splits", "width", default=DEFAULT_WIDTH, show_default=True, type=click.IntRange(min=1),
-                 help="Number of splits of each foreach, for sizes and costs."),
+    click.option("--width", "--splits", "width", default=DEFAULT_WIDTH, show_default=True, type=int,
+                 callback=_at_least_one, help="Number of splits of each foreach, for sizes and costs."),
     click.option("--json", "as_json", is_flag=True, default=False, help="Print the result as JSON."),
 ]  # fmt: skip
 
@@ -44,7 +51,13 @@ def show_check(
     """
     report = _report(obj, target, width, compile_it, make_target)
     # Standard output holds the result alone; Metaflow's messages go to the other one.
-    click.echo(report.to_json() if as_json else render(report))
+    if as_json:
+        click.echo(report.to_json())
+    else:
+        # Here and not above: `create` loads this module, too.
+        from metaflow_orchestration.check.table import render
+
+        click.echo(render(report))
     if report.exit_code:
         sys.exit(report.exit_code)
 

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -63,7 +64,12 @@ AUTHORIZE = click.option(
 )
 RUN_ID = click.argument("run-id", required=True, type=str)
 
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+WAIT = click.option("--wait", is_flag=True, help="Wait for the end of the run; exit with 1 if it failed.")
+WATCH = click.option("--watch", is_flag=True, help="Wait for the end of the run; exit with 1 if it failed.")
+
 STARTED = [
+    WAIT,
     click.option("--run-id-file", default=None, type=str, metavar="FILE", help="Write the run id to this file."),
     click.option("--deployer-attribute-file", default=None, hidden=True,
                  help="Write metadata and pathspec of this run to this file. Used by Metaflow's Deployer API."),
@@ -142,6 +148,14 @@ def print_data(text: str) -> None:
     :param text: documents, names and log lines.
     """
     click.echo(text)
+
+
+def print_json(document: Any) -> None:
+    """Print a document for other programs.
+
+    :param document: of JSON types, and times.
+    """
+    click.echo(json.dumps(document, indent=2, default=str))
 
 
 def write_attributes(path: str | None, **attributes: Any) -> None:
@@ -431,6 +445,30 @@ def tell_started(obj: Any, options: dict[str, Any], name: str, target: str, run_
     obj.echo("Workflow *%s* triggered on %s (run-id *%s*)." % (name, target, run_id), bold=True)
     if UI_URL:
         obj.echo("See the run in the UI at %s/%s/%s" % (UI_URL.rstrip("/"), obj.flow.name, run_id))
+
+
+WATCH_SECONDS = 5.0
+"""Pause between two looks at a run that is waited for."""
+
+
+def watch(status_of: Callable[[], str], going_on: Collection[str], succeeded: str) -> None:
+    """Print each new status of a run until it has ended, and exit with 1 if it failed: for scripts, as `run` does.
+
+    :param status_of: returns the status, in the words of the orchestrator.
+    :param going_on: statuses of a run that has not ended.
+    :param succeeded: status of a run that has succeeded.
+    """
+    shown = None
+    while True:
+        status = status_of()
+        if status != shown:
+            print_data(status)
+            shown = status
+        if status not in going_on:
+            break
+        time.sleep(WATCH_SECONDS)
+    if status != succeeded:
+        sys.exit(1)
 
 
 def tell_deployed(obj: Any, manifest: Manifest, token: str, group: str) -> None:

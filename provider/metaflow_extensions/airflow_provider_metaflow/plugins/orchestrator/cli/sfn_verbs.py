@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,12 @@ from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task imp
 
 from .options import (
     AUTHORIZE,
+    JSON,
     RESUME,
     RUN_ID,
     STARTED,
+    WATCH,
+    WATCH_SECONDS,
     GivenOptions,
     OptionalParameters,
     add_options,
@@ -25,14 +30,17 @@ from .options import (
     known_token,
     origin_of,
     print_data,
+    print_json,
     stored_texts,
     tell_started,
+    watch,
 )
 from .sfn_cli import adapter, plain_errors, sfn
 
 if TYPE_CHECKING:
     from metaflow_adapters.step_functions.runs import Caller, SfnRuns
 
+_GOING_ON = ("RUNNING", "PENDING_REDRIVE")
 _STATES = ("running", "succeeded", "failed", "timed-out", "aborted")
 
 
@@ -82,7 +90,7 @@ def resume(
 
     if redrive and step_to_rerun:
         raise InvalidOptionError(
-            "--redrive goes on where the run failed, and cannot run a step anew.", flow=obj.flow.name
+            "--redrive goes on where the run failed, and cannot run a step again.", flow=obj.flow.name
         )
     origin, given = origin_of(obj, run_id, origin_run_id), given_texts(obj, options)
     runs, caller = _runs(obj), _caller(obj, authorize)
@@ -109,15 +117,33 @@ def _note_change(obj: Any, run_id: str) -> None:
 
 def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
     tell_started(obj, options, obj.sfn_name.name, "AWS Step Functions", run_id)
+    if options["wait"]:
+        runs = _runs(obj)
+        watch(lambda: str(runs.find(run_id)["status"]), _GOING_ON, "SUCCEEDED")
 
 
 @sfn.command(help="Show the status of a run, and why it failed.")
 @RUN_ID
+@WATCH
+@JSON
 @click.pass_obj
 @plain_errors
-def status(obj: Any, run_id: str) -> None:
+def status(obj: Any, run_id: str, watch: bool, as_json: bool) -> None:
     runs = _runs(obj)
     found = runs.find(run_id)
+    while watch and found["status"] in _GOING_ON:
+        time.sleep(WATCH_SECONDS)
+        found = runs.find(run_id)
+    if as_json:
+        document = {"run": "%s/%s" % (obj.flow.name, run_id), "status": found["status"]}
+        print_json({**document, **{name: found[name] for name in ("error", "cause") if found.get(name)}})
+    else:
+        _print_status(runs, found)
+    if watch and found["status"] != "SUCCEEDED":
+        sys.exit(1)
+
+
+def _print_status(runs: SfnRuns, found: dict[str, Any]) -> None:
     print_data(found["status"])
     for name in ("error", "cause"):
         if found.get(name):
@@ -127,12 +153,16 @@ def status(obj: Any, run_id: str) -> None:
 
 
 @sfn.command(help="Show the runs of the deployed flow, the newest first.")
+@JSON
 @add_options([click.option("--%s" % one, is_flag=True, default=False, help="Runs of this status.") for one in _STATES])
 @click.pass_obj
 @plain_errors
-def list_runs(obj: Any, **asked: bool) -> None:
+def list_runs(obj: Any, as_json: bool, **asked: bool) -> None:
     statuses = [name.upper() for name, wanted in asked.items() if wanted]
     found = list(_runs(obj).every(statuses))
+    if as_json:
+        print_json([_run_document(obj.flow.name, one) for one in found])
+        return
     for one in found:
         started = one["startDate"].replace(microsecond=0)
         stopped = " stoppedAt:'%s'" % one["stopDate"].replace(microsecond=0) if one.get("stopDate") else ""
@@ -140,6 +170,14 @@ def list_runs(obj: Any, **asked: bool) -> None:
     if not found:
         what = " ".join([*statuses, "executions"])
         obj.echo("No %s for *%s* found on AWS Step Functions." % (what, obj.sfn_name.name))
+
+
+def _run_document(flow: str, one: dict[str, Any]) -> dict[str, Any]:
+    times = {
+        "started": one["startDate"].isoformat(),
+        "ended": one["stopDate"].isoformat() if one.get("stopDate") else None,
+    }
+    return {"run": "%s/sfn-%s" % (flow, one["name"]), "status": one["status"], **times}
 
 
 @sfn.command(help="Show the logs of a run's jobs, from CloudWatch.")
@@ -173,8 +211,13 @@ def delete(obj: Any, authorize: str | None) -> None:
 
 @sfn.command(help="Show the state machines that hold this flow.")
 @click.option("--all", "all_flows", is_flag=True, help="Or any other flow.")
+@JSON
 @click.pass_obj
 @plain_errors
-def list_deployments(obj: Any, all_flows: bool) -> None:
-    for name in adapter("runs").deployed_machines(obj.aws, None if all_flows else obj.flow.name):
+def list_deployments(obj: Any, all_flows: bool, as_json: bool) -> None:
+    found = adapter("runs").deployed_machines(obj.aws, None if all_flows else obj.flow.name)
+    if as_json:
+        print_json(list(found))
+        return
+    for name in found:
         print_data(name)

@@ -59,7 +59,7 @@ def main(document: dict[str, Any], root: str) -> int:
         document = placed_task.complete(document, task_results)
         if document.get("finished"):
             print("An earlier try has finished this task; its result stands.", file=sys.stderr)
-            placed_task.write_outputs(document["finished"], document["outputs"])
+            placed_task.write_outputs(document["finished"], document)
             return machine_task.depart(document, task_results, 0, document["finished"]) if of_machine else 0
         task = _prepare(document)
     # TaskLog saves the logs, without a process of its own.
@@ -68,7 +68,7 @@ def main(document: dict[str, Any], root: str) -> int:
     SIDECARS.pop("save_logs_periodically", None)
     status, outcome = _run(task_runner, _request(document, task, root))
     if outcome is not None and is_placed:
-        placed_task.write_outputs(outcome, document["outputs"])
+        placed_task.write_outputs(outcome, document)
     return int(machine_task.depart(document, task_results, status, outcome)) if of_machine else status
 
 

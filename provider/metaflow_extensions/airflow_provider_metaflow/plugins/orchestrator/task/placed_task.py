@@ -55,6 +55,9 @@ MAX_ATTEMPTS = 6
 """Attempts that Metaflow allows for one task (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
 
 
+SEAL = "metaflow-base64:"
+"""What the value of a parameter begins with that Argo was given in base64, for it would look into it."""
+
 ENCODED = "_BASE64"
 """At the end of the name of a variable whose value an orchestrator has encoded."""
 
@@ -187,6 +190,7 @@ def complete(document: dict[str, Any], results: Any) -> dict[str, Any]:
     :param results: the module ``task_results``, with Metaflow imported.
     """
     place = Place.read(os.environ)
+    document["run_id"] = place.run_id
     step = document["step"]
     own = task_id(step, place.path, place.iteration)
     datastore = results.flow_datastore(document)
@@ -236,9 +240,7 @@ def complete(document: dict[str, Any], results: Any) -> dict[str, Any]:
     ]
     document["clones"] = origin.source(document, place, datastore, outcome) if origin else []
     options = _own_options(document, place.path)
-    document.update(
-        run_id=place.run_id, attempt=attempt, tasks=[{"task_id": own, "arguments": ["--task-id=%s" % own, *options]}]
-    )
+    document.update(attempt=attempt, tasks=[{"task_id": own, "arguments": ["--task-id=%s" % own, *options]}])
     document["env"].update(
         METAFLOW_RUN_ID=place.run_id, METAFLOW_STEP_NAME=step, METAFLOW_RETRY_COUNT=str(attempt), METAFLOW_TASK_ID=own
     )
@@ -392,7 +394,14 @@ def _given(document: dict[str, Any]) -> list[dict[str, Any]]:
     given: Any = document.pop("given", None) or json.loads(
         base64.b64decode(os.environ.get(PARAMETERS_VARIABLE) or "") or "[]"
     )
-    return given if isinstance(given, list) else [{"name": name, "value": value} for name, value in given.items()]
+    if not isinstance(given, list):
+        given = [{"name": name, "value": value} for name, value in given.items()]
+    return [{**one, "value": _unsealed(one["value"])} if "value" in one else one for one in given]
+
+
+def _unsealed(value: Any) -> Any:
+    """Return a value that ``metaflow_adapters.argo.values`` may have encoded."""
+    return _decoded(value[len(SEAL) :]) if isinstance(value, str) and value.startswith(SEAL) else value
 
 
 def received_events(triggers: dict[str, str], given: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -447,18 +456,20 @@ def next_attempt(datastore: Any, run_id: str, step: str, task: str) -> int:
     return MAX_ATTEMPTS
 
 
-def write_outputs(outcome: dict[str, Any], files: dict[str, str]) -> None:
+def write_outputs(outcome: dict[str, Any], document: dict[str, Any]) -> None:
     """Write what the orchestrator must learn of a finished task.
 
     :param outcome: the outcome document.
-    :param files: path of the file for each fact: ``splits``, ``next``, ``nodes``.
+    :param document: the completed document of the task; ``outputs`` is the path of the file for each fact: ``splits``,
+        ``next``, ``nodes``, ``pathspec``.
     """
     facts = {
         "splits": outcome.get("num_splits"),
         "nodes": outcome.get("num_parallel"),
         "next": next(iter(outcome.get("next") or ()), None),
+        "pathspec": "%s/%s" % (document.get("flow_name"), document.get("run_id")),
     }
-    for name, path in files.items():
+    for name, path in document["outputs"].items():
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
             file.write(str(facts[name]))
