@@ -75,6 +75,10 @@ OTHERS: tuple[tuple[str, Callable[[Results], str]], ...] = (
             "100 steps, with a parameter and @retry",
         ),
     ),
+    (
+        "Step Functions: processor time to compile a flow of 5 and of 100 steps",
+        _ratios("step_functions_compile", "processor_seconds_ratio", "5 steps", "100 steps"),
+    ),
     ("Step Functions: transitions; events of a foreach of 10", lambda found: _foreach(found["step_functions_size"])),
     ("Step Functions: starts of Python in a job before user code", lambda found: f"{found['job_start']['ratio']:.2f}"),
 )  # fmt: skip

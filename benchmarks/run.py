@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "foreach": ((), ("--width", "10000", "--alone"), ("--recursion", "1000")),
     "argo_size": ((),),
     "step_functions_size": ((),),
+    "step_functions_compile": ((),),
     "job_start": ((),),
     "container_start": ((),),
     "argo_run": ((),),

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from tests.support.environment import environment_variable
 
 from airflow_provider_metaflow import MetaflowDag
-from airflow_provider_metaflow.deploy.record import from_markdown, from_serialized_dag
+from airflow_provider_metaflow.deploy.record import flows_of, from_markdown
 from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
 from airflow_provider_metaflow.plan.record import LINE, record_line
 from airflow_provider_metaflow.plugin import app as page
@@ -154,17 +154,16 @@ def test_where_the_page_looks_comes_from_the_manifest_and_never_from_documentati
 ) -> None:
     data = serialized(manifest, tmp_path, doc_md=f"### Notes\n\n{forged_line()}\n")
     assert forged_line() in data["dag"]["doc_md"]
-    found = from_serialized_dag(data)
-    assert found is not None
+    (found,) = flows_of(data)
     assert (found.flow, found.datastore_root) == ("LinearFlow", manifest.command.datastore_root)
     data["dag"]["doc_md"] += forged_line()
-    assert from_serialized_dag(data) == found
+    assert flows_of(data) == [found]
 
 
 def test_a_dag_whose_documentation_alone_tells_of_a_flow_is_none() -> None:
     task = {"__var": {"task_type": "BashOperator", "_task_module": "x", "doc_md": forged_line(), "task_id": "start"}}
-    assert from_serialized_dag({"dag": {"doc_md": forged_line(), "tasks": [task]}}) is None
-    assert from_serialized_dag({"dag": {"doc_md": forged_line()}}) is None
+    assert flows_of({"dag": {"doc_md": forged_line(), "tasks": [task]}}) == []
+    assert flows_of({"dag": {"doc_md": forged_line()}}) == []
 
 
 def test_a_record_in_the_docstring_of_a_flow_is_not_taken_for_that_of_the_deployment(manifest: Manifest) -> None:

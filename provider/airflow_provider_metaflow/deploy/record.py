@@ -86,15 +86,6 @@ class ShownRecord(msgspec.Struct, frozen=True, kw_only=True):
     foreachs: tuple[tuple[str, str, int], ...] = ()
 
 
-def from_serialized_dag(data: Any) -> ShownRecord | None:
-    """Return what a serialized DAG says of its flow; None if it is not the DAG of one flow.
-
-    :param data: Airflow's JSON form of the DAG.
-    """
-    found = flows_of(data)
-    return found[0] if len(found) == 1 and not found[0].prefix else None
-
-
 def flows_of(data: Any) -> list[ShownRecord]:
     """Return what a serialized DAG says of its flows, one or several of which may stand in a larger DAG.
 

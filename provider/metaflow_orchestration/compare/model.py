@@ -46,6 +46,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     :param system_tags: tags that Metaflow has made.
     :param code: hash of the code package; empty for a local run, which has none.
     :param tasks: its tasks.
+    :param finished: whether its end step has ended; else the run goes on, or has failed.
     """
 
     pathspec: str
@@ -53,6 +54,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     system_tags: frozenset[str]
     code: str
     tasks: Mapping[TaskKey, TaskRecord]
+    finished: bool = True
 
 
 class Kind(str, Enum):
@@ -97,6 +99,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     :param tasks: number of tasks that both have.
     :param artifacts: number of artifacts that both have.
     :param differences: in what they differ.
+    :param unfinished: pathspecs of those of the two whose end step has not ended: they go on, or have failed.
     :param version: version of the JSON.
     """
 
@@ -105,6 +108,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     tasks: int
     artifacts: int
     differences: tuple[Difference, ...]
+    unfinished: tuple[str, ...] = ()
     version: int = VERSION
 
     @property
@@ -142,6 +146,7 @@ def compare_runs(left: RunRecord, right: RunRecord, equal: Equal | None = None) 
         tasks=len(both),
         artifacts=artifacts,
         differences=tuple(sorted(found, key=lambda one: order.index(one.kind))),
+        unfinished=tuple(dict.fromkeys(run.pathspec for run in (left, right) if not run.finished)),
     )
 
 

@@ -73,6 +73,7 @@ class Reader:
             system_tags=frozenset(self._run.system_tags),
             code=sha,
             tasks=tasks,
+            finished=self._run.finished_at is not None,
         )
 
     def value(self, key: TaskKey, name: str) -> Any:

@@ -33,6 +33,10 @@ def render(comparison: Comparison) -> str:
                 cells = (one.kind.value, one.where, one.name, _short(one.left), _short(one.right))
                 table.add_row(*(Text(cell) for cell in cells), style=style)
             console.print(table)
+        for pathspec in comparison.unfinished:
+            console.print(
+                Text(f"The end step of {pathspec} has not ended: the run goes on, or has failed.", style="yellow")
+            )
         size = f"{comparison.tasks:,} tasks and {comparison.artifacts:,} artifacts in both"
         console.print(Text(f"{size}; {len(counted):,} differences beside those of any two runs."))
     return captured.get()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from . import watched
 from .code_package import make_package
 from .container_settings import read_remote_settings
 from .flow_file import check_one_flow
+from .included_files import without_uploads
 from .layout import package_of
 from .reachable import check_reachable
 from .reader import read_graph
@@ -115,7 +117,8 @@ def compile_manifest(obj: Any, name: Name, token: str, options: DeployOptions, *
     check_options(obj.flow.name, options)
     check_one_flow(obj.flow, Path(sys.argv[0]))
     obj.graph = obj.flow._graph
-    graph = read_graph(obj.flow, obj.graph)
+    with nullcontext() if options.upload else without_uploads():
+        graph = read_graph(obj.flow, obj.graph)
     validate_graph(graph)
     validate_compute(graph, obj.environment.TYPE)
     if runtime == "airflow" and graph.trigger_reset is not None:

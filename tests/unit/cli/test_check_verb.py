@@ -50,3 +50,39 @@ def test_a_refusal_is_a_row_with_its_fix_and_an_exit_code_of_one(
     assert (result.code, row.target, row.state) == (1, target, State.REFUSED)
     assert word in row.found
     assert "--datastore=s3" in row.fix
+
+
+INCLUDES = """
+from metaflow import FlowSpec, IncludeFile, step
+
+class IncludesFlow(FlowSpec):
+    notes = IncludeFile("notes", default="notes.txt")
+
+    @step
+    def start(self):
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+if __name__ == "__main__":
+    IncludesFlow()
+"""
+
+
+def test_the_default_of_an_include_file_is_not_uploaded_and_must_be_there(
+    terminal: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Metaflow keeps such files beside the datastore, where this says.
+    monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(terminal.root))
+    file = terminal.root / "includes.py"
+    file.write_text(INCLUDES)
+    (terminal.root / "notes.txt").write_text("hello")
+    assert terminal.run(file, "airflow", "check").code == 0
+    assert not (terminal.root / "data").exists()
+    assert not (terminal.root / ".metaflow/data").exists()
+    (terminal.root / "notes.txt").unlink()
+    result = terminal.run(file, "airflow", "check", "--json")
+    (row,) = report_of(result).rows
+    assert (result.code, row.state, "notes.txt" in row.found) == (1, State.REFUSED, True)

@@ -81,6 +81,12 @@ def test_values_count_where_hashes_differ_if_they_are_asked_for() -> None:
     assert asked == [(TRAIN, "model")]
 
 
+def test_a_run_that_has_not_ended_is_named() -> None:
+    found = compare_runs(run(), replace(run(), pathspec="Flow/2", finished=False))
+    assert found.unfinished == ("Flow/2",)
+    assert "The end step of Flow/2 has not ended" in render(found)
+
+
 def test_json_holds_the_version() -> None:
     document = json.loads(compare_runs(run(), run(start=TaskRecord(artifacts={"alpha": "a2"}))).to_json())
     assert (document["version"], document["differences"][0]["where"]) == (1, "start")

@@ -78,11 +78,41 @@ def test_two_local_runs_differ_in_what_their_parameter_changes_and_in_nothing_el
     assert (code, "there is no run 'ComparedFlow/1'" in text) == (1, True)
 
 
+@pytest.mark.subprocess
+def test_a_local_run_and_one_with_the_ids_of_an_orchestrator_do_not_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path))
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    (tmp_path / "compared.py").write_text(FLOW)
+    local = run(tmp_path, 1, "t")
+    ids = ["--run-id", "airflow-1", "--tag", "t"]
+    flow(tmp_path, "init", *ids, "--task-id", "t-parameters", "--alpha", "1")
+    for name, task, inputs, *more in (
+        ("start", "t-start", "_parameters/t-parameters"),
+        ("work", "t-work-0", "start/t-start", "--split-index", "0"),
+        ("work", "t-work-1", "start/t-start", "--split-index", "1"),
+        ("join", "t-join", "work/:t-work-0,t-work-1"),
+        ("again", "t-again", "join/t-join"),
+        ("again", "t-again-1", "again/t-again"),
+    ):
+        flow(tmp_path, "step", name, *ids, "--task-id", task, "--input-paths", f"airflow-1/{inputs}", *more)
+    code, found = compare(local, "ComparedFlow/airflow-1", "--no-logs")
+    assert (code, found["unfinished"]) == (1, ["ComparedFlow/airflow-1"])
+    assert [(one["kind"], one["where"]) for one in found["differences"]] == [("task", "end")]
+    flow(tmp_path, "step", "end", *ids, "--task-id", "t-end", "--input-paths", "airflow-1/again/t-again-1")
+    code, found = compare(local, "ComparedFlow/airflow-1", "--no-logs")
+    assert (code, found["differences"], found["tasks"], found["unfinished"]) == (0, [], 7, [])
+
+
+def flow(folder: Path, *arguments: str) -> None:
+    program = [sys.executable, "compared.py", "--quiet", "--no-pylint", *arguments]
+    subprocess.run(program, cwd=folder, check=True, timeout=300)
+
+
 def run(folder: Path, alpha: int, tag: str) -> str:
     arguments = ["run", "--alpha", str(alpha), "--tag", tag, "--run-id-file", "id"]
-    subprocess.run(
-        [sys.executable, "compared.py", "--quiet", "--no-pylint", *arguments], cwd=folder, check=True, timeout=300
-    )
+    flow(folder, *arguments)
     return f"ComparedFlow/{(folder / 'id').read_text().strip()}"
 
 
