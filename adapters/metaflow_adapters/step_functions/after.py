@@ -14,8 +14,10 @@ from metaflow_adapters.notifications import told_endpoints
 from metaflow_orchestration.containers.command import TASK_VARIABLE, encode_inline
 from metaflow_orchestration.documents.manifest import Manifest
 
+from .definition import machine_of
 from .jsonata import evaluated, literal, text
-from .states import Catcher, Choice, Fail, Parallel, Scope, State, Succeed, Task, machine_of
+from .retries import Catcher
+from .states import Choice, Fail, Parallel, Scope, State, Succeed, Task
 from .submission import Job, as_data, service, submission, throttled
 
 SUCCEEDED = ["SUCCEEDED"]

@@ -15,6 +15,7 @@ from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .after import after_definition, followed, needs_secrets
+from .definition import machine_of
 from .documents import FOLDER, whole_document
 from .emit import INLINE_INPUT, Surroundings, emit_scope
 from .events import needs_gate, pattern_of, status_pattern
@@ -29,7 +30,6 @@ from .nodes import ScopePlan
 from .plan import job_kinds, plan_flow
 from .schedule import reset_of, schedule_of
 from .settings import AwsSettings, aws_settings
-from .states import machine_of
 
 NO_ROLE = "${EventsRoleArn}"
 

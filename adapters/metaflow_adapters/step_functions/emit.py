@@ -10,8 +10,9 @@ from typing import Any
 from .gangs import TRIES, emit_gang
 from .jsonata import Text, evaluated, joined, text
 from .nodes import ChoiceNode, GangNode, JobKind, JobNode, MapNode, Node, ReadNode, ScopePlan, SplitNode, StopNode
+from .retries import Catcher, Retrier
 from .states import INPUT as STATE_INPUT
-from .states import MAX_LABEL, Catcher, Choice, Map, Parallel, Retrier, Scope, State, Step, Succeed, Task
+from .states import MAX_LABEL, Choice, Map, Parallel, Scope, State, Step, Succeed, Task
 from .submission import ANY_FAILURE, PLACE, RETRY_COUNT, Job, as_data, service, submission, throttled
 
 AT = "at"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from .jsonata import Text, evaluated, joined, text
 from .nodes import GangNode
-from .states import Choice, Fail, Retrier, State, Task, Wait
+from .retries import Retrier
+from .states import Choice, Fail, State, Task, Wait
 from .submission import ANY_FAILURE, PLACE, Job, as_data, service, submission, throttled
 
 TRIES = "r"

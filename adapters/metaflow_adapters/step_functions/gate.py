@@ -12,10 +12,12 @@ from typing import Any
 
 from metaflow_orchestration.graph.model import FlowGraph
 
+from .definition import machine_of
 from .events import finished_machine
 from .iam import Place
 from .jsonata import evaluated, quoted, text
-from .states import Catcher, Choice, Retrier, Scope, State, Succeed, Task, machine_of
+from .retries import Catcher, Retrier
+from .states import Choice, Scope, State, Succeed, Task
 from .submission import ANY_FAILURE, service
 
 RESET = {"reset": True}

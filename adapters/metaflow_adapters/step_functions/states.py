@@ -1,7 +1,7 @@
 """States of the Amazon States Language as frozen typed data, with JSONata as their query language.
 
-Only what our machines are made of. Each state knows its own form (``to_asl``); ``machine_of`` checks what holds for a
-whole machine: that names are unique, that every state is reached, and that every ``Next`` leads somewhere.
+Only what our machines are made of. Each state knows its own form (``to_asl``); ``definition.py`` checks what holds for
+a whole machine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from metaflow_orchestration.exceptions import InvalidOptionError
+from .retries import Catcher, Retrier
 
 MAX_NAME = 80
 """Longest name of a state (Amazon States Language, "States")."""
@@ -21,57 +21,6 @@ MAX_LABEL = 40
 INPUT = "{% $states.input %}"
 
 Json = Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retrier:
-    """One entry of ``Retry``; fields that are None are left to their defaults.
-
-    :param errors: names of errors.
-    :param interval_seconds: pause before the first retry; 1 by default.
-    :param max_attempts: 3 by default.
-    :param backoff_rate: 2.0 by default.
-    :param max_delay_seconds: longest pause.
-    :param full_jitter: whether a pause is anything up to its length.
-    """
-
-    errors: tuple[str, ...]
-    interval_seconds: int | None = None
-    max_attempts: int | None = None
-    backoff_rate: float | None = None
-    max_delay_seconds: int | None = None
-    full_jitter: bool = False
-
-    def to_asl(self) -> Json:
-        """Return the entry as JSON types."""
-        found = {
-            "ErrorEquals": list(self.errors),
-            "IntervalSeconds": self.interval_seconds,
-            "MaxAttempts": self.max_attempts,
-            "BackoffRate": self.backoff_rate,
-            "MaxDelaySeconds": self.max_delay_seconds,
-            "JitterStrategy": "FULL" if self.full_jitter else None,
-        }
-        return {name: value for name, value in found.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Catcher:
-    """One entry of ``Catch``.
-
-    :param errors: names of errors.
-    :param next: where to go.
-    :param output: what goes there; the description of the error if left out.
-    """
-
-    errors: tuple[str, ...]
-    next: str
-    output: Json = None
-
-    def to_asl(self) -> Json:
-        """Return the entry as JSON types."""
-        output = {} if self.output is None else {"Output": self.output}
-        return {"ErrorEquals": list(self.errors), "Next": self.next, **output}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,46 +247,3 @@ class Scope:
             yield state
             for scope in state.scopes():
                 yield from scope.all_states()
-
-
-def machine_of(scope: Scope, flow: str, **fields: Json) -> dict[str, Json]:
-    """Return a definition.
-
-    :param scope: the states.
-    :param flow: flow to name in an error.
-    :param fields: further fields of the definition, e.g. ``Comment``.
-    :raises InvalidOptionError: if AWS would refuse it.
-    """
-    names: set[str] = set()
-    for state in scope.all_states():
-        if len(state.name) > MAX_NAME or state.name in names:
-            what = "stands twice in" if state.name in names else f"has over {MAX_NAME} characters in"
-            raise InvalidOptionError(
-                f"the state {state.name!r} {what} its state machine.", flow=flow, hint="Rename the step."
-            )
-        names.add(state.name)
-    _check_ways(scope, flow)
-    return {"QueryLanguage": "JSONata", **fields, **scope.to_asl()}
-
-
-def _check_ways(scope: Scope, flow: str) -> None:
-    """Check that each state of a scope is reached from its start, and leads to states of the scope."""
-    known = {state.name: state for state in scope.states}
-    reached: set[str] = set()
-    waiting = [scope.start]
-    while waiting:
-        name = waiting.pop()
-        if name in reached:
-            continue
-        if name not in known:
-            raise InvalidOptionError(
-                f"its state machine leads to {name!r}, which is no state of that scope.", flow=flow
-            )
-        reached.add(name)
-        waiting.extend(known[name].targets())
-    lost = sorted(set(known) - reached)
-    if lost:
-        raise InvalidOptionError(f"its state machine never comes to the state {lost[0]!r}.", flow=flow)
-    for state in scope.states:
-        for inner in state.scopes():
-            _check_ways(inner, flow)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .jsonata import literal
-from .states import Retrier
+from .retries import Retrier
 
 PLACE = "METAFLOW_PLACE"
 """Variable of a job with step, run id and index path, e.g. ``train/sfn-1f2e/t-3-0-``."""

@@ -13,6 +13,7 @@ import pytest
 from tests.support.command_line import CommandLine, Result
 
 from metaflow_adapters.argo import runs as argo_runs
+from metaflow_adapters.step_functions import deployments
 from metaflow_adapters.step_functions import runs as sfn_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import argo_verbs, options, sfn_verbs
 from metaflow_orchestration.exceptions import InvalidOptionError
@@ -304,7 +305,7 @@ def test_step_functions_shows_runs_with_their_times_and_why_they_failed(
     assert "No ABORTED executions for GroupedFlow found" in sfn.call("list-runs", "--aborted").output
     runs.found = {"status": "FAILED", "error": "States.TaskFailed", "cause": "*why*"}
     assert "FAILED\nerror: States.TaskFailed\ncause: *why*\nsplit *1*: error\n" in sfn.call("status", "r").output
-    monkeypatch.setattr(sfn_runs, "deployed_machines", lambda _, flow: [f"of {flow}"])
+    monkeypatch.setattr(deployments, "deployed_machines", lambda _, flow: [f"of {flow}"])
     assert "of GroupedFlow\n" in sfn.call("list-deployments").output
     assert "of None\n" in sfn.call("list-deployments", "--all").output
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from tests.support.airflow_api import AirflowApi
 
 from airflow_provider_metaflow.plan.record import record_line
+from metaflow_adapters.step_functions import deployments
 from metaflow_adapters.step_functions import runs as sfn_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer import (
     airflow_deployer_objects,
@@ -333,7 +334,7 @@ class SfnRuns:
 
 def test_a_state_machine_is_a_deployed_flow(monkeypatch: pytest.MonkeyPatch, calls: Calls) -> None:
     monkeypatch.setattr(sfn_runs, "SfnRuns", SfnRuns)
-    monkeypatch.setattr(sfn_runs, "deployed_machines", lambda _, flow: ["one"] if flow == "GroupedFlow" else [])
+    monkeypatch.setattr(deployments, "deployed_machines", lambda _, flow: ["one"] if flow == "GroupedFlow" else [])
     (deployed,) = SfnDeployedFlow.list_deployed_flows("GroupedFlow")
     assert (deployed.deployer.name, deployed.deployer.flow_name) == ("one", "GroupedFlow")
     assert deployed.production_token == "t0ken"

@@ -15,7 +15,8 @@ from tests.unit.adapters.step_functions.test_runs_on_aws import changed, telling
 
 from metaflow_adapters.step_functions import FlowMachine, compile_flow, publish_event
 from metaflow_adapters.step_functions.aws import Aws, AwsError
-from metaflow_adapters.step_functions.runs import Caller, SfnRuns, deployed_machines
+from metaflow_adapters.step_functions.deployments import deployed_machines
+from metaflow_adapters.step_functions.runs import Caller, SfnRuns
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import EventTrigger
 

@@ -215,7 +215,7 @@ def delete(obj: Any, authorize: str | None) -> None:
 @click.pass_obj
 @plain_errors
 def list_deployments(obj: Any, all_flows: bool, as_json: bool) -> None:
-    found = adapter("runs").deployed_machines(obj.aws, None if all_flows else obj.flow.name)
+    found = adapter("deployments").deployed_machines(obj.aws, None if all_flows else obj.flow.name)
     if as_json:
         print_json(list(found))
         return

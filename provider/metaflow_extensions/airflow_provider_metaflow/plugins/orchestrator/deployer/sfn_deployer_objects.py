@@ -119,7 +119,7 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
             A deployed flow.
         """
         from metaflow_adapters.step_functions.aws import Aws
-        from metaflow_adapters.step_functions.runs import deployed_machines
+        from metaflow_adapters.step_functions.deployments import deployed_machines
 
         for name in deployed_machines(Aws(), flow_name):
             yield cls.from_deployment(name)
