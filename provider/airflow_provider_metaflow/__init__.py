@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_metaflow.plan.translator import FlowTranslator, StepContext
 
-    from .dag.factory import MetaflowDag, MetaflowTaskGroup, load_flow_dags, load_flows
+    from .dag.factory import MetaflowDag, MetaflowTaskGroup
+    from .dag.loader import load_flow_dags, load_flows
     from .hooks.metaflow import MetaflowHook
     from .operators.artifact import MetaflowArtifactOperator, artifact
     from .operators.run import MetaflowRunOperator
@@ -36,8 +37,8 @@ __all__ = [
 _MODULES = {
     "MetaflowDag": "dag.factory",
     "MetaflowTaskGroup": "dag.factory",
-    "load_flow_dags": "dag.factory",
-    "load_flows": "dag.factory",
+    "load_flow_dags": "dag.loader",
+    "load_flows": "dag.loader",
     "FlowTranslator": "plan.translator",
     "StepContext": "plan.translator",
     "MetaflowArtifactOperator": "operators.artifact",

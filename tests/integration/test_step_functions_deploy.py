@@ -204,7 +204,7 @@ def test_a_deployment_that_stops_half_way_leaves_the_old_one_working(
 
     aws.allow(who, {**versions[0].resources.policies, "trust": versions[0].trust_policies()})
     versions[0].deploy(Aws(client))
-    for allowed in range(1, 40):
+    for allowed in range(1, 80):
         left = [allowed]
 
         def limited(service: str, left: list[int] = left) -> Any:
@@ -226,7 +226,7 @@ def test_a_deployment_that_stops_half_way_leaves_the_old_one_working(
         else:
             break
     else:
-        raise AssertionError("40 calls were not enough")
+        raise AssertionError("80 calls were not enough")
     assert allowed > 5
     assert versions[1].diff(Aws(client)) == ""
     assert "default" not in versions[0].diff(Aws(client))

@@ -179,11 +179,11 @@ def aws_account(folder: Path) -> Iterator[Account]:
     from moto import mock_aws
     from moto.core.config import default_user_config
 
-    from tests.engines.aws import batch_jobs, enforcement, objects, rules, states
+    from tests.engines.aws import batch_jobs, enforcement, machines, objects, rules, states
 
     from .object_store import batch_queue
 
-    _install_once((batch_jobs, objects, states, rules))
+    _install_once((batch_jobs, objects, states, rules, machines))
     default_user_config["stepfunctions"] = {"execute_state_machine": True}
     account = Account(Enforcement(Authority()))
     kept = dict(os.environ)

@@ -86,9 +86,13 @@ def _parameters_of(flow_class: Any) -> Iterator[None]:
     from metaflow import parameters
     from metaflow.parameters import flow_context
 
-    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import airflow_cli, argo_cli, sfn_cli
+    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import (
+        airflow_verbs,
+        argo_verbs,
+        sfn_verbs,
+    )
 
-    groups = [airflow_cli.airflow, argo_cli.argo, sfn_cli.sfn]
+    groups = [airflow_verbs.airflow, argo_verbs.argo, sfn_verbs.sfn]
     commands = [one for group in groups for one in group.commands.values() if getattr(one, "has_flow_params", False)]
     with flow_context(flow_class):
         for command in commands:

@@ -26,4 +26,22 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    prepare_imports()
     return getattr(import_module(f".{_PLACES[name]}", __name__), name)
+
+
+def prepare_imports() -> None:
+    """Give ``typing`` the functions of the installed ``typing_extensions`` again.
+
+    Metaflow's Deployer brings an older copy of that library, which puts its own there. With them and the classes of the
+    installed one, Hera cannot be imported: "Type parameter without a default follows type parameter with a default".
+    """
+    import sys
+    import typing
+
+    installed = sys.modules.get("typing_extensions")
+    if installed is None or "metaflow._vendor.typing_extensions" not in sys.modules:
+        return
+    for name in ("_collect_parameters", "_collect_type_vars"):
+        if hasattr(typing, name) and hasattr(installed, name):
+            setattr(typing, name, getattr(installed, name))

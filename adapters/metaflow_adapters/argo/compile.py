@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaflow_adapters.manifests import compile_manifest_of
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 
@@ -62,6 +61,9 @@ def compile_flow(
     :param fields: single ones of them, e.g. ``namespace="flows"``; they win.
     :raises MetaflowProviderError: if the flow cannot be compiled, or Argo cannot honour it.
     """
+    # Here and not above: the command line has compiled the flow itself.
+    from metaflow_adapters.manifests import compile_manifest_of
+
     manifest = compile_manifest_of(
         flow, "argo", name=name, top_level=top_level, create=create, environment=environment, python=python, cache=cache
     )

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from metaflow_orchestration.documents.manifest import Manifest
 
-from .differences import difference
 from .kit import Spec, live
 from .plain import plain
 from .suspension import is_kept_suspended, suspending
-from .yaml_text import to_yaml
 
 if TYPE_CHECKING:
     from hera.workflows import CronWorkflow, WorkflowsService, WorkflowTemplate
@@ -67,6 +65,8 @@ class ArgoDeployment:
 
         Equal flows give equal bytes.
         """
+        from .yaml_text import to_yaml
+
         return "---\n".join(to_yaml(one) for one in self._dicts())
 
     def to_file(self, folder: Path | str) -> Path:
@@ -129,6 +129,8 @@ class ArgoDeployment:
         return found
 
     def _difference(self, here: WorkflowTemplate | CronWorkflow, get: Callable[..., Any]) -> str:
+        from .differences import difference
+
         return difference(f"{here.kind} {here.name}", self._there(here, get), here.to_dict())
 
     @staticmethod

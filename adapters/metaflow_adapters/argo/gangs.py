@@ -18,7 +18,6 @@ from .metadata import WORKFLOW_LABEL, step_annotations, step_labels
 from .options import JOB, JOBSET
 from .plan import NODES, StepPlan
 from .references import whole_number
-from .yaml_text import to_yaml
 
 GANGS = (JOBSET, JOB)
 
@@ -45,6 +44,8 @@ def emit_gang(plan: StepPlan, made: StepContainer, shared: dict[str, Any], kind:
     :param shared: command and variables of all steps, which stand in the manifest of its own.
     :param kind: :data:`JOBSET` or :data:`JOB`.
     """
+    from .yaml_text import to_yaml
+
     job = _job(made, shared, plan.step)
     manifest = _jobset(job) if kind == JOBSET else {"apiVersion": "batch/v1", "kind": "Job", **job}
     manifest["metadata"] = {"generateName": _NAME, "labels": {WORKFLOW_LABEL: "{{workflow.name}}"}}

@@ -1,4 +1,4 @@
-"""Workflows that are submitted right after their template was made, which Argo's controller may not know yet."""
+"""Workflows that are submitted right after their template has changed, which Argo's controller may not know yet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from .cluster import WORKFLOWS, ArgoCluster, ArgoClusterError
+from metaflow_orchestration.containers.command import FLOW_VARIABLE, TASK_VARIABLE
+
+from .cluster import TEMPLATES, WORKFLOWS, ArgoCluster, ArgoClusterError
 from .ending import phase_of
 
 _FRESH_SECONDS = 60
@@ -23,7 +25,8 @@ def submit(cluster: ArgoCluster, workflow: Mapping[str, Any], template: Mapping[
     """Start a workflow of a template, and return its name.
 
     A controller that has not heard of the template yet ends the workflow with an error, before any of its tasks: it is
-    then submitted again under the same name.
+    then submitted again under the same name. One that has not heard of the latest version starts an earlier one: it is
+    deleted, and submitted again under another name, for the first may have stored something.
 
     :param cluster: where it is to run.
     :param workflow: the workflow, with ``generateName``.
@@ -36,24 +39,45 @@ def submit(cluster: ArgoCluster, workflow: Mapping[str, Any], template: Mapping[
         return name
     metadata = {key: value for key, value in workflow["metadata"].items() if key != "generateName"}
     for submission in range(_SUBMISSIONS):
-        if not _is_lost(_looked_at(cluster, name)):
+        found = _looked_at(cluster, name)
+        lost = _is_lost(found)
+        if not lost and not _is_outdated(found, cluster.find(TEMPLATES, template["metadata"]["name"])):
             return name
+        cluster.delete(WORKFLOWS, name)
         if submission + 1 < _SUBMISSIONS:
             time.sleep(_PAUSE_SECONDS)
-            cluster.delete(WORKFLOWS, name)
-            cluster.create({**workflow, "metadata": {**metadata, "name": name}})
+            again = {**metadata, "name": name} if lost else workflow["metadata"]
+            name = cluster.create({**workflow, "metadata": again})["metadata"]["name"]
     raise ArgoClusterError(
-        f"Argo's controller does not find the workflow template {template['metadata']['name']!r}, which is there.",
+        f"Argo's controller does not find the workflow template {template['metadata']['name']!r}, or not its latest "
+        "version.",
         hint="Check that a controller watches this namespace, and has the right to read workflow templates.",
     )
 
 
 def _is_fresh(template: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
-    """Compare two times of the API server, whose clock may not be that of this machine."""
-    first, then = (
-        datetime.fromisoformat(one["metadata"]["creationTimestamp"].replace("Z", "+00:00")) for one in (template, made)
-    )
-    return (then - first).total_seconds() < _FRESH_SECONDS
+    """Compare times of the API server, whose clock may not be that of this machine."""
+    metadata = template["metadata"]
+    changes = [one.get("time") for one in metadata.get("managedFields") or ()]
+    changed = max(_time(one) for one in (metadata["creationTimestamp"], *changes) if one)
+    return (_time(made["metadata"]["creationTimestamp"]) - changed).total_seconds() < _FRESH_SECONDS
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _is_outdated(workflow: Mapping[str, Any], template: Mapping[str, Any] | None) -> bool:
+    """Return whether a workflow runs other steps, or other code, than its template holds now."""
+    stored = workflow.get("status", {}).get("storedWorkflowTemplateSpec")
+    return bool(stored and template) and _documents(stored) != _documents((template or {})["spec"])
+
+
+def _documents(spec: Mapping[str, Any]) -> list[str]:
+    """Return what says of each step what it runs; all else the controller may write in other words."""
+    templates = [spec.get("templateDefaults") or {}, *spec.get("templates", ())]
+    variables = [one for template in templates for one in (template.get("container") or {}).get("env") or ()]
+    return [one.get("value", "") for one in variables if one["name"] in (FLOW_VARIABLE, TASK_VARIABLE)]
 
 
 def _looked_at(cluster: ArgoCluster, name: str) -> Mapping[str, Any]:

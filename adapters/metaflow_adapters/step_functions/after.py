@@ -18,7 +18,7 @@ from .definition import machine_of
 from .jsonata import evaluated, literal, text
 from .retries import Catcher
 from .states import Choice, Fail, Parallel, Scope, State, Succeed, Task
-from .submission import Job, as_data, service, submission, throttled
+from .submission import RUN_ID, Job, as_data, service, submission, throttled
 
 SUCCEEDED = ["SUCCEEDED"]
 FAILED = ["FAILED", "TIMED_OUT", "ABORTED"]
@@ -97,6 +97,7 @@ def _branches(manifest: Manifest, job: Job, partition: str, *, succeeded: bool) 
         document = {
             "succeeded": succeeded,
             "deployment": manifest.deployment.name,
+            "orchestrator": "step-functions",
             "alert_source": told.incident_io_source,
             "metadata": dict(told.incident_io_metadata),
         }
@@ -118,7 +119,14 @@ def _job(name: str, job: Job, document: dict[str, Any], partition: str, *, tells
         )
         variables["METAFLOW_ORCHESTRATOR_FAILURES"] = evaluated(f"$base64encode($string([{failure}]))")
     environment = [{"Name": key, "Value": value} for key, value in variables.items()]
-    arguments = {**as_data(submission(job)), "ContainerOverrides": {"Environment": environment}}
+    # The run is that of the event, and no state of this machine knows it otherwise.
+    run = {RUN_ID: evaluated(_RUN)}
+    fields = as_data(submission(dataclasses.replace(job, parameters={}, flow=None, has_run_tag=False), None))
+    if job.has_run_tag:
+        fields["Tags"] = {**fields["Tags"], **run}
+    if job.flow is not None:
+        fields["Parameters"] = run
+    arguments = {**fields, "ContainerOverrides": {"Environment": environment}}
     resource = service(partition, "batch:submitJob.sync")
     return Task(
         name=name, resource=resource, arguments=arguments, retry=(throttled(in_map=False),), output={}, next=None

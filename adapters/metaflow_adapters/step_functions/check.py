@@ -19,6 +19,7 @@ from metaflow_orchestration.graph.schedule import airflow_cron, airflow_timezone
 
 from .compile import StepFunctionsOptions, machine_from
 from .deploy import check_deployable
+from .jsonata import to_json
 from .limits import (
     MAX_ARRAY,
     MAX_DEFINITION_BYTES,
@@ -29,7 +30,7 @@ from .limits import (
     cost_of,
     throttled,
 )
-from .machine import FlowMachine, to_json
+from .machine import FlowMachine
 from .names import MAX_HELPER_NAME, MAX_NAME
 from .nodes import JobKind, JobNode, MapNode, ScopePlan, SplitNode
 from .plan import plan_flow

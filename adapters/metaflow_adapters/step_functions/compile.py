@@ -22,8 +22,9 @@ from .events import needs_gate, pattern_of, status_pattern
 from .gate import RESET, gate_definition
 from .inputs import longest_input
 from .jobs import AFTER, Jobs, JobSettings, inline_document, make_jobs
+from .jsonata import to_json
 from .limits import check_limits
-from .machine import FlowMachine, Resources, to_json
+from .machine import FlowMachine, Resources
 from .names import helper_name, machine_helper_name
 from .needs import all_policies, needs_of
 from .nodes import ScopePlan
@@ -43,6 +44,9 @@ class StepFunctionsOptions:
     :param distributed: whether maps are distributed; None for those in no other map.
     :param platform: type of the queues' compute environments, by queue: ``EC2`` (the default) or ``FARGATE``.
     :param batch_tags: tags of all jobs.
+    :param tag_jobs: whether jobs that have no other tags have that of their deployment, by which policies know them,
+        unless a flow is too long for it. ``deploy`` leaves it out where the role of state machines may not tag.
+    :param share_identifier: share of jobs in fair-share queues: that of all queues, or by queue.
     :param log_history: whether the history of runs goes to CloudWatch.
     :param gang_poll_seconds: pause between two looks at the job of a ``@parallel`` step.
     :param settings: how the installation uses AWS; Metaflow's configuration if left out.
@@ -53,6 +57,8 @@ class StepFunctionsOptions:
     distributed: bool | None = None
     platform: Mapping[str, str] = dataclasses.field(default_factory=dict)
     batch_tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tag_jobs: bool = True
+    share_identifier: str | Mapping[str, str] | None = None
     log_history: bool = False
     gang_poll_seconds: int = 30
     settings: AwsSettings | None = None
@@ -134,6 +140,7 @@ def machine_from(manifest: Manifest, options: StepFunctionsOptions) -> FlowMachi
         settings=settings,
         place=place,
         log_history=options.log_history,
+        options=options,
     )
     check_limits(machine)
     return machine
@@ -149,7 +156,12 @@ def _jobs(manifest: Manifest, plan: ScopePlan, options: StepFunctionsOptions) ->
         uploads[url] = content
         document = f"@{url}"
     settings = JobSettings(
-        queue=options.queue, image=options.image, platform=options.platform, tags=dict(options.batch_tags)
+        queue=options.queue,
+        image=options.image,
+        platform=options.platform,
+        tags=dict(options.batch_tags),
+        is_tagged=options.tag_jobs,
+        share=options.share_identifier,
     )
     return make_jobs(manifest, kinds, document, settings), uploads
 

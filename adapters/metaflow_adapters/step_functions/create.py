@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,8 @@ from metaflow_orchestration.graph.compute import Compute
 
 from .aws import Aws, start_parameters
 from .jobs import on_kubernetes
+from .tags import tag_problem
 
-MAX_TAG_KEY, MAX_TAG_VALUE = 128, 256
 MAX_TAGS = 44
 """AWS takes 50 tags of a job; six are for those that the deployer adds."""
 
@@ -82,11 +83,45 @@ def platforms(manifest: Manifest, given: str | None, aws: Aws | None) -> dict[st
     :param given: ``--batch-platform``, for all of them.
     :param aws: clients of AWS; None where AWS is not asked.
     """
-    queues = {(base_attributes(manifest, step, Compute.BATCH) or {}).get("queue") for step in manifest.graph.steps}
-    known = sorted(queue for queue in queues if queue)
+    known = _queues(manifest)
     if given is not None:
         return dict.fromkeys(known, given.upper())
     return {queue: aws.platform_of(queue) for queue in known} if aws is not None else {}
+
+
+def _queues(manifest: Manifest) -> list[str]:
+    queues = {(base_attributes(manifest, step, Compute.BATCH) or {}).get("queue") for step in manifest.graph.steps}
+    return sorted(queue for queue in queues if queue)
+
+
+DEFAULT_SHARE = "metaflow"
+"""Share of jobs in a fair-share queue, which takes no job without one."""
+
+
+def shares(manifest: Manifest, given: str | None, aws: Aws | None) -> str | dict[str, str] | None:
+    """Return the share of jobs in fair-share queues, by queue.
+
+    :param manifest: the compiled flow.
+    :param given: ``--share-identifier``.
+    :param aws: clients of AWS; None where AWS is not asked, and what is given is for all queues.
+    :raises InvalidOptionError: if it is no share, or no queue is a fair-share queue.
+    """
+    flow = manifest.graph.name
+    if given is not None and not re.fullmatch("[A-Za-z0-9]{1,255}", given):
+        raise InvalidOptionError(
+            f"--share-identifier {given!r} is none.", flow=flow, hint="Use letters and digits only, 255 at most."
+        )
+    if aws is None:
+        return given
+    # AWS Batch refuses jobs with a share in any other queue.
+    fair = [queue for queue in _queues(manifest) if aws.queue(queue).get("schedulingPolicyArn")]
+    if given is not None and not fair:
+        raise InvalidOptionError(
+            f"--share-identifier is {given!r}, and none of its queues has a scheduling policy.",
+            flow=flow,
+            hint="Leave it out, or use a fair-share queue.",
+        )
+    return dict.fromkeys(fair, given or DEFAULT_SHARE)
 
 
 def batch_tags(flow: str, given: Sequence[str]) -> dict[str, str]:
@@ -103,7 +138,7 @@ def batch_tags(flow: str, given: Sequence[str]) -> dict[str, str]:
             raise InvalidOptionError(
                 f"--aws-batch-tag {pair!r} is no pair.", flow=flow, hint="Give it in the form KEY=VALUE."
             )
-        problem = _tag_problem(name, value)
+        problem = tag_problem(name, value)
         if problem:
             raise InvalidOptionError(f"--aws-batch-tag {pair!r}: {problem}.", flow=flow)
         found[name] = value
@@ -113,16 +148,3 @@ def batch_tags(flow: str, given: Sequence[str]) -> dict[str, str]:
             flow=flow,
         )
     return found
-
-
-def _tag_problem(name: str, value: str) -> str | None:
-    """Return why AWS refuses a tag (AWS Batch user guide, "Tag restrictions").
-
-    Metaflow's own check looks at the first character only.
-    """
-    if name.lower().startswith("aws:"):
-        return "names that begin with aws: are kept for AWS"
-    if len(name) > MAX_TAG_KEY or len(value) > MAX_TAG_VALUE:
-        return f"a key has {MAX_TAG_KEY} characters at most, a value {MAX_TAG_VALUE}"
-    bad = next((one for one in name + value if not (one.isalnum() or one.isspace() or one in "+-=._:/@")), None)
-    return f"{bad!r} is not allowed in a tag; letters, digits, spaces and + - = . _ : / @ are" if bad else None

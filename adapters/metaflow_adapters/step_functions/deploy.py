@@ -1,21 +1,40 @@
-"""Brings a flow to AWS, and takes away what an earlier deployment had and this one has not.
+"""Brings a flow to AWS.
 
-The state machine is changed in one call, after all that it needs is there: a deployment that stops half-way leaves
-the old one working. Job definitions are named by their content, and stay while a run may still use them.
+What can be known before is checked first: settings, roles, definitions. Then job definitions are registered, which
+are named by their content and disturb nobody; then what runs is changed, and changed back if AWS refuses a part of it.
+What an earlier deployment had and this one has not is taken away at last.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from metaflow_orchestration.exceptions import InvalidOptionError
 
-from .aws import Aws, code_of, told
+from .access import SCHEDULER, STATES, Access, access_of, check_access, fitted
+from .aws import Aws, AwsError, NotPermittedError, code_of, told
 from .jobs import DEPLOYMENT_TAG
-from .machine import FlowMachine, to_json
-from .names import HELPERS, MAX_RULES, SCHEDULES, check_name, helper_name, machine_helper_name
+from .jsonata import to_json
+from .names import check_name
+from .tidy import remove_definitions, remove_machine, tidy
+from .triggers import Changes, put_rule, put_schedules, remove_rules, remove_schedules
+
+if TYPE_CHECKING:
+    from .machine import FlowMachine
+
+__all__ = [
+    "bring",
+    "check_deployable",
+    "difference",
+    "remove_definitions",
+    "remove_machine",
+    "remove_rules",
+    "remove_schedules",
+]
 
 
 def bring(machine: FlowMachine, aws: Aws) -> str:
@@ -24,24 +43,101 @@ def bring(machine: FlowMachine, aws: Aws) -> str:
     :param machine: the flow.
     :param aws: clients of AWS.
     :raises InvalidOptionError: if a role or log group is missing.
+    :raises AwsError: if AWS refuses; what had been deployed before goes on then.
     """
     check_deployable(machine)
-    resources, settings = machine.resources, machine.settings
-    for url, content in resources.uploads.items():
+    access = access_of(machine, aws)
+    machine = fitted(machine, access)
+    check_access(machine, access)
+    _validate(machine, aws)
+    for url, content in machine.resources.uploads.items():
         aws.save(url, content)
-    there = {one["jobDefinitionName"] for one in aws.definitions_of(machine.name, DEPLOYMENT_TAG)}
-    for definition in resources.job_definitions:
-        if definition["jobDefinitionName"] not in there:
-            with told(f"Registering the job definition {definition['jobDefinitionName']}"):
-                aws.batch.register_job_definition(**definition)
-    role = str(settings.machine_role)
-    for name, definition in resources.state_machines.items():
-        _put_machine(aws, name, to_json(definition), role, None)
-    log_group = settings.log_group if machine.log_history else None
-    arn = _put_machine(aws, machine.name, machine.to_json(), role, log_group)
-    _put_triggers(machine, aws)
-    _tidy(machine, aws, arn)
-    return arn
+    known = list(aws.definitions_of(machine.name, DEPLOYMENT_TAG))
+    revisions = _register(machine, aws, known)
+    texts = _definitions(machine, revisions if access.needs_revisions else {})
+    changes = Changes()
+    before: dict[str, str] = {}
+    try:
+        triggers = _put_all(machine, aws, access, texts, changes, before)
+    except BaseException:
+        changes.take_back()
+        raise
+    tidy(machine, aws, triggers=triggers, before=before, definitions=known)
+    return machine.arn
+
+
+def _put_all(
+    machine: FlowMachine,
+    aws: Aws,
+    access: Access,
+    texts: Mapping[str, str],
+    changes: Changes,
+    before: dict[str, str],
+) -> set[str]:
+    """Change what runs, and return the names of the rules that the deployment has."""
+    flow, settings = machine.manifest.graph.name, machine.settings
+    # The Scheduler first: it is what roles made for Metaflow's own deployer do not permit.
+    stand_ins = put_schedules(machine, aws, changes, is_trusted=access.trusts(settings.events_role, SCHEDULER))
+    rules = [*stand_ins, *machine.resources.rules]
+    is_new = aws.find_machine(machine.name, machine.arn) is None
+    if is_new:
+        # Nothing runs yet: what is refused leaves nothing behind.
+        _put_rules(rules, aws, changes, flow)
+    for name, text in texts.items():
+        is_main = name == machine.name
+        log_group = settings.log_group if is_main and machine.log_history else None
+        fields = _fields(text, str(settings.machine_role), log_group)
+        old = _put_machine(aws, name, machine.place.machine(name), fields, changes)
+        if old is not None:
+            before[machine.place.machine(name)] = old
+    if not is_new:
+        _put_rules(rules, aws, changes, flow)
+    return {one["Name"] for one in rules}
+
+
+def _put_rules(rules: Iterable[dict[str, Any]], aws: Aws, changes: Changes, flow: str) -> None:
+    for rule in rules:
+        put_rule(rule, aws, changes, flow)
+
+
+def _validate(machine: FlowMachine, aws: Aws) -> None:
+    """Have AWS look at the definitions, where the deployer may ask it to; `create` and `update` look at them, too."""
+    for name, text in _definitions(machine, {}).items():
+        try:
+            with told(f"Validating the state machine {name}"):
+                answer = aws.states.validate_state_machine_definition(definition=text)
+        except NotPermittedError:
+            return
+        if answer["result"] == "FAIL":
+            problems = "; ".join(str(one.get("message")) for one in answer["diagnostics"])
+            raise AwsError(
+                f"AWS does not take the definition of the state machine {name!r}: {problems}",
+                flow=machine.manifest.graph.name,
+            )
+
+
+def _register(machine: FlowMachine, aws: Aws, known: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Register the job definitions that AWS has not, and return the latest revision of each by name."""
+    revisions: dict[str, int] = {}
+    for one in known:
+        revisions[one["jobDefinitionName"]] = max(one["revision"], revisions.get(one["jobDefinitionName"], 0))
+    for definition in machine.resources.job_definitions:
+        name = definition["jobDefinitionName"]
+        if name not in revisions:
+            with told(f"Registering the job definition {name}"):
+                revisions[name] = aws.batch.register_job_definition(**definition)["revision"]
+    return revisions
+
+
+def _definitions(machine: FlowMachine, revisions: Mapping[str, int]) -> dict[str, str]:
+    """Return the definitions of the state machines by name, that of the flow last."""
+    found = {name: to_json(one) for name, one in machine.resources.state_machines.items()}
+    found[machine.name] = machine.to_json()
+    if not revisions:
+        return found
+    names = "|".join(re.escape(name) for name in sorted(revisions, key=len, reverse=True))
+    pattern = re.compile(rf"(?:{names})(?![A-Za-z0-9_-])")
+    return {name: pattern.sub(lambda match: f"{match[0]}:{revisions[match[0]]}", text) for name, text in found.items()}
 
 
 def check_deployable(machine: FlowMachine) -> None:
@@ -70,134 +166,42 @@ def check_deployable(machine: FlowMachine) -> None:
         raise InvalidOptionError("there is no region of AWS.", flow=flow, hint="Set AWS_DEFAULT_REGION.")
 
 
-def _put_machine(aws: Aws, name: str, definition: str, role: str, log_group: str | None) -> str:
-    from botocore.exceptions import ClientError
-
+def _fields(definition: str, role: str, log_group: str | None) -> dict[str, Any]:
     logging: dict[str, Any] = {"level": "OFF"}
     if log_group:
         destination = {"cloudWatchLogsLogGroup": {"logGroupArn": log_group}}
         logging = {"level": "ALL", "includeExecutionData": True, "destinations": [destination]}
-    fields = {"definition": definition, "roleArn": role, "loggingConfiguration": logging}
-    found = aws.find_machine(name)
-    with told(f"Deploying the state machine {name}"):
+    return {"definition": definition, "roleArn": role, "loggingConfiguration": logging}
+
+
+def _put_machine(aws: Aws, name: str, arn: str, fields: dict[str, Any], changes: Changes) -> str | None:
+    """Make a state machine or change it, and return the definition that it had."""
+    from botocore.exceptions import ClientError
+
+    found = aws.find_machine(name, arn)
+    with told(f"Deploying the state machine {name}", role=fields["roleArn"], service=STATES):
         if found is None:
             try:
-                return str(aws.states.create_state_machine(name=name, **fields)["stateMachineArn"])
+                aws.states.create_state_machine(name=name, **fields)
             except ClientError as error:
                 if code_of(error) != "StateMachineAlreadyExists":
                     raise
                 # Somebody was faster.
-                found = aws.find_machine(name) or {}
-        arn = str(found["stateMachineArn"])
+                found = aws.find_machine(name, arn) or {}
+            else:
+                undo: Callable[[], Any] = lambda: aws.states.delete_state_machine(stateMachineArn=arn)  # noqa: E731
+                changes.add(f"Deleting the state machine {name}", undo)
+                return None
         aws.states.update_state_machine(stateMachineArn=arn, **fields)
-        return arn
+    kept = {key: found[key] for key in ("definition", "roleArn", "loggingConfiguration") if key in found}
+    changes.add(
+        f"Restoring the state machine {name}", lambda: aws.states.update_state_machine(stateMachineArn=arn, **kept)
+    )
+    return str(found.get("definition", ""))
 
 
-def _put_triggers(machine: FlowMachine, aws: Aws) -> None:
-    from botocore.exceptions import ClientError
-
-    for schedule in machine.resources.schedules:
-        with told(f"Making the schedule {schedule['Name']}"):
-            try:
-                aws.scheduler.create_schedule(**schedule)
-            except ClientError as error:
-                if code_of(error) != "ConflictException":
-                    raise
-                aws.scheduler.update_schedule(**schedule)
-    for rule in machine.resources.rules:
-        with told(f"Making the rule {rule['Name']}"):
-            aws.events.put_rule(**{key: value for key, value in rule.items() if key != "Targets"}, State="ENABLED")
-            answer = aws.events.put_targets(Rule=rule["Name"], Targets=rule["Targets"])
-        if answer.get("FailedEntryCount"):
-            raise InvalidOptionError(
-                f"EventBridge did not take the target of the rule {rule['Name']}: {answer['FailedEntries'][0]}",
-                flow=machine.manifest.graph.name,
-            )
-
-
-def _tidy(machine: FlowMachine, aws: Aws, arn: str) -> None:
-    """Take away what an earlier deployment had and this one has not."""
-    resources, name = machine.resources, machine.name
-    kept = {one["Name"] for one in resources.schedules}
-    remove_schedules(aws, name, kept)
-    remove_rules(aws, name, machine.place.machine, {one["Name"] for one in resources.rules})
-    for helper in HELPERS:
-        helping = machine_helper_name(name, helper)
-        if helping not in resources.state_machines:
-            remove_machine(aws, helping)
-    with told(f"Listing the runs of {name}"):
-        running = aws.states.list_executions(stateMachineArn=arn, statusFilter="RUNNING")["executions"]
-    if not running:
-        remove_definitions(aws, name, {one["jobDefinitionName"] for one in resources.job_definitions})
-
-
-def remove_schedules(aws: Aws, name: str, kept: set[str]) -> None:
-    """Delete the schedules of a deployment.
-
-    :param aws: clients of AWS.
-    :param name: name of the state machine.
-    :param kept: names of those that stay.
-    """
-    from botocore.exceptions import ClientError
-
-    for what in SCHEDULES:
-        schedule = helper_name(name, what)
-        if schedule in kept:
-            continue
-        with told(f"Deleting the schedule {schedule}"):
-            try:
-                aws.scheduler.delete_schedule(Name=schedule)
-            except ClientError as error:
-                if code_of(error) != "ResourceNotFoundException":
-                    raise
-
-
-def remove_rules(aws: Aws, name: str, arn_of: Any, kept: set[str]) -> None:
-    """Delete the rules of a deployment, and the rule of a schedule that Metaflow's own deployer has made.
-
-    :param aws: clients of AWS.
-    :param name: name of the state machine.
-    :param arn_of: returns the ARN of a state machine by its name.
-    :param kept: names of those that stay.
-    """
-    own = {arn_of(name), *(arn_of(machine_helper_name(name, helper)) for helper in HELPERS)}
-    rules = [helper_name(name), helper_name(name, "after")]
-    rules += [helper_name(name, f"event-{number}") for number in range(MAX_RULES)]
-    for target in own:
-        with told("Listing rules"):
-            found = aws.events.list_rule_names_by_target(TargetArn=target)["RuleNames"]
-        for rule in set(found) & set(rules) - kept:
-            with told(f"Deleting the rule {rule}"):
-                targets = aws.events.list_targets_by_rule(Rule=rule)["Targets"]
-                aws.events.remove_targets(Rule=rule, Ids=[one["Id"] for one in targets])
-                aws.events.delete_rule(Name=rule)
-
-
-def remove_machine(aws: Aws, name: str) -> bool:
-    """Delete a state machine, and tell whether there was one.
-
-    :param aws: clients of AWS.
-    :param name: its name.
-    """
-    found = aws.find_machine(name)
-    if found is None:
-        return False
-    with told(f"Deleting the state machine {name}"):
-        aws.states.delete_state_machine(stateMachineArn=found["stateMachineArn"])
-    return True
-
-
-def remove_definitions(aws: Aws, name: str, kept: set[str]) -> None:
-    """Deregister the job definitions of a deployment.
-
-    :param aws: clients of AWS.
-    :param name: name of the state machine.
-    :param kept: names of those that stay.
-    """
-    for one in list(aws.definitions_of(name, DEPLOYMENT_TAG)):
-        if one["jobDefinitionName"] not in kept:
-            with told(f"Deregistering the job definition {one['jobDefinitionName']}"):
-                aws.batch.deregister_job_definition(jobDefinition=one["jobDefinitionArn"])
+_PINNED = re.compile(r"(metaflow-[A-Za-z0-9_-]+-[0-9a-f]{16}(?:-after)?):\d+")
+"""A job definition with its revision, of which the definition of a flow knows nothing."""
 
 
 def difference(machine: FlowMachine, aws: Aws) -> str:
@@ -206,8 +210,9 @@ def difference(machine: FlowMachine, aws: Aws) -> str:
     :param machine: the flow.
     :param aws: clients of AWS.
     """
+    machine = fitted(machine, access_of(machine, aws))
     found = aws.find_machine(machine.name)
-    old = json.loads(found["definition"]) if found is not None else {}
+    old = json.loads(_PINNED.sub(r"\1", found["definition"])) if found is not None else {}
 
     def lines(definition: dict[str, Any]) -> list[str]:
         return json.dumps(definition, indent=1).splitlines(keepends=True) if definition else []

@@ -13,10 +13,20 @@ from .nodes import ChoiceNode, GangNode, JobKind, JobNode, MapNode, Node, ReadNo
 from .retries import Catcher, Retrier
 from .states import INPUT as STATE_INPUT
 from .states import MAX_LABEL, Choice, Map, Parallel, Scope, State, Step, Succeed, Task
-from .submission import ANY_FAILURE, PLACE, RETRY_COUNT, Job, as_data, service, submission, throttled
-
-AT = "at"
-"""Variable with run id and index path of what is in no map, which the start step sets."""
+from .submission import (
+    ANY_FAILURE,
+    AT,
+    PLACE,
+    RETRY_COUNT,
+    RUN,
+    Job,
+    as_data,
+    constant,
+    run_of,
+    service,
+    submission,
+    throttled,
+)
 
 SHARED = "job"
 """Variable with what submissions have in common: job definition, queue and tags of the start step's job.
@@ -106,9 +116,7 @@ def _job(node: JobNode, around: Surroundings) -> Task:
     job = around.jobs(node.step)
     is_first, is_last = node.step == around.start, node.step == around.end
     at = (Text("sfn-"), _EXECUTION, Text("/t-")) if is_first else (around.at,)
-    fields = submission(job)
-    if job.parameters and is_first:
-        fields["Parameters"] = dict(job.parameters)
+    fields = submission(job, None if is_first else around.at, is_array=node.kind is JobKind.ARRAY)
     place = [Text(f"{node.step}/"), *at]
     retry = [throttled(in_map=around.in_map)]
     if node.kind is not JobKind.ARRAY and job.retries:
@@ -130,16 +138,24 @@ def _job(node: JobNode, around: Surroundings) -> Task:
         retry=tuple(retry),
         catch=(_TOO_LONG,) if is_first and around.takes_long_input else (),
         output=output,
-        assign={AT: evaluated(joined(*at)), SHARED: as_data(_shared(around))} if is_first and not is_last else {},
+        assign=_assigned(job, joined(*at), around) if is_first and not is_last else {},
         next=node.next,
     )
 
 
+def _assigned(job: Job, at: str, around: Surroundings) -> dict[str, Any]:
+    """Return the variables that the start step sets for what is in no map."""
+    run = {RUN: evaluated(run_of(None))} if job.flow is not None or job.has_run_tag else {}
+    return {AT: evaluated(at), **run, SHARED: as_data(_shared(around))}
+
+
 def _retrier(job: Job) -> Retrier:
     """Return the retries of ``@retry`` and ``@catch``, with the same pause before each."""
+    delay = int(job.delay_seconds or 0)
     return Retrier(
         errors=ANY_FAILURE,
-        interval_seconds=max(int(job.delay_seconds or 0), 1),
+        # One second is AWS's default.
+        interval_seconds=delay if delay > 1 else None,
         max_attempts=job.retries,
         backoff_rate=1,
     )
@@ -155,9 +171,8 @@ def _input() -> str:
 
 def _shared(around: Surroundings) -> dict[str, Any]:
     """Return the fields of submissions that are in a variable."""
-    fields = submission(around.jobs(around.start))
-    del fields["JobName"]
-    return fields
+    fields = submission(around.jobs(around.start), None)
+    return {name: value for name, value in fields.items() if name not in ("JobName", "Parameters")}
 
 
 def _arguments(
@@ -181,18 +196,12 @@ def _arguments(
     is_shared = bool(shared) and shared.keys() <= fields.keys()
     own = {name: value for name, value in fields.items() if not is_shared or shared.get(name) != value}
     given = [f"{{'Name':'{name}','Value':{value}}}" for name, value in variables.items()]
-    parts = [f"{text(name)}:{_constant(value)}" for name, value in own.items()]
+    parts = [f"{text(name)}:{constant(value)}" for name, value in own.items()]
     parts.append(f"'ContainerOverrides':{{'Environment':[{','.join(given)}]}}")
     merged = [*([f"${SHARED}"] if is_shared else []), f"{{{','.join(parts)}}}"]
     if node.kind is JobKind.ARRAY:
         merged.append(f"{count}=1?{{}}:{{'ArrayProperties':{{'Size':{count}}}}}")
     return evaluated(f"$merge([{','.join(merged)}])" if len(merged) > 1 else merged[0])
-
-
-def _constant(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{text(name)}:{_constant(one)}' for name, one in value.items())}}}"
-    return text(str(value))
 
 
 def _long_input(node: JobNode, around: Surroundings) -> Task:

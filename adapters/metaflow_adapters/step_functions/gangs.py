@@ -58,7 +58,7 @@ def _submit(node: GangNode, job: Job, partition: str, names: dict[str, str], at:
         name=node.name,
         resource=service(partition, "aws-sdk:batch:submitJob"),
         arguments={
-            **as_data(submission(job)),
+            **as_data(submission(job, at)),
             "NodeOverrides": {"NumNodes": evaluated(f"${names['n']}"), "NodePropertyOverrides": nodes},
         },
         retry=(retrier,),

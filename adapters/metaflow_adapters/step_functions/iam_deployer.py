@@ -9,6 +9,9 @@ from .iam import Needs, Place, Statement, allow, definition_arns, document, list
 from .names import HELPERS, MAX_RULES, SCHEDULES, helper_name, machine_helper_name
 from .secrets import secret_name
 
+ASKED = ("iam:GetRole", "iam:SimulatePrincipalPolicy")
+"""What ``create`` asks IAM about roles, before it changes anything."""
+
 
 def deployer_policy(
     place: Place,
@@ -18,7 +21,6 @@ def deployer_policy(
     events_roles: Sequence[str],
     job_roles: Sequence[str],
     log_groups: Sequence[str],
-    tag: str,
 ) -> dict[str, Any]:
     """Return the policy document of who deploys a flow.
 
@@ -28,7 +30,6 @@ def deployer_policy(
     :param events_roles: ARNs of the roles of rules and schedules.
     :param job_roles: ARNs of the roles that job definitions name.
     :param log_groups: where jobs log to.
-    :param tag: tag of a job definition with the state machine that it was made for.
     """
     passed = [
         ("PassMachine", machine_roles, ["states.amazonaws.com"]),
@@ -38,10 +39,11 @@ def deployer_policy(
     return document(
         [
             *_machines(place, needs),
-            *_batch(place, needs, tag),
+            *_batch(place, needs),
             allow("Logs", ["logs:FilterLogEvents"], [place.arn("logs", f"log-group:{one}:*") for one in log_groups]),
             *_starts(place, needs),
             *_data(place, needs),
+            *_asked(machine_roles, events_roles),
             *(_pass(name, roles, services) for name, roles, services in passed if roles),
         ]
     )
@@ -49,26 +51,24 @@ def deployer_policy(
 
 def _machines(place: Place, needs: Needs) -> Iterator[Statement]:
     # AWS knows no narrower form.
-    yield allow("ListMachines", ["states:ListStateMachines"], ["*"])
+    yield allow("ListMachines", ["states:ListStateMachines", "states:ValidateStateMachineDefinition"], ["*"])
     own = [needs.machine, *(machine_helper_name(needs.machine, helper) for helper in HELPERS)]
-    actions = ["Describe", "Create", "Update", "Delete"]
-    yield allow("Machines", [f"states:{one}StateMachine" for one in actions], [place.machine(one) for one in own])
-    yield allow("Runs", ["states:StartExecution", "states:ListExecutions"], [place.machine(needs.machine)])
+    actions = [f"states:{one}StateMachine" for one in ("Describe", "Create", "Update", "Delete")]
+    yield allow("Machines", [*actions, "states:ListExecutions"], [place.machine(one) for one in own])
+    yield allow("Runs", ["states:StartExecution"], [place.machine(needs.machine)])
     actions = ["DescribeExecution", "GetExecutionHistory", "StopExecution", "RedriveExecution", "ListMapRuns"]
     # A split of a distributed map is an execution, too, named after the state machine and the label of the map.
     executions = [place.arn("states", f"execution:{needs.machine}{end}") for end in (":*", "/*")]
     yield allow("Run", [f"states:{one}" for one in actions], executions)
+    executions = [place.arn("states", f"execution:{one}:*") for one in own]
+    yield allow("Versions", ["states:DescribeStateMachineForExecution"], executions)
     maps = [place.arn("states", f"mapRun:{needs.machine}/*")]
     yield allow("Maps", ["states:DescribeMapRun", "states:ListExecutions"], maps)
 
 
-def _batch(place: Place, needs: Needs, tag: str) -> Iterator[Statement]:
+def _batch(place: Place, needs: Needs) -> Iterator[Statement]:
     definitions = definition_arns(place, needs)
-    yield allow("Register", ["batch:RegisterJobDefinition", "batch:TagResource"], definitions)
-    yield {
-        **allow("Deregister", ["batch:DeregisterJobDefinition"], definitions),
-        "Condition": {"StringEquals": {f"aws:ResourceTag/{tag}": needs.machine}},
-    }
+    yield allow("Register", ["batch:RegisterJobDefinition", "batch:DeregisterJobDefinition"], definitions)
     names = ["DescribeJobDefinitions", "DescribeJobQueues", "DescribeComputeEnvironments", "DescribeJobs"]
     if needs.gangs:
         # A job that is submitted while its run is ended is found by its name only.
@@ -83,12 +83,12 @@ def _starts(place: Place, needs: Needs) -> Iterator[Statement]:
     names += [helper_name(needs.machine, f"event-{number}") for number in range(MAX_RULES)]
     # One pattern for the numbered ones, for the length of a policy is limited.
     rules = list(dict.fromkeys(_numbered(name) for name in names))
-    actions = ["PutRule", "PutTargets", "ListTargetsByRule", "RemoveTargets", "DeleteRule"]
+    actions = ["DescribeRule", "PutRule", "PutTargets", "ListTargetsByRule", "RemoveTargets", "DeleteRule"]
     yield allow("Rules", [f"events:{one}" for one in actions], [place.arn("events", f"rule/{one}") for one in rules])
     # AWS knows no narrower form.
     yield allow("FindRules", ["events:ListRuleNamesByTarget"], ["*"])
     schedules = [place.arn("scheduler", f"schedule/default/{helper_name(needs.machine, one)}") for one in SCHEDULES]
-    yield allow("Schedules", [f"scheduler:{one}Schedule" for one in ("Create", "Update", "Delete")], schedules)
+    yield allow("Schedules", [f"scheduler:{one}Schedule" for one in ("Create", "Get", "Update", "Delete")], schedules)
 
 
 def _numbered(name: str) -> str:
@@ -103,6 +103,13 @@ def _data(place: Place, needs: Needs) -> Iterator[Statement]:
     secret = place.arn("secretsmanager", f"secret:{secret_name(needs.machine)}-??????")
     actions = ["CreateSecret", "TagResource", "PutSecretValue", "DescribeSecret", "DeleteSecret"]
     yield allow("Secret", [f"secretsmanager:{one}" for one in actions], [secret])
+
+
+def _asked(machine_roles: Sequence[str], events_roles: Sequence[str]) -> Iterator[Statement]:
+    """Yield what ``create`` asks IAM with, before it changes anything."""
+    roles = list(dict.fromkeys((*machine_roles, *events_roles)))
+    if roles:
+        yield allow("AskRoles", list(ASKED), roles)
 
 
 def _pass(name: str, roles: Sequence[str], services: Sequence[str]) -> Statement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -22,12 +23,19 @@ from metaflow_orchestration.run.commands import NO_RETRY
 
 from .nodes import JobKind
 from .submission import Job
+from .tags import check_tags, taggable
 
 DEPLOYMENT_TAG = "metaflow-state-machine"
-"""Tag of a job definition with the state machine that it was made for."""
+"""Tag of a job, and parameter of a job definition, with the state machine that it was made for."""
 
 MAX_TAGGED_STEPS = 1500
 """Flows with more steps need the bytes of their definition, of which AWS takes 1 MiB, for the steps."""
+
+MAX_DESCRIBED_STEPS = 1000
+"""Likewise, for the parameters by which people find jobs."""
+
+MAX_PARAMETERS_BYTES = 8_000
+"""Longest description of a flow's parameters that keeps the help of each; a submission takes 30 KiB in all."""
 
 DEFAULT_LOG_GROUP = "/aws/batch/job"
 """Where AWS Batch keeps the logs of jobs that name no group."""
@@ -62,12 +70,23 @@ class JobSettings:
     :param image: image in place of those of decorators.
     :param platform: type of the queues' compute environments, by queue.
     :param tags: tags of all jobs.
+    :param is_tagged: whether jobs that have no tags otherwise have the tag of their deployment.
+    :param share: share of jobs in fair-share queues, by queue, or that of all queues.
     """
 
     queue: str | None = None
     image: str | None = None
     platform: Mapping[str, str]
     tags: Mapping[str, str]
+    is_tagged: bool = True
+    share: str | Mapping[str, str] | None = None
+
+    def share_in(self, queue: str) -> str | None:
+        """Return the share of jobs in a queue, None if it is no fair-share queue.
+
+        :param queue: name or ARN.
+        """
+        return self.share if self.share is None or isinstance(self.share, str) else self.share.get(queue)
 
 
 def make_jobs(manifest: Manifest, kinds: Mapping[str, JobKind], flow_variable: str, settings: JobSettings) -> Jobs:
@@ -83,17 +102,19 @@ def make_jobs(manifest: Manifest, kinds: Mapping[str, JobKind], flow_variable: s
     by_step = {}
     of_steps = {step.name: attributes_of_step(manifest, step, settings) for step in manifest.graph.steps}
     # By the deployment's tag policies know the jobs of a flow from those of others. If any job has tags all have it.
-    is_tagged = len(of_steps) <= MAX_TAGGED_STEPS or bool(
+    given = bool(
         settings.tags
         or remote_settings(manifest).batch_emit_tags
         or any(one.get("aws_batch_tags") for one in of_steps.values())
     )
+    is_tagged = given or (settings.is_tagged and len(of_steps) <= MAX_TAGGED_STEPS)
     for step in manifest.graph.steps:
         attributes = of_steps[step.name]
         definition = _definition(manifest, step, kinds[step.name], attributes, flow_variable, settings)
         definitions[definition["jobDefinitionName"]] = definition
         tags = _tags(manifest, step, attributes, settings) if is_tagged else {}
-        by_step[step.name] = _job(manifest, step, attributes, definition["jobDefinitionName"], tags)
+        job = _job(manifest, step, attributes, definition["jobDefinitionName"], tags)
+        by_step[step.name] = dataclasses.replace(job, share=settings.share_in(job.queue))
     return Jobs(definitions=tuple(definitions.values()), by_step=by_step)
 
 
@@ -174,7 +195,11 @@ def _definition(
                 {"onReason": "*", "action": "RETRY"},
             ],
         }
-    definition["tags"] = {DEPLOYMENT_TAG: manifest.deployment.name, **settings.tags}
+    # A parameter in place of a tag, for which the deployer would need one permission more.
+    definition["parameters"] = {DEPLOYMENT_TAG: manifest.deployment.name, "metaflow.flow_name": manifest.graph.name}
+    if settings.share_in(attributes["queue"]):
+        # AWS Batch takes no job for a share without a priority in it.
+        definition["schedulingPriority"] = 0
     named = {name: value for name, value in definition.items() if name != "jobDefinitionName"}
     digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
     return {"jobDefinitionName": f"{definition_stem(manifest.deployment.name)}{digest[:_DIGEST]}", **named}
@@ -215,6 +240,10 @@ def _job(
         queue=attributes["queue"],
         tags=tags,
         parameters=_parameters(manifest) if step.name == manifest.graph.start else {},
+        flow=manifest.graph.name if len(manifest.graph.steps) <= MAX_DESCRIBED_STEPS else None,
+        step=step.name,
+        is_recursive=step.recursive,
+        has_run_tag=remote_settings(manifest).batch_emit_tags,
         retries=_retries(step),
         delay_seconds=step.retry.delay_seconds,
     )
@@ -228,7 +257,7 @@ def _tags(manifest: Manifest, step: Step, attributes: Mapping[str, Any], setting
     given = {str(key): str(one) for key, one in (attributes.get("aws_batch_tags") or {}).items()}
     emitted = {}
     if remote_settings(manifest).batch_emit_tags:
-        owner = _taggable(manifest.deployment.owner)
+        owner = taggable(manifest.deployment.owner)
         emitted = {
             "app": "metaflow",
             "metaflow.user": owner,
@@ -236,12 +265,11 @@ def _tags(manifest: Manifest, step: Step, attributes: Mapping[str, Any], setting
             "metaflow.flow_name": manifest.graph.name,
             "metaflow.step_name": step.name,
         }
-    return {**emitted, **settings.tags, **given, DEPLOYMENT_TAG: manifest.deployment.name}
-
-
-def _taggable(value: str) -> str:
-    """Return a value with the characters that AWS takes in tags (AWS Batch, tag restrictions)."""
-    return re.sub(r"[^A-Za-z0-9\s+=._:/@-]", "", value)[:256]
+    found = {**emitted, **settings.tags, **given, DEPLOYMENT_TAG: manifest.deployment.name}
+    # Those that say which run it is are made when it is submitted.
+    total = len(found) + bool(emitted)
+    check_tags({**settings.tags, **given}, total, flow=manifest.graph.name, step=step.name)
+    return found
 
 
 def _parameters(manifest: Manifest) -> dict[str, str]:
@@ -253,7 +281,12 @@ def _parameters(manifest: Manifest) -> dict[str, str]:
         "metaflow.production_token": deployment.production_token,
     }
     if manifest.graph.parameters:
-        found["metaflow.parameters"] = json.dumps(described_parameters(manifest.graph), separators=(",", ":"))
+        described = described_parameters(manifest.graph)
+        text = json.dumps(described, separators=(",", ":"))
+        if len(text.encode()) > MAX_PARAMETERS_BYTES:
+            short = {name: {**one, "description": None} for name, one in described.items()}
+            text = json.dumps(short, separators=(",", ":"))
+        found["metaflow.parameters"] = text
     if project is not None:
         found |= {"metaflow.project_name": project.name, "metaflow.branch_name": project.branch}
     return found

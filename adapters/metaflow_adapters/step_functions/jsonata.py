@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -66,3 +67,11 @@ def literal(value: str) -> str:
     :param value: any text.
     """
     return evaluated(text(value)) if value.startswith("{%") and value.endswith("%}") else value
+
+
+def to_json(definition: Mapping[str, Any]) -> str:
+    """Return a definition as text without any space, for its size is limited.
+
+    :param definition: the definition.
+    """
+    return json.dumps(definition, separators=(",", ":"), ensure_ascii=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from metaflow_orchestration.exceptions import InvalidOptionError
 
+from .emit import INLINE_INPUT, INPUT, SHARED
 from .states import Choice, Fail, Map, Parallel, Scope, State, Task
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 MAX_DEFINITION_BYTES = 1024 * 1024
 MAX_EVENTS = 25_000
 MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_SUBMISSION_BYTES = 30 * 1024
 MAX_OVERRIDES_BYTES = 8192
+MAX_JOB_DEFINITION_BYTES = 24 * 1024
 MAX_ARRAY = 10_000
 """Quotas of Step Functions and AWS Batch (their developer guides, service quotas)."""
 
@@ -29,6 +32,9 @@ MANY_WORKERS = 1000
 
 USD_PER_TRANSITION = 0.000025
 """Price of a state transition of a standard workflow in most regions (aws.amazon.com/step-functions/pricing)."""
+
+_FILLED_IN = 1024
+"""Bytes for run id and index path, which stand in a submission a few times."""
 
 _EVENTS = {"Task": 6, "Choice": 2, "Map": 4, "Parallel": 4, "Succeed": 2, "Wait": 2}
 """Events of a state in the history: a task that waits for its job has six, a call of an API five at most."""
@@ -73,6 +79,16 @@ def check_limits(machine: FlowMachine) -> None:
                 flow=flow,
                 hint="Divide the flow in two, the second started by @trigger_on_finish.",
             )
+    for definition in machine.resources.job_definitions:
+        size = len(json.dumps(definition).encode())
+        if size > MAX_JOB_DEFINITION_BYTES:
+            raise InvalidOptionError(
+                f"the job definition {definition['jobDefinitionName']!r} has {size:,} bytes, and AWS Batch allows "
+                f"{MAX_JOB_DEFINITION_BYTES:,}.",
+                flow=flow,
+                hint="Shorten the variables of @environment, or put large values into @secrets.",
+            )
+    _check_submissions(machine)
     cost = cost_of(machine.states, splits=1)
     if cost.events > MAX_EVENTS:
         raise InvalidOptionError(
@@ -80,6 +96,30 @@ def check_limits(machine: FlowMachine) -> None:
             flow=flow,
             hint="Divide the flow in two, the second started by @trigger_on_finish.",
         )
+
+
+def _check_submissions(machine: FlowMachine) -> None:
+    """Check the sizes of what each state submits, with room for what it fills in when it runs."""
+    tasks = [one for one in machine.states.all_states() if isinstance(one, Task)]
+    shared = sum(len(json.dumps(one.assign[SHARED])) for one in tasks if SHARED in one.assign)
+    for state in tasks:
+        if "batch" not in state.resource or not state.arguments:
+            continue
+        arguments = state.arguments
+        text = json.dumps(arguments)
+        room = _FILLED_IN + (INLINE_INPUT if INPUT in text else 0) + (shared if f"${SHARED}" in text else 0)
+        found = [("submission", arguments, MAX_SUBMISSION_BYTES)]
+        if isinstance(arguments, dict) and "ContainerOverrides" in arguments:
+            found.append(("container overrides", arguments["ContainerOverrides"], MAX_OVERRIDES_BYTES))
+        for what, value, limit in found:
+            size = len(json.dumps(value, ensure_ascii=False).encode()) + room
+            if size > limit:
+                raise InvalidOptionError(
+                    f"the {what} of its job may have {size:,} bytes, and AWS Batch allows {limit:,}.",
+                    flow=machine.manifest.graph.name,
+                    step=state.name,
+                    hint="Give the flow fewer parameters, or its jobs fewer or shorter tags.",
+                )
 
 
 def cost_of(scope: Scope, *, splits: int) -> Cost:

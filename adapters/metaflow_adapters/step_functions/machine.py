@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from metaflow_orchestration.documents.manifest import Manifest
 
 from .iam import Place
+from .jsonata import to_json
 from .settings import AwsSettings
 from .states import Scope
 
 if TYPE_CHECKING:
     from .aws import Aws
+    from .compile import StepFunctionsOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class FlowMachine:
     :param settings: how the installation uses AWS.
     :param place: where in AWS it is.
     :param log_history: whether its history goes to CloudWatch.
+    :param options: options that it was made with, by which a deployment fits it to what roles permit.
     """
 
     name: str
@@ -59,6 +61,7 @@ class FlowMachine:
     settings: AwsSettings
     place: Place
     log_history: bool = False
+    options: StepFunctionsOptions | None = field(default=None, repr=False, compare=False)
     _aws: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -141,11 +144,3 @@ class FlowMachine:
             aws = self._aws[0] if self._aws else Aws()
             self._aws[:] = [aws]
         return aws
-
-
-def to_json(definition: Mapping[str, Any]) -> str:
-    """Return a definition as text without any space, for its size is limited.
-
-    :param definition: the definition.
-    """
-    return json.dumps(definition, separators=(",", ":"), ensure_ascii=False)

@@ -76,7 +76,6 @@ def all_policies(needs: Needs, settings: AwsSettings, resources: Resources) -> d
         events_roles=[settings.events_role] if settings.events_role else [],
         job_roles=list(dict.fromkeys(str(one) for one in roles if one)),
         log_groups=list(dict.fromkeys(_log_group(one) for one in containers)),
-        tag=DEPLOYMENT_TAG,
     )
     return {"deployer": deployer, **policies(place, needs)}
 

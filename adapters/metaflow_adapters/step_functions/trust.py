@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .iam import Place, allow
+from .iam_deployer import ASKED
 
 if TYPE_CHECKING:
     from .machine import FlowMachine
@@ -94,9 +95,11 @@ def roles_template(machine: FlowMachine) -> dict[str, Any]:
 
 def _passing(document: dict[str, Any], roles: Sequence[str]) -> dict[str, Any]:
     """Return a deployer's policy that passes the roles of the template in place of those of the configuration."""
-    kept = [one for one in document["Statement"] if one["Action"] != ["iam:PassRole"]]
+    own = ("AskRoles", "PassMachine", "PassEvents", "PassJobs")
+    kept = [one for one in document["Statement"] if one["Sid"] not in own]
+    asked = [f"${{{_IDS[role]}.Arn}}" for role in ("state_machine", "events")]
     passed = [_pass(role) for role in roles]
-    return {**document, "Statement": [*kept, *passed]}
+    return {**document, "Statement": [*kept, allow("AskRoles", list(ASKED), asked), *passed]}
 
 
 def _pass(role: str) -> dict[str, Any]:

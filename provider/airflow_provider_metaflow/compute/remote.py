@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_metaflow._compat import TaskDeferred
 from metaflow_orchestration.containers.command import encode_document, task_document
-from metaflow_orchestration.containers.options import deadline_of, split_options, task_limit_of
+from metaflow_orchestration.containers.options import deadline_of, task_limit_of
 from metaflow_orchestration.documents.container_settings import remote_settings
 from metaflow_orchestration.documents.manifest import CodePackage, Manifest
 from metaflow_orchestration.exceptions import FinalFailureError, StepFailedError
-from metaflow_orchestration.graph.compute import Compute
 from metaflow_orchestration.run.commands import StepCall, resumed_variables, task_variables
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
     from airflow_provider_metaflow.compute.local.processes import LocalCompute
-    from airflow_provider_metaflow.operators.step import MetaflowStepOperator
 
 
 @dataclass(slots=True)
@@ -179,44 +177,3 @@ def deferred_again(deferral: TaskDeferred, progress: Progress) -> TaskDeferred:
         kwargs={"progress": progress.to_json()},
         timeout=deferral.timeout,
     )
-
-
-def make_remote(
-    operator: MetaflowStepOperator,
-    context: Context,
-    manifest: Manifest,
-    code: CodePackage,
-    variables: Mapping[str, str],
-    local: LocalCompute,
-    first_attempt: int,
-) -> RemoteCompute:
-    """Return the platform that runs the tasks of a step operator.
-
-    :param operator: the step operator.
-    :param context: Airflow's task context.
-    :param manifest: the compiled flow.
-    :param code: the code package that the run uses.
-    :param variables: variables of the orchestrator.
-    :param local: the worker's own access to the datastore.
-    :param first_attempt: the first attempt since the task was cleared.
-    """
-    step = manifest.graph.step(operator.step)
-    attributes, arguments = split_options(manifest, step, Compute(operator.place), operator.options)
-    shared: dict[str, Any] = {
-        "owner": operator,
-        "context": context,
-        "manifest": manifest,
-        "code": code,
-        "variables": variables,
-        "local": local,
-        "first_attempt": first_attempt,
-        "attributes": attributes,
-        "arguments": arguments,
-    }
-    if operator.place == Compute.KUBERNETES:
-        from airflow_provider_metaflow.compute.kubernetes.compute import PodCompute
-
-        return PodCompute(**shared)
-    from airflow_provider_metaflow.compute.batch.compute import BatchCompute
-
-    return BatchCompute(**shared)

@@ -71,6 +71,12 @@ def main() -> None:
 @click.option("--python", default=sys.executable, help="Interpreter that has the flow's imports.")
 @click.option("--name", default=None, help="DAG id; default: the name of the flow.")
 @click.option("--top", multiple=True, help="Option before the subcommand, e.g. --top=--with=retry; repeat it.")
+@click.option(
+    "--project-root",
+    default=None,
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder that the flow is started from; default: its own.",
+)
 @_JSON
 @click.argument("create_options", nargs=-1)
 @_plain_errors
@@ -80,6 +86,7 @@ def compile_flow(
     python: str,
     name: str | None,
     top: tuple[str, ...],
+    project_root: str | None,
     as_json: bool,
     create_options: tuple[str, ...],
 ) -> None:
@@ -91,7 +98,9 @@ def compile_flow(
     if what.is_dir():
         _fill_cache(what, as_json)
     else:
-        options = CompileOptions(top_level=top, name=name, create=create_options, python=python)
+        options = CompileOptions(
+            top_level=top, name=name, create=create_options, python=python, project_root=project_root
+        )
         _write_manifest(what, output, options, as_json)
 
 
@@ -187,9 +196,9 @@ def check(
 def compare(left: str, right: str, values: bool, logs: bool, as_json: bool) -> None:
     """Compare two finished runs (Flow/run-id) of any orchestrator: artifacts, lineage, tags and logs.
 
-    Artifacts are compared by the hashes of their content, and nothing of them is loaded. With --values those that
-    differ are loaded here, as Metaflow's client does, so use it for runs that you trust. The exit status is 1 if
-    anything differs but Metaflow's own tags.
+    Artifacts are compared by the hashes of their content; only the graph, which Metaflow stores with each task, is
+    loaded. With --values artifacts that differ are loaded here, as Metaflow's client does, so use it for runs that you
+    trust. The exit status is 1 if anything differs but Metaflow's own tags.
     """
     from metaflow_orchestration.compare.model import compare_runs
     from metaflow_orchestration.compare.read import Reader, equality

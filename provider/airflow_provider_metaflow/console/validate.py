@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_metaflow.plan.rules import check_deployable
+from airflow_provider_metaflow.plan.rules import check_rules
 from metaflow_orchestration.documents.manifest import SUFFIX, Manifest, read_manifest
 from metaflow_orchestration.exceptions import MetaflowProviderError
 from metaflow_orchestration.graph.compute import validate_compute
@@ -29,7 +29,7 @@ def validate_folder(folder: Path) -> list[Finding]:
             manifest = read_manifest(path)
             validate_graph(manifest.graph)
             validate_compute(manifest.graph, _environment(manifest))
-            check_deployable(manifest)
+            check_rules(manifest)
         except MetaflowProviderError as error:
             findings.append(Finding(subject=name, state="error", text=error.message, fix=error.hint or ""))
             continue

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from airflow.sdk import DAG, Asset, AssetAll, AssetAny, BaseOperator, TaskGroup
 
-from airflow_provider_metaflow.operators.step import MAP_LABEL, MetaflowStepOperator
-from airflow_provider_metaflow.plan.dag import SOME_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
+from airflow_provider_metaflow.operators.step import MetaflowStepOperator
+from airflow_provider_metaflow.plan.dag import MAP_LABEL, SOME_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
 from airflow_provider_metaflow.plan.events import ASSET_GROUP, asset_name, watched_name
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.model import EventTrigger, Step

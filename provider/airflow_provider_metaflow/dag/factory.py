@@ -263,26 +263,4 @@ def _check_id(dag_id: str, graph: FlowGraph) -> None:
     check_name(dag_id, graph.name)
 
 
-def load_flow_dags(namespace: dict[str, Any], folder: str | Path, pattern: str = "*.py", **arguments: Any) -> list[DAG]:
-    """Make one DAG per flow file of a folder, e.g. ``load_flow_dags(globals(), "flows/")``.
-
-    A flow that does not compile shows as an import error of its own file and hides no other DAG. Flows that were not
-    compiled before are compiled side by side; when half of ``[core] dagbag_import_timeout`` has passed, those that are
-    left go on in the background: until a later parse finds them, each shows as an import error, or as the DAG that it
-    was before it was changed.
-
-    :param namespace: ``globals()`` of the DAG file, which gets the DAGs.
-    :param folder: folder of flow files and manifests; relative to the DAG file.
-    :param pattern: which files.
-    :param arguments: arguments of :class:`MetaflowDag` for all of them.
-    """
-    from .loader import load_folder
-
-    return load_folder(namespace, Path(folder), pattern, sys._getframe(1).f_code.co_filename, arguments)
-
-
-load_flows = load_flow_dags
-"""The same under its first name. Airflow's safe mode passes over files without the word ``dag``, as a DAG file of two
-lines is that calls it by this name."""
-
-__all__ = ["MetaflowDag", "MetaflowTaskGroup", "load_flow_dags", "load_flows"]
+__all__ = ["MetaflowDag", "MetaflowTaskGroup"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from metaflow_orchestration.exceptions import (
 from .claims import parsed_by_the_dag_processor
 from .compiled import how_to_compile
 from .factory import MetaflowDag
-from .location import dag_folder, resolved
+from .location import dag_folder, dag_of_task, resolved
 
 if TYPE_CHECKING:
     from metaflow_orchestration.compile.compiler import Entry
@@ -84,12 +85,26 @@ def load_folder(
         )
     if arguments.get("project_root") is not None:
         arguments = {**arguments, "project_root": resolved(arguments["project_root"], caller)}
-    dags: list[DAG] = []
-    taken: dict[str, Path] = {}
     found = sorted({*folder.glob(pattern), *folder.glob(f"*{SUFFIX}")})
     paths = [path for path in found if path != Path(caller) and path.name != "__init__.py" and _is_flow(path)]
-    ready, waiting = _compile([path for path in paths if not path.name.endswith(SUFFIX)], arguments)
+    wanted = dag_of_task()
+    made = _make(paths, root, arguments, wanted)
+    if wanted is not None and all(dag.dag_id != wanted for dag in made.values()):
+        made = _make(paths, root, arguments, None)
+    for number, (path, dag) in enumerate(made.items(), 1):
+        namespace[f"metaflow_{path.name.split('.')[0]}_{number}"] = dag
+    return list(made.values())
+
+
+def _make(paths: Sequence[Path], root: Path, arguments: Mapping[str, Any], wanted: str | None) -> dict[Path, DAG]:
+    """Make the DAGs of files; see :func:`_compile` for ``wanted``."""
+    dags: dict[Path, DAG] = {}
+    taken: dict[str, Path] = {}
+    flows = [path for path in paths if not path.name.endswith(SUFFIX)]
+    ready, waiting, left_out = _compile(flows, arguments, wanted)
     for path in paths:
+        if path in left_out:
+            continue
         if path in waiting:
             dag = _load_waiting(path, root, arguments, *waiting[path])
         else:
@@ -99,8 +114,7 @@ def load_folder(
             # Airflow would fail the whole file.
             error = InvalidOptionError(f"{path.name} and {first.name} are deployments of one name, {dag.dag_id!r}.")
             dag = _broken(path, root, error)
-        dags.append(dag)
-        namespace[f"metaflow_{path.name.split('.')[0]}_{len(dags)}"] = dag
+        dags[path] = dag
     return dags
 
 
@@ -108,29 +122,37 @@ _Waiting = dict[Path, tuple["Entry", "CompileServerError | None"]]
 """Flows that are not compiled yet, with the reason if they are not being compiled either."""
 
 
-def _compile(paths: Sequence[Path], arguments: Mapping[str, Any]) -> tuple[dict[Path, Manifest], _Waiting]:
+def _compile(
+    paths: Sequence[Path], arguments: Mapping[str, Any], wanted: str | None
+) -> tuple[dict[Path, Manifest], _Waiting, frozenset[Path]]:
     """Compile flows that are not in the cache, for as long as the parse may take.
 
-    :returns: those that were in the cache, and those that are left.
+    :param wanted: in a task, its DAG: with an empty cache, as in a fresh pod, flows that it is not called after are
+        left out, for Airflow ends a parse that takes too long there, too.
+    :returns: those that were in the cache, those that are left, and those that are left out.
     """
     if not paths:
-        return {}, {}
+        return {}, {}, frozenset()
     # Here and not above: a folder of manifests pays for no compiler.
     from airflow_provider_metaflow import settings
     from metaflow_orchestration.compile.background import compile_for, has_ended
     from metaflow_orchestration.compile.compiler import Entry
-    from metaflow_orchestration.compile.source_files import seen_at_once
+    from metaflow_orchestration.compile.source_files import names, seen_at_once
 
     entries: dict[Path, Entry] = {}
     options, cache = how_to_compile(**arguments), settings.cache()
     ready: dict[Path, Manifest] = {}
+    left_out: set[Path] = set()
+    flow_name = wanted and wanted.rpartition(".")[2]
     with seen_at_once():
         for path in paths:
             # What is wrong with a flow or with the cache is said where the DAG is made.
             with contextlib.suppress(MetaflowProviderError):
                 entry = Entry.of(path, options, cache)
                 manifest = entry.manifest()
-                if manifest is None:
+                if manifest is None and flow_name and not names(path, flow_name):
+                    left_out.add(path)
+                elif manifest is None:
                     entries[path] = entry
                 else:
                     ready[path] = manifest
@@ -140,10 +162,12 @@ def _compile(paths: Sequence[Path], arguments: Mapping[str, Any]) -> tuple[dict[
         left = compile_for(list(entries.values()), cache, seconds)
     except (OSError, CacheFolderError):
         # Each is compiled where its DAG is made, which says what is wrong.
-        return ready, {}
+        return ready, {}, frozenset(left_out)
     except CompileServerError as error:
-        return ready, {path: (entry, error) for path, entry in entries.items() if not has_ended(entry)}
-    return ready, {} if seconds is None else {entry.path: (entry, None) for entry in left}
+        problems: _Waiting = {path: (entry, error) for path, entry in entries.items() if not has_ended(entry)}
+        return ready, problems, frozenset(left_out)
+    waiting: _Waiting = {} if seconds is None else {entry.path: (entry, None) for entry in left}
+    return ready, waiting, frozenset(left_out)
 
 
 def _patience() -> float | None:
@@ -188,3 +212,24 @@ def _broken(path: Path, root: Path, error: MetaflowProviderError) -> BrokenFlowD
     digest = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     readable = re.sub(r"[^A-Za-z0-9_-]+", "-", path.name.split(".")[0])[:100]
     return BrokenFlowDag(f"broken.{readable}.{digest}", str(name), error)
+
+
+def load_flow_dags(namespace: dict[str, Any], folder: str | Path, pattern: str = "*.py", **arguments: Any) -> list[DAG]:
+    """Make one DAG per flow file of a folder, e.g. ``load_flow_dags(globals(), "flows/")``.
+
+    A flow that does not compile shows as an import error of its own file and hides no other DAG. Flows that were not
+    compiled before are compiled side by side; when half of ``[core] dagbag_import_timeout`` has passed, those that are
+    left go on in the background: until a later parse finds them, each shows as an import error, or as the DAG that it
+    was before it was changed.
+
+    :param namespace: ``globals()`` of the DAG file, which gets the DAGs.
+    :param folder: folder of flow files and manifests; relative to the DAG file.
+    :param pattern: which files.
+    :param arguments: arguments of :class:`MetaflowDag` for all of them.
+    """
+    return load_folder(namespace, Path(folder), pattern, sys._getframe(1).f_code.co_filename, arguments)
+
+
+load_flows = load_flow_dags
+"""The same under its first name. Airflow's safe mode passes over files without the word ``dag``, as a DAG file of two
+lines is that calls it by this name."""

@@ -47,3 +47,12 @@ def runs_a_task() -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def dag_of_task() -> str | None:
+    """Return the DAG of the task for which Airflow reads a DAG file in this process; None elsewhere."""
+    if not runs_a_task():
+        return None
+    from airflow.sdk import get_parsing_context
+
+    return get_parsing_context().dag_id

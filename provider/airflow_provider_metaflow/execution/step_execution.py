@@ -11,9 +11,9 @@ import msgspec
 from airflow_provider_metaflow import settings
 from airflow_provider_metaflow._compat import AirflowSkipException, TaskDeferred
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
-from airflow_provider_metaflow.compute.remote import Progress, RemoteCompute, deferred_again, make_remote
-from airflow_provider_metaflow.operators.step import MAP_LABEL
-from airflow_provider_metaflow.plan.dag import contexts_task_id
+from airflow_provider_metaflow.compute.platform import make_remote
+from airflow_provider_metaflow.compute.remote import Progress, RemoteCompute, deferred_again
+from airflow_provider_metaflow.plan.dag import MAP_LABEL, contexts_task_id
 from metaflow_orchestration.exceptions import FinalFailureError, MissingResultError, StepFailedError
 from metaflow_orchestration.graph.compute import Compute
 from metaflow_orchestration.graph.identity import (

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 _REMOTE = ("kubernetes", "batch")
 """Values of :class:`~metaflow_orchestration.graph.compute.Compute`, which need not be imported at a parse."""
 
-MAP_LABEL = "metaflow_split"
-"""Context variable that ``map_index_template`` shows: the value of the foreach."""
-
 
 class MetaflowStepOperator(BaseOperator):
     """Run one step of a compiled flow: as a process of the worker, in pods of Kubernetes, or in AWS Batch jobs.

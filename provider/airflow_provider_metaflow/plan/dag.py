@@ -16,6 +16,9 @@ from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.model import ExitHook, FlowGraph, Step, StepKind
 from metaflow_orchestration.graph.naming import emitted_events, end_event
 
+MAP_LABEL = "metaflow_split"
+"""Context variable that ``map_index_template`` shows: the value of the foreach."""
+
 DEFAULT_RETRY_DELAY_SECONDS = 120.0
 """Of ``@retry`` (``minutes_between_retries=2``), used for ``@catch`` without ``@retry`` too."""
 

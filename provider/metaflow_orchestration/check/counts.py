@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from metaflow_orchestration.graph.model import FlowGraph, Step
 
+DEFAULT_WIDTH = 10
+"""Number of splits of each foreach, where the user names none."""
+
 
 def tasks_of(step: Step, width: int) -> int:
     """Return how many tasks of a step a run makes.

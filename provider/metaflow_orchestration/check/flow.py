@@ -17,8 +17,9 @@ from metaflow_orchestration.compile.layout import package_of, project_root_of
 from metaflow_orchestration.compile.supervised import run_supervised
 from metaflow_orchestration.exceptions import FlowCompileError, InvalidOptionError
 
+from .counts import DEFAULT_WIDTH
 from .report import Report, merged, read_report
-from .target import DEFAULT_WIDTH, refused_report
+from .target import refused_report
 
 GROUPS = {"airflow": "airflow", "argo": "argo", "step-functions": "sfn"}
 """Command groups by the name of the orchestrator."""

@@ -10,10 +10,8 @@ from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import MetaflowProviderError
 from metaflow_orchestration.graph.validate import validate_graph
 
+from .counts import DEFAULT_WIDTH
 from .report import Report, Row, State, Topic, make_report, refused
-
-DEFAULT_WIDTH = 10
-"""Number of splits of each foreach, where the user names none."""
 
 
 class Target(Protocol):

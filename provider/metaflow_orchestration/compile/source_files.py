@@ -114,6 +114,16 @@ def may_run_a_flow(path: Path) -> bool:
     return any(one is not None and b"FlowSpec" in one.words for one in beside)
 
 
+def names(path: Path, word: str) -> bool:
+    """Return whether a file holds an identifier; true if it cannot be read.
+
+    :param path: the file.
+    :param word: the identifier.
+    """
+    source = _source(path)
+    return source is None or word.encode() in source.words
+
+
 def _module_name(path: Path) -> str:
     return path.parent.name if path.name == "__init__.py" else path.stem
 

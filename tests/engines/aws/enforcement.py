@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from . import iam
 from .authority import Authority, Request
 from .permissions import Passed, Where, needed
 from .quotas import Throttle, exceeded
@@ -83,6 +85,9 @@ class Enforcement:
     def _submission(self, given: Mapping[str, Any], operation: str) -> None:
         if self.throttle is not None and not self.throttle.takes():
             raise error("TooManyRequestsException", "Too Many Requests", operation, 429)
+        if bool(given.get("shareIdentifier")) != _is_fair_share(given["jobQueue"]):
+            told = f"a share identifier is for queues with a scheduling policy, and needed there: {given['jobQueue']}"
+            raise error("ClientException", told, operation)
         name = given["jobDefinition"]
         if not is_active(name):
             raise error("ClientException", f"JobDefinition {name} is not ACTIVE", operation)
@@ -99,6 +104,11 @@ def _batch() -> Any:
     from moto.batch.models import batch_backends
 
     return batch_backends[ACCOUNT][REGION]
+
+
+def _is_fair_share(queue: str) -> bool:
+    found = next((one for one in _batch()._job_queues.values() if queue in (one.name, one.arn)), None)
+    return bool(found is not None and found.schedule_policy)
 
 
 def tags_of(arn: str) -> Mapping[str, str]:
@@ -144,7 +154,7 @@ def guard(client: Any, arn: str) -> Any:
     where = Where(ACCOUNT, client.meta.region_name or REGION, tags_of)
 
     def before(params: Mapping[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
-        context["bucket"] = params.get("Bucket")
+        context["bucket"], context["given"] = params.get("Bucket"), params
         if _installed is not None:
             _installed.check(arn, service, model.name, params, where)
 
@@ -160,10 +170,21 @@ def guard(client: Any, arn: str) -> Any:
             parsed["ResponseMetadata"]["HTTPStatusCode"] = 403
 
     client.meta.events.register("before-parameter-build.*.*", before)
+    if service == "iam":
+        client.meta.events.register("before-call.iam.*", _asked)
     if service == "s3":
         for name in ("GetObject", "HeadObject"):
             client.meta.events.register(f"after-call.s3.{name}", after)
     return client
+
+
+def _asked(model: Any, context: Mapping[str, Any], **_: Any) -> Any:
+    """IAM answers by the principals that are enforced."""
+    if _installed is None or model.name not in iam.ANSWERED:
+        return None
+    answered = iam.answer(_installed.authority, ACCOUNT, model.name, context["given"])
+    metadata = {"HTTPStatusCode": 200, "HTTPHeaders": {}, "RequestId": "asked", "RetryAttempts": 0}
+    return SimpleNamespace(status_code=200), {**answered, "ResponseMetadata": metadata}
 
 
 def _act_by_roles() -> None:

@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 from botocore.exceptions import ClientError
 
+from . import iam
 from .authority import Request
 from .enforcement import ACCOUNT, Enforcement, error, tags_of
 from .permissions import Where
@@ -60,6 +61,10 @@ class Gate:
             arn, operation, given = self._checked(key, service, region, environ)
         except ClientError as problem:
             return _refuse(service, problem, environ, start_response)
+        if service == "iam" and operation in iam.ANSWERED:
+            body = iam.as_xml(operation, iam.answer(self._authority, ACCOUNT, operation, given))
+            start_response("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
+            return [body]
         if (service, operation) in (("s3", "GetObject"), ("s3", "HeadObject")):
             return self._object(arn, str(given["Bucket"]), environ, start_response)
         return self._application(environ, start_response)

@@ -178,6 +178,13 @@ def _schedule(action: str) -> Callable[[Any, Where], Needed]:
     return found
 
 
+# IAM
+
+
+def _role(given: Mapping[str, Any], where: Where) -> Iterator[Request]:
+    yield Request("iam:GetRole", f"arn:aws:iam::{where.account}:role/{given['RoleName']}")
+
+
 # S3, Secrets Manager, CloudWatch, SNS
 
 
@@ -241,7 +248,14 @@ _SERVICES: dict[str, dict[str, Callable[[Any, Where], Any]]] = {
         "DescribeMapRun": lambda given, where: iter([Request("states:DescribeMapRun", given["mapRunArn"])]),
         **{
             one: _of_execution(one)
-            for one in ("DescribeExecution", "StopExecution", "RedriveExecution", "GetExecutionHistory", "ListMapRuns")
+            for one in (
+                "DescribeExecution",
+                "StopExecution",
+                "RedriveExecution",
+                "GetExecutionHistory",
+                "ListMapRuns",
+                "DescribeStateMachineForExecution",
+            )
         },
     },
     "events": {
@@ -249,11 +263,18 @@ _SERVICES: dict[str, dict[str, Callable[[Any, Where], Any]]] = {
         "PutTargets": _put_targets,
         "DeleteRule": _rule("DeleteRule", "Name"),
         "DisableRule": _rule("DisableRule", "Name"),
+        "DescribeRule": _rule("DescribeRule", "Name"),
         "RemoveTargets": _rule("RemoveTargets"),
         "ListTargetsByRule": _rule("ListTargetsByRule"),
         "ListRuleNamesByTarget": _any("events:ListRuleNamesByTarget"),
         "ListRules": _any("events:ListRules"),
         "PutEvents": _any("events:PutEvents"),
+    },
+    "iam": {
+        "GetRole": _role,
+        "SimulatePrincipalPolicy": lambda given, where: iter(
+            [Request("iam:SimulatePrincipalPolicy", given["PolicySourceArn"])]
+        ),
     },
     "scheduler": {f"{one}Schedule": _schedule(f"{one}Schedule") for one in ("Create", "Update", "Delete", "Get")},
     "s3": {

@@ -11,7 +11,7 @@ MAX_DEFINITION_BYTES = 1024 * 1024
 MAX_NAME = 80
 _SUBMIT_JOB = {
     "ArrayProperties", "ContainerOverrides", "DependsOn", "JobDefinition", "JobName", "JobQueue", "Parameters",
-    "RetryStrategy", "Timeout", "Tags",
+    "PropagateTags", "RetryStrategy", "ShareIdentifier", "SchedulingPriorityOverride", "Timeout", "Tags",
 }  # fmt: skip
 """Parameters of `batch:submitJob` (developer guide, "Run AWS Batch workloads with Step Functions")."""
 

@@ -18,13 +18,13 @@ def main() -> None:
     from moto import server
     from moto.core.config import default_user_config
 
-    from tests.engines.aws import batch_jobs, enforcement, objects, rules, states
+    from tests.engines.aws import batch_jobs, enforcement, machines, objects, rules, states
     from tests.engines.aws.gate import Gate
     from tests.engines.aws.shared import AUTHORITY, THROTTLE, SharedAuthority, SharedThrottle
 
     # Off by default: executions then run nothing.
     default_user_config["stepfunctions"] = {"execute_state_machine": True}
-    for engine in (batch_jobs, objects, states, rules):
+    for engine in (batch_jobs, objects, states, rules, machines):
         engine.install()
     authority = SharedAuthority(Path(folder, AUTHORITY))
     enforced = enforcement.Enforcement(authority, SharedThrottle(Path(folder, THROTTLE)))

@@ -16,6 +16,7 @@ class PatientGangFlow(FlowSpec):
     @step
     def train(self):
         with S3(run=self) as store:
+            print(f"node {current.parallel.node_index} runs", flush=True)
             store.put(f"started-{current.parallel.node_index}", "now")
         time.sleep(3600)
         self.next(self.end)

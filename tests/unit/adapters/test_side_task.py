@@ -31,7 +31,12 @@ FAILURES = [
 ]
 
 
-def test_all_endpoints_are_told_what_failed_first(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("said", "source"), [({}, "argo-workflows/f"), ({"orchestrator": "step-functions"}, "step-functions/f")]
+)
+def test_all_endpoints_are_told_what_failed_first(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, str], source: str
+) -> None:
     with listener() as (url, got):
         for name, value in {
             "METAFLOW_ORCHESTRATOR_RUN": "argo-f-x1",
@@ -43,11 +48,12 @@ def test_all_endpoints_are_told_what_failed_first(monkeypatch: pytest.MonkeyPatc
             "METAFLOW_INCIDENT_IO_URL": url,
         }.items():
             monkeypatch.setenv(name, value)
-        assert side_task.main(dict(DOCUMENT), ".") == 0
+        assert side_task.main({**DOCUMENT, **said}, ".") == 0
     slack, pager_duty, incident_io = got
     text = "Metaflow run F/argo-f-x1 failed! fit: main: Error: no luck"
     assert slack[0::2] == ("/hook", {"text": text})
     assert pager_duty[0] == "/v2/enqueue"
+    assert pager_duty[2]["payload"]["source"] == source
     assert (pager_duty[2]["dedup_key"], pager_duty[2]["payload"]["severity"]) == ("F/argo-f-x1", "critical")
     assert incident_io[0] == "/v2/alert_events/http/source-1"
     assert incident_io[1]["authorization"] == "Bearer api-key"

@@ -248,7 +248,7 @@ def test_verbs_that_show_something_print_json(
 ) -> None:
     monkeypatch.setattr(argo_runs, "status_of", lambda found: found)
     monkeypatch.setattr(argo_runs, "deployed_templates", lambda *_: iter(["a", "b"]))
-    monkeypatch.setattr(sfn_runs, "deployed_machines", lambda *_: iter(["c"]))
+    monkeypatch.setattr(deployments, "deployed_machines", lambda *_: iter(["c"]))
     runs.found = "Running"
     assert document(argo.call("status", "argo-1", "--json")) == {"run": "GroupedFlow/argo-1", "status": "Running"}
     runs.found = [("argo-1", "Running", "2026-01-01T00:00:00Z")]
@@ -257,7 +257,9 @@ def test_verbs_that_show_something_print_json(
     ]
     assert document(argo.call("list-workflow-templates", "--json")) == ["a", "b"]
     runs.found = {"status": "FAILED", "error": "E", "cause": "*why*"}
-    assert document(sfn.call("status", "sfn-1", "--json")) == {"run": "GroupedFlow/sfn-1", **runs.found}
+    assert document(sfn.call("status", "sfn-1", "--json")) == {
+        "run": "GroupedFlow/sfn-1", **runs.found, "splits": ["split *1*: error"],
+    }  # fmt: skip
     began = datetime(2026, 1, 1, tzinfo=timezone.utc)
     runs.found = [{"name": "1", "startDate": began, "status": "RUNNING"}]
     assert document(sfn.call("list-runs", "--json")) == [

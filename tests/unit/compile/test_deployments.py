@@ -93,6 +93,11 @@ def test_a_worker_of_another_user_takes_what_was_compiled_and_needs_no_token(mac
     found = machines.compiled("worker", user="bob", on_worker=True)
     assert (found, found.deployment.owner, machines.runs) == (first, "ann", 1)
     assert machines.compiled("worker", user="bob", on_worker=True) == first
+    # So does any other process that parses the DAG file, as long as the flow is the same.
+    assert machines.compiled("other", user="bob") == first
+    machines.write("dags", where="'changed by bob'")
+    with pytest.raises(FlowCompileError, match="production token is needed"):
+        machines.compiled("other", user="bob")
 
 
 def test_a_branch_of_a_user_is_that_of_the_processor_on_its_workers_only(machines: Machines) -> None:

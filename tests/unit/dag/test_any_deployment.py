@@ -14,7 +14,8 @@ from airflow.sdk import DAG
 from airflow.sdk.execution_time import task_runner
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_provider_metaflow import MetaflowDag
+from airflow_provider_metaflow import MetaflowDag, load_flow_dags
+from airflow_provider_metaflow.dag import loader
 from airflow_provider_metaflow.dag.location import runs_a_task
 
 pytestmark = pytest.mark.subprocess
@@ -80,3 +81,17 @@ def test_a_worker_knows_that_it_reads_the_dag_file_for_a_task(monkeypatch: pytes
     namespace: dict[str, Any] = {"__name__": task_runner.__name__}
     exec(compile(source, task_runner.__file__, "exec"), namespace)
     assert namespace["parse"](runs_a_task)
+
+
+def test_a_fresh_pod_takes_the_flow_of_its_task_and_no_other_of_the_folder(
+    folder: Path, flows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow ends the parse of a task, too, when it takes too long: 200 flows would."""
+    shutil.copy(flows / "static_split.py", folder / "flows")
+    monkeypatch.setattr(loader, "dag_of_task", lambda: "LinearFlow")
+    assert [dag.dag_id for dag in load_flow_dags({}, folder / "flows")] == ["LinearFlow"]
+    # A DAG that is called after no flow is found all the same, and what is in the cache is there.
+    monkeypatch.setattr(loader, "dag_of_task", lambda: "other")
+    assert len(load_flow_dags({}, folder / "flows")) == 2
+    monkeypatch.setattr(loader, "dag_of_task", lambda: "LinearFlow")
+    assert len(load_flow_dags({}, folder / "flows")) == 2

@@ -17,7 +17,7 @@ from metaflow.plugins.argo.argo_workflows_cli import argo_workflows
 from metaflow.plugins.aws.step_functions import step_functions_deployer_objects
 from metaflow.plugins.aws.step_functions.step_functions_cli import step_functions
 
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import airflow_cli, argo_cli, sfn_cli
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import airflow_verbs, argo_verbs, sfn_verbs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer import (
     airflow_deployer_objects,
     argo_deployer_objects,
@@ -42,9 +42,9 @@ from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer
 )
 
 DEPLOYERS = [
-    (AirflowDeployer, AirflowDeployedFlow, airflow_cli.airflow),
-    (ArgoDeployer, ArgoDeployedFlow, argo_cli.argo),
-    (SfnDeployer, SfnDeployedFlow, sfn_cli.sfn),
+    (AirflowDeployer, AirflowDeployedFlow, airflow_verbs.airflow),
+    (ArgoDeployer, ArgoDeployedFlow, argo_verbs.argo),
+    (SfnDeployer, SfnDeployedFlow, sfn_verbs.sfn),
 ]
 # What no user of the Deployer gives: documents are printed by the command line.
 HIDDEN = {"manifest_only", "deployer_attribute_file"}
@@ -93,12 +93,22 @@ def test_an_option_under_the_name_that_it_had_before_counts(created: list[Any]) 
     assert [given for _, given in created] == [{"auto_emit_events": False}, {"auto_emit_argo_events": False}]
 
 
+def test_the_deployer_knows_the_type_of_each_option_of_each_verb() -> None:
+    """It reads the options of all verbs of a group before it calls one, and fails at a type that it does not know."""
+    from metaflow.runner.click_api import click_to_python_types
+
+    for _, _, group in DEPLOYERS:
+        for name, command in group.commands.items():
+            unknown = [one.name for one in command.params if type(one.type) not in click_to_python_types]
+            assert unknown == [], (group.name, name)
+
+
 def test_a_dag_file_can_be_given_by_position(created: list[Any]) -> None:
     AirflowDeployer.__new__(AirflowDeployer).create("dags/x.py")
     assert created == [(AirflowDeployedFlow, {"file": "dags/x.py"})]
 
 
-@pytest.mark.parametrize(("own", "stock"), [(argo_cli.argo, argo_workflows), (sfn_cli.sfn, step_functions)])
+@pytest.mark.parametrize(("own", "stock"), [(argo_verbs.argo, argo_workflows), (sfn_verbs.sfn, step_functions)])
 def test_every_option_of_metaflows_own_create_is_one_of_ours_under_the_same_name(own: Any, stock: Any) -> None:
     names = [{one.name for one in group.commands["create"].params} for group in (own, stock)]
     assert names[1] <= names[0]

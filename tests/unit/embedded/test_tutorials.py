@@ -18,9 +18,6 @@ from tests.unit.adapters.step_functions.conftest import SETTINGS
 
 from airflow_provider_metaflow import MetaflowDag
 from metaflow_adapters import argo, step_functions
-
-# Early, since Hera cannot be imported after the copy of `typing_extensions` that Metaflow's Deployer brings.
-from metaflow_adapters.argo import compile  # noqa: A004, F401
 from metaflow_orchestration.documents.manifest import Manifest, encode_manifest
 
 TUTORIALS = Path(metaflow.__file__).parent / "tutorials"

@@ -194,3 +194,20 @@ def test_a_call_whose_permissions_are_not_known_is_the_administrators_only(door:
     assert "is not known here" in refused(lambda: door.client("batch").cancel_job(jobId="j", reason="r"))[1]
     door.client("batch", ADMINISTRATOR).cancel_job(jobId="j", reason="r")
     assert len(door.reached) == 1
+
+
+def test_iam_answers_by_the_principals_that_are_enforced(door: Door) -> None:
+    allowed = {"Effect": "Allow", "Action": ["batch:SubmitJob"], "Resource": [QUEUE]}
+    door.authority.add(ROLE, [{"Version": "2012-10-17", "Statement": [allowed]}], trust("states"))
+    iam = door.client("iam")
+    asked = {"PolicySourceArn": ROLE, "ActionNames": ["batch:SubmitJob"], "ResourceArns": [QUEUE, DEFINITION]}
+    door.allow(("iam:GetRole", ROLE))
+    with pytest.raises(ClientError, match="iam:SimulatePrincipalPolicy"):
+        iam.simulate_principal_policy(**asked)
+    door.allow(("iam:SimulatePrincipalPolicy", ROLE), ("iam:GetRole", ROLE))
+    pages = iam.get_paginator("simulate_principal_policy").paginate(**asked)
+    found = [(one["EvalResourceName"], one["EvalDecision"]) for page in pages for one in page["EvaluationResults"]]
+    assert found == [(QUEUE, "allowed"), (DEFINITION, "implicitDeny")]
+    document = iam.get_role(RoleName="role")["Role"]["AssumeRolePolicyDocument"]
+    assert document["Statement"][0]["Principal"] == {"Service": ["states.amazonaws.com"]}
+    assert door.reached == []

@@ -6,18 +6,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
+from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.recorded import on_s3
+from tests.support.recorded import KUBERNETES, on_s3
 
+from airflow_provider_metaflow.console.validate import validate_folder
 from airflow_provider_metaflow.plan.checked import AirflowTarget, named_in_airflow
 from airflow_provider_metaflow.plan.rules import check_deployable
 from metaflow_orchestration.check.report import Report, Row, State
 from metaflow_orchestration.check.target import check_manifest
-from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.documents.manifest import Manifest, encode_manifest
 from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError
-from metaflow_orchestration.graph.model import EventTrigger, ExitHook, Schedule
+from metaflow_orchestration.graph.model import Decorator, EventTrigger, ExitHook, Schedule
 from metaflow_orchestration.run.contexts import packed, split_contexts
 
 Recorded = Callable[[str], Manifest]
@@ -99,3 +101,21 @@ def test_a_check_loads_no_airflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_dag_file_that_runs_pods_as_processes_need_not_honour_their_attributes(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    manifest = on_s3(recorded("decorated/pods"), "pods", name="pods")
+    first = manifest.graph.steps[0]
+    unheard = Decorator(name="kubernetes", attributes={**KUBERNETES, "unheard_of": "yes"})
+    steps = (msgspec.structs.replace(first, decorators=(unheard,)), *manifest.graph.steps[1:])
+    changed = msgspec.structs.replace(manifest, graph=msgspec.structs.replace(manifest.graph, steps=steps))
+    with pytest.raises(UnsupportedFeatureError, match="unheard_of"):
+        check_deployable(changed)
+    (tmp_path / "pods.metaflow.json").write_bytes(encode_manifest(changed))
+    (tmp_path / "pods.py").write_text(
+        'from airflow_provider_metaflow import MetaflowDag\ndag = MetaflowDag("pods.metaflow.json", compute="local")\n'
+    )
+    found = [one for one in validate_folder(tmp_path) if one.subject in ("pods", "pods.metaflow.json", "pods.py")]
+    assert [(one.subject, one.state) for one in found] == [("pods.metaflow.json", "ok"), ("pods", "ok")]

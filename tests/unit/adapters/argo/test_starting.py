@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,7 @@ def controller(api: ArgoApi, statuses: list[dict[str, Any]]) -> list[str]:
     template = api.get(TEMPLATES, "linear")
     assert template is not None
     # Seconds before the first workflow, whose time the API makes of its number.
-    template["metadata"]["creationTimestamp"] = "2026-01-01T00:01:50Z"
+    template["metadata"]["creationTimestamp"] = f"2026-01-01T00:{api.versions:02}:50Z"
 
     def answered(method: str, url: str, body: Any) -> tuple[int, Any]:
         found = answer(method, url, body)
@@ -56,9 +57,45 @@ def test_a_run_whose_template_the_controller_does_not_know_yet_is_submitted_agai
 def test_a_controller_that_never_finds_the_template_is_reported(deploy: Deploy, api: ArgoApi) -> None:
     _, runs = deploy("linear")
     made = controller(api, [UNKNOWN])
-    with pytest.raises(ArgoClusterError, match="does not find the workflow template 'linear', which is there"):
+    with pytest.raises(ArgoClusterError, match="does not find the workflow template 'linear', or not its latest"):
         runs.start({})
     assert len(made) == 6
+    assert not [key for key in api.objects if key[0] == WORKFLOWS]
+
+
+def test_a_run_of_an_earlier_version_is_given_up_and_submitted_again_under_another_name(
+    deploy: Deploy, api: ArgoApi
+) -> None:
+    def started(api: ArgoApi) -> dict[str, Any]:
+        """As a controller starts a workflow, which writes out the fields that Go's types always have."""
+        template = api.get(TEMPLATES, "linear")
+        assert template is not None
+        spec = copy.deepcopy(template["spec"])
+        for one in spec["templates"]:
+            one.setdefault("inputs", {})
+        return {"phase": "Running", "storedWorkflowTemplateSpec": spec}
+
+    deploy("linear")
+    old = started(api)
+    _, runs = deploy("linear", tags=("newer",))
+    made = controller(api, [old, started(api)])
+    run_id = runs.start({})
+    assert len(set(made)) == len(made) == 2
+    assert run_id == f"argo-{made[1]}"
+    assert [name for kind, _, name in api.objects if kind == WORKFLOWS] == [made[1]]
+
+
+@pytest.mark.parametrize(("changed", "looks"), [("2026-01-01T00:02:50Z", True), ("2025-12-31T00:00:00Z", False)])
+def test_a_template_that_was_just_replaced_counts_as_new(
+    changed: str, looks: bool, deploy: Deploy, api: ArgoApi
+) -> None:
+    _, runs = deploy("linear")
+    made = controller(api, [UNKNOWN, {"phase": "Running"}])
+    template = api.get(TEMPLATES, "linear")
+    assert template is not None
+    template["metadata"].update(creationTimestamp="2025-12-01T00:00:00Z", managedFields=[{"time": changed}, {}])
+    runs.start({})
+    assert len(made) == (2 if looks else 1)
 
 
 @pytest.mark.parametrize("status", [{}, {"phase": "Pending"}, {"phase": "Error", "message": "no quota"}])

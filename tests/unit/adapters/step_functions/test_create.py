@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from tests.engines.aws.quotas import exceeded
-from tests.support.aws_account import QUEUE, SETTINGS, Account
+from tests.support.aws_account import QUEUE, SETTINGS, Account, Job
 from tests.support.object_store import batch_queue
 
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.aws import Aws, AwsError, start_parameters
-from metaflow_adapters.step_functions.create import MachineStore, batch_tags, platforms
+from metaflow_adapters.step_functions.create import MachineStore, batch_tags, platforms, shares
+from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 There = Callable[..., FlowMachine]
@@ -114,3 +116,90 @@ def test_clients_are_made_by_metaflows_configuration_once_each(monkeypatch: pyte
     services = ["stepfunctions", "batch", "events", "scheduler", "s3", "logs", "secretsmanager"]
     assert made == services
     assert found == [f"client of {name}" for name in services for _ in range(2)]
+
+
+@pytest.fixture
+def fair(account: Account) -> str:
+    """A queue with a scheduling policy."""
+    batch = account.client("batch")
+    policy = batch.create_scheduling_policy(name="fair")["arn"]
+    order = batch.describe_job_queues(jobQueues=[QUEUE])["jobQueues"][0]["computeEnvironmentOrder"]
+    batch.create_job_queue(
+        jobQueueName="queue-fair", state="ENABLED", priority=1, computeEnvironmentOrder=order,
+        schedulingPolicyArn=policy,
+    )  # fmt: skip
+    return "queue-fair"
+
+
+def on_queue(queue: str, manifest: Manifest) -> Manifest:
+    defaults = manifest.remote["compute_defaults"]
+    remote = {**manifest.remote, "compute_defaults": {**defaults, "batch": {**defaults["batch"], "queue": queue}}}
+    return msgspec.structs.replace(manifest, remote=remote)
+
+
+def test_jobs_in_a_fair_share_queue_have_a_share(account: Account, there: There, fair: str) -> None:
+    made = there("linear")
+    account.grant(made)
+    manifest, plain = on_queue(fair, made.manifest), on_queue(QUEUE, made.manifest)
+    aws = account.aws()
+    assert shares(manifest, None, aws) == {fair: "metaflow"}
+    assert shares(manifest, "team1", aws) == {fair: "team1"}
+    assert shares(plain, None, aws) == {}
+    assert (shares(plain, "team1", None), shares(plain, None, None)) == ("team1", None)
+    with pytest.raises(InvalidOptionError, match="none of its queues has a scheduling policy"):
+        shares(plain, "team1", aws)
+    with pytest.raises(InvalidOptionError, match="letters and digits only"):
+        shares(manifest, "team-1", aws)
+    queues = [one["jobQueues"] for one in account.enforcement.given if "jobQueues" in one]
+    # Each queue is asked about once.
+    assert queues == [[fair], [QUEUE]]
+
+
+@pytest.mark.parametrize("flow", ["linear", "foreach"])
+def test_a_flow_runs_in_a_fair_share_queue(account: Account, there: There, fair: str, flow: str) -> None:
+    def task(job: Job) -> None:
+        if job.place is not None and job.place.step in {one.name for one in made.manifest.graph.steps
+                                                        if one.foreach_artifact}:  # fmt: skip
+            job.tell(2)
+
+    account.task = task
+    made = there(flow, queue=fair, share_identifier={fair: "team1"})
+    # The account refuses jobs without a share there, and jobs with one anywhere else.
+    assert account.run(made)["status"] == "SUCCEEDED"
+    assert {one["shareIdentifier"] for one in account.enforcement.given if "jobQueue" in one} == {"team1"}
+    assert {one["schedulingPriority"] for one in made.resources.job_definitions} == {0}
+
+
+def test_every_job_says_which_task_of_which_run_it_is(account: Account, there: There) -> None:
+    made = there("linear")
+    found = account.run(made)
+    run = f"sfn-{found['name']}"
+    submitted = [one for one in account.enforcement.given if "jobDefinition" in one and "jobName" in one]
+    parameters = [{key: one["parameters"][key] for key in SEARCHED} for one in submitted]
+    assert parameters == [
+        dict(zip(SEARCHED, (run, step, f"LinearFlow/{run}/{step}/t-{step}"), strict=True))
+        for step in ("start", "middle", "end")
+    ]
+    definitions = account.client("batch").describe_job_definitions(status="ACTIVE")["jobDefinitions"]
+    assert {one["parameters"]["metaflow.flow_name"] for one in definitions} == {"LinearFlow"}
+    assert all(one["propagateTags"] for one in made.resources.job_definitions)
+
+
+SEARCHED = ("metaflow.run_id", "metaflow.step_name", "metaflow.pathspec")
+
+
+def test_a_job_inside_a_foreach_has_the_pathspec_of_its_task(account: Account, there: There) -> None:
+    made = there("nested_foreach", distributed=False)
+    account.task = lambda job: job.tell(2) if job.place is not None and job.place.step in foreaches else None
+    foreaches = {one.name for one in made.manifest.graph.steps if one.foreach_artifact}
+    found = account.run(made)
+    given = [one["parameters"] for one in account.enforcement.given if "jobDefinition" in one and "jobName" in one]
+    steps = {one.name: one for one in made.manifest.graph.steps}
+    for parameters in given:
+        flow, run, step, *task = parameters["metaflow.pathspec"].split("/")
+        assert (flow, run, step) == (made.manifest.graph.name, f"sfn-{found['name']}", parameters["metaflow.step_name"])
+        # An array of jobs is of many tasks.
+        for one in task:
+            assert one.count("-") == one.count(step) + len(steps[step].foreach_path), parameters
+    assert {one["metaflow.step_name"] for one in given} <= set(steps)
+    assert any("-1-" in one["metaflow.pathspec"] or one["metaflow.pathspec"].endswith("-1") for one in given)

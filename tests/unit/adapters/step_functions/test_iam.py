@@ -141,11 +141,16 @@ def test_every_job_has_the_tag_of_its_deployment(machine: Make, flow: str) -> No
     machines = [json.loads(made.to_json()), *made.resources.state_machines.values()]
     submitted = [one["Arguments"] for one in submissions(machines)]
     assert submitted
+    start = machines[0]["States"][machines[0]["StartAt"]]
+    shared = {f"${name}": value for name, value in start.get("Assign", {}).items() if isinstance(value, dict)}
     for arguments in submitted:
-        # Those of an array are an expression of JSONata.
-        if isinstance(arguments, str):
+        # An expression of JSONata has them, or the variable that it begins with.
+        if isinstance(arguments, str) and "'Tags'" in arguments:
             tags = arguments.partition("'Tags':{")[2].partition("}")[0]
-            assert f'"metaflow-state-machine":"{made.name}"' in tags, arguments
+            assert f"'metaflow-state-machine':'{made.name}'" in tags, arguments
+        elif isinstance(arguments, str):
+            (variable,) = (one for one in shared if f"$merge([{one}," in arguments)
+            assert shared[variable]["Tags"]["metaflow-state-machine"] == made.name, arguments
         else:
             assert arguments["Tags"]["metaflow-state-machine"] == made.name, arguments
 
@@ -167,10 +172,14 @@ def test_metaflows_tags_are_given_to_jobs_if_the_configuration_asks_for_them(mac
         return msgspec.structs.replace(manifest, deployment=owner, remote={**manifest.remote, "batch_emit_tags": True})
 
     states = machine("linear", change=change).definition["States"]
-    assert states["middle"]["Arguments"]["Tags"] == {
+    assert states["start"]["Arguments"]["Tags"] == {
         "app": "metaflow", "metaflow.user": "annx@example.org", "metaflow.owner": "annx@example.org",
-        "metaflow.flow_name": "LinearFlow", "metaflow.step_name": "middle", "metaflow-state-machine": "linear",
+        "metaflow.flow_name": "LinearFlow", "metaflow.step_name": "start", "metaflow-state-machine": "linear",
+        "metaflow.run_id": "{% 'sfn-'&$states.context.Execution.Name %}",
     }  # fmt: skip
+    tags = states["middle"]["Arguments"].partition("'Tags':")[2].partition("}")[0]
+    assert "'metaflow.step_name':'middle'" in tags
+    assert "'metaflow.run_id':$run" in tags
 
 
 @pytest.mark.parametrize("flow", [*SHAPES, *(one for one in DECORATED if one != "decorated/pods")])

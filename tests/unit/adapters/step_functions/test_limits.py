@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 
 import msgspec
+import pytest
+from tests.engines.aws.quotas import exceeded
+from tests.support.aws_account import Account
 
 from metaflow_adapters.step_functions import FlowMachine, StepFunctionsOptions
 from metaflow_adapters.step_functions.check import StepFunctionsTarget
@@ -12,6 +16,8 @@ from metaflow_adapters.step_functions.limits import cost_of
 from metaflow_orchestration.check.report import Row, State
 from metaflow_orchestration.check.target import check_manifest
 from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.model import Parameter, ParameterType
 
 Make = Callable[..., FlowMachine]
 
@@ -90,3 +96,81 @@ def test_a_check_warns_of_maps_that_submit_more_than_aws_batch_takes(machine: Ma
     assert "--max-workers" in row.fix
     # With a limit above that of inline maps the foreach inside is distributed, too.
     assert len(warnings(2000, 10_000)) == 2
+
+
+def with_parameters(count: int, help_: str) -> Callable[[Manifest], Manifest]:
+    def change(manifest: Manifest) -> Manifest:
+        made = tuple(
+            Parameter(name=f"parameter_{n}", variable=f"parameter_{n}", type=ParameterType.STR, help=help_)
+            for n in range(count)
+        )
+        return msgspec.structs.replace(manifest, graph=msgspec.structs.replace(manifest.graph, parameters=made))
+
+    return change
+
+
+def test_a_flow_with_sixty_documented_parameters_submits_no_more_than_aws_takes(
+    account: Account, there: Callable[..., FlowMachine]
+) -> None:
+    made = there("linear", change=with_parameters(60, "What it is for, told at some length. " * 20))
+    # The account refuses a submission of over 30 KiB.
+    assert account.run(made, parameter_7="x" * 4000)["status"] == "SUCCEEDED"
+    found = json.loads(made.definition["States"]["start"]["Arguments"]["Parameters"]["metaflow.parameters"])
+    assert list(found) == [f"parameter_{n}" for n in range(60)]
+
+
+def test_a_submission_that_would_be_too_long_is_refused_when_the_flow_is_compiled(machine: Make) -> None:
+    with pytest.raises(InvalidOptionError, match=r"step start: the submission of its job may have .* 30,720"):
+        machine("linear", change=with_parameters(400, ""))
+
+
+def test_a_job_definition_that_would_be_too_long_is_refused_when_the_flow_is_compiled(machine: Make) -> None:
+    def change(manifest: Manifest) -> Manifest:
+        environment = {**manifest.remote["environment"], "METAFLOW_X": "x" * 25_000}
+        return msgspec.structs.replace(manifest, remote={**manifest.remote, "environment": environment})
+
+    made = machine("linear", change=change)
+    # The flow's document goes to the datastore then; it is no part of the definition.
+    assert all(exceeded("batch", "RegisterJobDefinition", one) is None for one in made.resources.job_definitions)
+
+    def volumes(manifest: Manifest) -> Manifest:
+        for step in manifest.graph.steps:
+            for one in step.decorators:
+                if one.name == "batch":
+                    one.attributes.pop("ephemeral_storage", None)
+                    one.attributes["host_volumes"] = [f"/{'x' * 100}{n}" for n in range(200)]
+        return manifest
+
+    with pytest.raises(InvalidOptionError, match=r"the job definition .* and AWS Batch allows 24,576"):
+        machine("decorated/jobs", change=volumes)
+
+
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        ({"a*b": "c"}, r"the tag 'a\*b': 'c'; '\*' is not allowed in a tag"),
+        ({"Größe": "t#g"}, "'#' is not allowed"),
+        ({"x" * 129: "y"}, "128 characters at most"),
+        ({"aws:x": "y"}, "are kept for AWS"),
+        ({"": "y"}, "one character at least"),
+        ({f"k{n}": "x" for n in range(51)}, "its jobs have 52 tags, and AWS Batch takes 50"),
+    ],
+)
+def test_a_tag_that_aws_refuses_is_refused_when_the_flow_is_compiled(
+    machine: Make, tags: Mapping[str, str], told: str
+) -> None:
+    with pytest.raises(InvalidOptionError, match=told):
+        machine("linear", batch_tags=tags)
+
+
+def test_a_tag_of_a_decorator_is_checked_too(machine: Make) -> None:
+    def change(manifest: Manifest) -> Manifest:
+        for step in manifest.graph.steps:
+            for one in step.decorators:
+                if one.name == "batch":
+                    one.attributes.pop("ephemeral_storage", None)
+                    one.attributes["aws_batch_tags"] = {"cost": "inv@lid#"}
+        return manifest
+
+    with pytest.raises(InvalidOptionError, match=r"step \w+: its jobs have the tag 'cost': 'inv@lid#'"):
+        machine("decorated/jobs", change=change)

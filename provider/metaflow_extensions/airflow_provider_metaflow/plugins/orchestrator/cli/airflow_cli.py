@@ -14,7 +14,7 @@ from metaflow.exception import MetaflowException
 from metaflow.metaflow_config_funcs import from_conf
 
 from airflow_provider_metaflow.deploy import dag_file
-from airflow_provider_metaflow.plan.rules import check_deployable
+from airflow_provider_metaflow.plan.rules import check_deployable, check_rules
 from metaflow_orchestration.compile.container_settings import secret_warnings
 from metaflow_orchestration.compile.deploy import DeployOptions, compile_manifest, resolve_name
 from metaflow_orchestration.compile.tokens import PLACEHOLDER_TOKEN, TokenOptions, resolve_token
@@ -161,7 +161,8 @@ def create(
 ) -> None:
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
     if manifest_only and file:
-        manifest = _compile(obj, tokens, options)
+        # The DAG file that asks for it may run the steps elsewhere, and checks what they need there.
+        manifest = _compile(obj, tokens, options, validate=check_rules)
         write_atomically(Path(file), encode_manifest(manifest))
         return
     target = target_of(obj, file)
@@ -249,18 +250,24 @@ def _notifications(obj: Any, options: dict[str, Any], *, saves_secret: bool) -> 
     return resolve_notifications(obj.flow.name, obj.airflow_name.name, options, connect if saves_secret else None)
 
 
-def _compile(obj: Any, tokens: TokenOptions | None, options: dict[str, Any]) -> Manifest:
+def _compile(
+    obj: Any,
+    tokens: TokenOptions | None,
+    options: dict[str, Any],
+    validate: Callable[[Manifest], None] = check_deployable,
+) -> Manifest:
     """Compile the flow.
 
     :param obj: state of Metaflow's command line.
     :param tokens: options about the production token; None for a flow that is not deployed: without a token, its tasks
         are in the namespace of the user, as those of `run`.
     :param options: options of ``create``.
+    :param validate: checks what Airflow would refuse.
     """
     chosen = _deploy_options(obj, options, deploys=True)
     token = "" if tokens is None else resolve_token(obj, obj.airflow_name, tokens)
     manifest = compile_manifest(obj, obj.airflow_name, token, chosen)
-    check_deployable(manifest)
+    validate(manifest)
     for warning in (*dag_file.warnings(manifest), *secret_warnings(manifest)):
         print(f"Warning: {warning}", file=sys.stderr)
     return manifest
@@ -326,7 +333,3 @@ def test(
     values = given_parameters(obj, options)
     if not run_once(manifest, values, home):
         raise AirflowError("The run of *%s* failed." % manifest.deployment.name)
-
-
-# Below the group that they add their commands to.
-from . import airflow_verbs  # noqa: E402, F401

@@ -86,23 +86,23 @@ _CREATE_OPTIONS = [
                  help="Maximum number of tasks of a run that run in parallel."),
     TIMEOUT,
     click.option("--workflow-priority", default=None, type=int,
-                 help="Priority of the workflow, where Argo's controller runs a limited number of workflows."),
+                 help="Priority, where Argo's controller limits the number of workflows."),
     click.option("--workflow-title", default=None, help="Title in Argo's user interface; Markdown."),
     click.option("--workflow-description", default=None, help="Description in Argo's user interface; Markdown."),
     click.option("--auto-emit-argo-events/--no-auto-emit-argo-events", default=True, show_default=True,
-                 help="Publish an event after each step, and after the run, that other flows can wait for."),
+                 help="Publish events after steps and the run, for other flows."),
     click.option("--gang", default="jobset", show_default=True, type=click.Choice(["jobset", "job"]),
                  help="What a @parallel step is: a JobSet, or an Indexed Job where JobSet is not installed."),
     click.option("--enable-error-msg-capture/--no-enable-error-msg-capture", default=True, show_default=True,
-                 help="Tell in notifications what failed first."),
+                 help="Say in notifications what failed first."),
     click.option("--enable-heartbeat-daemon/--no-enable-heartbeat-daemon", default=False, show_default=True,
-                 help="Run a container beside the steps that tells Metaflow's service that the run is alive."),
-    click.option("--ttl-seconds", default=None, type=int, help="Delete a workflow so long after its end."),
+                 help="Report to Metaflow's service that the run is alive, from a container beside the steps."),
+    click.option("--ttl-seconds", default=None, type=int, help="Delete a workflow so many seconds after its end."),
     click.option("--pod-gc", default=None,
                  type=click.Choice(["OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess"]),
                  help="When pods are deleted."),
     click.option("--concurrency-policy", default=None, type=click.Choice(["Allow", "Forbid", "Replace"]),
-                 help="What becomes of a run by @schedule while an earlier one still runs."),
+                 help="What happens to a run by @schedule while an earlier one runs."),
     click.option("--successful-runs-kept", default=None, type=int,
                  help="How many runs by @schedule are kept that succeeded; 10,000 by default."),
     click.option("--failed-runs-kept", default=None, type=int,
@@ -253,7 +253,3 @@ def _tell_deployer(obj: Any, path: str | None, **additional: str) -> None:
         metadata=obj.metadata.metadata_str(),
         **({"additional_info": additional} if additional else {}),
     )
-
-
-# Below the group that they add their commands to.
-from . import argo_verbs  # noqa: E402, F401

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaflow._vendor import click
 from metaflow.exception import MetaflowException
 
-from metaflow_orchestration.check.report import Report, Row, State, Topic, make_report
-from metaflow_orchestration.check.target import DEFAULT_WIDTH, Target, check_manifest, refused_report
+from metaflow_orchestration.check.counts import DEFAULT_WIDTH
 from metaflow_orchestration.compile.container_settings import secret_warnings
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import FlowCompileError, MetaflowProviderError
+
+if TYPE_CHECKING:
+    # `create` loads this module, too, and needs none of them.
+    from metaflow_orchestration.check.report import Report
+    from metaflow_orchestration.check.target import Target
 
 
 def _at_least_one(_: Any, option: click.Parameter, width: int) -> int:
@@ -54,7 +58,6 @@ def show_check(
     if as_json:
         click.echo(report.to_json())
     else:
-        # Here and not above: `create` loads this module, too.
         from metaflow_orchestration.check.table import render
 
         click.echo(render(report))
@@ -69,6 +72,9 @@ def _report(
     compile_it: Callable[[], Manifest],
     make_target: Callable[[Manifest], Target],
 ) -> Report:
+    from metaflow_orchestration.check.report import Row, State, Topic, make_report
+    from metaflow_orchestration.check.target import check_manifest, refused_report
+
     flow = obj.flow.name
     try:
         manifest = compile_it()

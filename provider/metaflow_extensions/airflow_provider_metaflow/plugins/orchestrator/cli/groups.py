@@ -24,7 +24,7 @@ class LazyCommandGroup(click.Group):
 
     Where it cannot be imported, the command says what to install.
 
-    Example: ``LazyCommandGroup("argo", "argo_cli.argo")``.
+    Example: ``LazyCommandGroup("argo", "argo_verbs.argo")``.
     """
 
     def __init__(self, command: str, target: str) -> None:
@@ -64,8 +64,8 @@ def _unavailable(name: str, error: ImportError) -> Any:
     )
 
 
-airflow = LazyCommandGroup("airflow", "airflow_cli.airflow")
-argo = LazyCommandGroup("argo", "argo_cli.argo")
-sfn = LazyCommandGroup("sfn", "sfn_cli.sfn")
-argo_workflows = LazyCommandGroup("argo-workflows", "argo_cli.argo")
-step_functions = LazyCommandGroup("step-functions", "sfn_cli.sfn")
+airflow = LazyCommandGroup("airflow", "airflow_verbs.airflow")
+argo = LazyCommandGroup("argo", "argo_verbs.argo")
+sfn = LazyCommandGroup("sfn", "sfn_verbs.sfn")
+argo_workflows = LazyCommandGroup("argo-workflows", "argo_verbs.argo")
+step_functions = LazyCommandGroup("step-functions", "sfn_verbs.sfn")

@@ -405,6 +405,9 @@ def adapter_of(package: str, libraries: tuple[str, ...], missing: str, extra: st
     """
 
     def adapter(module: str) -> Any:
+        prepare = getattr(import_module("metaflow_adapters.%s" % package), "prepare_imports", None)
+        if prepare is not None:
+            prepare()
         try:
             return import_module("metaflow_adapters.%s.%s" % (package, module))
         except ModuleNotFoundError as error:

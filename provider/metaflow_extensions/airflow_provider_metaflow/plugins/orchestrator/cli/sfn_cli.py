@@ -97,6 +97,8 @@ _CREATE_OPTIONS = [
                  help="Accepted for Metaflow's own deployer; the state machine is small anyway."),
     click.option("--gang-poll-seconds", default=30, show_default=True, type=int,
                  help="Pause between two looks at the job of a @parallel step, for which AWS does not wait by itself."),
+    click.option("--share-identifier", default=None,
+                 help="Share of the jobs in queues with a scheduling policy; by default it is metaflow there."),
     click.option("--batch-platform", default=None, type=click.Choice(["ec2", "fargate"], case_sensitive=False),
                  help="Type of the compute environments; by default AWS is asked, and with --only-json it is ec2."),
 ]  # fmt: skip
@@ -188,9 +190,12 @@ def _machine(obj: Any, manifest: Manifest, options: dict[str, Any], *, asks: boo
 
 
 def _sfn_options(obj: Any, manifest: Manifest, options: dict[str, Any], *, asks: bool) -> Any:
+    # Who gives the platform asks AWS nothing of its queues.
+    shares_of = obj.aws if asks and options["batch_platform"] is None else None
     return adapter("compile").StepFunctionsOptions(
         distributed=options["use_distributed_map"],
         platform=adapter("create").platforms(manifest, options["batch_platform"], obj.aws if asks else None),
+        share_identifier=adapter("create").shares(manifest, options["share_identifier"], shares_of),
         batch_tags=adapter("create").batch_tags(obj.flow.name, options["aws_batch_tags"]),
         log_history=options["log_execution_history"],
         gang_poll_seconds=options["gang_poll_seconds"],
@@ -231,7 +236,3 @@ def check(obj: Any, width: int, as_json: bool, policies: bool, cloudformation: b
 
 def _tell_deployer(obj: Any, path: str | None) -> None:
     write_attributes(path, name=obj.sfn_name.name, flow_name=obj.flow.name, metadata=obj.metadata.metadata_str())
-
-
-# Below the group that they add their commands to.
-from . import sfn_verbs  # noqa: E402, F401

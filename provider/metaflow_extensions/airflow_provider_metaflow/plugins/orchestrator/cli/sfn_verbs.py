@@ -136,7 +136,9 @@ def status(obj: Any, run_id: str, watch: bool, as_json: bool) -> None:
         found = runs.find(run_id)
     if as_json:
         document = {"run": "%s/%s" % (obj.flow.name, run_id), "status": found["status"]}
-        print_json({**document, **{name: found[name] for name in ("error", "cause") if found.get(name)}})
+        told = {name: found[name] for name in ("error", "cause") if found.get(name)}
+        splits = list(runs.map_lines(found))
+        print_json({**document, **told, **({"splits": splits} if splits else {})})
     else:
         _print_status(runs, found)
     if watch and found["status"] != "SUCCEEDED":

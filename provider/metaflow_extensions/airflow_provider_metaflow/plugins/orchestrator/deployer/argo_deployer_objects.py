@@ -6,9 +6,9 @@ import json
 import os
 from typing import Any, ClassVar
 
+from metaflow import Deployer
 from metaflow.plugins.argo.argo_workflows_deployer_objects import ArgoWorkflowsDeployedFlow, ArgoWorkflowsTriggeredRun
 
-from .argo_deployer import ArgoDeployer
 from .calls import resume_options, shown_flow, shown_run, started_run
 
 
@@ -62,12 +62,8 @@ class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
             The deployed flow.
         """
         stock = super().from_deployment(identifier, metadata).deployer
-        own = ArgoDeployer(
-            deployer_kwargs=stock.deployer_kwargs,
-            flow_file=stock.flow_file,
-            env={key: value for key, value in stock.env_vars.items() if os.environ.get(key) != value},
-            **stock.top_level_kwargs,
-        )
+        env = {key: value for key, value in stock.env_vars.items() if os.environ.get(key) != value}
+        own = Deployer(stock.flow_file, env=env, **stock.top_level_kwargs).argo(**stock.deployer_kwargs)
         own.name, own.flow_name, own.metadata = stock.name, stock.flow_name, stock.metadata
         return cls(deployer=own)
 

@@ -48,6 +48,7 @@ class SfnDeployer(StepFunctionsDeployer):
         use_distributed_map: bool | None = None,
         compress_state_machine: bool = False,
         gang_poll_seconds: int = 30,
+        share_identifier: str | None = None,
         batch_platform: str | None = None,
         notify_on_error: bool = False,
         notify_on_success: bool = False,
@@ -93,6 +94,8 @@ class SfnDeployer(StepFunctionsDeployer):
             Accepted for Metaflow's own deployer; the state machine is small anyway.
         gang_poll_seconds : int, optional, default 30
             Seconds between two looks at the job of a @parallel step.
+        share_identifier : str, optional, default None
+            Share of the jobs in queues with a scheduling policy; by default AWS is asked, and it is metaflow.
         batch_platform : str, optional, default None
             Type of the compute environments, `ec2` or `fargate`; by default AWS is asked.
         notify_on_error : bool, optional, default False

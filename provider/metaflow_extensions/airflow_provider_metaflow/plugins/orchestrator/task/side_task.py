@@ -130,7 +130,7 @@ def _pager_duty(
     base = os.environ.get("METAFLOW_PAGER_DUTY_URL", "https://events.pagerduty.com")
     payload = {
         "summary": text,
-        "source": "argo-workflows/%s" % document["deployment"],
+        "source": "%s/%s" % (document.get("orchestrator", "argo-workflows"), document["deployment"]),
         "custom_details": {"Flow": document["flow_name"], "Run": run},
     }
     if document["succeeded"]:
