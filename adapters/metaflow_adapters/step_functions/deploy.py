@@ -46,6 +46,9 @@ def bring(machine: FlowMachine, aws: Aws) -> str:
     :raises AwsError: if AWS refuses; what had been deployed before goes on then.
     """
     check_deployable(machine)
+    if "${" in machine.arn:
+        flow = machine.manifest.graph.name
+        raise InvalidOptionError("there is no region of AWS.", flow=flow, hint="Set AWS_DEFAULT_REGION.")
     access = access_of(machine, aws)
     machine = fitted(machine, access)
     check_access(machine, access)
@@ -162,8 +165,6 @@ def check_deployable(machine: FlowMachine) -> None:
             flow=flow,
             hint="Set METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE.",
         )
-    if "${" in machine.arn:
-        raise InvalidOptionError("there is no region of AWS.", flow=flow, hint="Set AWS_DEFAULT_REGION.")
 
 
 def _fields(definition: str, role: str, log_group: str | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from metaflow_orchestration.documents.structs import built
 from metaflow_orchestration.exceptions import MetaflowProviderError
 
 VERSION = 1
@@ -70,6 +71,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     document: Any = None
 
 
+@built
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What was found out about a flow.
 

@@ -81,10 +81,11 @@ def test_only_json_needs_no_aws(tool: Tool) -> None:
 
 
 def test_check_tells_the_cost_and_the_policies(tool: Tool) -> None:
-    done = tool.run("sfn", "check")
+    done = tool.run("sfn", "check", "--json")
     assert done.returncode == 0, done.stderr
-    assert "state transitions of a run: 2" in done.stdout
-    assert "events in its history: 14 of 25,000" in done.stdout
+    rows = {row["subject"]: row for row in json.loads(done.stdout)["rows"]}
+    assert rows["state transitions of a run"]["amount"] == 2
+    assert (rows["history of a run"]["amount"], rows["history of a run"]["limit"]) == (14, 25_000)
     printed = json.loads(tool.run("sfn", "check", "--policies").stdout)
     trust = printed.pop("trust")
     assert set(printed) == {"deployer", "state_machine", "events", "jobs"}
@@ -93,9 +94,8 @@ def test_check_tells_the_cost_and_the_policies(tool: Tool) -> None:
     authority = Authority()
     for role, policy in printed.items():
         authority.add(role, [policy], trust.get(role))
-    (definition,) = {one["Arguments"]["JobDefinition"] for one in json.loads(
-        tool.run("sfn", "create", "--only-json").stdout
-    )["States"].values()}  # fmt: skip
+    states = json.loads(tool.run("sfn", "create", "--only-json").stdout)["States"]
+    definition = states["start"]["Arguments"]["JobDefinition"]
     submit = Request("batch:SubmitJob", f"arn:aws:batch:${{AWS::Region}}:1:job-definition/{definition}:7")
     assert Principal("machine", (printed["state_machine"],)).allows(submit)
     template = json.loads(tool.run("sfn", "check", "--cloudformation").stdout)

@@ -144,6 +144,8 @@ def create(
     **options: Any,
 ) -> None:
     prints = bool(only_json or only_yaml or options["manifest_only"])
+    # Which needs the extra, as the cluster's client does: a flow is not packaged for nothing.
+    adapter("yaml_text")
     if not prints:
         _tell_deployer(obj, deployer_attribute_file)
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
