@@ -10,7 +10,7 @@ from tests.support.patience import wait_until
 
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow
 
-pytestmark = pytest.mark.scheduler
+pytestmark = [pytest.mark.scheduler, pytest.mark.extended]
 
 FLOWS = 200
 FLOW = """from metaflow import FlowSpec, step
