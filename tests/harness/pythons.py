@@ -64,6 +64,14 @@ def _works(python: Path, version: str) -> bool:
     return done.returncode == 0 and done.stdout.strip() == version
 
 
+ONE_PYTHON = (
+    "tests/unit/check/test_accepted.py",
+    "tests/unit/plugin/test_browser.py",
+    "tests/unit/test_random_graphs.py",
+)
+"""Tests by random flows and in a browser, which cost minutes and say nothing more on another Python."""
+
+
 def run(version: str) -> Outcome:
     """Run the unit tests that start no process on one Python, in a virtual environment that is made if need be."""
     python = interpreter(version)
@@ -75,7 +83,7 @@ def run(version: str) -> Outcome:
         return Outcome(version, False, problem, time.monotonic() - began)
     workers = os.environ.get("TEST_PYTHONS_WORKERS", "2")  # 0: no process but pytest's own
     command = [str(_venv(version) / "bin/python"), "-m", "pytest", "-q", "-n", workers]
-    command += ["-p", "no:cacheprovider", "-m", SELECTED, "tests/unit"]
+    command += ["-p", "no:cacheprovider", "-m", SELECTED, "tests/unit", *(f"--ignore={name}" for name in ONE_PYTHON)]
     # Coverage is measured on one Python.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)

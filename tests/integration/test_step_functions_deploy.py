@@ -154,10 +154,16 @@ def test_delete_removes_what_create_has_made_and_nothing_else(
     assert {"full-event-0", "full-event-1", "full-after"} <= set(made["rules"])
     assert "full" in made["schedules"]
     assert "full-notify" in made["secrets"]
-    # Another version has other job definitions; those of the first go, for nobody runs.
+    # Another version has other job definitions. Those of the version before stay, for executions that have just begun,
+    # and go with the next version.
     flow.write_text(source.replace('"b")', '"c")'))
     aws.create(flow, *options, name="full")
-    assert len(everything(aws)["definitions"]) == len(made["definitions"])
+    both = everything(aws)["definitions"]
+    assert set(made["definitions"]) < set(both)
+    flow.write_text(source.replace('"b")', '"d")'))
+    aws.create(flow, *options, name="full")
+    assert len(everything(aws)["definitions"]) == len(both)
+    assert not set(made["definitions"]) <= set(everything(aws)["definitions"])
     aws.flow(flow, "--name", "full", "delete")
     aws.flow(flows / "linear.py", "--name", "full-event-0", "delete")
     assert everything(aws) == before

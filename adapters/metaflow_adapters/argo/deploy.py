@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from .compile import ArgoOptions, checked_deployment
 from .configured import as_configured
 from .containers import on_batch
 from .deployment import ArgoDeployment
-from .metadata import FLOW, OWNER, TOKEN, notify_secret
+from .metadata import FLOW, OWNER, SENSOR, SENSOR_NAMESPACE, TOKEN, notify_secret
 from .runs import delete_sensor
 from .suspension import is_kept_suspended, suspending
 
@@ -110,8 +110,20 @@ def _changes(
         change = suspending(cron)
         if change:
             yield partial(cluster.patch, CRONS, name, change)
-    if "Sensor" not in kinds and before is not None:
+    if before is not None and _has_other_sensor(before, documents, cluster.namespace):
         yield partial(delete_sensor, cluster, before)
+
+
+def _has_other_sensor(before: Mapping[str, Any], documents: Sequence[Mapping[str, Any]], namespace: str) -> bool:
+    """Tell whether a deployment had a sensor under another name, or in another namespace, than it has now."""
+    notes = before["metadata"].get("annotations") or {}
+    place = (notes.get(SENSOR), notes.get(SENSOR_NAMESPACE) or namespace)
+    now = {
+        (one["metadata"]["name"], one["metadata"].get("namespace") or namespace)
+        for one in documents
+        if one["kind"] == "Sensor"
+    }
+    return bool(place[0]) and place not in now
 
 
 def make(manifest: Manifest, namespace: str, **options: Any) -> ArgoDeployment:

@@ -87,6 +87,9 @@ def _live(value: Any) -> Any:
         return type(value)(_live(one) for one in value)
     if not isinstance(value, Spec):
         return value
+    from . import prepare_imports
+
+    prepare_imports()
     import hera.workflows
     import hera.workflows.models
 

@@ -105,6 +105,10 @@ class ArgoRuns:
                 f"run ids of Argo Workflows start with {PREFIX!r}; got {run_id!r}.", flow=self._flow
             )
         found = self._cluster.find(WORKFLOWS, run_id.removeprefix(PREFIX))
+        if found is not None:
+            notes = {**self._notes_of_template(found), **(found["metadata"].get("annotations") or {})}
+            if notes.get(FLOW, self._flow) != self._flow:
+                found = None
         if found is None:
             raise InvalidOptionError(
                 f"there is no run {run_id!r} in the namespace {self._cluster.namespace!r}.",

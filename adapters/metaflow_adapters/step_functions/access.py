@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -203,9 +204,17 @@ def _trusted(aws: Aws, role: str) -> frozenset[str] | None:
     services: set[str] = set()
     for one in _listed(found.get("AssumeRolePolicyDocument", {}).get("Statement")):
         principal = one.get("Principal") or {}
-        if one.get("Effect") == "Allow" and isinstance(principal, dict):
-            services.update(_listed(principal.get("Service")))
+        if one.get("Effect") != "Allow":
+            continue
+        if not isinstance(principal, dict) or principal.keys() - {"Service"}:
+            # Whom else it lets in is not for us to tell.
+            return None
+        services.update(_REGIONAL.sub(r"\1.amazonaws.com", name) for name in _listed(principal.get("Service")))
     return frozenset(services)
+
+
+_REGIONAL = re.compile(r"^([a-z-]+)\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?$")
+"""AWS takes the name of a service with its region for the same service."""
 
 
 def _listed(value: Any) -> list[Any]:

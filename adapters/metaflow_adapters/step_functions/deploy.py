@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from metaflow_orchestration.exceptions import InvalidOptionError
 
-from .access import SCHEDULER, STATES, Access, access_of, check_access, fitted
+from .access import EVENTS, SCHEDULER, STATES, Access, access_of, check_access, fitted
 from .aws import Aws, AwsError, NotPermittedError, code_of, told
 from .jobs import DEPLOYMENT_TAG
 from .jsonata import to_json
@@ -80,7 +80,13 @@ def _put_all(
     """Change what runs, and return the names of the rules that the deployment has."""
     flow, settings = machine.manifest.graph.name, machine.settings
     # The Scheduler first: it is what roles made for Metaflow's own deployer do not permit.
-    stand_ins = put_schedules(machine, aws, changes, is_trusted=access.trusts(settings.events_role, SCHEDULER))
+    stand_ins = put_schedules(
+        machine,
+        aws,
+        changes,
+        is_trusted=access.trusts(settings.events_role, SCHEDULER),
+        rules_trusted=access.trusts(settings.events_role, EVENTS),
+    )
     rules = [*stand_ins, *machine.resources.rules]
     is_new = aws.find_machine(machine.name, machine.arn) is None
     if is_new:

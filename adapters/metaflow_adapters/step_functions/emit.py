@@ -120,6 +120,9 @@ def _job(node: JobNode, around: Surroundings) -> Task:
     place = [Text(f"{node.step}/"), *at]
     retry = [throttled(in_map=around.in_map)]
     if node.kind is not JobKind.ARRAY and job.retries:
+        if is_first and around.takes_long_input:
+            # What `States.TaskFailed` would try again, and which goes elsewhere.
+            retry.append(Retrier(errors=_TOO_LONG.errors, max_attempts=0))
         place += [Text("/"), RETRY_COUNT]
         retry.append(_retrier(job))
     variables = {PLACE: joined(*place)}

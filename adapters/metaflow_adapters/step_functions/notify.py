@@ -11,7 +11,7 @@ from metaflow_adapters.notifications import KEYS, given_endpoints, is_asked, not
 from metaflow_orchestration.documents.manifest import Notifications
 
 from .aws import Aws
-from .secrets import save_secret
+from .secrets import make_secret, save_secret
 
 UNKNOWN_SECRET = "${NotifySecretArn}"  # noqa: S105  (a placeholder)
 
@@ -23,7 +23,7 @@ _HINT = (
 
 
 def read_notifications(flow: str, machine: str, options: Mapping[str, Any], aws: Aws | None) -> Notifications | None:
-    """Return whom to tell, and save the secrets that say how.
+    """Return whom to tell; the secret that says how is made if there is none.
 
     :param flow: name of the flow.
     :param machine: name of the state machine.
@@ -39,5 +39,18 @@ def read_notifications(flow: str, machine: str, options: Mapping[str, Any], aws:
     told = notifications_of(flow, options, given, options["notify_secret"] or UNKNOWN_SECRET, sns_topic=topic)
     if not given or aws is None:
         return told
-    secret = save_secret(aws, machine, secret_content(given))
+    secret = make_secret(aws, machine, secret_content(given))
     return msgspec.structs.replace(told, **dict.fromkeys(given, secret))
+
+
+def save_endpoints(flow: str, machine: str, options: Mapping[str, Any], aws: Aws) -> None:
+    """Save addresses and keys once the deployment is complete: until then the one before reads them.
+
+    :param flow: name of the flow.
+    :param machine: name of the state machine.
+    :param options: as for :func:`read_notifications`.
+    :param aws: clients of AWS.
+    """
+    given = given_endpoints(flow, options, _HINT, options["notify_sns_topic"]) if is_asked(options) else {}
+    if given:
+        save_secret(aws, machine, secret_content(given))

@@ -17,8 +17,8 @@ def secret_name(machine: str) -> str:
     return f"{machine}-notify"
 
 
-def save_secret(aws: Aws, machine: str, content: Mapping[str, str]) -> str:
-    """Keep addresses and keys in Secrets Manager, and return the ARN of the secret.
+def make_secret(aws: Aws, machine: str, content: Mapping[str, str]) -> str:
+    """Make the secret unless it is there, and return its ARN; one that is there still serves the deployment before.
 
     :param aws: clients of AWS.
     :param machine: name of the state machine.
@@ -26,15 +26,28 @@ def save_secret(aws: Aws, machine: str, content: Mapping[str, str]) -> str:
     """
     from botocore.exceptions import ClientError
 
-    name, text = secret_name(machine), json.dumps(dict(content))
+    name = secret_name(machine)
     with told(f"Saving the secret {name}"):
         try:
             tags = [{"Key": DEPLOYMENT_TAG, "Value": machine}]
-            return str(aws.secrets.create_secret(Name=name, SecretString=text, Tags=tags)["ARN"])
+            return str(aws.secrets.create_secret(Name=name, SecretString=json.dumps(dict(content)), Tags=tags)["ARN"])
         except ClientError as error:
             if code_of(error) != "ResourceExistsException":
                 raise
-        return str(aws.secrets.put_secret_value(SecretId=name, SecretString=text)["ARN"])
+        return str(aws.secrets.describe_secret(SecretId=name)["ARN"])
+
+
+def save_secret(aws: Aws, machine: str, content: Mapping[str, str]) -> str:
+    """Keep addresses and keys in Secrets Manager, and return the ARN of the secret.
+
+    :param aws: clients of AWS.
+    :param machine: name of the state machine.
+    :param content: addresses and keys.
+    """
+    make_secret(aws, machine, content)
+    name = secret_name(machine)
+    with told(f"Saving the secret {name}"):
+        return str(aws.secrets.put_secret_value(SecretId=name, SecretString=json.dumps(dict(content)))["ARN"])
 
 
 def remove_secret(aws: Aws, machine: str) -> None:

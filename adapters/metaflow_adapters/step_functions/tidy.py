@@ -50,7 +50,13 @@ def tidy(machine: FlowMachine, aws: Aws, *, triggers: set[str], before: Mapping[
     for helper in HELPERS:
         helping = machine_helper_name(name, helper)
         if before and helping not in machine.resources.state_machines:
-            _allowed(lambda helping=helping: remove_machine(aws, helping, arn_of(helping)))  # type: ignore[misc]
+            _allowed(lambda helping=helping: _remove_helper(aws, helping, arn_of(helping)))  # type: ignore[misc]
+
+
+def _remove_helper(aws: Aws, name: str, arn: str) -> None:
+    """Delete a state machine that nothing starts any more, unless its executions run or can be redriven."""
+    if not any(_executions_in_use(aws, arn)):
+        remove_machine(aws, name, arn)
 
 
 def _allowed(clean_up: Callable[[], Any], *, is_expected: bool = False) -> None:

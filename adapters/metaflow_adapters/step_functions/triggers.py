@@ -48,7 +48,7 @@ class Changes:
 
 
 def put_schedules(
-    machine: FlowMachine, aws: Aws, changes: Changes, *, is_trusted: bool | None
+    machine: FlowMachine, aws: Aws, changes: Changes, *, is_trusted: bool | None, rules_trusted: bool | None = None
 ) -> tuple[dict[str, Any], ...]:
     """Make the schedules of a deployment, and return rules for those that cannot be schedules of the Scheduler.
 
@@ -58,6 +58,7 @@ def put_schedules(
     :param aws: clients of AWS.
     :param changes: takes note of what is changed.
     :param is_trusted: whether the Scheduler may assume its role; None if unknown.
+    :param rules_trusted: whether rules may, too; a rule that may not would fail each time, unseen.
     :raises AwsError: if a schedule needs the Scheduler, and that is not permitted or trusted.
     """
     rules = []
@@ -66,7 +67,7 @@ def put_schedules(
         try:
             _put_schedule(schedule, aws, changes, is_trusted=is_trusted)
         except (NotPermittedError, NotTrustedError) as problem:
-            if not in_utc:
+            if not in_utc or rules_trusted is False:
                 raise
             _LOG.info("%s is a rule of EventBridge: %s", schedule["Name"], problem)
             rules.append(_rule_of(schedule))
@@ -79,7 +80,8 @@ def _rule_of(schedule: dict[str, Any]) -> dict[str, Any]:
         "Name": schedule["Name"],
         "ScheduleExpression": schedule["ScheduleExpression"],
         "Description": schedule["Description"],
-        "Targets": [{"Id": "machine", **target}],
+        # Metaflow's own deployer gives its target the name of the rule; under another id there would be two targets.
+        "Targets": [{"Id": schedule["Name"], **target}],
     }
 
 

@@ -98,6 +98,12 @@ def allowed_parts(request: Request, user: GetUserDep) -> frozenset[str]:
     return frozenset(found)
 
 
+def _may_see_values(allowed: Annotated[frozenset[str], Depends(allowed_parts)]) -> None:
+    """Refuse whoever may not read XComs: a card shows values of artifacts."""
+    if "values" not in allowed:
+        raise HTTPException(403, "Cards show values: you need the permission to read XComs of this DAG.")
+
+
 @app.get("/dags/{dag_id}/runs/{run_id}", dependencies=_MAY_READ)
 def show_run(
     dag_id: str,
@@ -198,7 +204,7 @@ def _cards_address(base: str, dag_id: str, run_id: str, record: ShownRecord, ind
     return address, f"?{text}" if text else ""
 
 
-@app.get("/dags/{dag_id}/runs/{run_id}/cards/{step}/{task}/{card}", dependencies=_MAY_READ)
+@app.get("/dags/{dag_id}/runs/{run_id}/cards/{step}/{task}/{card}", dependencies=[*_MAY_READ, Depends(_may_see_values)])
 def show_card(
     dag_id: str,
     run_id: str,

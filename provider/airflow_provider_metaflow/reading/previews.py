@@ -23,7 +23,7 @@ _WORDS = frozenset(("auth", "key", "pass", "pin", "salt"))
 
 _VALUES = re.compile(
     r"-----BEGIN|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[0-9A-Za-z]{20}|\bgithub_pat_|\bglpat-|\bxox[abeprs]-"
-    r"|\bsk-[0-9A-Za-z_-]{16}|\bsk_live_|\bAIza[0-9A-Za-z_-]{30}|\beyJ[0-9A-Za-z_-]{10,}\.eyJ|\bhf_[0-9A-Za-z]{20}"
+    r"|\bsk-[0-9A-Za-z_-]{16}|\bsk_live_|\bAIza[0-9A-Za-z_-]{30}|(?<![0-9A-Za-z_-])eyJ[0-9A-Za-z_-]{10,}\.eyJ|\bhf_[0-9A-Za-z]{20}"
     r"|://[^/\s:@]*:[^/\s@]+@|(?i:\bbearer\s+[0-9a-z._-]{16})|(?i:\b(?:password|passwd|pwd|secret|token)\s*[=:]\s*\S)"
     r"|[?&](?i:sig|signature|token|x-amz-signature)=",
 )

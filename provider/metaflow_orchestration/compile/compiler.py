@@ -10,10 +10,11 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import msgspec
@@ -32,7 +33,7 @@ from .compile_order import Order
 from .failures import Attempt
 from .layout import project_root_of
 from .reads import has_digest, read_reads
-from .source_files import source_files
+from .source_files import other_files, source_files
 from .supervised import Finished, run_supervised
 
 _ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
@@ -348,7 +349,7 @@ def step_named(text: str) -> str | None:
 
 def _key(path: Path, options: CompileOptions) -> str:
     """Hash all that the manifest depends on."""
-    facts = (SCHEMA_VERSION, _counted(options), str(path.resolve()), _versions(), _environment())
+    facts = (SCHEMA_VERSION, _counted(options), str(path.resolve()), _versions(), _configuration(), _environment())
     return f"{path.stem}-{_digest(path, options, facts)}"
 
 
@@ -357,7 +358,9 @@ def _shared_key(path: Path, options: CompileOptions) -> str:
     root = project_root_of(path, options.project_root) or path.parent
     portable = msgspec.structs.replace(_counted(options), python="", project_root=os.path.relpath(path, root))
     environment = [(name, value) for name, value in _environment() if name not in _OF_USER]
-    return _digest(path, options, (SCHEMA_VERSION, portable, _versions(), environment))
+    facts = (SCHEMA_VERSION, portable, _versions(), _extensions(), sys.version_info[:2], _configuration(), environment)
+    # Two folders with the same code, and other data beside it, are two projects.
+    return _digest(path, options, (*facts, other_files(root)))
 
 
 def _digest(path: Path, options: CompileOptions, facts: Sequence[object]) -> str:
@@ -371,6 +374,23 @@ def _digest(path: Path, options: CompileOptions, facts: Sequence[object]) -> str
 
 def _environment() -> list[tuple[str, str]]:
     return sorted((name, value) for name, value in os.environ.items() if name.startswith(_ENVIRONMENT))
+
+
+def _configuration() -> str:
+    """Return a digest of Metaflow's configuration file, which decides where steps run (``metaflow_config_funcs``)."""
+    home = os.environ.get("METAFLOW_HOME") or os.path.expanduser("~/.metaflowconfig")  # noqa: PTH111  (no home: no error)
+    profile = os.environ.get("METAFLOW_PROFILE")
+    file = Path(home, f"config_{profile}.json" if profile else "config.json")
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _extensions() -> tuple[str, ...]:
+    """Return the versions of all extensions of Metaflow, which travel in each code package."""
+    names = sorted(set(packages_distributions().get("metaflow_extensions", ())))
+    return tuple(f"{name} {version(name)}" for name in names)
 
 
 @cache

@@ -326,12 +326,20 @@ def _local_root(root: str, code: CodePackage) -> str:
 
 
 def _inputs(obj: Any) -> tuple[tuple[str, str], ...]:
-    """Return the config files that the flow reads by default, with hashes, so that a change recompiles it."""
+    """Return the files that the flow reads by default, with hashes, so that a change recompiles it.
+
+    They are those of configs, and those of ``IncludeFile``, whose default Metaflow wraps.
+    """
     import hashlib
+
+    from metaflow import IncludeFile
 
     found: dict[str, str] = {}
     for _, parameter in obj.flow._get_parameters():
-        default = parameter.kwargs.get("default") if parameter.IS_CONFIG_PARAMETER else None
+        is_included = isinstance(parameter, IncludeFile)
+        default = parameter.kwargs.get("default") if is_included or parameter.IS_CONFIG_PARAMETER else None
+        if is_included:
+            default = getattr(default, "print_representation", None)
         path = Path(default).resolve() if isinstance(default, (str, Path)) else None
         if path is not None and path.is_file():
             found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()

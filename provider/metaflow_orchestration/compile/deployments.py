@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -20,9 +21,14 @@ from metaflow_orchestration.documents.manifest import Manifest, decode_manifest,
 from metaflow_orchestration.documents.structs import built
 
 from .compile_order import Order
+from .reachable import check_reachable
 from .reads import Reads, digest_of, has_digest, read_reads
+from .tokens import stored_token
 
 _FOLDER = "mf.airflow_manifests"
+
+_SECRET = re.compile(r"(?i)pass|pwd|secret|token|key|credential")
+"""Variables of which not even a digest goes into the datastore: short values are guessed from it."""
 
 
 @built
@@ -64,7 +70,7 @@ def share(order: Order, root: Path) -> None:
         manifest = decode_manifest(Path(order.target).read_bytes(), order.target)
         storage = _storage_of(manifest.code.datastore)(manifest.command.datastore_root)
         reads = read_reads(Path(order.reads))
-        if reads is None or _take(storage, order, root):
+        if reads is None or any(map(_SECRET.search, reads.variables)) or _take(storage, order, root):
             return
         deployed = Deployed(
             manifest=encode_manifest(_portable(manifest, root)).decode(),
@@ -83,15 +89,42 @@ def _take(storage: Any, order: Order, root: Path) -> bool:
     code = msgspec.structs.replace(manifest.code, flow_dir=str(root))
     here = msgspec.structs.replace(manifest, code=code, inputs=tuple(sorted(inputs.items())))
     reads = Reads(files=_placed(found.reads.files, Path(found.root), root), variables=found.reads.variables)
+    if not _is_of(storage, manifest):
+        return False
     if order.on_worker:
+        if _has_other_values(found.reads):
+            return False
         reads, here = _as_it_is(reads), msgspec.structs.replace(here, inputs=_digests(dict(here.inputs)))
-    elif not _holds_here(found, manifest, here, reads, root):
+    elif not (_holds_here(found, manifest, here, reads, root) and _has_token_of(storage, manifest)):
         return False
     if not storage.is_file([_code_path(here, storage)])[0]:
         return False
     write_atomically(Path(order.target), encode_manifest(here))
     write_atomically(Path(order.reads), msgspec.json.encode(reads))
     return True
+
+
+def _is_of(storage: Any, manifest: Manifest) -> bool:
+    """Return whether the code of a manifest is in the datastore that the manifest was found in."""
+    if storage.TYPE == "local":
+        return bool(manifest.code.datastore == storage.TYPE)
+    place = (manifest.code.datastore, manifest.command.datastore_root)
+    return place == (storage.TYPE, str(storage.datastore_root))
+
+
+def _has_token_of(storage: Any, manifest: Manifest) -> bool:
+    """Return whether the production token of a deployment is still that of a manifest."""
+    token = stored_token(storage, manifest.deployment.name)
+    return token is None or token == manifest.deployment.production_token
+
+
+def _has_other_values(reads: Reads) -> bool:
+    """Return whether a variable that was read has another value here; one that is not set here does not count."""
+    return any(
+        name in os.environ and digest_of(os.environ[name]) != digest
+        for name, digest in reads.variables.items()
+        if digest is not None
+    )
 
 
 def _holds_here(found: Deployed, manifest: Manifest, here: Manifest, reads: Reads, root: Path) -> bool:
@@ -184,5 +217,7 @@ def _storage(arguments: Sequence[str]) -> Any:
         elif name == "--datastore-root":
             root = value or after
     storage = _storage_of(kind)
+    # Metaflow's clients would try for an hour.
+    check_reachable(kind, "")
     found = root or storage.get_datastore_root_from_config(lambda *_, **__: None, create_on_absent=False)
     return None if found is None else storage(found)

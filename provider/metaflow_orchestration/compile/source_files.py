@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_SUFFIXES = (".py", ".R", ".RDS")
+SUFFIXES = (".py", ".R", ".RDS")
 """Files that Metaflow packages with a flow (``metaflow.packaging_sys``: default suffixes)."""
+
+_LARGE_BYTES = 1 << 20
 
 _WORD = re.compile(rb"[A-Za-z_]\w*")
 _CLASS = re.compile(rb"(?m)^class\s+\w+\s*\(")
@@ -124,12 +126,31 @@ def names(path: Path, word: str) -> bool:
     return source is None or word.encode() in source.words
 
 
+def other_files(folder: Path) -> list[tuple[str, str]]:
+    """Return what else lies in a project, by relative path: digests of contents, and sizes of large files.
+
+    A flow may read any of it when it is imported, or have it packaged.
+
+    :param folder: the folder that Metaflow packages.
+    """
+    found = []
+    for path in _files(folder, set(), sources=False):
+        try:
+            size = path.stat().st_size
+            content = str(size) if size > _LARGE_BYTES else hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError:
+            # A link that leads nowhere, a pipe, what nobody may read.
+            content = "unreadable"
+        found.append((os.path.relpath(path, folder), content))
+    return found
+
+
 def _module_name(path: Path) -> str:
     return path.parent.name if path.name == "__init__.py" else path.stem
 
 
-def _files(folder: Path, seen: set[str]) -> Iterator[Path]:
-    """Yield the files that Metaflow may package; it follows links to folders, and leaves hidden ones out."""
+def _files(folder: Path, seen: set[str], *, sources: bool = True) -> Iterator[Path]:
+    """Yield the sources that Metaflow may package, or all else; it follows links, and leaves hidden folders out."""
     real = os.path.realpath(folder)
     if real in seen or (seen and (folder / ENVIRONMENT_MARK).exists()):
         return
@@ -141,8 +162,8 @@ def _files(folder: Path, seen: set[str]) -> Iterator[Path]:
     for entry in entries:
         if entry.is_dir():
             if not entry.name.startswith(".") and entry.name != "__pycache__":
-                yield from _files(Path(entry.path), seen)
-        elif entry.name.endswith(_SUFFIXES):
+                yield from _files(Path(entry.path), seen, sources=sources)
+        elif entry.name.endswith(SUFFIXES) == sources and (sources or entry.is_file()):
             yield Path(entry.path)
 
 

@@ -13,11 +13,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from metaflow_orchestration.exceptions import InvalidOptionError
 
-from .deploy import Name
+if TYPE_CHECKING:
+    from .deploy import Name
 
 PLACEHOLDER_TOKEN = "__PLACEHOLDER_PRODUCTION_TOKEN__"  # noqa: S105  (what it says)
 """Stands in for the token where nothing is deployed."""

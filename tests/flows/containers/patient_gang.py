@@ -19,11 +19,16 @@ class PatientGangFlow(FlowSpec):
             print(f"node {current.parallel.node_index} runs", flush=True)
             store.put(f"started-{current.parallel.node_index}", "now")
         time.sleep(3600)
+        self.next(self.join)
+
+    @kubernetes
+    @step
+    def join(self, inputs):
         self.next(self.end)
 
     @kubernetes
     @step
-    def end(self, inputs):
+    def end(self):
         pass
 
 

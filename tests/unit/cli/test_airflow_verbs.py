@@ -84,10 +84,11 @@ def test_a_start_waits_for_the_deployment_that_was_made_last(deployed: Deployed)
     newer = read_manifest(deployed.folder / "GroupedFlow.metaflow.json")
     deployed.api.dags["GroupedFlow"]["doc_md"] = record_line(newer)
     assert deployed.call("trigger", "--parse-timeout=0").code == 0
-    # As release 0.1 had it.
     for old in (("--wait=0",), ("--wait", "0")):
-        assert deployed.call("trigger", *old).code == 0
-    assert len(deployed.api.runs["GroupedFlow"]) == 3
+        # It would look as if it waited for the run.
+        done = deployed.call("trigger", *old)
+        assert (done.code, "--wait takes no number" in done.output) == (2, True)
+    assert len(deployed.api.runs["GroupedFlow"]) == 1
 
 
 def test_a_resume_waits_for_the_deployment_that_was_made_last(deployed: Deployed) -> None:
@@ -136,6 +137,7 @@ def test_a_start_that_waits_for_the_end_exits_as_the_run_ends(
         if path.endswith("/taskInstances"):
             for run in deployed.api.runs["GroupedFlow"]:
                 run["state"] = state
+                deployed.api.add_task(run["dag_run_id"], "end", state)
 
     deployed.api.on_request = end
     done = deployed.call(*verb, "--wait")

@@ -20,7 +20,11 @@ def report_of(result: Result) -> Report:
     return read_report(json.dumps(document))
 
 
-def test_a_flow_that_airflow_takes_is_a_table_and_an_exit_code_of_zero(terminal: CommandLine, flows: Path) -> None:
+def test_a_flow_that_airflow_takes_is_a_table_and_an_exit_code_of_zero(
+    terminal: CommandLine, flows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The table breaks no line, however long the folder of the datastore is.
+    monkeypatch.setenv("COLUMNS", "400")
     result = terminal.run(flows / "foreach.py", "airflow", "--name", "renamed", "check", "--width", "3")
     assert result.code == 0, result.output
     assert "ForeachFlow, with 3 splits in each foreach" in result.output

@@ -87,6 +87,26 @@ def test_two_dag_processors_with_caches_of_their_own_make_one_deployment(machine
     assert machines.compiled("one") == second
 
 
+def test_what_lies_beside_a_flow_counts_as_its_code_does(machines: Machines) -> None:
+    """A flow may read it when it is imported, and two projects may have the same code."""
+    first = machines.compiled("one")
+    (machines.root / "dags/settings.json").write_text('{"schedule": "daily"}')
+    other = machines.compiled("two")
+    assert (other.graph.parameters != first.graph.parameters, machines.runs) == (True, 2)
+
+
+def test_a_worker_whose_variables_differ_does_not_take_what_was_compiled_for_others(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines.write("dags", where='os.environ.get("STAGE", "")')
+    monkeypatch.setenv("STAGE", "prod")
+    machines.compiled("processor")
+    monkeypatch.delenv("STAGE")
+    assert '"prod"' in encode_manifest(machines.compiled("worker", on_worker=True)).decode()
+    monkeypatch.setenv("STAGE", "dev")
+    assert '"dev"' in encode_manifest(machines.compiled("other-worker", on_worker=True)).decode()
+
+
 def test_a_worker_of_another_user_takes_what_was_compiled_and_needs_no_token(machines: Machines) -> None:
     """It compiled again, and was refused for lack of the production token."""
     first = machines.compiled("processor")

@@ -213,3 +213,24 @@ def test_a_virtual_environment_beside_the_flow_is_not_packaged(project: Path) ->
     for one in (project.parent / "cache").glob("manifests/*"):
         one.unlink()
     assert compiled(path, project).code.sha == before.code.sha
+
+
+def test_a_changed_default_of_an_included_file_compiles_the_flow_again(project: Path) -> None:
+    flow = """
+from metaflow import FlowSpec, IncludeFile, step
+class IncludingFlow(FlowSpec):
+    query = IncludeFile("query", default="query.sql")
+    @step
+    def start(self):
+        self.next(self.end)
+    @step
+    def end(self):
+        pass
+if __name__ == "__main__":
+    IncludingFlow()
+"""
+    write(project, {"including.py": flow, "query.sql": "select 1"})
+    first = compiled(project / "including.py", project)
+    assert compiled(project / "including.py", project) == first
+    write(project, {"query.sql": "select 2"})
+    assert compiled(project / "including.py", project) != first

@@ -84,7 +84,8 @@ def test_create_has_a_parameter_with_type_and_text_for_each_option_of_the_comman
     for name, option in options.items():
         assert parameters[name].default == (option.default if option.default != () else None), name
         assert parameters[name].annotation is not inspect.Parameter.empty
-        assert f"        {name} : " in deployer.create.__doc__
+        # Python 3.13 takes the indentation out of docstrings.
+        assert f"\n{name} : " in inspect.getdoc(deployer.create)
 
 
 def test_an_option_under_the_name_that_it_had_before_counts(created: list[Any]) -> None:

@@ -66,6 +66,11 @@ def test_where_there_is_no_flow_the_page_says_nothing(nightly: Airflow) -> None:
     assert nightly.asked == []
 
 
+def test_who_may_not_read_xcoms_sees_no_card(nightly: Airflow) -> None:
+    nightly.allowed = frozenset(("errors",))
+    assert nightly.client.get(f"/dags/d/runs/{RUN}/cards/start/t/abc").status_code == 403
+
+
 def test_each_run_of_a_flow_in_a_mapped_task_group_is_shown(airflow: Airflow, manifest_of: Write) -> None:
     path = manifest_of("linear")
     with DAG("d", schedule=None) as dag:

@@ -18,7 +18,7 @@ _LEVELS = 3
 _MOST_ENTRIES = 500
 """A folder of more is a drive or a home, and no project."""
 
-_CODE = (".py", ".R", ".RDS")
+_CODE = (".py", ".R", ".RDS", ".so", ".pyd", ".pyc")
 """What Metaflow packages by default: where it is not in the package, it is newer than what was deployed."""
 
 
@@ -36,10 +36,23 @@ def link_surroundings(folder: Path, content: Path) -> None:
     :param folder: the folder that was packaged; need not be there.
     :param content: where the package is unpacked.
     """
+    if _is_foreign(folder):
+        return
     _link(folder, content, inside=True)
     for parent in _parents(folder):
         content = content.parent
         _link(parent, content, inside=False)
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Return whether somebody else may have made a folder, as in /tmp, where everybody makes what they like."""
+    there = [one for one in (folder, *folder.parents) if one.exists()]
+    owned = (0, os.getuid())
+    return any(one.parent.stat().st_mode & stat.S_IWOTH and one.stat().st_uid not in owned for one in there)
+
+
+def _holds_code(folder: str) -> bool:
+    return any(name.endswith(_CODE) for _, _, names in os.walk(folder) for name in names)
 
 
 def _parents(folder: Path) -> Iterator[Path]:
@@ -66,7 +79,11 @@ def _link(source: Path, target: Path, *, inside: bool) -> None:
             continue
         twin = target / entry.name
         if not os.path.lexists(twin):
-            if not inside or not entry.name.endswith(_CODE):
+            if inside and entry.is_dir() and _holds_code(entry.path):
+                # A package that is newer than what was deployed; its data may be wanted.
+                twin.mkdir(exist_ok=True)
+                _link(Path(entry.path), twin, inside=True)
+            elif not inside or not entry.name.endswith(_CODE):
                 with contextlib.suppress(FileExistsError):
                     twin.symlink_to(os.path.abspath(entry.path))  # noqa: PTH100  (it may be a link that changes)
         elif inside and entry.is_dir() and twin.is_dir() and not twin.is_symlink():

@@ -11,7 +11,7 @@ from tests.support.aws_account import Account
 
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.aws import AwsError
-from metaflow_adapters.step_functions.notify import UNKNOWN_SECRET, read_notifications
+from metaflow_adapters.step_functions.notify import UNKNOWN_SECRET, read_notifications, save_endpoints
 from metaflow_adapters.step_functions.secrets import remove_secret, save_secret
 from metaflow_orchestration.exceptions import InvalidOptionError
 
@@ -53,8 +53,14 @@ def test_what_is_given_is_kept_in_a_secret_and_nowhere_else(granted: Account) ->
     assert "hush" not in repr(told)
     assert (told.on_error, told.on_success, told.pager_duty) == (True, False, None)
     # Deployed again, with another endpoint.
-    again = read(granted.aws(), notify_on_success=True, notify_pager_duty_integration_key="key")
+    other = {"notify_on_success": True, "notify_pager_duty_integration_key": "key"}
+    again = read(granted.aws(), **other)
     assert again.pager_duty == told.slack
+    # What is deployed still reads it, and goes on if the deployment that follows is refused.
+    assert secrets(granted) == {"linear-notify": {"SLACK": SLACK["notify_slack_webhook_url"]}}
+    save_endpoints("F", "linear", {**NOTHING, **other}, granted.aws())
+    assert secrets(granted) == {"linear-notify": {"PAGER_DUTY": "key"}}
+    save_endpoints("F", "linear", NOTHING, granted.aws())
     assert secrets(granted) == {"linear-notify": {"PAGER_DUTY": "key"}}
 
 

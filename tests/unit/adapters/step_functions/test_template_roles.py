@@ -77,6 +77,18 @@ def test_a_foreach_of_several_steps_runs_inline_where_the_role_may_start_no_chil
     assert "states:StartExecution" in caplog.text
 
 
+def test_a_rule_that_metaflows_own_deployer_has_made_starts_each_run_once(account: Account, there: There) -> None:
+    made = there("single_step", change=changed(schedule=DAILY))
+    deploy(account, made)
+    events = account.client("events")
+    # Its target has the name of the rule.
+    (ours,) = events.list_targets_by_rule(Rule="single-step")["Targets"]
+    assert ours["Id"] == "single-step"
+    events.put_targets(Rule="single-step", Targets=[{**ours, "Input": '{"Parameters": "{}"}'}])
+    deploy(account, made)
+    assert len(events.list_targets_by_rule(Rule="single-step")["Targets"]) == 1
+
+
 def test_a_schedule_in_utc_is_a_rule_where_the_scheduler_may_not_assume_the_role(
     account: Account, there: There
 ) -> None:

@@ -17,6 +17,7 @@ from airflow_provider_metaflow.deploy import dag_file
 from airflow_provider_metaflow.plan.rules import check_deployable, check_rules
 from metaflow_orchestration.compile.container_settings import secret_warnings
 from metaflow_orchestration.compile.deploy import DeployOptions, compile_manifest, resolve_name
+from metaflow_orchestration.compile.reachable import check_reachable
 from metaflow_orchestration.compile.tokens import PLACEHOLDER_TOKEN, TokenOptions, resolve_token
 from metaflow_orchestration.documents.manifest import Manifest, Notifications, encode_manifest, write_atomically
 
@@ -255,6 +256,8 @@ def _compile(
     tokens: TokenOptions | None,
     options: dict[str, Any],
     validate: Callable[[Manifest], None] = check_deployable,
+    *,
+    saves_secret: bool = True,
 ) -> Manifest:
     """Compile the flow.
 
@@ -263,9 +266,13 @@ def _compile(
         are in the namespace of the user, as those of `run`.
     :param options: options of ``create``.
     :param validate: checks what Airflow would refuse.
+    :param saves_secret: whether the addresses and keys of ``--notify-…`` become connections of Airflow.
     """
-    chosen = _deploy_options(obj, options, deploys=True)
+    if obj.flow_datastore.TYPE != "local":
+        check_reachable(obj.flow_datastore.TYPE, obj.flow.name)
+    # The token first: who may not deploy changes no connection either.
     token = "" if tokens is None else resolve_token(obj, obj.airflow_name, tokens)
+    chosen = _deploy_options(obj, options, uploads=True, saves_secret=saves_secret)
     manifest = compile_manifest(obj, obj.airflow_name, token, chosen)
     validate(manifest)
     for warning in (*dag_file.warnings(manifest), *secret_warnings(manifest)):
@@ -273,7 +280,7 @@ def _compile(
     return manifest
 
 
-def _deploy_options(obj: Any, options: dict[str, Any], *, deploys: bool) -> DeployOptions:
+def _deploy_options(obj: Any, options: dict[str, Any], *, uploads: bool, saves_secret: bool) -> DeployOptions:
     return DeployOptions(
         tags=tuple(options["tags"]),
         namespace=options["user_namespace"],
@@ -283,9 +290,9 @@ def _deploy_options(obj: Any, options: dict[str, Any], *, deploys: bool) -> Depl
         is_paused_upon_creation=options["is_paused_upon_creation"],
         emit_events=options["auto_emit_events"],
         emit_step_events=options["emit_step_events"],
-        notifications=_notifications(obj, options, saves_secret=deploys),
+        notifications=_notifications(obj, options, saves_secret=saves_secret),
         project_root=options["project_root"],
-        upload=deploys,
+        upload=uploads,
     )
 
 
@@ -298,7 +305,7 @@ def check(obj: Any, width: int, as_json: bool, **options: Any) -> None:
     from airflow_provider_metaflow.plan.checked import AirflowTarget
 
     def compile_it() -> Manifest:
-        chosen = _deploy_options(obj, options, deploys=False)
+        chosen = _deploy_options(obj, options, uploads=False, saves_secret=False)
         return compile_manifest(obj, obj.airflow_name, PLACEHOLDER_TOKEN, chosen)
 
     show_check(obj, "airflow", width, compile_it, lambda _: AirflowTarget(), as_json=as_json)
@@ -329,7 +336,7 @@ def test(
     check_airflow(obj.flow.name)
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
     # Nothing is deployed, so nobody's token is needed unless the namespace of a deployment is asked for.
-    manifest = _compile(obj, None if tokens == TokenOptions() else tokens, options)
+    manifest = _compile(obj, None if tokens == TokenOptions() else tokens, options, saves_secret=False)
     values = given_parameters(obj, options)
     if not run_once(manifest, values, home):
         raise AirflowError("The run of *%s* failed." % manifest.deployment.name)

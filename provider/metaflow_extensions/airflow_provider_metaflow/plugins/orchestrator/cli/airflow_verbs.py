@@ -118,14 +118,25 @@ def _start(obj: Any, options: dict[str, Any], conf: dict[str, Any], *, logical_d
         obj.echo("DAG *%s* triggered on Airflow (run-id *%s*)." % (obj.airflow_name.name, planned.run_id), bold=True)
         obj.echo("See the run at %s" % deployed.url(planned), fg="cyan")
         if options["wait"]:
-            _watch(deployed, run)
+            _watch(client, deployed, run)
 
 
-def _watch(deployed: DeployedDag, run: DagRun) -> None:
+def _watch(client: AirflowClient, deployed: DeployedDag, run: DagRun) -> None:
     """Show a run until it has ended, and exit with 1 if it failed: for scripts, as `run` does."""
     from airflow_provider_metaflow.rest import show
 
-    if show.status(deployed, run, watch=True).state != "success":
+    _exit_as(client, deployed, show.status(deployed, run, watch=True))
+
+
+def _exit_as(client: AirflowClient, deployed: DeployedDag, run: DagRun) -> None:
+    """Exit with 1 unless a run has succeeded; for Airflow, one whose steps were all skipped has, too."""
+    from airflow_provider_metaflow.rest.runs import count_states
+
+    if run.state != "success":
+        sys.exit(1)
+    end = deployed.record.steps[-1]
+    if not count_states(client, run, (end,))[end].get("success"):
+        print(f"The run is a success for Airflow, but its step {end} was skipped.", file=sys.stderr)
         sys.exit(1)
 
 
@@ -143,8 +154,8 @@ def status(obj: Any, run_id: str, watch: bool, as_json: bool) -> None:
         run = show.status(deployed, deployed.find(run_id), watch=watch, quiet=as_json)
         if as_json:
             print_json(show.status_document(deployed, run))
-    if watch and run.state != "success":
-        sys.exit(1)
+        if watch:
+            _exit_as(client, deployed, run)
 
 
 @airflow.command("list-runs", help="List the runs of the deployed flow, the newest first.")
@@ -268,7 +279,7 @@ def resume(
             count = deployed.resume_in_place(run, step_to_rerun)
             obj.echo("*%d* tasks of the run *%s* run again." % (count, run.run_id), bold=True)
             if options["wait"]:
-                _watch(deployed, deployed.find(run.dag_run_id))
+                _watch(client, deployed, deployed.find(run.dag_run_id))
             return
     _start(obj, options, conf)
 

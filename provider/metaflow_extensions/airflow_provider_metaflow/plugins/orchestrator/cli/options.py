@@ -188,12 +188,15 @@ class GivenOptions(Verb):
                 option.default = None
 
     def _with_present_names(self, args: Sequence[str]) -> list[str]:
-        """Return arguments with ``--wait SECONDS`` of release 0.1 as ``--parse-timeout SECONDS``."""
-        if not any("--parse-timeout" in option.opts for option in self.params):
-            return list(args)
-        text = "\0".join(args)
-        text = re.sub(r"(^|\0)--wait[=\0]([0-9]+)(?=\0|$)", r"\1--parse-timeout=\2", text)
-        return text.split("\0") if args else []
+        """Return the arguments; ``--wait SECONDS`` is refused, which would look as if it waited for the run."""
+        found = re.search(r"(?:^|\0)--wait[=\0]([0-9]+)(?=\0|$)", "\0".join(args))
+        takes_run_id = any(isinstance(option, click.Argument) for option in self.params)
+        if found and not takes_run_id and any("--parse-timeout" in option.opts for option in self.params):
+            raise click.UsageError(
+                "--wait takes no number: it waits until the run has ended. How long Airflow may take to parse the DAG "
+                f"is --parse-timeout {found[1]}."
+            )
+        return list(args)
 
 
 class _OptionalOptions(list[Any]):

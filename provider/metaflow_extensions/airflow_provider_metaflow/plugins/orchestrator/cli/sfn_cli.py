@@ -159,6 +159,7 @@ def create(
         return
     obj.echo("Deploying *%s* to AWS Step Functions..." % machine.name, bold=True)
     machine.deploy(obj.aws)
+    adapter("notify").save_endpoints(obj.flow.name, machine.name, options, obj.aws)
     _tell_deployer(obj, deployer_attribute_file)
     obj.echo("State machine *%s* for flow *%s* deployed." % (machine.name, obj.flow.name), bold=True)
     tell_deployed(obj, manifest, token, "sfn")
