@@ -105,11 +105,7 @@ class ArgoRuns:
                 f"run ids of Argo Workflows start with {PREFIX!r}; got {run_id!r}.", flow=self._flow
             )
         found = self._cluster.find(WORKFLOWS, run_id.removeprefix(PREFIX))
-        if found is not None:
-            notes = {**self._notes_of_template(found), **(found["metadata"].get("annotations") or {})}
-            if notes.get(FLOW, self._flow) != self._flow:
-                found = None
-        if found is None:
+        if found is None or self._notes(found).get(FLOW, self._flow) != self._flow:
             raise InvalidOptionError(
                 f"there is no run {run_id!r} in the namespace {self._cluster.namespace!r}.",
                 flow=self._flow,
@@ -125,7 +121,7 @@ class ArgoRuns:
         :raises InvalidOptionError: if it is of another flow, project or branch, or of somebody else.
         """
         found = self.find(run_id)
-        notes = {**(self._notes_of_template(found)), **(found["metadata"].get("annotations") or {})}
+        notes = self._notes(found)
         for key, own, what in (
             (FLOW, caller.flow, "flow"),
             (PROJECT, caller.project, "project"),
@@ -141,6 +137,10 @@ class ArgoRuns:
     def _check_owner(self, notes: Mapping[str, str], caller: Caller, whose: str) -> None:
         owner, owned = notes.get(OWNER), notes.get(TOKEN)
         check_owner(self._flow, whose, user=caller.user, token=caller.token, owner=owner, owned=owned)
+
+    def _notes(self, workflow: Mapping[str, Any]) -> dict[str, str]:
+        """Return the annotations of a workflow, over those of its template."""
+        return {**self._notes_of_template(workflow), **(workflow["metadata"].get("annotations") or {})}
 
     def _notes_of_template(self, workflow: Mapping[str, Any]) -> dict[str, str]:
         """Return the annotations of a workflow that its controller has not yet looked at."""

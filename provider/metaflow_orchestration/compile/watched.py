@@ -105,25 +105,20 @@ def write_report(target: Path, folder: Path) -> None:
     :param target: the file; only this user may read it.
     :param folder: folder that is packaged, whose sources the compiler knows by itself.
     """
-    own = os.path.realpath(folder) + os.sep
-    inside = (*_installed(), own)
+    installed, own = _installed(), os.path.realpath(folder) + os.sep
     files = {}
     real_folder = cache(os.path.realpath)
     for path in sorted({*_files, *_imported()}):
         # Most are Metaflow's own, and each look at a link costs.
         folder_name, name = os.path.split(path)
         real = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder_name), name)  # noqa: PTH114, PTH118
-        if (not real.startswith(inside) or _is_other(real, own)) and Path(real).is_file():
+        is_known = real.startswith(installed) or (real.startswith(own) and real.endswith(SUFFIXES))
+        if not is_known and Path(real).is_file():
             files[path] = hashlib.sha256(Path(real).read_bytes()).hexdigest()
     variables = {name: digest_of(_given[name]) if name in _given else None for name in sorted(_variables)}
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.encode(Reads(files=files, variables=variables)))
-
-
-def _is_other(name: str, folder: str) -> bool:
-    """Return whether a file of the packaged folder is none of those that the compiler knows by itself."""
-    return name.startswith(folder) and not name.endswith(SUFFIXES) and not name.startswith(_installed())
 
 
 def _imported() -> Iterator[str]:
