@@ -76,7 +76,7 @@ class Run:
         if self.layer == "extended":
             steps.update(EXTENDED_BUILDS)
         if self.whole:
-            versions = pythons.ENDS if self.layer == "test" else pythons.VERSIONS
+            versions = pythons.OLDEST if self.layer == "test" else pythons.VERSIONS
             command = ["env", "TEST_PYTHONS_WORKERS=0", sys.executable, "-m", "tests.harness.pythons", *versions]
             steps[_PYTHONS] = [command]
         return steps

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.10", "3.12", "3.13")
 """Beside 3.11, which everything else runs on."""
 
-ENDS = ("3.10", "3.13")
-"""The oldest and the newest, which `make test` runs; each costs it three minutes of both cores."""
+OLDEST = ("3.10",)
+"""What `make test` runs; each costs it five minutes of both cores."""
 
 _UV = str(Path(sys.executable).parent / "uv")
 

@@ -181,7 +181,7 @@ def runs(
 @pytest.mark.parametrize(
     ("name", "shape", "conf"),
     # A job runs one task, whatever the graph: those that differ in what a task gets or tells.
-    shape_parameters(*CONTROL_FLOW, "custom_names", "nested_foreach"),
+    shape_parameters(*CONTROL_FLOW, "custom_names", "nested_foreach", "switch_in_foreach", "recursion"),
 )
 def test_a_shape_in_jobs_produces_the_artifacts_of_a_local_run(
     store: ObjectStore,

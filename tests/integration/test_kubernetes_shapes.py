@@ -27,7 +27,7 @@ def runs(pods: Pods, flows: Path, request: pytest.FixtureRequest) -> dict[str, F
 @pytest.mark.parametrize(
     ("name", "shape", "conf"),
     # A pod runs one task, whatever the graph: those that differ in what a task gets or tells.
-    shape_parameters(*CONTROL_FLOW, "custom_names", "nested_foreach"),
+    shape_parameters(*CONTROL_FLOW, "custom_names", "nested_foreach", "switch_in_foreach", "recursion"),
 )
 def test_a_shape_in_pods_produces_the_artifacts_of_a_local_run(
     pods: Pods, runs: dict[str, FlowRun], flows: Path, name: str, shape: str, conf: dict[str, object]

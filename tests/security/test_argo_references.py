@@ -32,6 +32,9 @@ SYSTEM = {
     "{{retries}}",
     "{{item}}",
 }
+# The workflow's name, as it may begin the name of an object that Kubernetes makes.
+GANG_NAME = '{{=sprig.trimSuffix("-", sprig.trunc(40, sprig.replace(".", "-", workflow.name)))}}'
+SYSTEM.add(GANG_NAME)
 ENCODED = re.compile(
     r"\{\{=sprig\.b64enc\([^{}]*\)\}\}"
     r'|\{\{=inputs\.parameters\.nodes matches "\^\[0-9\]\+\$" \? inputs\.parameters\.nodes : "no-number"\}\}'
@@ -121,6 +124,8 @@ def filled(text: str, values: dict[str, str]) -> str:
         if " matches " in expression:
             name = expression.removeprefix("=").partition(" ")[0]
             return values[name] if re.search("^[0-9]+$(?!\n)", values[name]) else "no-number"
+        if found[0] == GANG_NAME:
+            return values["workflow.name"].replace(".", "-")[:40].removesuffix("-")
         return values[expression]
 
     return REFERENCE.sub(one, text)

@@ -45,9 +45,10 @@ def test_options_of_create_count_and_a_flow_that_is_no_flow_is_a_refusal(
 ) -> None:
     monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path))
     arguments = ["check", str(flows / "linear.py"), "--target=airflow", "--", "--tag", "t" * 101]
-    result = CliRunner().invoke(main, arguments)
+    # Wide enough for the sentence to be on one line of the table's column.
+    result = CliRunner(env={"COLUMNS": "250"}).invoke(main, arguments)
     assert result.exit_code == 1
-    assert "has 101 characters; Airflow takes 100" in " ".join(result.output.split())
+    assert "has 101 characters; Airflow takes 100" in " ".join(result.output.replace("│", " ").split())
     assert check_flow(flows / "linear.py", ["airflow"], create=["--tag", "t" * 100]).exit_code == 0
     broken = tmp_path / "broken.py"
     broken.write_text("raise ValueError('on purpose')\n")
