@@ -21,6 +21,7 @@ from tests.support.listener import listener
 from tests.support.metadata_service import MetadataService, metadata_service
 from tests.support.object_store import BUCKET
 from tests.support.results import artifacts
+from tests.support.resumes import check_resumes
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
 
@@ -224,6 +225,11 @@ def test_a_failed_run_is_resumed_and_takes_over_what_had_finished(serviced: Argo
     # Both splits are the origin's.
     joined = second.artifacts()["join"][((), ())]
     assert (joined["made_by"], joined["wished"]) == ([first.run_id] * 2, "a star")
+
+
+@pytest.mark.extended
+def test_runs_are_resumed_by_the_deployer_as_metaflows_own_suite_does_it(serviced: Argo, flows: Path) -> None:
+    check_resumes(flows / "resumed.py", "argo", "resumes", {**os.environ, **serviced.environment})
 
 
 DEPLOYER = """

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.airflow import FlowRun, SharedAirflow
 from tests.support.interpreter import python
+from tests.support.resumes import check_resumes
 from tests.support.unreliable import unreliable
 
 from airflow_provider_metaflow.rest import dags, runs
@@ -350,6 +351,18 @@ def test_the_deployer_api_deploys_triggers_and_finds_flows_again(
     notes = tmp_path / "notes.txt"
     notes.write_text("by path")
     assert "OK" in script(WITHOUT_THE_FILE, pathspec, str(notes), cwd=tmp_path)
+
+
+@pytest.mark.extended
+def test_runs_are_resumed_by_the_deployer_as_metaflows_own_suite_does_it(airflow: SharedAirflow, flows: Path) -> None:
+    environment = {
+        **airflow.environment(),
+        "METAFLOW_AIRFLOW_DAGS_FOLDER": str(airflow.server.dags),
+        "METAFLOW_AIRFLOW_URL": airflow.server.url,
+    }
+    check_resumes(
+        flows / "resumed.py", "airflow", "managed.resumes", environment, '{"is_paused_upon_creation": false}'
+    )
 
 
 def test_a_project_branch_is_found_again_by_its_dotted_name(

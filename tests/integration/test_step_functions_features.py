@@ -16,6 +16,7 @@ from tests.support.decorated import assert_decorated
 from tests.support.listener import listener
 from tests.support.object_store import BUCKET
 from tests.support.results import artifacts
+from tests.support.resumes import check_resumes
 from tests.support.step_functions import STATES, Execution, StepFunctions
 
 TRICKY = """it's "quoted" $HOME $(HOME) `id` {% $states.input %} {%1+1%} $.path \\u0041 \\n
@@ -195,6 +196,16 @@ def test_a_failed_run_is_resumed_in_a_new_run_and_redriven_in_its_own(
     assert "ValueError: no luck" in aws.flow(flow, "--name", "unlucky", "logs", first.run_id, "--step", "join").stdout
     refused = aws.flow(flow, "--name", "unlucky", "resume", "sfn-none", check=False)
     assert "there is no run 'sfn-none'" in refused.stdout + refused.stderr
+
+
+@pytest.mark.extended
+def test_runs_are_resumed_by_the_deployer_as_metaflows_own_suite_does_it(
+    step_functions: StepFunctions, flows: Path
+) -> None:
+    who = step_functions.principals("resumes")
+    step_functions.grant(who, flows / "resumed.py", top=("sfn", "--name", "resumes"))
+    environment = {**os.environ, **step_functions.environment, **who.environment}
+    check_resumes(flows / "resumed.py", "sfn", "resumes", environment)
 
 
 def test_a_run_is_terminated_by_its_owner_only_and_its_job_with_it(

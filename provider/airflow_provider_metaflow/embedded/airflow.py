@@ -131,6 +131,7 @@ class EmbeddedAirflow:
         }
         return {
             **{name: value for name, value in os.environ.items() if name not in _LOG_IN},
+            **_no_proxy(),
             "AIRFLOW_HOME": str(self.home),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             # Metaflow refuses to run as root without a name.
@@ -249,7 +250,7 @@ class EmbeddedAirflow:
         while time.monotonic() < end:
             self.check_alive()
             with contextlib.suppress(httpx.HTTPError):
-                health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5)
+                health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5, trust_env=False)
                 if health.is_success and health.json()["scheduler"]["status"] == "healthy":
                     return
             time.sleep(0.2)
@@ -258,6 +259,13 @@ class EmbeddedAirflow:
 
 _OPTIONS = {"scheduler": ("--skip-serve-logs",), "triggerer": ("--skip-serve-logs",)}
 """All processes see the log files; the servers of logs would listen on all interfaces."""
+
+
+def _no_proxy() -> dict[str, str]:
+    """Return the variables by which its processes reach each other without the proxy of ``http_proxy``."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = ",".join([*filter(None, given.split(",")), "127.0.0.1", "localhost"])
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
 def _make_private(folder: Path) -> None:

@@ -47,6 +47,10 @@ class ConflictError(AirflowApiError):
     status = 409
 
 
+_DIRECT = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+"""What is on this machine is never asked by the proxy of ``http_proxy``, which cannot reach it."""
+
+
 class _PassingError(Exception):
     """An error that may pass: no connection, 429, or 5xx."""
 
@@ -67,7 +71,7 @@ class AirflowClient:
         verify: ssl.SSLContext | bool = endpoint.verify
         if endpoint.verify and endpoint.ca_file:
             verify = ssl.create_default_context(cafile=endpoint.ca_file)
-        self._http = httpx.Client(base_url=endpoint.url, timeout=endpoint.timeout, verify=verify)
+        self._http = httpx.Client(base_url=endpoint.url, timeout=endpoint.timeout, verify=verify, mounts=_DIRECT)
         self._authorized = False
 
     def __enter__(self) -> AirflowClient:

@@ -35,6 +35,15 @@ def test_all_processes_share_one_environment_that_keeps_to_its_folder(
     assert other["AIRFLOW__API__SECRET_KEY"] != found["AIRFLOW__API__SECRET_KEY"]
 
 
+def test_its_processes_reach_each_other_without_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "corp.example")
+    environment = EmbeddedAirflow(home=tmp_path).environment()
+    assert environment["http_proxy"] == "http://proxy.example:3128"
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "corp.example,127.0.0.1,localhost"
+
+
 def test_an_airflow_that_was_not_started_has_no_client(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedAirflowError, match="Airflow is not started"):
         _ = EmbeddedAirflow(home=tmp_path).client

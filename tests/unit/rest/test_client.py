@@ -22,6 +22,21 @@ def test_without_a_user_the_token_that_everybody_gets_is_used_for_all_requests(
     assert [path for _, path, _ in api.requests] == ["/auth/token", "/api/v2/dags/a", "/api/v2/dags/a"]
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "ALL_PROXY"])
+def test_an_airflow_on_this_machine_is_not_asked_through_a_proxy(
+    api: AirflowApi, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    for host in ("127.0.0.1", "localhost"):
+        with AirflowClient(Endpoint(url=api.url.replace("127.0.0.1", host), patience=1)) as client:
+            assert client.request("GET", "/dags")["total_entries"] == 0
+    with (
+        AirflowClient(Endpoint(url="http://airflow.example", patience=0)) as client,
+        pytest.raises(AirflowApiError, match="refused"),
+    ):
+        client.request("GET", "/dags")
+
+
 def test_a_user_logs_in_with_a_password_and_a_wrong_one_is_told_without_it(api: AirflowApi) -> None:
     api.users["ann"] = "right"
     api.add_dag("a")

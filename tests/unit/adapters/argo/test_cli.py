@@ -103,6 +103,37 @@ def test_the_group_stands_in_the_place_of_metaflows_own_if_asked(tool: Tool) -> 
     assert "list-runs" not in tool.run("argo-workflows", "--help").stdout
 
 
+MUTATOR = """
+from metaflow import StepMutator
+
+class sized(StepMutator):
+    def init(self, **sizes):
+        self.sizes = sizes
+
+    def mutate(self, mutable_step):
+        for name, _, _, attributes in mutable_step.decorator_specs:
+            if name == "kubernetes":
+                mutable_step.add_decorator(
+                    deco_type=name, deco_kwargs={**attributes, **self.sizes}, duplicates=mutable_step.OVERRIDE
+                )
+"""
+
+
+def test_what_a_mutator_makes_of_the_pods_that_the_deployment_asks_for_counts(tool: Tool) -> None:
+    # As Metaflow's own test_argo_compilation.py: @kubernetes is added after the flow's mutators were first asked.
+    tool.write(flow_decorators=MUTATOR, decorator="@sized(cpu=2, memory=8192)")
+    done = tool.run("argo", "create", "--only-json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (template,) = json.loads(done.stdout[done.stdout.index("[") :])
+    asked = {
+        one["metadata"]["annotations"]["metaflow/step_name"]: one["container"]["resources"]["requests"]
+        for one in template["spec"]["templates"]
+        if "container" in one
+    }
+    assert (asked["start"]["cpu"], asked["start"]["memory"]) == ("2", "8192M")
+    assert (asked["end"]["cpu"], asked["end"]["memory"]) == ("1", "4096M")
+
+
 @pytest.mark.parametrize(
     ("source", "arguments", "told"),
     [

@@ -160,7 +160,7 @@ def create(
         print("Warning: %s" % warning, file=sys.stderr)
     deployment = _deployment(obj, manifest, options)
     if only_json:
-        _tell_deployer(obj, deployer_attribute_file, workflow_template=json.dumps(deployment.to_dicts()[0]))
+        _tell_deployer(obj, deployer_attribute_file, workflow_template=deployment.to_dicts()[0])
     if prints:
         text = deployment.to_yaml() if only_yaml else json.dumps(deployment.to_dicts(), indent=2)
         _print(obj, text, secret)
@@ -247,7 +247,7 @@ def _deploy(obj: Any, deployment: Any, secret: dict[str, str]) -> None:
     obj.echo("Workflow *%s* for flow *%s* deployed to Argo Workflows." % (obj.argo_name.name, obj.flow.name), bold=True)
 
 
-def _tell_deployer(obj: Any, path: str | None, **additional: str) -> None:
+def _tell_deployer(obj: Any, path: str | None, **additional: Any) -> None:
     write_attributes(
         path,
         name=obj.argo_name.name,
