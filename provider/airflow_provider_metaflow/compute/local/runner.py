@@ -289,10 +289,19 @@ def _await(connect: Callable[[], socket.socket | None], server: subprocess.Popen
 
 
 def _try_connect(path: str) -> socket.socket | None:
+    """Return a connection to a runner that answers, None if there is none or it exits just now."""
     connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(_START_SECONDS)
     try:
         connection.connect(path)
-    except (FileNotFoundError, ConnectionRefusedError):
+        ready = connection.recv(1)
+    except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
+        ready = b""
+    except BaseException:
+        connection.close()
+        raise
+    if not ready:
         connection.close()
         return None
+    connection.settimeout(None)
     return connection

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -16,8 +17,10 @@ import pytest
 from msgspec.structs import replace
 from tests.support.environment import environment_variable
 
+from airflow_provider_metaflow.compute.local import runner
 from airflow_provider_metaflow.compute.local.code import unpacked
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
+from airflow_provider_metaflow.compute.local.runner import Runner, RunnerSettings
 from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import FinalFailureError, StepFailedError, StepNotRunnableError
@@ -270,3 +273,31 @@ def test_a_code_package_is_unpacked_once(manifest: Manifest, tmp_path: Path) -> 
         assert second == first
     assert first.stat().st_mtime_ns == before
     assert (first / "probe.py").read_text() == FLOW
+
+
+def test_a_client_that_comes_when_the_warm_process_exits_starts_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_socket_folder", lambda: tmp_path)
+    monkeypatch.setattr(runner, "_key", lambda settings: "key")
+    exiting = socket.socket(socket.AF_UNIX)
+    exiting.bind(str(tmp_path / "key.sock"))
+    exiting.listen(4)
+
+    def exit_when_asked() -> None:
+        connection, _ = exiting.accept()
+        # The second client waits in the queue of a socket that is closed.
+        exiting.close()
+        connection.close()
+
+    thread = threading.Thread(target=exit_when_asked)
+    thread.start()
+    base = {**os.environ, "METAFLOW_USER": "ann"}
+    settings = RunnerSettings(
+        python=sys.executable, root=tmp_path, base=base, environment=base, warm=True, idle_seconds=0.1
+    )
+    with Runner(settings) as session:
+        thread.join()
+        assert session._process is None, "it was to be a warm one"
+        with pytest.raises(StepNotRunnableError, match="has no attribute '_nonsense'"):
+            session.call({"op": "nonsense", "env": base}, lambda stream, text: None)

@@ -199,6 +199,10 @@ def import_metaflow() -> None:
     sys.path.remove(here)
 
 
+READY = b"\n"
+"""What a session on a socket begins with."""
+
+
 def _serve(socket_path: str, idle_seconds: float) -> None:
     """Fork one session per connection until there is none for a while."""
     import fcntl
@@ -241,6 +245,8 @@ def _serve(socket_path: str, idle_seconds: float) -> None:
         if pid == 0:
             listener.close()
             connection.setblocking(True)
+            # A client that hears nothing came when this process was about to exit, or cannot fork.
+            connection.sendall(READY)
             _serve_session(connection.fileno(), connection.fileno())
         active.add(pid)
         connection.close()
