@@ -267,5 +267,6 @@ def _triggered(question: Mapping[str, Any]) -> Any:
 _DEPLOYMENT = {"trigger": _trigger, "status": _status, "terminate": _terminate}
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this file's folder
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path.pop(0)  # this file's folder
     main()

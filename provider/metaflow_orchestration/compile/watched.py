@@ -44,6 +44,9 @@ def main() -> None:
         return
     before = _state_of(order.target)
     package = package_of(flow, root)
+    if getattr(sys.flags, "safe_path", False):
+        # PYTHONSAFEPATH leaves out the first entry, which is to be replaced.
+        sys.path.insert(0, "")
     sys.path[0] = str(root if package else flow.parent)
     extend_import_paths([str(root), *order.import_paths])
     _given.update(os.environ)

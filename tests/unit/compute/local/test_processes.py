@@ -98,7 +98,7 @@ class Made:
 
 @pytest.fixture(params=[True, False], ids=["warm", "cold"])
 def make(request: pytest.FixtureRequest, manifest: Manifest) -> Callable[..., Made]:
-    return lambda **more: Made(manifest, warm=request.param, **more)
+    return lambda **more: Made(**{"manifest": manifest, "warm": request.param, **more})
 
 
 def call(manifest: Manifest, run_id: str, **more: Any) -> StepCall:
@@ -273,6 +273,20 @@ def test_a_code_package_is_unpacked_once(manifest: Manifest, tmp_path: Path) -> 
         assert second == first
     assert first.stat().st_mtime_ns == before
     assert (first / "probe.py").read_text() == FLOW
+
+
+def test_a_flow_is_compiled_and_run_where_python_takes_no_code_from_its_working_directory(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(tmp_path))
+    flow = tmp_path / "flow/probe.py"
+    flow.parent.mkdir()
+    flow.write_text(FLOW.replace("import os,", "import helper, os,"))
+    (flow.parent / "helper.py").write_text("")
+    manifest = load_manifest(flow, CompileOptions(python=sys.executable), tmp_path / "cache")
+    made = make(manifest=manifest, code=manifest.code, cache=tmp_path / "cache")
+    assert made.run(call(manifest, "r"))["task_id"] == "t"
 
 
 def test_a_client_that_comes_when_the_warm_process_exits_starts_another(

@@ -29,6 +29,10 @@ import traceback
 from functools import partial
 from typing import Any
 
+if getattr(sys.flags, "safe_path", False):
+    # PYTHONSAFEPATH is for the user's code; what this file needs lies beside it.
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
 from file_parameters import RefusedFileError, checked_arguments  # type: ignore[import-not-found]
 from origin_tasks import clone_problem, find_tasks, is_own  # type: ignore[import-not-found]
 from resumed_run import find_parameters  # type: ignore[import-not-found]
