@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaflow import FlowSpec, JSONType, Parameter, step
+from metaflow import FlowSpec, JSONType, Parameter, current, step
 
 
 class ResumedFlow(FlowSpec):
@@ -36,6 +36,7 @@ class ResumedFlow(FlowSpec):
     @step
     def end(self):
         self.of_end = (self.alpha, self.deep_size, self.unlucky, self.untouched, self.constant)
+        self.origin = current.origin_run_id
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ run = ended(part, "SUCCEEDED")
 assert cloned(origins(run), run_id(good)) == {"start", "body"}, origins(run)
 assert (run.data.of_start, run.data.bodies, run.data.of_collect) == (2, [(2, 10), (2, 20)], 5)
 assert run.data.of_end == (5, [10, 20], False, "default", 7), run.data.of_end
+assert (run.data.origin, run.origin_pathspec) == (run_id(good), good.pathspec)
 
 for resumed in (fixed, same):
     run = ended(resumed, "SUCCEEDED")

@@ -349,6 +349,7 @@ class StepExecution:
             inputs=inputs,
             split_index=0 if self._step.gang else (path[-1] if path else None),
             ubf_context="ubf_control" if self._step.gang else None,
+            origin_run=self._origin.run_id if self._origin else None,
         )
 
     def _task_id(self, path: IndexPath, iteration: int = 0) -> str:

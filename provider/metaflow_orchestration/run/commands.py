@@ -30,6 +30,8 @@ class StepCall(msgspec.Struct, frozen=True, kw_only=True):
     :param split_index: index in the innermost foreach, for every step of its body.
     :param ubf_context: ``ubf_control`` for the control task of a gang.
     :param clone_of: ``run/step/task`` of a finished task whose result is taken over; no user code runs.
+    :param origin_run: run id of the run that this one resumes, for ``current.origin_run_id`` and the client's
+        ``origin_pathspec``.
     """
 
     step: Step
@@ -41,6 +43,7 @@ class StepCall(msgspec.Struct, frozen=True, kw_only=True):
     split_index: int | None = None
     ubf_context: str | None = None
     clone_of: str | None = None
+    origin_run: str | None = None
 
 
 class Inherited(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +132,7 @@ def shared_arguments(manifest: Manifest, call: StepCall) -> list[str]:
         f"--run-id={call.run_id}",
         f"--retry-count={call.attempt}",
         f"--max-user-code-retries={call.max_user_retries}",
+        *([f"--clone-run-id={call.origin_run}"] if call.origin_run is not None else []),
         *_tags(manifest),
     ]
     if manifest.deployment.namespace is not None:

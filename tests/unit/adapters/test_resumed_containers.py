@@ -154,6 +154,7 @@ def test_a_resumed_run_has_the_parameters_that_it_is_given_and_all_others_of_its
     assert containers.artifact("argo-2", "start", "alpha") == 2
     assert containers.artifact("argo-2", "collect", "bodies") == [(2, 10), (5, 20)]
     assert containers.artifact("argo-2", "end", "of_end") == (5, [10, 20], False, "mine", 7)
+    assert containers.artifact("argo-2", "end", "origin") == "argo-1"
     assert (containers.root / "splits").read_text() == "2"
 
 

@@ -118,6 +118,7 @@ def test_a_parameter_given_to_a_resume_wins_in_each_step_that_runs_again(deploye
     assert deployed.artifact(again, "collect", "through_inputs") == [5, 5]
     assert deployed.artifact(again, "collect", "alpha") == 5
     assert deployed.artifact(again, "end", "of_end") == (5, [10, 20], False, "mine", 7)
+    assert deployed.artifact(again, "end", "origin") == deployed.run_id(first)
     # Airflow's tab reads the parameters of a run here, and must not show those of the other run.
     assert "parameters" in deployed.summary(first, "start")
     assert "parameters" not in deployed.summary(again, "start")

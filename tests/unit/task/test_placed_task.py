@@ -165,7 +165,9 @@ def test_a_resumed_run_takes_over_what_has_succeeded_and_is_not_run_anew(results
     os.environ[placed_task.ORIGIN_VARIABLE] = "older:end"
     assert "--clone-only=older/work/t" in completed(results)["tasks"][0]["arguments"]
     os.environ[placed_task.ORIGIN_VARIABLE] = "old:work:end"
-    assert completed(results)["tasks"][0]["arguments"] == ["--task-id=t-work"]
+    found = completed(results)
+    assert found["tasks"][0]["arguments"] == ["--task-id=t-work"]
+    assert "--clone-run-id=old" in found["arguments"]
     os.environ[placed_task.ORIGIN_VARIABLE] = "old:end:--size"
     found = completed(results)
     assert "--clone-only=old/work/t-work" in found["tasks"][0]["arguments"]

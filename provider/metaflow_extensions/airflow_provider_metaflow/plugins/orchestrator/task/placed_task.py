@@ -235,6 +235,8 @@ def complete(document: dict[str, Any], results: Any) -> dict[str, Any]:
         "--run-id=%s" % place.run_id,
         "--retry-count=%d" % attempt,
         "--max-user-code-retries=%d" % max(attempt + left - document["error_retries"], -1),
+        # For current.origin_run_id and the client's origin_pathspec.
+        *(["--clone-run-id=%s" % origin.run_id] if origin else []),
         *document["step_options"],
         "--input-paths=%s" % ",".join("%s/%s" % (place.run_id, one) for one in inputs),
     ]
