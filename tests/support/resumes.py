@@ -23,6 +23,7 @@ def run_id(run):
 def ended(run, expected):
     run.wait_for_completion(check_interval=2, timeout=600)
     assert run.status.upper() == expected, (run.pathspec, run.status)
+    assert run.run.successful == (expected == "SUCCEEDED"), run.pathspec
     return run.run
 
 
@@ -42,8 +43,8 @@ def cloned(found, origin):
 
 
 good, bad = deployed.trigger(alpha=2), deployed.trigger(unlucky=True)
-assert ended(good, "SUCCEEDED").successful
-assert not ended(bad, "FAILED").successful
+ended(good, "SUCCEEDED")
+ended(bad, "FAILED")
 
 whole = deployed.resume(origin_run_id=run_id(good))
 part = deployed.resume(origin_run_id=run_id(good), step_to_rerun="collect", alpha=5)
