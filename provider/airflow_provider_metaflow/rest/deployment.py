@@ -200,11 +200,12 @@ class DeployedDag:
             values = stored(run_id) if run_id is not None else None
             if values is None:
                 raise
-            return {**values, **given, RESUME_KEY: {"origin": run_id, "step": step}}
+            return {**values, **given, RESUME_KEY: {"origin": run_id, "step": step, "given": sorted(given)}}
         self._check_ended(run)
         conf = {**self._event_values(run), **run.conf, **given}
         # A run that was itself resumed has finished tasks of its own for all that it took over.
-        conf[RESUME_KEY] = {"origin": run.run_id, "step": step}
+        # All that is not given is the origin's as it is stored: its conf may be older than what it went on with.
+        conf[RESUME_KEY] = {"origin": run.run_id, "step": step, "given": sorted(given)}
         return conf
 
     def _check_step(self, step: str | None) -> None:

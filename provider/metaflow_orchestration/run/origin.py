@@ -74,7 +74,13 @@ class Origin:
                 hint="Give the id of a run of the same flow, without the flow's name, e.g. airflow-1f2e3d4c5b6a7980.",
             )
         step = asked.get("step")
-        given = tuple(one.name for one in graph.parameters if one.name in conf)
+        # Whoever writes it by hand gives what else stands there.
+        named = asked.get("given", list(conf))
+        if not isinstance(named, list):
+            raise ParameterValueError(
+                f"the key 'given' of {RESUME_KEY} must be the list of the parameters that are given.", flow=graph.name
+            )
+        given = tuple(one.name for one in graph.parameters if one.name in conf and one.name in named)
         try:
             return cls(asked["origin"], graph.with_descendants(step) if step else frozenset(), given)
         except (KeyError, TypeError):

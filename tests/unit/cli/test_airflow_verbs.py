@@ -278,7 +278,7 @@ def test_a_new_run_takes_over_another(deployed: Deployed) -> None:
     assert done.code == 0, done.output
     assert deployed.api.runs["GroupedFlow"][1]["conf"] == {
         "text": "b",
-        "metaflow_resume": {"origin": deployed.run_id(), "step": "collect"},
+        "metaflow_resume": {"origin": deployed.run_id(), "step": "collect", "given": ["text"]},
     }
 
 
@@ -293,7 +293,7 @@ def test_a_run_that_others_have_made_is_taken_over_from_the_datastore(
     assert done.code == 0, done.output
     # Airflow insists on `alpha`, which has no default; all else the run takes over itself.
     assert api.runs["OnEventFlow"][0]["conf"] == {
-        "alpha": 2.5, "text": "mine", "metaflow_resume": {"origin": "17", "step": None},
+        "alpha": 2.5, "text": "mine", "metaflow_resume": {"origin": "17", "step": None, "given": ["text"]},
     }  # fmt: skip
     assert "belongs to the flow Other" in deployed.call("resume", "--origin-run-id=Other/17").output
 

@@ -193,6 +193,11 @@ def test_a_run_that_goes_on_in_place_with_other_parameters_has_them_in_each_step
     # The first of its inputs has seen the parameters of before.
     assert deployed.artifact(run, "collect", "of_collect") == 5
     assert deployed.artifact(run, "end", "of_end") == (5, [10, 20], False, "default", 7)
+    # Its conf, which a resume passes on for those that Airflow requires, still says 2.
+    resume = {"origin": deployed.run_id(run), "step": "end", "given": ["untouched"]}
+    again = deployed.start(alpha=2, untouched="mine", metaflow_resume=resume)
+    again.run_all(*STEPS)
+    assert deployed.artifact(again, "end", "of_end") == (5, [10, 20], False, "mine", 7)
 
 
 def test_a_join_of_many_tasks_that_were_taken_over_sees_the_parameters_of_its_run(deployed: Deployed) -> None:

@@ -704,6 +704,7 @@ def test_a_recursion_takes_over_its_rounds_up_to_the_last_that_finished(start: S
     [
         ("airflow-1", "metaflow_resume must be an object with the key 'origin'"),
         ({"step": "middle"}, "metaflow_resume must be an object with the key 'origin'"),
+        ({"origin": "airflow-1", "given": "alpha"}, "the key 'given' of metaflow_resume must be the list"),
         ({"origin": 7}, "metaflow_resume must be an object with the key 'origin'"),
         ({"origin": "airflow-1", "step": "mddle"}, "has no step 'mddle' to run again"),
     ],

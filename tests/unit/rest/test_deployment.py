@@ -135,9 +135,9 @@ def test_a_resumed_run_takes_the_parameters_of_its_origin_unless_others_are_give
     assert deployed.resume_conf(RUN, "collect", {"text": "b"}) == {
         "text": "b",
         "other": 1,
-        "metaflow_resume": {"origin": RUN, "step": "collect"},
+        "metaflow_resume": {"origin": RUN, "step": "collect", "given": ["text"]},
     }
-    assert deployed.resume_conf("r", None, {})["metaflow_resume"] == {"origin": RUN, "step": None}
+    assert deployed.resume_conf("r", None, {})["metaflow_resume"] == {"origin": RUN, "step": None, "given": []}
     with pytest.raises(
         InvalidOptionError, match=r"no step 'colect' to run again. Steps are: start, body, collect, end"
     ):
