@@ -15,7 +15,7 @@ from tests.support.documented import documented_policy
 from tests.support.metadata_service import metadata_service
 from tests.support.object_store import BUCKET, ObjectStore, batch_queue, credentials_of
 from tests.support.results import artifacts, local_artifacts
-from tests.support.shapes import CONTROL_FLOW, asked_for, shape_parameters
+from tests.support.shapes import GRAPH_ONLY, asked_for, shape_parameters
 
 pytestmark = pytest.mark.scheduler
 
@@ -181,7 +181,7 @@ def runs(
 @pytest.mark.parametrize(
     ("name", "shape", "conf"),
     # A job runs one task, whatever the graph: those that differ in what a task gets or tells.
-    shape_parameters(*CONTROL_FLOW, "custom_names", "nested_foreach", "switch_in_foreach", "recursion"),
+    shape_parameters(*GRAPH_ONLY),
 )
 def test_a_shape_in_jobs_produces_the_artifacts_of_a_local_run(
     store: ObjectStore,

@@ -10,7 +10,7 @@ from tests.support.airflow import FlowRun
 from tests.support.decorated import assert_decorated
 from tests.support.pods import Pods
 from tests.support.results import local_artifacts
-from tests.support.shapes import CONTROL_FLOW, asked_for, shape_parameters
+from tests.support.shapes import GRAPH_ONLY, asked_for, shape_parameters
 
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
 
@@ -27,7 +27,7 @@ def runs(pods: Pods, flows: Path, request: pytest.FixtureRequest) -> dict[str, F
 @pytest.mark.parametrize(
     ("name", "shape", "conf"),
     # A pod runs one task, whatever the graph: those that differ in what a task gets or tells.
-    shape_parameters(*CONTROL_FLOW, "custom_names", "nested_foreach", "switch_in_foreach", "recursion"),
+    shape_parameters(*GRAPH_ONLY),
 )
 def test_a_shape_in_pods_produces_the_artifacts_of_a_local_run(
     pods: Pods, runs: dict[str, FlowRun], flows: Path, name: str, shape: str, conf: dict[str, object]

@@ -46,6 +46,10 @@ CONTROL_FLOW = ("single_step", "split_in_foreach", "switch-short", "switch-leave
 """What differs in control flow only, which every engine is also tested on with random graphs, played in process."""
 
 
+GRAPH_ONLY = (*CONTROL_FLOW, "custom_names", "nested_foreach", "switch_in_foreach", "recursion")
+"""What differs in nothing that a pod or a job sees, where Airflow walks the graph and each of them runs one task."""
+
+
 def shape_parameters(*also: str) -> list[ParameterSet]:
     """Return the parameters `name`, `shape` and `conf` of tests of all shapes, for where each task is a pod or a job.
 

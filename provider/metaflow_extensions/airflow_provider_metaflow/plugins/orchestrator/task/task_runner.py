@@ -29,7 +29,7 @@ import traceback
 from functools import partial
 from typing import Any
 
-if getattr(sys.flags, "safe_path", False):
+if __name__ == "__main__" and getattr(sys.flags, "safe_path", False):
     # PYTHONSAFEPATH is for the user's code; what this file needs lies beside it.
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -204,7 +204,7 @@ def import_metaflow() -> None:
 
 
 READY = b"\n"
-"""What a session on a socket begins with."""
+"""What a session on a socket begins with. A client that hears nothing came when the process was about to exit."""
 
 
 def _serve(socket_path: str, idle_seconds: float) -> None:
@@ -249,15 +249,14 @@ def _serve(socket_path: str, idle_seconds: float) -> None:
         if pid == 0:
             listener.close()
             connection.setblocking(True)
-            # A client that hears nothing came when this process was about to exit, or cannot fork.
-            connection.sendall(READY)
-            _serve_session(connection.fileno(), connection.fileno())
+            _serve_session(connection.fileno(), connection.fileno(), READY)
         active.add(pid)
         connection.close()
 
 
-def _serve_session(reader: int, writer: int) -> None:
+def _serve_session(reader: int, writer: int, greeting: bytes = b"") -> None:
     try:
+        os.write(writer, greeting)
         Session(Channel(reader, writer)).serve()
     except BaseException:
         traceback.print_exc()
