@@ -96,10 +96,11 @@ def test_the_mixed_example_sends_each_step_where_it_belongs(
     bag = DagBag(str(EXAMPLES / "mixed_compute_dag.py"))
     assert bag.import_errors == {}
     tasks = bag.dags["MixedComputeFlow"].task_dict
-    assert {name: task.place for name, task in tasks.items()} == {
-        "start": "local", "train": "batch", "evaluate": "kubernetes", "end": "local",
+    assert {name: task.placement and task.placement.compute.value for name, task in tasks.items()} == {
+        "start": None, "train": "batch", "evaluate": "kubernetes", "end": None,
     }  # fmt: skip
-    assert (tasks["evaluate"].options["namespace"], tasks["evaluate"].options["memory"]) == ("ml", "4096")
+    options = tasks["evaluate"].placement.options
+    assert (options["namespace"], options["memory"]) == ("ml", "4096")
     assert tasks["train"].runs_arrays
     assert tasks["start"].pack_size == 10_000
 

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from airflow_provider_metaflow.compute.local.processes import LocalCompute
     from airflow_provider_metaflow.compute.remote import RemoteCompute
     from airflow_provider_metaflow.operators.step import MetaflowStepOperator
+    from metaflow_orchestration.containers.placement import Placement
 
 
 def make_remote(
     operator: MetaflowStepOperator,
+    placement: Placement,
     context: Context,
     manifest: Manifest,
     code: CodePackage,
@@ -29,6 +31,7 @@ def make_remote(
     """Return the platform that runs the tasks of a step operator.
 
     :param operator: the step operator.
+    :param placement: where the step runs.
     :param context: Airflow's task context.
     :param manifest: the compiled flow.
     :param code: the code package that the run uses.
@@ -37,7 +40,7 @@ def make_remote(
     :param first_attempt: the first attempt since the task was cleared.
     """
     step = manifest.graph.step(operator.step)
-    attributes, arguments = split_options(manifest, step, Compute(operator.place), operator.options)
+    attributes, arguments = split_options(manifest, step, placement.compute, placement.options)
     shared: dict[str, Any] = {
         "owner": operator,
         "context": context,
@@ -49,7 +52,7 @@ def make_remote(
         "attributes": attributes,
         "arguments": arguments,
     }
-    if operator.place == Compute.KUBERNETES:
+    if placement.compute is Compute.KUBERNETES:
         from .kubernetes.compute import PodCompute
 
         return PodCompute(**shared)

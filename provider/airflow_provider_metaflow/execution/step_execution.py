@@ -82,7 +82,8 @@ class StepExecution:
         # Known once the inputs are; see `_inputs`.
         self._run_id = progress.run_id if progress else ""
         facts = facts_of(context["dag_run"])
-        needs_store = operator.place == Compute.LOCAL
+        self._placement = operator.place(operator.manifest)
+        needs_store = self._placement.compute is Compute.LOCAL
         self._identity = RunIdentity(self._first_run, facts, self._local, needs_store=needs_store)
         self._counts = TryCounts(
             name=f"{self._first_run}.{self._step.name}.{self._ti.map_index}",
@@ -160,9 +161,13 @@ class StepExecution:
         return self._return_value(outcomes)
 
     def _count_tries(self) -> None:
-        """Find out which Metaflow attempt this try is, and since which one results and containers count."""
-        counts, retry = self._counts, self._step.retry
-        before = self._before_clear = counts.before_clear(self._local)
+        """Find out which tries came before the last clear, and with it which Metaflow attempt this try is."""
+        self._before_clear = self._counts.before_clear(self._local)
+        self._number_attempt()
+
+    def _number_attempt(self) -> None:
+        """Number the attempt by the step's own tries, and find out since which one results and containers count."""
+        counts, retry, before = self._counts, self._step.retry, self._before_clear
         self._attempt = attempt_of(
             counts.tries,
             # One more try than is granted comes after a clear during the last.
@@ -195,6 +200,9 @@ class StepExecution:
         self._manifest, self._begun_with = begun_with(self._manifest, instance, self._local), instance.manifest
         self._graph, self._code = self._manifest.graph, self._manifest.code
         self._step = self._graph.step(self._operator.step)
+        # Its decorators count, too: a step that has lost its @kubernetes since goes on in pods, and with its @catch.
+        self._placement = self._operator.place(self._manifest)
+        self._number_attempt()
         self.close()
 
     def _begin(self) -> None:
@@ -223,7 +231,7 @@ class StepExecution:
     def _run_all(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> list[TaskOutcome]:
         """Run every task; one that fails does not keep the others of its pack from running."""
         is_pack = len(inputs) > 1
-        if is_pack and self._operator.runs_arrays:
+        if is_pack and self._placement.runs_arrays:
             return self._run_array(inputs)
         finished = self._finished_before(inputs) if self._progress is None else {}
         if is_pack and self._progress is None:
@@ -295,7 +303,7 @@ class StepExecution:
         return self._earlier.finished({path: self._call(path, paths) for path, paths in inputs.items()})
 
     def _lingering(self, finished: Sequence[StepCall]) -> frozenset[str]:
-        is_local = self._operator.place == Compute.LOCAL
+        is_local = self._placement.compute is Compute.LOCAL
         return frozenset() if is_local else self._platform().lingering(finished)
 
     def _run_one(self, path: IndexPath, inputs: tuple[str, ...]) -> TaskOutcome:
@@ -367,7 +375,7 @@ class StepExecution:
     ) -> list[dict[str, Any] | None]:
         """Run tasks where the step's compute is; return their outcome documents."""
         parameters = self._run_parameters()
-        if self._operator.place == Compute.LOCAL:
+        if self._placement.compute is Compute.LOCAL:
             return [self._run_here(call, parameters) for call in calls]
         remote = self._platform()
         current = calls[0].task_id
@@ -411,6 +419,7 @@ class StepExecution:
         if self._remote is None:
             self._remote = make_remote(
                 self._operator,
+                self._placement,
                 self._context,
                 self._manifest,
                 self._code,
@@ -422,11 +431,11 @@ class StepExecution:
 
     def _is_awaited(self, name: str) -> bool:
         """Tell whether a task is what was waited for; of an array any may be the first that has no result."""
-        return self._progress is not None and (self._progress.current == name or self._operator.runs_arrays)
+        return self._progress is not None and (self._progress.current == name or self._placement.runs_arrays)
 
     def _gang_size(self, path: IndexPath) -> int | None:
         """Return how many nodes the step before has asked for."""
-        if not self._step.gang or self._operator.place == Compute.LOCAL:
+        if not self._step.gang or self._placement.compute is Compute.LOCAL:
             return None
         parent = self._graph.step(self._step.parents[0])
         outcome = self._view.outcomes(parent).get(path[: len(parent.foreach_path)])

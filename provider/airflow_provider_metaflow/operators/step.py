@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_metaflow.execution.step_execution import StepExecution
+    from metaflow_orchestration.containers.placement import Placement
     from metaflow_orchestration.documents.manifest import Manifest
 
 _REMOTE = ("kubernetes", "batch")
@@ -68,16 +69,14 @@ class MetaflowStepOperator(BaseOperator):
         self.fills_parameters = fills_parameters
         self.python = python
         self.warm_process = warm_process
-        self.place = "local"
-        self.options: dict[str, Any] = {}
+        self.compute = compute
+        self.kubernetes = kubernetes
+        self.batch = batch
+        self.placement: Placement | None = None
+        """Where the step runs as it is deployed now; None for a process of the worker."""
         if compute is not None or any(one.name in _REMOTE for one in manifest.graph.step(step).decorators):
-            from metaflow_orchestration.containers.options import check_options, resolve_compute
-
-            place = resolve_compute(manifest, manifest.graph.step(step), compute)
-            self.place = place.value
-            self.options.update({"kubernetes": kubernetes, "batch": batch}.get(self.place) or {})
-            check_options(manifest, manifest.graph.step(step), place, self.options)
-        if self.place == "batch":
+            self.placement = self.place(manifest)
+        if self.placement is not None and self.placement.compute == "batch":
             from airflow.providers.amazon.aws.links.batch import BatchJobDetailsLink
             from airflow.providers.amazon.aws.links.logs import CloudWatchEventsLink
 
@@ -165,10 +164,20 @@ class MetaflowStepOperator(BaseOperator):
         ran = self._execution.pathspecs if self._execution else []
         return ran[-1] if ran else None
 
+    def place(self, manifest: Manifest) -> Placement:
+        """Return where the step runs, with the options of the DAG file.
+
+        :param manifest: the compiled flow; of a run that began before a deployment, the one that it began with.
+        :raises MetaflowProviderError: if the step cannot run there, or not with these options.
+        """
+        from metaflow_orchestration.containers.placement import place_step
+
+        return place_step(manifest, self.step, self.compute, self.kubernetes, self.batch)
+
     @property
     def runs_arrays(self) -> bool:
-        """Whether all tasks of a task instance run as one array of the platform."""
-        return self.place == "batch" and bool(self.options.get("array_jobs"))
+        """Whether all tasks of a task instance run as one array of the platform, as the step is deployed now."""
+        return self.placement is not None and self.placement.runs_arrays
 
     def on_kill(self) -> None:
         """Kill the running Metaflow task with all its processes."""
