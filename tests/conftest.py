@@ -78,6 +78,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     measure_children(item)
 
 
+def pytest_sessionfinish() -> None:
+    from tests.harness.measured import save
+
+    save()
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 

@@ -102,6 +102,17 @@ def measure_children(item: pytest.Item) -> None:
         os.environ.pop(_CHILDREN, None)
 
 
+def save() -> None:
+    """Write what this process has measured so far, before its end.
+
+    A worker of pytest-xdist that has not ended ten seconds after its last test is killed (``WorkerController``), with a
+    thread left over, say, and all that it has not written is lost. Processes that it has forked write what it had
+    measured until then, so it seemed to have lost its last tests only.
+    """
+    if (coverage := sys.modules.get("coverage")) is not None and (measuring := coverage.Coverage.current()) is not None:
+        measuring.save()
+
+
 def settings(path: Path = SETTINGS) -> tuple[float, dict[str, str]]:
     """Return the floor, and the reasons of modules below 60 %."""
     tool = tomllib.loads(path.read_text())["tool"]

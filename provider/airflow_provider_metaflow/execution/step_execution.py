@@ -166,7 +166,7 @@ class StepExecution:
         self._number_attempt()
 
     def _number_attempt(self) -> None:
-        """Number the attempt by the step's own tries, and find out since which one results and containers count."""
+        """Find out which attempt this is by the tries of the step, and since which one results and containers count."""
         counts, retry, before = self._counts, self._step.retry, self._before_clear
         self._attempt = attempt_of(
             counts.tries,

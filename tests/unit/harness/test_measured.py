@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,3 +103,29 @@ def test_a_forked_child_that_ends_by_exit_is_measured(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip() == "100"
+
+
+KILLED = """
+import os, signal, sys
+import coverage
+measuring = coverage.Coverage(data_file=sys.argv[1], config_file=False, source=[sys.argv[2]])
+measuring.start()
+sys.path.insert(0, sys.argv[2])
+import measured_product
+from tests.harness.measured import save
+save()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.subprocess
+def test_what_a_worker_has_measured_is_kept_if_it_is_killed_after_its_last_test(tmp_path: Path) -> None:
+    """It was lost, and a whole run said that the tests reach nothing of a module whose tests had run last."""
+    coverage = pytest.importorskip("coverage")
+    (tmp_path / "measured_product.py").write_text("value = 1\n")
+    data = tmp_path / "measured"
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(data), str(tmp_path)], cwd=measured.ROOT, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    found = coverage.CoverageData(str(data))
+    found.read()
+    assert [Path(one).name for one in found.measured_files()] == ["measured_product.py"]
