@@ -17,7 +17,7 @@ _OF_USE = ("queued", "running", "success")
 
 
 def earlier_run(operator: Any, context: Context) -> dict[str, Any]:
-    """Return what an earlier try, since the last clear of the task, has kept of the run that it started.
+    """Return what an earlier try, since the last clear, has kept of the run that it started.
 
     :param operator: the operator, with ``deployment`` and ``impl``.
     :param context: Airflow's task context.
@@ -27,9 +27,8 @@ def earlier_run(operator: Any, context: Context) -> dict[str, Any]:
     kept = store.get(_KEY) if store is not None and ti.try_number > 1 else None
     if not isinstance(kept, dict):
         return {}
-    cleared_at = ti.max_tries - (operator.retries or 0)
-    is_of_this_task = (kept.get("deployment"), kept.get("impl")) == (operator.deployment, operator.impl)
-    return kept if is_of_this_task and isinstance(kept.get("try"), int) and kept["try"] > cleared_at else {}
+    own = _identity(operator, context)
+    return kept if {name: kept.get(name) for name in own} == own else {}
 
 
 def keep_run(operator: Any, context: Context, **facts: str) -> None:
@@ -41,8 +40,25 @@ def keep_run(operator: Any, context: Context, **facts: str) -> None:
     """
     store: Any = context.get("task_state_store")
     if store is not None:
-        ti: Any = context["ti"]
-        store.set(_KEY, {"deployment": operator.deployment, "impl": operator.impl, "try": ti.try_number, **facts})
+        store.set(_KEY, {**_identity(operator, context), **facts})
+
+
+def _identity(operator: Any, context: Context) -> dict[str, Any]:
+    """Return what a run that was started may be waited for again by.
+
+    Airflow counts the clears of a DAG run, not of a task, and a task that is cleared while it runs is granted no more
+    tries than before. So after a clear of any task the next try starts another run: whatever is in doubt runs again.
+    """
+    # Not above, since every parse of a DAG file with a run operator imports this module.
+    from .run_identity import facts_of
+
+    facts = facts_of(context["dag_run"])
+    return {
+        "deployment": operator.deployment,
+        "impl": operator.impl,
+        "started": facts.started,
+        "clears": facts.clears,
+    }
 
 
 def is_of_use(ti: Any, dag_id: str, dag_run_id: str) -> bool:

@@ -184,6 +184,29 @@ def test_a_retry_waits_for_the_run_that_an_earlier_try_has_started(states: tuple
     assert len({one.run_id for one in started(run)}) == 2
 
 
+def test_a_clear_of_the_running_task_starts_another_run() -> None:
+    """Airflow grants no more tries then, so it waited for the run of before, and a success of that was this task's."""
+    run = run_of(retries=2)
+
+    def cleared(_: Any) -> Any:
+        run.clear("run")
+        raise ConnectionError("the task was ended")
+
+    run.answers["GetDagRunState"] = cleared
+    assert run.run("run") == "up_for_retry"
+    run.answers["GetDagRunState"] = lambda _: comms.DagRunStateResult(state="success")
+    assert run.run("run") == "success"
+    assert len({one.run_id for one in started(run)}) == 2
+
+
+def test_other_retries_in_a_later_version_of_the_dag_file_start_no_second_run() -> None:
+    run = run_of(retries=1)
+    lost(run, "running", "success")
+    run.dag.get_task("run").retries = 0
+    assert run.run("run") == "success"
+    assert len(started(run)) == 1
+
+
 def test_a_retry_after_a_run_that_failed_or_is_gone_starts_another() -> None:
     run = run_of(iter(["failed", "failed", "success"]), retries=2)
     assert run.run("run") == "up_for_retry"
