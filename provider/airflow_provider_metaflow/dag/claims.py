@@ -14,17 +14,21 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 
 from airflow_provider_metaflow import settings
 from airflow_provider_metaflow._compat import conf
-from metaflow_orchestration.cache import locked
+from metaflow_orchestration.cache import Cache, locked
 from metaflow_orchestration.documents.manifest import Manifest, write_atomically
 from metaflow_orchestration.documents.structs import built
 from metaflow_orchestration.exceptions import CacheFolderError, InvalidOptionError
 
 _KIND = "dag_ids"
+_FILES = "dag_files"
 _ATTRIBUTE = "__metaflow_dag_ids__"
+_GONE = "gone"
 _SECONDS = 600
 """How long a file that is not parsed again keeps a DAG id, beside the interval of Airflow's parses."""
 
 _RENEWAL_SECONDS = 60
+"""A file that has changed keeps a DAG id for as long, beside those intervals, until it is parsed: who is right is not
+known before, and the runs of a DAG must not go on with another flow because of an edit."""
 
 
 class DagFile(NamedTuple):
@@ -107,9 +111,12 @@ def _claim_among_files(dag_id: str, flow: str, file: DagFile) -> None:
         content=_content(file.path),
         at=time.time(),
     )
+    parsed = _parsed_file(cache, own.path)
+    if _text(parsed) != own.content:
+        write_atomically(parsed, own.content.encode())
     with locked(record):
         other = _read(record)
-        if other is not None and _still_holds(other, own):
+        if other is not None and _still_holds(other, own, cache):
             raise InvalidOptionError(
                 f"the DAG {dag_id!r} is made by another DAG file, too: {other.relative} of the bundle "
                 f"{other.bundle or 'dags-folder'}, of the flow {other.flow}. Airflow would run one in the place of the "
@@ -128,16 +135,32 @@ def _read(record: Path) -> _Claim | None:
         return None
 
 
-def _still_holds(other: _Claim, own: _Claim) -> bool:
-    """Return whether another file makes the DAG: it is there, as it was when it did so, and parsed regularly."""
+def _still_holds(other: _Claim, own: _Claim, cache: Cache) -> bool:
+    """Return whether another file makes the DAG: it is there, and did so when it was parsed last, not long ago."""
     if other.path == own.path or (other.bundle, other.relative) == (own.bundle, own.relative):
         return False
+    content = _content(Path(other.path))
+    is_changed = content != other.content
+    if content == _GONE or (is_changed and _text(_parsed_file(cache, other.path)) == content):
+        return False
     interval = conf.getint("dag_processor", "min_file_process_interval", fallback=30)
-    return other.content == _content(Path(other.path)) and own.at - other.at < _SECONDS + 4 * interval
+    return own.at - other.at < (_RENEWAL_SECONDS if is_changed else _SECONDS) + 4 * interval
+
+
+def _parsed_file(cache: Cache, path: str) -> Path:
+    """Return where the hash of a DAG file is kept as it was when it was parsed last."""
+    return cache.folder(_FILES) / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.sha256"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _content(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
-        return "gone"
+        return _GONE

@@ -74,7 +74,35 @@ def test_a_dag_may_move_to_another_file_or_be_left_by_one_that_changed(processor
     assert processor.parse("dags", "new") == (["LinearFlow"], "")
     processor.write("dags", "new", dag_id="renamed")
     processor.write("dags", "third")
+    # Only a parse tells that it was left.
+    assert processor.parse("dags", "third")[0] == []
+    assert processor.parse("dags", "new") == (["renamed"], "")
     assert processor.parse("dags", "third") == (["LinearFlow"], "")
+
+
+def test_an_edit_of_the_first_file_does_not_give_its_dag_to_the_second(processor: DagProcessor) -> None:
+    """Whichever was parsed first after the edit had it, and running DAG runs went on with the other flow."""
+    processor.write("dags", "first")
+    processor.write("dags", "second")
+    assert processor.parse("dags", "first") == (["LinearFlow"], "")
+    file = processor.root / "dags/first.py"
+    file.write_text(f"{file.read_text()}\n# A comment.\n")
+    assert processor.parse("dags", "second")[0] == []
+    assert processor.parse("dags", "first") == (["LinearFlow"], "")
+    assert processor.parse("dags", "second")[0] == []
+
+
+def test_a_file_that_changed_and_makes_no_dag_any_more_loses_its_dag_id(
+    processor: DagProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor.write("dags", "first")
+    processor.write("dags", "second")
+    assert processor.parse("dags", "first") == (["LinearFlow"], "")
+    (processor.root / "dags/first.py").write_text("# Airflow's safe mode does not even open it.\n")
+    assert processor.parse("dags", "second")[0] == []
+    now = claims.time.time()
+    monkeypatch.setattr(claims.time, "time", lambda: now + 300)
+    assert processor.parse("dags", "second") == (["LinearFlow"], "")
 
 
 def test_a_file_that_is_no_longer_parsed_loses_its_dag_id(
