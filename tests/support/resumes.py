@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _SCRIPT = """
-import json, sys
+import json, subprocess, sys, tempfile
 from metaflow import Deployer
 
 file, group, name, options = sys.argv[1:]
@@ -68,6 +68,19 @@ for resumed in (fixed, same):
     assert len(found["body"]) == 2, "the split that had succeeded was taken over, the other ran"
     assert run.data.bodies == [(1, 10), (1, 20)]
     assert run.data.of_end == (1, [10, 20], False, "default", 7), run.data.of_end
+
+# Of a run that Metaflow's own scheduler made.
+with tempfile.NamedTemporaryFile("r") as id_file:
+    command = [sys.executable, file, "--no-pylint", "--quiet", "run", "--run-id-file", id_file.name]
+    local = subprocess.run([*command, "--alpha=3", "--unlucky=True"], capture_output=True, text=True)
+    assert local.returncode == 1, local.stdout + local.stderr
+    origin = id_file.read().strip()
+run = ended(deployed.resume(origin_run_id=origin, unlucky=False), "SUCCEEDED")
+found = origins(run)
+assert cloned(found, origin) == {"start"}, found
+assert len(found["body"] - {None}) == 1, found
+assert run.data.bodies == [(3, 10), (3, 20)]
+assert run.data.of_end == (3, [10, 20], False, "default", 7), run.data.of_end
 print("OK")
 """
 
