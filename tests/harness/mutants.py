@@ -29,7 +29,7 @@ PROVIDER, ADAPTERS = "provider/airflow_provider_metaflow", "adapters/metaflow_ad
 CORE = "provider/metaflow_orchestration"
 _GRAPHS = "tests/unit/test_random_graphs.py"
 TESTS: list[tuple[str, list[str]]] = [
-    (f"{ADAPTERS}/argo/*.py", ["tests/unit/adapters/argo", _GRAPHS]),
+    (f"{ADAPTERS}/argo/**/*.py", ["tests/unit/adapters/argo", _GRAPHS]),
     (f"{ADAPTERS}/step_functions/*.py", ["tests/unit/adapters/step_functions", _GRAPHS]),
     (f"{ADAPTERS}/*.py", ["tests/unit/adapters"]),
     (f"{PROVIDER}/plan/dag.py", ["tests/unit/plan", "tests/unit/dag", _GRAPHS]),
@@ -37,7 +37,10 @@ TESTS: list[tuple[str, list[str]]] = [
     (f"{PROVIDER}/plan/events.py", ["tests/unit/plan", "tests/unit/adapters/argo"]),
     (f"{PROVIDER}/plan/parameters.py", ["tests/unit/plan", "tests/unit/dag"]),
     (f"{PROVIDER}/plan/translator.py", ["tests/unit/plan", "tests/unit/dag"]),
-    (f"{CORE}/graph/schedule.py", ["tests/unit/graph", "tests/unit/dag", "tests/unit/adapters/argo/test_schedule.py"]),
+    (
+        f"{CORE}/graph/schedule.py",
+        ["tests/unit/graph", "tests/unit/dag", "tests/unit/adapters/argo/objects/test_schedule.py"],
+    ),
     (f"{CORE}/graph/*.py", ["tests/unit/graph", "tests/unit/plan", "tests/unit/run/test_inputs.py", _GRAPHS]),
 ]
 """The modules that are mutated, and the tests of the quick layer that run for each, the quickest first."""
@@ -125,7 +128,8 @@ def all_mutants(only: str = "") -> Iterator[Mutant]:
         for file in sorted(ROOT.glob(pattern)):
             path = str(file.relative_to(ROOT))
             # What mirrors the module comes first: it is the quickest to notice.
-            mirrored = [f"{one}/test_{file.name}" for one in tests if (ROOT / one / f"test_{file.name}").exists()]
+            found = [path for one in tests for path in sorted((ROOT / one).rglob(f"test_{file.name}"))]
+            mirrored = [str(path.relative_to(ROOT)) for path in found]
             if file in seen or only not in path:
                 continue
             seen.add(file)

@@ -15,8 +15,8 @@ from hera.workflows import DAG, Workflow
 from tests.support.recorded import DECORATED, SHAPES
 
 from metaflow_adapters.argo import compile_flow, flow_task
-from metaflow_adapters.argo.events import EventSettings
-from metaflow_adapters.argo.references import encoded, run_prefix, whole_number
+from metaflow_adapters.argo.objects.events import EventSettings
+from metaflow_adapters.argo.objects.references import encoded, run_prefix, whole_number
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import Place
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError

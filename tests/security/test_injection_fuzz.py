@@ -26,7 +26,7 @@ from tests.support.recorded import BATCH, KUBERNETES, on_s3, read_recorded
 from airflow_provider_metaflow import MetaflowDag
 from airflow_provider_metaflow.plan.parameters import command_line_values
 from metaflow_adapters.argo import compile_flow as argo_flow
-from metaflow_adapters.argo.events import EventSettings
+from metaflow_adapters.argo.objects.events import EventSettings
 from metaflow_adapters.step_functions import compile_flow as machine_of
 from metaflow_adapters.step_functions.settings import AwsSettings
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import machine_task, placed_task

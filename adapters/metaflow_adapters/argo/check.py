@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from metaflow_adapters.argo.plan.flow import plan_flow
+from metaflow_adapters.argo.plan.names import MAX_NAME
 from metaflow_adapters.notifications import told_endpoints
 from metaflow_orchestration.check.container_needs import container_needs
 from metaflow_orchestration.check.counts import all_tasks, assumptions
@@ -27,8 +29,6 @@ from .limits import (
     size_of,
     workflow_size,
 )
-from .names import MAX_NAME
-from .plan import plan_flow
 
 NAME = "argo"
 

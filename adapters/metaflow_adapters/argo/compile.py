@@ -7,23 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaflow_adapters.argo.objects.containers import StepContainer, shared_container, step_container
+from metaflow_adapters.argo.objects.events import emit_sensor, event_parameters, event_settings
+from metaflow_adapters.argo.objects.gangs import GANGS, emit_gang
+from metaflow_adapters.argo.objects.hooks import EXIT, HEARTBEAT, emit_heartbeat, emit_hooks
+from metaflow_adapters.argo.objects.metadata import SENSOR, SENSOR_NAMESPACE, annotations_of, labels_of, run_annotations
+from metaflow_adapters.argo.objects.parameters import emit_parameters
+from metaflow_adapters.argo.objects.schedule import emit_cron
+from metaflow_adapters.argo.objects.spec import Raw, Spec, Task, WorkflowTemplate, model
+from metaflow_adapters.argo.objects.templates import emit_templates
+from metaflow_adapters.argo.plan.flow import FlowPlan, StepPlan, plan_flow
+from metaflow_adapters.argo.plan.names import check_name
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 
-from .containers import StepContainer, shared_container, step_container
 from .deployment import ArgoDeployment
-from .emit import emit_templates
-from .events import emit_sensor, event_parameters, event_settings
-from .gangs import GANGS, emit_gang
-from .hooks import EXIT, HEARTBEAT, emit_heartbeat, emit_hooks
-from .kit import Raw, Spec, Task, WorkflowTemplate, model
 from .limits import check_limits
-from .metadata import SENSOR, SENSOR_NAMESPACE, annotations_of, labels_of, run_annotations
-from .names import check_name
 from .options import ArgoOptions
-from .parameters import emit_parameters
-from .plan import FlowPlan, StepPlan, plan_flow
-from .schedule import emit_cron
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from metaflow_adapters.argo.cluster.client import CRONS, TEMPLATES, ArgoCluster
+from metaflow_adapters.argo.cluster.suspension import is_kept_suspended, suspending
+from metaflow_adapters.argo.objects.configuration import as_configured
+from metaflow_adapters.argo.objects.containers import on_batch
+from metaflow_adapters.argo.objects.metadata import FLOW, OWNER, SENSOR, SENSOR_NAMESPACE, TOKEN, notify_secret
+from metaflow_adapters.argo.runs.runs import delete_sensor
 from metaflow_adapters.ownership import check_content
 from metaflow_orchestration.compile.deploy import DeployOptions, Name, compile_manifest
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.compute import Compute
 
-from .cluster import CRONS, TEMPLATES, ArgoCluster
 from .compile import ArgoOptions, checked_deployment
-from .configured import as_configured
-from .containers import on_batch
 from .deployment import ArgoDeployment
-from .metadata import FLOW, OWNER, SENSOR, SENSOR_NAMESPACE, TOKEN, notify_secret
-from .runs import delete_sensor
-from .suspension import is_kept_suspended, suspending
 
 _NO_SECRET: Mapping[str, str] = {}
 

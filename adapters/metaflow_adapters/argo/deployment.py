@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaflow_adapters.argo.cluster.suspension import is_kept_suspended, suspending
+from metaflow_adapters.argo.objects.plain import plain
+from metaflow_adapters.argo.objects.spec import Spec, live
 from metaflow_orchestration.documents.manifest import Manifest
-
-from .kit import Spec, live
-from .plain import plain
-from .suspension import is_kept_suspended, suspending
 
 if TYPE_CHECKING:
     from hera.workflows import CronWorkflow, WorkflowsService, WorkflowTemplate
@@ -65,7 +64,7 @@ class ArgoDeployment:
 
         Equal flows give equal bytes.
         """
-        from .yaml_text import to_yaml
+        from metaflow_adapters.argo.objects.yaml_text import to_yaml
 
         return "---\n".join(to_yaml(one) for one in self._dicts())
 
@@ -129,7 +128,7 @@ class ArgoDeployment:
         return found
 
     def _difference(self, here: WorkflowTemplate | CronWorkflow, get: Callable[..., Any]) -> str:
-        from .differences import difference
+        from metaflow_adapters.argo.cluster.differences import difference
 
         return difference(f"{here.kind} {here.name}", self._there(here, get), here.to_dict())
 

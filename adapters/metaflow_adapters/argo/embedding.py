@@ -11,21 +11,21 @@ import msgspec
 from hera.workflows import Parameter, Task, Workflow
 from hera.workflows._context import _context
 
+from metaflow_adapters.argo.objects import spec
+from metaflow_adapters.argo.objects.containers import shared_container
+from metaflow_adapters.argo.objects.parameters import default_of
+from metaflow_adapters.argo.objects.references import run_prefix
+from metaflow_adapters.argo.objects.spec import Spec, live
+from metaflow_adapters.argo.objects.templates import emit_templates
+from metaflow_adapters.argo.objects.values import harmless
+from metaflow_adapters.argo.plan.flow import PATHSPEC, PLACE, plan_flow
 from metaflow_adapters.manifests import compile_manifest_of
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import FlowGraph
 
-from . import kit
 from .compile import containers_of, gangs_of
-from .containers import shared_container
-from .emit import emit_templates
-from .kit import Spec, live
 from .options import ArgoOptions, CompileArguments
-from .parameters import default_of
-from .plan import PATHSPEC, PLACE, plan_flow
-from .references import run_prefix
-from .values import harmless
 
 GIVEN = "metaflow-parameters"
 """Parameter by which the flow's own parameters come to its start step, encoded."""
@@ -117,8 +117,8 @@ def _templates(manifest: Manifest, name: str, options: ArgoOptions) -> list[Spec
     templates = emit_templates(plan, containers, shared, gangs_of(shared, options.gang), place=f"{name}@")
     _pass_parameters(manifest.graph, templates)
     last = next(task.name for task in plan.dags[0].tasks if task.template == plan.container_of(manifest.graph.end))
-    run = kit.model("ValueFrom", parameter=f"{{{{tasks.{last}.outputs.parameters.{PATHSPEC}}}}}")
-    templates[0].outputs = [kit.Parameter(name=PATHSPEC, value_from=run)]
+    run = spec.model("ValueFrom", parameter=f"{{{{tasks.{last}.outputs.parameters.{PATHSPEC}}}}}")
+    templates[0].outputs = [spec.Parameter(name=PATHSPEC, value_from=run)]
     return templates
 
 
@@ -129,10 +129,10 @@ def _pass_parameters(graph: FlowGraph, templates: list[Spec]) -> None:
         return
     _add_inputs(entry, _inputs(graph))
     start = next(task for task in entry.tasks if not task.depends)
-    encoded = kit.Parameter(name=GIVEN, value="{{=sprig.b64enc(toJson(inputs.parameters))}}")
+    encoded = spec.Parameter(name=GIVEN, value="{{=sprig.b64enc(toJson(inputs.parameters))}}")
     start.arguments = [*(start.arguments or ()), encoded]
     container = next(one for one in templates if one.name == start.template)
-    _add_inputs(container, [kit.Parameter(name=GIVEN)])
+    _add_inputs(container, [spec.Parameter(name=GIVEN)])
 
 
 def _add_inputs(template: Spec, inputs: list[Spec]) -> None:
@@ -141,9 +141,9 @@ def _add_inputs(template: Spec, inputs: list[Spec]) -> None:
 
 def _inputs(graph: FlowGraph) -> list[Spec]:
     return [
-        kit.Parameter(name=one.name, description=harmless(one.help) or None)
+        spec.Parameter(name=one.name, description=harmless(one.help) or None)
         if one.required and one.default is None
-        else kit.Parameter(name=one.name, value=default_of(one), description=harmless(one.help) or None)
+        else spec.Parameter(name=one.name, value=default_of(one), description=harmless(one.help) or None)
         for one in graph.parameters
     ]
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from metaflow_adapters.argo.plan.flow import DagPlan, FlowPlan, TaskPlan
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import FlowGraph
-
-from .plan import DagPlan, FlowPlan, TaskPlan
 
 if TYPE_CHECKING:
     from .deployment import ArgoDeployment

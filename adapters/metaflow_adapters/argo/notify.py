@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from metaflow_adapters.argo.objects.metadata import notify_secret
 from metaflow_adapters.notifications import KEYS, given_endpoints, is_asked, notifications_of, secret_content
 from metaflow_orchestration.documents.manifest import Notifications
-
-from .metadata import notify_secret
 
 _HINT = (
     "Give --notify-slack-webhook-url, --notify-pager-duty-integration-key, --notify-incident-io-api-key, "

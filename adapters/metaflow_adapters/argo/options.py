@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from .events import EventSettings
+    from metaflow_adapters.argo.objects.events import EventSettings
 
 JOBSET = "jobset"
 JOB = "job"

@@ -28,10 +28,10 @@ from airflow_provider_metaflow import MetaflowDag
 from airflow_provider_metaflow.plan.checked import AirflowTarget
 from metaflow_adapters.argo import ArgoDeployment
 from metaflow_adapters.argo.check import ArgoTarget
-from metaflow_adapters.argo.cluster import ArgoCluster
+from metaflow_adapters.argo.cluster.client import ArgoCluster
 from metaflow_adapters.argo.compile import ArgoOptions, checked_deployment
 from metaflow_adapters.argo.deploy import apply
-from metaflow_adapters.argo.events import EventSettings
+from metaflow_adapters.argo.objects.events import EventSettings
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.check import StepFunctionsTarget
 from metaflow_adapters.step_functions.compile import StepFunctionsOptions, machine_from

@@ -10,10 +10,10 @@ import pytest
 from tests.support.argo_api import ArgoApi, argo_api
 
 from metaflow_adapters.argo import ArgoDeployment, compile_flow
-from metaflow_adapters.argo.cluster import ArgoCluster
+from metaflow_adapters.argo.cluster.client import ArgoCluster
 from metaflow_adapters.argo.deploy import apply
-from metaflow_adapters.argo.events import EventSettings
-from metaflow_adapters.argo.runs import ArgoRuns
+from metaflow_adapters.argo.objects.events import EventSettings
+from metaflow_adapters.argo.runs.runs import ArgoRuns
 from metaflow_orchestration.documents.manifest import Manifest
 
 EVENTS = EventSettings(event="event", source="source", account="account", namespace="events")

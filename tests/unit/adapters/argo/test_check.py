@@ -10,9 +10,9 @@ import pytest
 
 from metaflow_adapters.argo.check import ArgoTarget
 from metaflow_adapters.argo.compile import ArgoOptions, checked_deployment
-from metaflow_adapters.argo.events import EventSettings
 from metaflow_adapters.argo.limits import MAX_OBJECT_BYTES, MAX_WORKFLOW_BYTES, nodes_of, size_of, workflow_size
-from metaflow_adapters.argo.plan import plan_flow
+from metaflow_adapters.argo.objects.events import EventSettings
+from metaflow_adapters.argo.plan.flow import plan_flow
 from metaflow_orchestration.check.report import Report, Row, State
 from metaflow_orchestration.check.target import check_manifest
 from metaflow_orchestration.documents.manifest import Manifest

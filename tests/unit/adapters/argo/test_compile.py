@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from metaflow_adapters.argo import ArgoDeployment, compile_flow
-from metaflow_adapters.argo.events import EventSettings
+from metaflow_adapters.argo.objects.events import EventSettings
 from metaflow_orchestration.documents.manifest import Manifest, Notifications
 from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError
 from metaflow_orchestration.graph.model import Schedule

@@ -12,10 +12,10 @@ from tests.support.argo_api import ArgoApi
 from tests.support.kubernetes_http import error
 
 from metaflow_adapters.argo import ArgoDeployment, compile_flow
-from metaflow_adapters.argo.cluster import CRONS, SENSORS, TEMPLATES, ArgoCluster, ArgoClusterError
+from metaflow_adapters.argo.cluster.client import CRONS, SENSORS, TEMPLATES, ArgoCluster, ArgoClusterError
 from metaflow_adapters.argo.deploy import TemplateStore, apply, make
-from metaflow_adapters.argo.events import EventSettings
-from metaflow_adapters.argo.runs import ArgoRuns
+from metaflow_adapters.argo.objects.events import EventSettings
+from metaflow_adapters.argo.runs.runs import ArgoRuns
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 

@@ -14,7 +14,7 @@ import yaml
 from hera.exceptions import NotFound
 
 from metaflow_adapters.argo import ArgoDeployment, compile_flow
-from metaflow_adapters.argo.events import EventSettings
+from metaflow_adapters.argo.objects.events import EventSettings
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.model import EventTrigger, Schedule
 

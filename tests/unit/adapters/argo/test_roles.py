@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 import yaml
 from tests.support.argo_api import ArgoApi, rights_of
+from tests.unit.adapters.argo.runs.test_runs import GANGS
 
 from metaflow_adapters.argo import compile_flow
-from metaflow_adapters.argo.cluster import TEMPLATES, WORKFLOWS, ArgoCluster
+from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS, ArgoCluster
 from metaflow_adapters.argo.deploy import TemplateStore, apply
-from metaflow_adapters.argo.runs import ArgoRuns, Caller, deployed_templates
+from metaflow_adapters.argo.runs.runs import ArgoRuns, Caller, deployed_templates
 from metaflow_orchestration.documents.manifest import Manifest
 
 from .conftest import EVENTS
-from .test_runs import GANGS
 
 ROLES = Path(__file__).parents[4] / "docs/argo"
 SECRET = {"SLACK": "https://hush"}
@@ -35,8 +35,8 @@ def without(manifest: Manifest, **graph: Any) -> Manifest:
 def test_the_role_of_a_deployer_is_what_all_verbs_need_and_no_more(
     api: ArgoApi, objects: ArgoCluster, on_s3: Callable[..., Manifest], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("metaflow_adapters.argo.starting._PAUSE_SECONDS", 0)
-    monkeypatch.setattr("metaflow_adapters.argo.starting._WAIT_SECONDS", 0)
+    monkeypatch.setattr("metaflow_adapters.argo.runs.starting._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("metaflow_adapters.argo.runs.starting._WAIT_SECONDS", 0)
     api.rights = rights_of(role("deployer-role.yaml"))
     scheduled, triggered = on_s3("decorated/nightly"), on_s3("decorated/triggered", name="nightly")
     for manifest in (scheduled, scheduled, triggered, triggered, without(triggered, triggers=()), scheduled):

@@ -71,8 +71,8 @@ _VARIABLES = {
 @plain_errors
 def argo(obj: Any, name: str | None = None) -> None:
     obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
-    obj.argo_name = adapter("names").argo_name(obj.flow.name, name)
-    obj.argo_cluster = adapter("cluster").ArgoCluster(KUBERNETES_NAMESPACE or "default")
+    obj.argo_name = adapter("plan.names").argo_name(obj.flow.name, name)
+    obj.argo_cluster = adapter("cluster.client").ArgoCluster(KUBERNETES_NAMESPACE or "default")
 
 
 _CREATE_OPTIONS = [
@@ -145,7 +145,7 @@ def create(
 ) -> None:
     prints = bool(only_json or only_yaml or options["manifest_only"])
     # Which needs the extra, as the cluster's client does: a flow is not packaged for nothing.
-    adapter("yaml_text")
+    adapter("objects.yaml_text")
     if not prints:
         _tell_deployer(obj, deployer_attribute_file)
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
@@ -227,7 +227,7 @@ def _argo_options(obj: Any, options: dict[str, Any]) -> Any:
 
 
 def _secret_name(obj: Any) -> str:
-    name: str = adapter("metadata").notify_secret(obj.argo_name.name)
+    name: str = adapter("objects.metadata").notify_secret(obj.argo_name.name)
     return name
 
 

@@ -36,19 +36,19 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from metaflow_adapters.argo.runs import ArgoRuns, Caller
+    from metaflow_adapters.argo.runs.runs import ArgoRuns, Caller
 
 
 _GOING_ON = ("Pending", "Running", "Suspended")
 
 
 def _runs(obj: Any) -> ArgoRuns:
-    made: ArgoRuns = adapter("runs").ArgoRuns(obj.argo_cluster, obj.argo_name.name, obj.flow.name)
+    made: ArgoRuns = adapter("runs.runs").ArgoRuns(obj.argo_cluster, obj.argo_name.name, obj.flow.name)
     return made
 
 
 def _caller(obj: Any, authorize: str | None) -> Caller:
-    caller: Caller = adapter("runs").Caller(
+    caller: Caller = adapter("runs.runs").Caller(
         flow=obj.flow.name,
         user=get_username(),
         project=current.get("project_name"),
@@ -105,7 +105,7 @@ def _tell_started(obj: Any, options: dict[str, Any], run_id: str) -> None:
 
 
 def _watch(obj: Any, run_id: str) -> None:
-    runs, status_of = _runs(obj), adapter("runs").status_of
+    runs, status_of = _runs(obj), adapter("runs.runs").status_of
     watch(lambda: str(status_of(runs.find(run_id))), _GOING_ON, "Succeeded")
 
 
@@ -119,7 +119,7 @@ def status(obj: Any, run_id: str, watch: bool, as_json: bool) -> None:
     if watch and not as_json:
         _watch(obj, run_id)
         return
-    runs, status_of = _runs(obj), adapter("runs").status_of
+    runs, status_of = _runs(obj), adapter("runs.runs").status_of
     found = str(status_of(runs.find(run_id)))
     while watch and found in _GOING_ON:
         time.sleep(WATCH_SECONDS)
@@ -191,7 +191,7 @@ def delete(obj: Any, authorize: str | None) -> None:
 @click.pass_obj
 @plain_errors
 def list_workflow_templates(obj: Any, all_flows: bool, as_json: bool) -> None:
-    found = adapter("runs").deployed_templates(obj.argo_cluster, None if all_flows else obj.flow.name)
+    found = adapter("runs.runs").deployed_templates(obj.argo_cluster, None if all_flows else obj.flow.name)
     if as_json:
         print_json(list(found))
         return

@@ -402,7 +402,7 @@ def _given(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _unsealed(value: Any) -> Any:
-    """Return a value that ``metaflow_adapters.argo.values`` may have encoded."""
+    """Return a value that ``metaflow_adapters.argo.objects.values`` may have encoded."""
     return _decoded(value[len(SEAL) :]) if isinstance(value, str) and value.startswith(SEAL) else value
 
 

@@ -8,8 +8,8 @@ from metaflow_orchestration.exceptions import UnsupportedFeatureError
 from metaflow_orchestration.graph.model import FlowGraph, ParameterType
 from metaflow_orchestration.graph.model import Parameter as FlowParameter
 
-from .kit import Parameter, Spec
 from .metadata import AUTOMATIC, ORIGIN
+from .spec import Parameter, Spec
 from .values import harmless, sealed
 
 NULL = "null"

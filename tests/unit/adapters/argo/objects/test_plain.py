@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 from tests.support.recorded import GOLDEN
+from tests.unit.adapters.argo.test_compile import DECORATED, EVENTS, SHAPES
 
 from metaflow_adapters.argo import ArgoOptions, compile_flow
 from metaflow_adapters.argo.options import ArgoOptionFields
 from metaflow_orchestration.documents.manifest import Manifest
-
-from .test_compile import DECORATED, EVENTS, SHAPES
 
 CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     *((shape, {}, {"gang": gang}) for shape in SHAPES for gang in ("job", "jobset")),
@@ -58,7 +57,7 @@ PROGRAM = """
 import sys
 from metaflow_orchestration.documents.manifest import read_manifest
 from metaflow_adapters.argo.compile import compile_flow
-from metaflow_adapters.argo.runs import ArgoRuns
+from metaflow_adapters.argo.runs.runs import ArgoRuns
 sys.path.insert(0, sys.argv[1])
 from tests.support.recorded import on_s3, read_recorded
 made = compile_flow(on_s3(read_recorded("decorated/nightly"), "decorated/nightly"), namespace="flows")

@@ -10,8 +10,8 @@ import pytest
 from tests.support.argo_api import ArgoApi
 
 from metaflow_adapters.argo import ArgoDeployment
-from metaflow_adapters.argo.cluster import TEMPLATES, WORKFLOWS, ArgoClusterError
-from metaflow_adapters.argo.runs import ArgoRuns
+from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS, ArgoClusterError
+from metaflow_adapters.argo.runs.runs import ArgoRuns
 
 Deploy = Callable[..., tuple[ArgoDeployment, ArgoRuns]]
 
@@ -21,7 +21,7 @@ UNKNOWN = {"phase": "Error", "message": 'workflowtemplates.argoproj.io "linear" 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("_PAUSE_SECONDS", 0), ("_LOOK_SECONDS", 0), ("_WAIT_SECONDS", 0.2)):
-        monkeypatch.setattr(f"metaflow_adapters.argo.starting.{name}", value)
+        monkeypatch.setattr(f"metaflow_adapters.argo.runs.starting.{name}", value)
 
 
 def controller(api: ArgoApi, statuses: list[dict[str, Any]]) -> list[str]:

@@ -6,15 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from metaflow_adapters.documents import origin_text
-from metaflow_adapters.ownership import check_owner
-from metaflow_orchestration.containers.pods import label_value
-from metaflow_orchestration.exceptions import InvalidOptionError
-
-from .caller import Caller
-from .cluster import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
-from .ending import ACTIVE, end_gangs, phase_of
-from .metadata import (
+from metaflow_adapters.argo.cluster.client import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
+from metaflow_adapters.argo.objects.metadata import (
     BRANCH,
     FLOW,
     ORIGIN,
@@ -27,8 +20,15 @@ from .metadata import (
     WORKFLOW_LABEL,
     notify_secret,
 )
+from metaflow_adapters.argo.objects.values import sealed, unsealed
+from metaflow_adapters.documents import origin_text
+from metaflow_adapters.ownership import check_owner
+from metaflow_orchestration.containers.pods import label_value
+from metaflow_orchestration.exceptions import InvalidOptionError
+
+from .caller import Caller
+from .ending import ACTIVE, end_gangs, phase_of
 from .starting import submit
-from .values import sealed, unsealed
 
 __all__ = ["ArgoRuns", "Caller", "delete_sensor", "deployed_templates", "status_of"]
 

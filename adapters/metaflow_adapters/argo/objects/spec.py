@@ -87,7 +87,7 @@ def _live(value: Any) -> Any:
         return type(value)(_live(one) for one in value)
     if not isinstance(value, Spec):
         return value
-    from . import prepare_imports
+    from metaflow_adapters.argo import prepare_imports
 
     prepare_imports()
     import hera.workflows

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from metaflow_adapters.argo.plan.flow import ITERATION, PLACE, StepPlan
 from metaflow_adapters.documents import flow_document, step_document
 from metaflow_orchestration.containers.command import (
     FLOW_VARIABLE,
@@ -34,7 +35,6 @@ from metaflow_orchestration.run.commands import NO_RETRY
 
 from .events import event_name
 from .metadata import ORIGIN
-from .plan import ITERATION, PLACE, StepPlan
 from .references import encoded, parameter, refuse_references
 
 _FOLDER = "/tmp/metaflow-outcome"  # noqa: S108  (in a container of its own)

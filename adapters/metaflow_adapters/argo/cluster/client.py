@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from metaflow_adapters.argo.objects.metadata import WORKFLOW_LABEL
 from metaflow_orchestration.exceptions import MetaflowProviderError
-
-from .metadata import WORKFLOW_LABEL
 
 _GROUP, _VERSION = "argoproj.io", "v1alpha1"
 _JOBSETS = ("jobset.x-k8s.io", "v1alpha2")

@@ -6,7 +6,7 @@ import difflib
 import json
 from typing import Any
 
-from .yaml_text import to_yaml
+from metaflow_adapters.argo.objects.yaml_text import to_yaml
 
 _QUANTITIES = ("requests", "limits")
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS, ArgoCluster, ArgoClusterError
 from metaflow_orchestration.containers.command import FLOW_VARIABLE, TASK_VARIABLE
 
-from .cluster import TEMPLATES, WORKFLOWS, ArgoCluster, ArgoClusterError
 from .ending import phase_of
 
 _FRESH_SECONDS = 60

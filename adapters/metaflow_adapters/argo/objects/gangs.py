@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from metaflow_adapters.argo.options import JOB, JOBSET
+from metaflow_adapters.argo.plan.flow import NODES, StepPlan
 from metaflow_orchestration.containers.gang import JOB_LABEL
 
 from .containers import StepContainer
-from .emit import retry_of
-from .kit import Parameter, Resource, Spec
 from .metadata import WORKFLOW_LABEL, step_annotations, step_labels
-from .options import JOB, JOBSET
-from .plan import NODES, StepPlan
 from .references import whole_number
+from .spec import Parameter, Resource, Spec
+from .templates import retry_of
 
 GANGS = (JOBSET, JOB)
 

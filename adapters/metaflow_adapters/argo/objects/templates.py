@@ -1,14 +1,25 @@
-"""The templates of a plan, as :mod:`~.kit` holds them. Decides nothing: the plan and the containers say it all."""
+"""The templates of a plan, as :mod:`~.spec` holds them. Decides nothing: the plan and the containers say it all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from metaflow_adapters.argo.plan.flow import (
+    ITERATION,
+    NEXT,
+    NODES,
+    PLACE,
+    DagPlan,
+    FlowPlan,
+    LoopPlan,
+    StepPlan,
+    TaskPlan,
+)
+
 from .containers import StepContainer, retry_expression
-from .kit import DAG, Container, Parameter, Raw, RetryStrategy, Spec, Step, Steps, Suspend, Task, model, raw
 from .metadata import step_annotations, step_labels
-from .plan import ITERATION, NEXT, NODES, PLACE, DagPlan, FlowPlan, LoopPlan, StepPlan, TaskPlan
+from .spec import DAG, Container, Parameter, Raw, RetryStrategy, Spec, Step, Steps, Suspend, Task, model, raw
 
 Template = Spec
 """A template: ``Container``, ``DAG``, ``Resource``, ``Steps`` or ``Suspend``."""

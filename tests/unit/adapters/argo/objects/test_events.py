@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from metaflow_adapters.argo import compile_flow
-from metaflow_adapters.argo.events import EventSettings, event_name
+from metaflow_adapters.argo.objects.events import EventSettings, event_name
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import received_events
 from metaflow_orchestration.documents.manifest import Manifest, Notifications
 from metaflow_orchestration.exceptions import InvalidOptionError

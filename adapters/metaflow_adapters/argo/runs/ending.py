@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .cluster import WORKFLOWS, ArgoCluster
+from metaflow_adapters.argo.cluster.client import WORKFLOWS, ArgoCluster
 
 ACTIVE = ("", "Pending", "Running")
 """Phases of a workflow that has not ended; one that the controller has not looked at has none."""

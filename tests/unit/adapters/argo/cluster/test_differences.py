@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from metaflow_adapters.argo.differences import difference
+from metaflow_adapters.argo.cluster.differences import difference
 
 HERE: dict[str, Any] = {
     "metadata": {"name": "a"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .kit import Raw, Spec
+from .spec import Raw, Spec
 
 _API_VERSION = "argoproj.io/v1alpha1"
 _MAPS = ("annotations", "labels", "limits", "nodeSelector", "requests")
@@ -23,7 +23,7 @@ _IN_RESOURCE = ("action", "manifest", "set_owner_reference", "success_condition"
 def plain(value: Any) -> Any:
     """Return a tree as JSON types.
 
-    :param value: a :class:`~.kit.Spec`, or lists and plain data with some in them.
+    :param value: a :class:`~.spec.Spec`, or lists and plain data with some in them.
     """
     return _sorted(_plain(value))
 

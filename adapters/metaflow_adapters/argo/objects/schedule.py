@@ -8,8 +8,8 @@ from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.schedule import airflow_cron, airflow_timezone
 
-from .kit import CronWorkflow, Spec, model
 from .metadata import base_annotations, labels_of
+from .spec import CronWorkflow, Spec, model
 
 STARTING_DEADLINE_SECONDS = 3540
 """How late a run may start when the controller was away; that of Metaflow's own deployer."""

@@ -14,9 +14,9 @@ from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import EventTrigger, FlowGraph, ParameterType
 
-from .kit import Parameter, Spec
 from .metadata import AUTOMATIC, base_annotations, labels_of
 from .parameters import NULL, default_of
+from .spec import Parameter, Spec
 from .values import sealing
 
 _MADE_BY_METAFLOW = "auto-generated-by-metaflow"

@@ -10,8 +10,8 @@ import pytest
 from tests.support.argo_api import ArgoApi
 
 from metaflow_adapters.argo import ArgoDeployment
-from metaflow_adapters.argo.cluster import TEMPLATES, WORKFLOWS, ArgoCluster, ArgoClusterError
-from metaflow_adapters.argo.runs import ArgoRuns, Caller, deployed_templates, status_of
+from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS, ArgoCluster, ArgoClusterError
+from metaflow_adapters.argo.runs.runs import ArgoRuns, Caller, deployed_templates, status_of
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 
@@ -309,7 +309,7 @@ GANGS = {
 @pytest.fixture
 def gangs(deploy: Deploy, api: ArgoApi, monkeypatch: pytest.MonkeyPatch) -> tuple[ArgoRuns, str]:
     """A run that has started gangs, beside another one."""
-    monkeypatch.setattr("metaflow_adapters.argo.ending._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("metaflow_adapters.argo.runs.ending._PAUSE_SECONDS", 0)
     _, runs = deploy("linear")
     run_id = runs.start({})
     phase(api, run_id, "Running").update(status=dict(GANGS))

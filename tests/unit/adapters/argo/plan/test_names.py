@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metaflow_adapters.argo.names import MAX_NAME, Names, check_name, deployed_name
+from metaflow_adapters.argo.plan.names import MAX_NAME, Names, check_name, deployed_name
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 

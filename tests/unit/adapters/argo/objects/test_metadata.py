@@ -12,13 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 from tests.support.interpreter import python
+from tests.unit.adapters.argo.test_compile import SHAPES, readable, templates_of
 
 from metaflow_adapters.argo import compile_flow
-from metaflow_adapters.argo.metadata import graph_structure
+from metaflow_adapters.argo.objects.metadata import graph_structure
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.model import StepKind
-
-from .test_compile import SHAPES, readable, templates_of
 
 LEGAL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 """Values of labels, which have 63 characters at most (Kubernetes' `IsValidLabelValue`)."""

@@ -7,12 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.unit.adapters.argo.test_compile import readable, templates_of
 
 from metaflow_adapters.argo import compile_flow
-from metaflow_adapters.argo.configured import as_configured
+from metaflow_adapters.argo.objects.configuration import as_configured
 from metaflow_orchestration.documents.manifest import Manifest
-
-from .test_compile import readable, templates_of
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from metaflow_orchestration.containers.command import TASK_VARIABLE, encode_inli
 from metaflow_orchestration.documents.manifest import Manifest, Notifications
 from metaflow_orchestration.exceptions import InvalidOptionError
 
-from .configured import error_script
+from .configuration import error_script
 from .containers import StepContainer
-from .kit import Container, Raw, Spec, Step, Steps, model, raw
+from .spec import Container, Raw, Spec, Step, Steps, model, raw
 
 EXIT = "exit"
 """Name of the template that Argo starts at the end of a workflow, however it ended."""

@@ -1,0 +1,1 @@
+"""Runs of deployed flows: started, listed, suspended, terminated, resumed."""
