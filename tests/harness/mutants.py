@@ -30,7 +30,7 @@ CORE = "provider/metaflow_orchestration"
 _GRAPHS = "tests/unit/test_random_graphs.py"
 TESTS: list[tuple[str, list[str]]] = [
     (f"{ADAPTERS}/argo/**/*.py", ["tests/unit/adapters/argo", _GRAPHS]),
-    (f"{ADAPTERS}/step_functions/*.py", ["tests/unit/adapters/step_functions", _GRAPHS]),
+    (f"{ADAPTERS}/step_functions/**/*.py", ["tests/unit/adapters/step_functions", _GRAPHS]),
     (f"{ADAPTERS}/*.py", ["tests/unit/adapters"]),
     (f"{PROVIDER}/plan/dag.py", ["tests/unit/plan", "tests/unit/dag", _GRAPHS]),
     (f"{PROVIDER}/dag/emit.py", ["tests/unit/dag", _GRAPHS]),

@@ -18,7 +18,7 @@ from tests.support.object_store import credentials_of
 from tests.support.step_functions import STATES, Execution, StepFunctions
 
 from metaflow_adapters.step_functions import publish_event
-from metaflow_adapters.step_functions.aws import Aws, AwsError
+from metaflow_adapters.step_functions.aws.client import Aws, AwsError
 from metaflow_adapters.step_functions.machine import FlowMachine
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import boto3
 
-from metaflow_adapters.step_functions.aws import Aws
+from metaflow_adapters.step_functions.aws.client import Aws
 from metaflow_adapters.step_functions.machine import FlowMachine
 from metaflow_adapters.step_functions.settings import AwsSettings
 from tests.engines.aws.authority import Authority

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from metaflow_adapters.step_functions.nodes import (
+from metaflow_adapters.step_functions.plan.nodes import (
     ChoiceNode,
     GangNode,
     JobKind,

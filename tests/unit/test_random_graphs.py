@@ -27,7 +27,7 @@ from airflow_provider_metaflow import MetaflowDag
 from metaflow_adapters.argo import compile_flow as compile_for_argo
 from metaflow_adapters.sources import sources_of, walked_steps
 from metaflow_adapters.step_functions import compile_flow as compile_for_step_functions
-from metaflow_adapters.step_functions.plan import plan_flow
+from metaflow_adapters.step_functions.plan.flow import plan_flow
 from metaflow_adapters.step_functions.settings import AwsSettings
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import Finder
 from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .compile import StepFunctionsOptions, compile_flow
-    from .events import publish_event
+    from .emit.events import publish_event
     from .machine import FlowMachine
 
 _PLACES = {
     "FlowMachine": "machine",
     "StepFunctionsOptions": "compile",
     "compile_flow": "compile",
-    "publish_event": "events",
+    "publish_event": "emit.events",
 }
 
 __all__ = ["FlowMachine", "StepFunctionsOptions", "compile_flow", "publish_event"]

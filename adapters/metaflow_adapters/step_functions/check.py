@@ -7,6 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from metaflow_adapters.notifications import told_endpoints
+from metaflow_adapters.step_functions.deploy.flow import check_deployable
+from metaflow_adapters.step_functions.emit.schedule import aws_cron
+from metaflow_adapters.step_functions.language.jsonata import to_json
+from metaflow_adapters.step_functions.language.states import MAX_NAME as MAX_STATE_NAME
+from metaflow_adapters.step_functions.permissions.trust import VARIABLES
+from metaflow_adapters.step_functions.plan.flow import plan_flow
+from metaflow_adapters.step_functions.plan.names import MAX_HELPER_NAME, MAX_NAME
+from metaflow_adapters.step_functions.plan.nodes import JobKind, JobNode, MapNode, ScopePlan, SplitNode
 from metaflow_orchestration.check.container_needs import container_needs
 from metaflow_orchestration.check.counts import all_tasks, assumptions
 from metaflow_orchestration.check.fire_times import fire_times, schedule_rows
@@ -18,8 +26,6 @@ from metaflow_orchestration.graph.model import Schedule
 from metaflow_orchestration.graph.schedule import airflow_cron, airflow_timezone
 
 from .compile import StepFunctionsOptions, machine_from
-from .deploy import check_deployable
-from .jsonata import to_json
 from .limits import (
     MAX_ARRAY,
     MAX_DEFINITION_BYTES,
@@ -31,12 +37,6 @@ from .limits import (
     throttled,
 )
 from .machine import FlowMachine
-from .names import MAX_HELPER_NAME, MAX_NAME
-from .nodes import JobKind, JobNode, MapNode, ScopePlan, SplitNode
-from .plan import plan_flow
-from .schedule import aws_cron
-from .states import MAX_NAME as MAX_STATE_NAME
-from .trust import VARIABLES
 
 NAME = "step-functions"
 

@@ -11,25 +11,25 @@ from typing import Any
 
 from metaflow_adapters.manifests import compile_manifest_of
 from metaflow_adapters.notifications import VARIABLE_PREFIX, told_endpoints
+from metaflow_adapters.step_functions.emit.after import after_definition, followed, needs_secrets
+from metaflow_adapters.step_functions.emit.documents import FOLDER, whole_document
+from metaflow_adapters.step_functions.emit.events import needs_gate, pattern_of, status_pattern
+from metaflow_adapters.step_functions.emit.gate import RESET, gate_definition
+from metaflow_adapters.step_functions.emit.inputs import longest_input
+from metaflow_adapters.step_functions.emit.jobs import AFTER, Jobs, JobSettings, inline_document, make_jobs
+from metaflow_adapters.step_functions.emit.schedule import reset_of, schedule_of
+from metaflow_adapters.step_functions.emit.scopes import INLINE_INPUT, Surroundings, emit_scope
+from metaflow_adapters.step_functions.language.definition import machine_of
+from metaflow_adapters.step_functions.language.jsonata import to_json
+from metaflow_adapters.step_functions.permissions.needs import all_policies, needs_of
+from metaflow_adapters.step_functions.plan.flow import job_kinds, plan_flow
+from metaflow_adapters.step_functions.plan.names import helper_name, machine_helper_name
+from metaflow_adapters.step_functions.plan.nodes import ScopePlan
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 
-from .after import after_definition, followed, needs_secrets
-from .definition import machine_of
-from .documents import FOLDER, whole_document
-from .emit import INLINE_INPUT, Surroundings, emit_scope
-from .events import needs_gate, pattern_of, status_pattern
-from .gate import RESET, gate_definition
-from .inputs import longest_input
-from .jobs import AFTER, Jobs, JobSettings, inline_document, make_jobs
-from .jsonata import to_json
 from .limits import check_limits
 from .machine import FlowMachine, Resources
-from .names import helper_name, machine_helper_name
-from .needs import all_policies, needs_of
-from .nodes import ScopePlan
-from .plan import job_kinds, plan_flow
-from .schedule import reset_of, schedule_of
 from .settings import AwsSettings, aws_settings
 
 NO_ROLE = "${EventsRoleArn}"

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metaflow_adapters.step_functions.emit.scopes import INLINE_INPUT, INPUT, SHARED
+from metaflow_adapters.step_functions.language.states import Choice, Fail, Map, Parallel, Scope, State, Task
 from metaflow_orchestration.exceptions import InvalidOptionError
-
-from .emit import INLINE_INPUT, INPUT, SHARED
-from .states import Choice, Fail, Map, Parallel, Scope, State, Task
 
 if TYPE_CHECKING:
     from .machine import FlowMachine

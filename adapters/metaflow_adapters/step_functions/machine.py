@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from metaflow_adapters.step_functions.language.jsonata import to_json
+from metaflow_adapters.step_functions.language.states import Scope
+from metaflow_adapters.step_functions.permissions.roles import Place
 from metaflow_orchestration.documents.manifest import Manifest
 
-from .iam import Place
-from .jsonata import to_json
 from .settings import AwsSettings
-from .states import Scope
 
 if TYPE_CHECKING:
-    from .aws import Aws
+    from metaflow_adapters.step_functions.aws.client import Aws
+
     from .compile import StepFunctionsOptions
 
 
@@ -75,13 +76,13 @@ class FlowMachine:
 
     def trust_policies(self) -> dict[str, dict[str, Any]]:
         """Return the trust policies of the roles: which service may assume each of them."""
-        from .trust import trust_policies
+        from metaflow_adapters.step_functions.permissions.trust import trust_policies
 
         return trust_policies(self.place, list(self.resources.policies))
 
     def roles_template(self) -> dict[str, Any]:
         """Return the roles and the deployer's policy as one template of CloudFormation."""
-        from .trust import roles_template
+        from metaflow_adapters.step_functions.permissions.trust import roles_template
 
         return roles_template(self)
 
@@ -91,7 +92,7 @@ class FlowMachine:
         :param aws: clients of AWS; those of Metaflow's configuration if left out.
         :raises InvalidOptionError: if a role is missing.
         """
-        from .deploy import bring
+        from metaflow_adapters.step_functions.deploy.flow import bring
 
         return bring(self, self._clients(aws))
 
@@ -100,7 +101,7 @@ class FlowMachine:
 
         :param aws: clients of AWS; those of Metaflow's configuration if left out.
         """
-        from .deploy import difference
+        from metaflow_adapters.step_functions.deploy.flow import difference
 
         return difference(self, self._clients(aws))
 
@@ -111,7 +112,7 @@ class FlowMachine:
         :param parameters: the flow's parameters.
         :raises InvalidOptionError: if one is unknown, or a required one is missing.
         """
-        from .runs import SfnRuns
+        from metaflow_adapters.step_functions.runs.runs import SfnRuns
 
         return SfnRuns(self._clients(aws), self.name, self.manifest.graph.name).start(parameters)
 
@@ -139,7 +140,7 @@ class FlowMachine:
 
     def _clients(self, aws: Aws | None) -> Aws:
         if aws is None:
-            from .aws import Aws
+            from metaflow_adapters.step_functions.aws.client import Aws
 
             aws = self._aws[0] if self._aws else Aws()
             self._aws[:] = [aws]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .iam import Place
+from metaflow_adapters.step_functions.permissions.roles import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ from tests.support.aws_account import DEPLOYER, QUEUE, SETTINGS, Account, aws_ac
 from tests.support.recorded import on_s3
 
 from metaflow_adapters.step_functions import FlowMachine, compile_flow
-from metaflow_adapters.step_functions import aws as clients
-from metaflow_adapters.step_functions.names import sfn_name
+from metaflow_adapters.step_functions.aws import client as clients
+from metaflow_adapters.step_functions.plan.names import sfn_name
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import sfn_cli, sfn_verbs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer import sfn_deployer_objects
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer.sfn_deployer_objects import (
@@ -81,12 +81,12 @@ def group(account: Account, manifest: Manifest, monkeypatch: pytest.MonkeyPatch)
     made = Group(account, manifest)
     account.grant(made.machine)
     account.flow = "SingleStepFlow"
-    monkeypatch.setattr("metaflow_adapters.step_functions.create.compile_for_aws", made_for(manifest))
+    monkeypatch.setattr("metaflow_adapters.step_functions.deploy.create.compile_for_aws", made_for(manifest))
     # The queue of the account, and no question of Metaflow's configuration.
     monkeypatch.setattr("metaflow_adapters.step_functions.compile.aws_settings", lambda: SETTINGS)
     monkeypatch.setattr(sfn_cli, "token_for", lambda *_: "token-1")
     monkeypatch.setattr(sfn_verbs, "get_username", lambda: "ann")
-    monkeypatch.setattr("metaflow_adapters.step_functions.aws.Aws", lambda: made.obj.aws)
+    monkeypatch.setattr("metaflow_adapters.step_functions.aws.client.Aws", lambda: made.obj.aws)
     manifest.remote["compute_defaults"]["batch"] = {**manifest.remote["compute_defaults"]["batch"], "queue": QUEUE}
     return made
 
@@ -194,10 +194,10 @@ def test_stars_of_logs_and_causes_are_printed_as_they_are(
     group: Group, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = "2 * 3 * 4 **bold** \x1b[31m"
-    monkeypatch.setattr("metaflow_adapters.step_functions.runs.SfnRuns.logs", lambda *_: iter([("only", line)]))
+    monkeypatch.setattr("metaflow_adapters.step_functions.runs.runs.SfnRuns.logs", lambda *_: iter([("only", line)]))
     found = {"status": "FAILED", "error": "E*", "cause": "a * b"}
-    monkeypatch.setattr("metaflow_adapters.step_functions.runs.SfnRuns.find", lambda *_: found)
-    monkeypatch.setattr("metaflow_adapters.step_functions.runs.SfnRuns.map_lines", lambda *_: iter(["split *"]))
+    monkeypatch.setattr("metaflow_adapters.step_functions.runs.runs.SfnRuns.find", lambda *_: found)
+    monkeypatch.setattr("metaflow_adapters.step_functions.runs.runs.SfnRuns.map_lines", lambda *_: iter(["split *"]))
     group(sfn_verbs.logs, "sfn-1")
     group(sfn_verbs.status, "sfn-1")
     assert capsys.readouterr().out.startswith("only: 2 * 3 * 4 **bold** ")

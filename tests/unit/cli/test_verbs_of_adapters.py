@@ -13,8 +13,8 @@ import pytest
 from tests.support.command_line import CommandLine, Result
 
 from metaflow_adapters.argo.runs import runs as argo_runs
-from metaflow_adapters.step_functions import deployments
-from metaflow_adapters.step_functions import runs as sfn_runs
+from metaflow_adapters.step_functions.deploy import deployments
+from metaflow_adapters.step_functions.runs import runs as sfn_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import argo_verbs, options, sfn_verbs
 from metaflow_orchestration.exceptions import InvalidOptionError
 

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from tests.support.airflow_api import AirflowApi
 
 from airflow_provider_metaflow.plan.record import record_line
-from metaflow_adapters.step_functions import deployments
-from metaflow_adapters.step_functions import runs as sfn_runs
+from metaflow_adapters.step_functions.deploy import deployments
+from metaflow_adapters.step_functions.runs import runs as sfn_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer import (
     airflow_deployer_objects,
     airflow_triggered_run,

@@ -18,8 +18,8 @@ from tests.engines.aws.refusals import refuse
 from tests.support.aws_account import SETTINGS
 
 from metaflow_adapters.step_functions import FlowMachine
-from metaflow_adapters.step_functions.emit import LONG_INPUT
-from metaflow_adapters.step_functions.states import Map, Task
+from metaflow_adapters.step_functions.emit.scopes import LONG_INPUT
+from metaflow_adapters.step_functions.language.states import Map, Task
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError
 from metaflow_orchestration.graph.model import Parameter, ParameterType

@@ -15,7 +15,7 @@ import pytest
 from tests.engines.aws.quotas import Throttle
 
 from metaflow_adapters.step_functions import FlowMachine
-from metaflow_adapters.step_functions.states import Map, Task
+from metaflow_adapters.step_functions.language.states import Map, Task
 
 Make = Callable[..., FlowMachine]
 SPLITS = 10_000

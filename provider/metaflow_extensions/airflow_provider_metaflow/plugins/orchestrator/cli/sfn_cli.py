@@ -72,8 +72,8 @@ _VARIABLES = {
 @plain_errors
 def sfn(obj: Any, name: str | None = None) -> None:
     obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
-    obj.sfn_name = adapter("names").sfn_name(obj.flow.name, name, SFN_STATE_MACHINE_PREFIX)
-    obj.aws = adapter("aws").Aws()
+    obj.sfn_name = adapter("plan.names").sfn_name(obj.flow.name, name, SFN_STATE_MACHINE_PREFIX)
+    obj.aws = adapter("aws.client").Aws()
 
 
 _CREATE_OPTIONS = [
@@ -140,7 +140,7 @@ def create(
 ) -> None:
     tokens = TokenOptions(authorize=authorize, given=given_token, generate=generate_new_token)
     offline = only_json or manifest_only
-    store = None if offline else adapter("create").MachineStore(obj.aws, obj.sfn_name.name, obj.flow.name)
+    store = None if offline else adapter("deploy.create").MachineStore(obj.aws, obj.sfn_name.name, obj.flow.name)
     token = token_for(obj, obj.sfn_name, tokens, store)
     manifest = _compile(obj, token, options, uploads=not only_json, saves_secret=not offline)
     if manifest_only:
@@ -159,17 +159,17 @@ def create(
         return
     obj.echo("Deploying *%s* to AWS Step Functions..." % machine.name, bold=True)
     machine.deploy(obj.aws)
-    adapter("notify").save_endpoints(obj.flow.name, machine.name, options, obj.aws)
+    adapter("deploy.notify").save_endpoints(obj.flow.name, machine.name, options, obj.aws)
     _tell_deployer(obj, deployer_attribute_file)
     obj.echo("State machine *%s* for flow *%s* deployed." % (machine.name, obj.flow.name), bold=True)
     tell_deployed(obj, manifest, token, "sfn")
 
 
 def _compile(obj: Any, token: str, options: dict[str, Any], *, uploads: bool, saves_secret: bool) -> Manifest:
-    told = adapter("notify").read_notifications(
+    told = adapter("deploy.notify").read_notifications(
         obj.flow.name, obj.sfn_name.name, options, obj.aws if saves_secret else None
     )
-    manifest: Manifest = adapter("create").compile_for_aws(
+    manifest: Manifest = adapter("deploy.create").compile_for_aws(
         obj,
         obj.sfn_name,
         token,
@@ -195,9 +195,9 @@ def _sfn_options(obj: Any, manifest: Manifest, options: dict[str, Any], *, asks:
     shares_of = obj.aws if asks and options["batch_platform"] is None else None
     return adapter("compile").StepFunctionsOptions(
         distributed=options["use_distributed_map"],
-        platform=adapter("create").platforms(manifest, options["batch_platform"], obj.aws if asks else None),
-        share_identifier=adapter("create").shares(manifest, options["share_identifier"], shares_of),
-        batch_tags=adapter("create").batch_tags(obj.flow.name, options["aws_batch_tags"]),
+        platform=adapter("deploy.create").platforms(manifest, options["batch_platform"], obj.aws if asks else None),
+        share_identifier=adapter("deploy.create").shares(manifest, options["share_identifier"], shares_of),
+        batch_tags=adapter("deploy.create").batch_tags(obj.flow.name, options["aws_batch_tags"]),
         log_history=options["log_execution_history"],
         gang_poll_seconds=options["gang_poll_seconds"],
     )

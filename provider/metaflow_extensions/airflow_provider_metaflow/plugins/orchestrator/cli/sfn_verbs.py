@@ -38,20 +38,20 @@ from .options import (
 from .sfn_cli import adapter, plain_errors, sfn
 
 if TYPE_CHECKING:
-    from metaflow_adapters.step_functions.runs import Caller, SfnRuns
+    from metaflow_adapters.step_functions.runs.runs import Caller, SfnRuns
 
 _GOING_ON = ("RUNNING", "PENDING_REDRIVE")
 _STATES = ("running", "succeeded", "failed", "timed-out", "aborted")
 
 
 def _runs(obj: Any) -> SfnRuns:
-    made: SfnRuns = adapter("runs").SfnRuns(obj.aws, obj.sfn_name.name, obj.flow.name)
+    made: SfnRuns = adapter("runs.runs").SfnRuns(obj.aws, obj.sfn_name.name, obj.flow.name)
     return made
 
 
 def _caller(obj: Any, authorize: str | None) -> Caller:
     token = known_token(obj.sfn_name.token_prefix, authorize)
-    caller: Caller = adapter("runs").Caller(user=get_username(), token=token)
+    caller: Caller = adapter("runs.runs").Caller(user=get_username(), token=token)
     return caller
 
 
@@ -110,7 +110,7 @@ def resume(
 def _note_change(obj: Any, run_id: str) -> None:
     """Tell the jobs of a run that its parameters are others than those that its first tasks have seen."""
     storage = obj.flow_datastore._storage_impl
-    path = "%s/%s/%s/record" % (adapter("documents").FOLDER, obj.flow.name, run_id)
+    path = "%s/%s/%s/record" % (adapter("emit.documents").FOLDER, obj.flow.name, run_id)
     record = {**(machine_task.load(storage, path) or {}), "changed": True}
     machine_task.save(storage, path, record)
 
@@ -217,7 +217,7 @@ def delete(obj: Any, authorize: str | None) -> None:
 @click.pass_obj
 @plain_errors
 def list_deployments(obj: Any, all_flows: bool, as_json: bool) -> None:
-    found = adapter("deployments").deployed_machines(obj.aws, None if all_flows else obj.flow.name)
+    found = adapter("deploy.deployments").deployed_machines(obj.aws, None if all_flows else obj.flow.name)
     if as_json:
         print_json(list(found))
         return

@@ -16,7 +16,7 @@ from .calls import resume_options, shown_flow, shown_run, started_run
 from .stand_in import stand_in
 
 if TYPE_CHECKING:
-    from metaflow_adapters.step_functions.runs import SfnRuns
+    from metaflow_adapters.step_functions.runs.runs import SfnRuns
 
 _STATES = ("RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 
@@ -118,8 +118,8 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
         SfnDeployedFlow
             A deployed flow.
         """
-        from metaflow_adapters.step_functions.aws import Aws
-        from metaflow_adapters.step_functions.deployments import deployed_machines
+        from metaflow_adapters.step_functions.aws.client import Aws
+        from metaflow_adapters.step_functions.deploy.deployments import deployed_machines
 
         for name in deployed_machines(Aws(), flow_name):
             yield cls.from_deployment(name)
@@ -141,8 +141,8 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
         SfnDeployedFlow
             The deployed flow.
         """
-        from metaflow_adapters.step_functions.aws import Aws
-        from metaflow_adapters.step_functions.runs import SfnRuns
+        from metaflow_adapters.step_functions.aws.client import Aws
+        from metaflow_adapters.step_functions.runs.runs import SfnRuns
 
         _, said = SfnRuns(Aws(), identifier, identifier).machine()
         own = stand_in(
@@ -262,8 +262,8 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
 
 
 def _runs(deployer: Any) -> SfnRuns:
-    from metaflow_adapters.step_functions.aws import Aws
-    from metaflow_adapters.step_functions.runs import SfnRuns
+    from metaflow_adapters.step_functions.aws.client import Aws
+    from metaflow_adapters.step_functions.runs.runs import SfnRuns
 
     return SfnRuns(Aws(), deployer.name, deployer.flow_name)
 

@@ -1,0 +1,1 @@
+"""Clients of the services of AWS, and the secret of a deployment."""

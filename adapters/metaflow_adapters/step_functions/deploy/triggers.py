@@ -1,0 +1,318 @@
+"""What starts the runs of a deployment: rules of EventBridge and schedules of its Scheduler, made and taken away."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from metaflow_adapters.step_functions.aws.client import (
+    Aws,
+    AwsError,
+    NotPermittedError,
+    NotTrustedError,
+    code_of,
+    start_parameters,
+    told,
+    trust_hint,
+)
+from metaflow_adapters.step_functions.plan.names import HELPERS, MAX_RULES, SCHEDULES, helper_name, machine_helper_name
+from metaflow_orchestration.exceptions import InvalidOptionError
+
+from .access import EVENTS, SCHEDULER
+
+if TYPE_CHECKING:
+    from metaflow_adapters.step_functions.machine import FlowMachine
+
+_LOG = logging.getLogger(__name__)
+
+_UTC = ("UTC", "Etc/UTC")
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a deployment has changed so far, and how to take it back."""
+
+    _undo: list[tuple[str, Callable[[], Any]]] = field(default_factory=list)
+
+    def add(self, what: str, undo: Callable[[], Any]) -> None:
+        """Remember a change.
+
+        :param what: what is done to take it back, for a message.
+        :param undo: takes it back.
+        """
+        self._undo.append((what, undo))
+
+    def take_back(self) -> None:
+        """Take all of it back, the last change first; what cannot be is logged."""
+        while self._undo:
+            what, undo = self._undo.pop()
+            try:
+                with told(what):
+                    undo()
+            except AwsError as problem:
+                _LOG.warning("%s", problem)
+
+
+def put_schedules(
+    machine: FlowMachine, aws: Aws, changes: Changes, *, is_trusted: bool | None, rules_trusted: bool | None = None
+) -> tuple[dict[str, Any], ...]:
+    """Make the schedules of a deployment, and return rules for those that cannot be schedules of the Scheduler.
+
+    Roles made for Metaflow's own deployer trust EventBridge and not its Scheduler. A rule knows no timezone.
+
+    :param machine: the flow.
+    :param aws: clients of AWS.
+    :param changes: takes note of what is changed.
+    :param is_trusted: whether the Scheduler may assume its role; None if unknown.
+    :param rules_trusted: whether rules may, too; a rule that may not would fail each time, unseen.
+    :raises AwsError: if a schedule needs the Scheduler, and that is not permitted or trusted.
+    """
+    rules = []
+    for schedule in machine.resources.schedules:
+        in_utc = schedule["ScheduleExpressionTimezone"] in _UTC
+        try:
+            _put_schedule(schedule, aws, changes, is_trusted=is_trusted)
+        except (NotPermittedError, NotTrustedError) as problem:
+            if not in_utc or rules_trusted is False:
+                raise
+            _LOG.info("%s is a rule of EventBridge: %s", schedule["Name"], problem)
+            rules.append(_rule_of(schedule))
+    return tuple(rules)
+
+
+def _rule_of(schedule: dict[str, Any]) -> dict[str, Any]:
+    target = schedule["Target"]
+    return {
+        "Name": schedule["Name"],
+        "ScheduleExpression": schedule["ScheduleExpression"],
+        "Description": schedule["Description"],
+        # Metaflow's own deployer gives its target the name of the rule; under another id there would be two targets.
+        "Targets": [{"Id": schedule["Name"], **target}],
+    }
+
+
+def _put_schedule(schedule: dict[str, Any], aws: Aws, changes: Changes, *, is_trusted: bool | None) -> None:
+    from botocore.exceptions import ClientError
+
+    name, role = schedule["Name"], str(schedule["Target"]["RoleArn"])
+    if is_trusted is False:
+        raise NotTrustedError(f"{SCHEDULER} may not assume the role {role}.", hint=trust_hint(role, SCHEDULER))
+    with told(f"Making the schedule {name}", role=role, service=SCHEDULER):
+        try:
+            aws.scheduler.create_schedule(**schedule)
+        except ClientError as error:
+            if code_of(error) != "ConflictException":
+                raise
+        else:
+            changes.add(f"Deleting the schedule {name}", lambda: aws.scheduler.delete_schedule(Name=name))
+            return
+        before = _schedule_before(aws, name)
+        aws.scheduler.update_schedule(**schedule)
+    if before is not None:
+        changes.add(f"Restoring the schedule {name}", lambda: aws.scheduler.update_schedule(**before))
+
+
+def _schedule_before(aws: Aws, name: str) -> dict[str, Any] | None:
+    try:
+        with told(f"Reading the schedule {name}"):
+            found = aws.scheduler.get_schedule(Name=name)
+    except NotPermittedError:
+        return None
+    kept = ("Name", "Description", "FlexibleTimeWindow", "ScheduleExpression", "ScheduleExpressionTimezone", "State")
+    return {key: found[key] for key in (*kept, "Target") if key in found}
+
+
+def put_rule(rule: dict[str, Any], aws: Aws, changes: Changes, flow: str) -> None:
+    """Make a rule, or change it.
+
+    :param rule: fields of ``PutRule``, and its ``Targets``.
+    :param aws: clients of AWS.
+    :param changes: takes note of what is changed.
+    :param flow: name of the flow, for an error.
+    :raises AwsError: if it is not permitted.
+    :raises InvalidOptionError: if EventBridge does not take the target.
+    """
+    name, targets = rule["Name"], rule["Targets"]
+    before, is_known = _rule_before(aws, name)
+    fields = {key: value for key, value in rule.items() if key != "Targets"}
+    try:
+        with told(f"Making the rule {name}"):
+            aws.events.put_rule(**fields, State="ENABLED")
+    except NotPermittedError as problem:
+        wider = _without_source(fields)
+        if wider is None:
+            raise
+        # Metaflow's own template permits rules whose pattern names no source.
+        with told(f"Making the rule {name}"):
+            aws.events.put_rule(**wider, State="ENABLED")
+        _LOG.warning("The rule %s takes events from any source: %s", name, problem)
+    if is_known:
+        changes.add(f"Restoring the rule {name}", lambda: _restore(aws, name, before))
+    with told(f"Making the rule {name}", role=targets[0]["RoleArn"], service=EVENTS):
+        answer = aws.events.put_targets(Rule=name, Targets=targets)
+    if answer.get("FailedEntryCount"):
+        raise InvalidOptionError(
+            f"EventBridge did not take the target of the rule {name}: {answer['FailedEntries'][0]}", flow=flow
+        )
+
+
+def _without_source(fields: dict[str, Any]) -> dict[str, Any] | None:
+    pattern = json.loads(fields.get("EventPattern") or "{}")
+    if "source" not in pattern:
+        return None
+    del pattern["source"]
+    return {**fields, "EventPattern": json.dumps(pattern, separators=(",", ":"))}
+
+
+def _rule_before(aws: Aws, name: str) -> tuple[dict[str, Any] | None, bool]:
+    """Return a rule with its targets, None if there is none, and whether that is known."""
+    from botocore.exceptions import ClientError
+
+    try:
+        with told(f"Reading the rule {name}"):
+            try:
+                found = aws.events.describe_rule(Name=name)
+            except ClientError as error:
+                if code_of(error) != "ResourceNotFoundException":
+                    raise
+                return None, True
+            targets = aws.events.list_targets_by_rule(Rule=name)["Targets"]
+    except NotPermittedError:
+        return None, False
+    kept = ("Name", "ScheduleExpression", "EventPattern", "State", "Description", "RoleArn")
+    return {**{key: found[key] for key in kept if found.get(key)}, "Targets": targets}, True
+
+
+def _restore(aws: Aws, name: str, before: dict[str, Any] | None) -> None:
+    if before is None:
+        delete_rule(aws, name)
+        return
+    aws.events.put_rule(**{key: value for key, value in before.items() if key != "Targets"})
+    if before["Targets"]:
+        aws.events.put_targets(Rule=name, Targets=before["Targets"])
+
+
+def delete_rule(aws: Aws, name: str) -> None:
+    """Delete a rule and its targets.
+
+    :param aws: clients of AWS.
+    :param name: its name.
+    """
+    targets = aws.events.list_targets_by_rule(Rule=name)["Targets"]
+    if targets:
+        aws.events.remove_targets(Rule=name, Ids=[one["Id"] for one in targets])
+    aws.events.delete_rule(Name=name)
+
+
+def remove_schedules(aws: Aws, name: str, kept: set[str]) -> None:
+    """Delete the schedules of a deployment.
+
+    :param aws: clients of AWS.
+    :param name: name of the state machine.
+    :param kept: names of those that stay.
+    """
+    from botocore.exceptions import ClientError
+
+    for what in SCHEDULES:
+        schedule = helper_name(name, what)
+        if schedule in kept:
+            continue
+        with told(f"Deleting the schedule {schedule}"):
+            try:
+                aws.scheduler.delete_schedule(Name=schedule)
+            except ClientError as error:
+                if code_of(error) != "ResourceNotFoundException":
+                    raise
+
+
+def rules_of(aws: Aws, name: str, arn_of: Callable[[str], str]) -> Iterator[str]:
+    """Yield the rules of a deployment, and that of a schedule that Metaflow's own deployer has made.
+
+    :param aws: clients of AWS.
+    :param name: name of the state machine.
+    :param arn_of: returns the ARN of a state machine by its name.
+    """
+    own = {arn_of(name), *(arn_of(machine_helper_name(name, helper)) for helper in HELPERS)}
+    rules = {helper_name(name, what) for what in (*SCHEDULES, "after")}
+    rules |= {helper_name(name, f"event-{number}") for number in range(MAX_RULES)}
+    for target in sorted(own):
+        with told("Listing rules"):
+            found = aws.events.list_rule_names_by_target(TargetArn=target)["RuleNames"]
+        yield from sorted(set(found) & rules)
+
+
+def remove_rules(aws: Aws, name: str, arn_of: Callable[[str], str], kept: set[str]) -> None:
+    """Delete the rules of a deployment, and the rule of a schedule that Metaflow's own deployer has made.
+
+    :param aws: clients of AWS.
+    :param name: name of the state machine.
+    :param arn_of: returns the ARN of a state machine by its name.
+    :param kept: names of those that stay.
+    """
+    for rule in rules_of(aws, name, arn_of):
+        if rule not in kept:
+            with told(f"Deleting the rule {rule}"):
+                delete_rule(aws, rule)
+
+
+def stop_rules(aws: Aws, name: str, arn_of: Callable[[str], str], kept: set[str]) -> None:
+    """Delete or disable the rules that a deployment has no more, whichever is permitted.
+
+    :param aws: clients of AWS.
+    :param name: name of the state machine.
+    :param arn_of: returns the ARN of a state machine by its name.
+    :param kept: names of those that stay.
+    :raises AwsError: if one can be neither deleted nor disabled.
+    """
+    try:
+        found = list(rules_of(aws, name, arn_of))
+    except NotPermittedError:
+        _disable_unseen(aws, name, arn_of, kept)
+        return
+    for rule in found:
+        if rule in kept:
+            continue
+        try:
+            with told(f"Deleting the rule {rule}"):
+                delete_rule(aws, rule)
+        except NotPermittedError:
+            _disable(aws, rule)
+
+
+def _disable_unseen(aws: Aws, name: str, arn_of: Callable[[str], str], kept: set[str]) -> None:
+    """Disable the rules of a deployment by their names only, as Metaflow's own deployer does that of a schedule."""
+    _disable_own(aws, name, arn_of, kept, "")
+    for what in (*SCHEDULES[1:], "after"):
+        _disable_own(aws, name, arn_of, kept, what)
+    for number in range(MAX_RULES):
+        if not _disable_own(aws, name, arn_of, kept, f"event-{number}"):
+            # They are numbered without gaps.
+            break
+
+
+def _disable_own(aws: Aws, name: str, arn_of: Callable[[str], str], kept: set[str], what: str) -> bool:
+    rule = helper_name(name, what)
+    if rule in kept:
+        return True
+    # The rule of a schedule has the name of its state machine, which may be another deployment's.
+    other = aws.find_machine(rule, arn_of(rule)) if what else None
+    if other is not None and start_parameters(other) is not None:
+        return True
+    return _disable(aws, rule)
+
+
+def _disable(aws: Aws, rule: str) -> bool:
+    """Disable a rule, and tell whether there is one."""
+    from botocore.exceptions import ClientError
+
+    with told(f"Disabling the rule {rule}"):
+        try:
+            aws.events.disable_rule(Name=rule)
+        except ClientError as error:
+            if code_of(error) != "ResourceNotFoundException":
+                raise
+            return False
+    return True

@@ -1,0 +1,116 @@
+"""Who may assume the roles of a deployment, and the roles as a template of CloudFormation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .deployer import ASKED
+from .roles import Place, allow
+
+if TYPE_CHECKING:
+    from metaflow_adapters.step_functions.machine import FlowMachine
+
+DEPLOYER = "deployer"
+
+SERVICES = {
+    "state_machine": ("states.amazonaws.com",),
+    "events": ("events.amazonaws.com", "scheduler.amazonaws.com"),
+    "jobs": ("ecs-tasks.amazonaws.com",),
+    "execution": ("ecs-tasks.amazonaws.com",),
+}
+"""Services that assume each role."""
+
+_IDS = {
+    "state_machine": "MachineRole",
+    "events": "EventsRole",
+    "jobs": "JobsRole",
+    "execution": "ExecutionRole",
+}
+VARIABLES = {
+    "state_machine": "METAFLOW_SFN_IAM_ROLE",
+    "events": "METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE",
+    "jobs": "METAFLOW_ECS_S3_ACCESS_IAM_ROLE",
+    "execution": "METAFLOW_ECS_FARGATE_EXECUTION_ROLE",
+}
+_EXECUTION_POLICY = "service-role/AmazonECSTaskExecutionRolePolicy"
+
+
+def trust_policies(place: Place, roles: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the trust policies of roles: a service may assume a role for resources of this account only.
+
+    :param place: where in AWS.
+    :param roles: keys of :data:`SERVICES`; others are left out.
+    """
+    return {role: _trust(place, SERVICES[role]) for role in roles if role in SERVICES}
+
+
+def _trust(place: Place, services: Sequence[str]) -> dict[str, Any]:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": list(services)},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"aws:SourceAccount": place.account}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def roles_template(machine: FlowMachine) -> dict[str, Any]:
+    """Return the roles of a deployment and its deployer's policy as one template of CloudFormation.
+
+    Its outputs are the values of Metaflow's settings.
+
+    :param machine: the flow.
+    """
+    found, trust = machine.resources.policies, machine.trust_policies()
+    resources: dict[str, Any] = {}
+    for role in trust:
+        properties = {
+            "AssumeRolePolicyDocument": _substituted(trust[role]),
+            "Policies": [{"PolicyName": f"metaflow-{role}", "PolicyDocument": _substituted(found[role])}],
+        }
+        if role == "execution":
+            arn = f"arn:{machine.place.partition}:iam::aws:policy/{_EXECUTION_POLICY}"
+            properties["ManagedPolicyArns"] = [arn]
+        resources[_IDS[role]] = {"Type": "AWS::IAM::Role", "Properties": properties}
+    resources["DeployerPolicy"] = {
+        "Type": "AWS::IAM::ManagedPolicy",
+        "Properties": {"PolicyDocument": _substituted(_passing(found[DEPLOYER], list(trust)))},
+    }
+    outputs = {
+        f"{_IDS[role]}Arn": {"Description": VARIABLES[role], "Value": {"Fn::GetAtt": [_IDS[role], "Arn"]}}
+        for role in trust
+    }
+    outputs["DeployerPolicyArn"] = {
+        "Description": "To attach to who deploys the flow.",
+        "Value": {"Ref": "DeployerPolicy"},
+    }
+    return {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": f"Roles of the Metaflow flow {machine.manifest.graph.name} on AWS Step Functions.",
+        "Resources": resources,
+        "Outputs": outputs,
+    }
+
+
+def _passing(document: dict[str, Any], roles: Sequence[str]) -> dict[str, Any]:
+    """Return a deployer's policy that passes the roles of the template in place of those of the configuration."""
+    own = ("AskRoles", "PassMachine", "PassEvents", "PassJobs")
+    kept = [one for one in document["Statement"] if one["Sid"] not in own]
+    asked = [f"${{{_IDS[role]}.Arn}}" for role in ("state_machine", "events")]
+    passed = [_pass(role) for role in roles]
+    return {**document, "Statement": [*kept, allow("AskRoles", list(ASKED), asked), *passed]}
+
+
+def _pass(role: str) -> dict[str, Any]:
+    statement = allow(f"Pass{_IDS[role]}", ["iam:PassRole"], [f"${{{_IDS[role]}.Arn}}"])
+    return {**statement, "Condition": {"StringEquals": {"iam:PassedToService": list(SERVICES[role])}}}
+
+
+def _substituted(value: Any) -> Any:
+    """Return a document with ``Fn::Sub`` where a text has placeholders of CloudFormation."""
+    if isinstance(value, str):
+        return {"Fn::Sub": value} if "${" in value else value
+    if isinstance(value, dict):
+        return {key: _substituted(one) for key, one in value.items()}
+    return [_substituted(one) for one in value] if isinstance(value, list) else value

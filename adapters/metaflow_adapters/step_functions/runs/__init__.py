@@ -1,0 +1,1 @@
+"""Runs of deployed flows: started, listed, terminated, resumed, and what their history says."""
