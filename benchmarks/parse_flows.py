@@ -40,7 +40,7 @@ SERVER = """
 import sys
 from pathlib import Path
 from metaflow_orchestration.cache import Cache
-from metaflow_orchestration.compile.background import compile_for
+from metaflow_orchestration.compile.background.client import compile_for
 from metaflow_orchestration.compile.compiler import CompileOptions, Entry
 cache, options = Cache(Path(sys.argv[2])), CompileOptions(python=sys.executable)
 flows = [Entry.of(flow, options, cache) for flow in sorted(Path(sys.argv[1]).glob("*.py"))]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from metaflow_orchestration.compile.deploy import Name
-from metaflow_orchestration.compile.tokens import PLACEHOLDER_TOKEN, Store, TokenOptions, resolve_token
+from metaflow_orchestration.compile.deployment.deploy import Name
+from metaflow_orchestration.compile.deployment.tokens import PLACEHOLDER_TOKEN, Store, TokenOptions, resolve_token
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 __all__ = ["PLACEHOLDER_TOKEN", "check_content", "check_owner", "token_for"]

@@ -35,7 +35,7 @@ _MEASURED_CHILDREN = (
     "tests/security/",
     "tests/unit/compute/",
     "tests/unit/containers/test_command.py",
-    "tests/unit/compile/test_supervisor.py",
+    "tests/unit/compile/processes/test_supervisor.py",
     "tests/unit/cli/",
     "tests/unit/deployer/",
     "tests/unit/task/",

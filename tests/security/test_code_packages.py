@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from tests.support.object_store import ObjectStore
 
 from airflow_provider_metaflow.compute.local.code import extract, unpacked
-from metaflow_orchestration.compile.container_settings import bootstrap_script
+from metaflow_orchestration.compile.reading.container_settings import bootstrap_script
 from metaflow_orchestration.containers.command import BOOTSTRAP, TASK_VARIABLE
 from metaflow_orchestration.containers.pins import PINS
 from metaflow_orchestration.documents.manifest import CodePackage

@@ -177,7 +177,7 @@ def random_graph(name: str, source: str) -> FlowGraph:
     """
     from metaflow.lint import linter
 
-    from metaflow_orchestration.compile.reader import read_graph
+    from metaflow_orchestration.compile.reading.reader import read_graph
 
     file = f"<{name}>"
     # Metaflow reads the source of each step.

@@ -115,7 +115,7 @@ def how_to_compile(
     """
     from airflow_provider_metaflow import settings
     from metaflow_orchestration.compile.compiler import CompileOptions
-    from metaflow_orchestration.compile.layout import own_import_paths
+    from metaflow_orchestration.compile.inputs.layout import own_import_paths
 
     top_level = tuple(options)
     return CompileOptions(

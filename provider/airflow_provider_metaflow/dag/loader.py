@@ -135,9 +135,9 @@ def _compile(
         return {}, {}, frozenset()
     # Here and not above: a folder of manifests pays for no compiler.
     from airflow_provider_metaflow import settings
-    from metaflow_orchestration.compile.background import compile_for, has_ended
+    from metaflow_orchestration.compile.background.client import compile_for, has_ended
     from metaflow_orchestration.compile.compiler import Entry
-    from metaflow_orchestration.compile.source_files import names, seen_at_once
+    from metaflow_orchestration.compile.inputs.source_files import names, seen_at_once
 
     entries: dict[Path, Entry] = {}
     options, cache = how_to_compile(**arguments), settings.cache()
@@ -190,7 +190,7 @@ def _load_waiting(
 
 
 def _is_flow(path: Path) -> bool:
-    from metaflow_orchestration.compile.source_files import may_run_a_flow
+    from metaflow_orchestration.compile.inputs.source_files import may_run_a_flow
 
     return path.name.endswith(SUFFIX) or may_run_a_flow(path)
 

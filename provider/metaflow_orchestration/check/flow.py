@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metaflow_orchestration.compile.compiler import child_environment, complaint, step_named
-from metaflow_orchestration.compile.layout import package_of, project_root_of
-from metaflow_orchestration.compile.supervised import run_supervised
+from metaflow_orchestration.compile.inputs.layout import package_of, project_root_of
+from metaflow_orchestration.compile.processes.supervised import run_supervised
 from metaflow_orchestration.exceptions import FlowCompileError, InvalidOptionError
 
 from .counts import DEFAULT_WIDTH

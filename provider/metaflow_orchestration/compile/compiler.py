@@ -20,6 +20,12 @@ from pathlib import Path
 import msgspec
 
 from metaflow_orchestration.cache import MANIFESTS, Cache, locked, touch
+from metaflow_orchestration.compile.cache.failures import Attempt
+from metaflow_orchestration.compile.flow_process.order import Order
+from metaflow_orchestration.compile.inputs.layout import project_root_of
+from metaflow_orchestration.compile.inputs.reads import has_digest, read_reads
+from metaflow_orchestration.compile.inputs.source_files import other_files, source_files
+from metaflow_orchestration.compile.processes.supervised import Finished, run_supervised
 from metaflow_orchestration.documents.manifest import (
     SCHEMA_VERSION,
     SUFFIX,
@@ -29,17 +35,10 @@ from metaflow_orchestration.documents.manifest import (
 )
 from metaflow_orchestration.exceptions import FlowCompileError, ManifestError
 
-from .compile_order import Order
-from .failures import Attempt
-from .layout import project_root_of
-from .reads import has_digest, read_reads
-from .source_files import other_files, source_files
-from .supervised import Finished, run_supervised
-
 _ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
 _OF_USER = ("METAFLOW_HOME", "METAFLOW_USER", "PYTHONPATH", "USER", "USERNAME")
 _TIMEOUT_SECONDS = 600
-_WATCHED = "from metaflow_orchestration.compile.watched import main; main()"
+_WATCHED = "from metaflow_orchestration.compile.flow_process.watched import main; main()"
 
 
 class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +53,7 @@ class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
     :param project_root: folder that the flow is started from; default: its own, or the one above its package if it has
         relative imports.
     :param import_paths: folders that it can import from, too; they count by what is imported from them.
-    :param shared: whether machines take each other's results from the datastore; see :mod:`~.deployments`.
+    :param shared: whether machines take each other's results from the datastore; see :mod:`~.shared_manifests`.
     :param on_worker: whether a task runs here, which takes what the DAG processor has compiled, whatever differs here.
     """
 

@@ -17,9 +17,10 @@ import pytest
 from tests.support.interpreter import python
 
 from metaflow_orchestration import cache as caches
-from metaflow_orchestration.compile import compiler, supervised
+from metaflow_orchestration.compile import compiler
 from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
-from metaflow_orchestration.compile.supervised import run_supervised
+from metaflow_orchestration.compile.processes import supervised
+from metaflow_orchestration.compile.processes.supervised import run_supervised
 from metaflow_orchestration.exceptions import CacheFolderError, FlowCompileError
 
 pytestmark = pytest.mark.subprocess

@@ -18,7 +18,7 @@ from tests.support.object_store import ObjectStore
 from tests.support.results import artifacts
 
 from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
-from metaflow_orchestration.compile.container_settings import bootstrap_script
+from metaflow_orchestration.compile.reading.container_settings import bootstrap_script
 from metaflow_orchestration.containers.command import (
     MAX_INLINE_BYTES,
     TASK_VARIABLE,

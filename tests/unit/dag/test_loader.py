@@ -17,7 +17,7 @@ from tests.support.patience import wait_until
 from airflow_provider_metaflow import load_flow_dags
 from airflow_provider_metaflow.dag import loader
 from airflow_provider_metaflow.dag.loader import BrokenFlowDag
-from metaflow_orchestration.compile import background
+from metaflow_orchestration.compile.background import client as background
 
 pytestmark = pytest.mark.subprocess
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow_provider_metaflow.compute.error_text import ErrorText
 from metaflow_orchestration.cache import Cache
-from metaflow_orchestration.compile.layout import own_import_paths
+from metaflow_orchestration.compile.inputs.layout import own_import_paths
 from metaflow_orchestration.documents.container_settings import remote_settings
 from metaflow_orchestration.documents.manifest import CodePackage, Manifest
 from metaflow_orchestration.exceptions import FinalFailureError, ParameterValueError, StepFailedError

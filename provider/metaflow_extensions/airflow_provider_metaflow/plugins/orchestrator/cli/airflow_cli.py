@@ -15,10 +15,10 @@ from metaflow.metaflow_config_funcs import from_conf
 
 from airflow_provider_metaflow.deploy import dag_file
 from airflow_provider_metaflow.plan.rules import check_deployable, check_rules
-from metaflow_orchestration.compile.container_settings import secret_warnings
-from metaflow_orchestration.compile.deploy import DeployOptions, compile_manifest, resolve_name
-from metaflow_orchestration.compile.reachable import check_reachable
-from metaflow_orchestration.compile.tokens import PLACEHOLDER_TOKEN, TokenOptions, resolve_token
+from metaflow_orchestration.compile.deployment.deploy import DeployOptions, compile_manifest, resolve_name
+from metaflow_orchestration.compile.deployment.reachable import check_reachable
+from metaflow_orchestration.compile.deployment.tokens import PLACEHOLDER_TOKEN, TokenOptions, resolve_token
+from metaflow_orchestration.compile.reading.container_settings import secret_warnings
 from metaflow_orchestration.documents.manifest import Manifest, Notifications, encode_manifest, write_atomically
 
 from .check_verb import CHECK, show_check
@@ -205,7 +205,7 @@ def target_of(obj: Any, file: str | None) -> Any:
 def given_parameters(obj: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the parameters that were given, as the JSON types that a DAG run takes."""
     from airflow_provider_metaflow.plan.parameters import conf_value
-    from metaflow_orchestration.compile.reader import read_parameters
+    from metaflow_orchestration.compile.reading.reader import read_parameters
 
     given = click.get_current_context().meta["given"]
     values = {}
@@ -225,7 +225,7 @@ def stored_conf(obj: Any, run_id: str) -> dict[str, Any] | None:
     :param run_id: Metaflow run id.
     """
     from airflow_provider_metaflow.plan.parameters import conf_value
-    from metaflow_orchestration.compile.reader import read_parameters
+    from metaflow_orchestration.compile.reading.reader import read_parameters
 
     found = stored_values(obj, run_id)
     if found is None:

@@ -11,7 +11,7 @@ from metaflow._vendor import click
 from metaflow.exception import MetaflowException
 
 from metaflow_orchestration.check.counts import DEFAULT_WIDTH
-from metaflow_orchestration.compile.container_settings import secret_warnings
+from metaflow_orchestration.compile.reading.container_settings import secret_warnings
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import FlowCompileError, MetaflowProviderError
 

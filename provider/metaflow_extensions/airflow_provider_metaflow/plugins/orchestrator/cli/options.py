@@ -265,7 +265,7 @@ def stored_values(obj: Any, run_id: str) -> dict[str, Any] | None:
     :param run_id: Metaflow run id, of whatever deployer, or of ``run``.
     """
     from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.resumed_run import find_parameters
-    from metaflow_orchestration.compile.reader import read_parameters
+    from metaflow_orchestration.compile.reading.reader import read_parameters
 
     try:
         found = find_parameters(obj.flow_datastore, run_id)
@@ -317,7 +317,7 @@ def change_parameters(obj: Any, run_id: str, options: dict[str, Any], given: Col
     from metaflow.includefile import IncludedFile
 
     from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import resumed_run
-    from metaflow_orchestration.compile.reader import read_parameters
+    from metaflow_orchestration.compile.reading.reader import read_parameters
     from metaflow_orchestration.exceptions import InvalidOptionError
 
     values = {}
@@ -343,7 +343,7 @@ def given_texts(obj: Any, options: dict[str, Any]) -> dict[str, str]:
     :param obj: state of Metaflow's command line.
     :param options: values of click, by its own names of options.
     """
-    from metaflow_orchestration.compile.reader import read_parameters
+    from metaflow_orchestration.compile.reading.reader import read_parameters
 
     given = click.get_current_context().meta["given"]
     values = {}
@@ -388,7 +388,7 @@ def following_steps(obj: Any, step: str) -> tuple[str, ...]:
     :param obj: state of Metaflow's command line.
     :param step: name of the step.
     """
-    from metaflow_orchestration.compile.reader import read_graph
+    from metaflow_orchestration.compile.reading.reader import read_graph
     from metaflow_orchestration.exceptions import InvalidOptionError
 
     if step not in obj.graph.nodes:

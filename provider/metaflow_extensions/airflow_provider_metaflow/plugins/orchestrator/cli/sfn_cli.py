@@ -12,9 +12,9 @@ from metaflow.exception import MetaflowException
 from metaflow.metaflow_config import SFN_STATE_MACHINE_PREFIX
 
 from metaflow_adapters.ownership import PLACEHOLDER_TOKEN, token_for
-from metaflow_orchestration.compile.container_settings import secret_warnings
-from metaflow_orchestration.compile.deploy import DeployOptions
-from metaflow_orchestration.compile.tokens import TokenOptions
+from metaflow_orchestration.compile.deployment.deploy import DeployOptions
+from metaflow_orchestration.compile.deployment.tokens import TokenOptions
+from metaflow_orchestration.compile.reading.container_settings import secret_warnings
 from metaflow_orchestration.documents.manifest import Manifest, encode_manifest, write_atomically
 
 from .check_verb import CHECK, show_check

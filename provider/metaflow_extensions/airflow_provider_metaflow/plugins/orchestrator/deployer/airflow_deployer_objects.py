@@ -140,7 +140,7 @@ class AirflowDeployedFlow(DeployedFlow):
         from metaflow.metaflow_config import DEFAULT_DATASTORE
         from metaflow.plugins import DATASTORES
 
-        from metaflow_orchestration.compile.tokens import stored_token
+        from metaflow_orchestration.compile.deployment.tokens import stored_token
 
         kind = self.deployer.top_level_kwargs.get("datastore") or DEFAULT_DATASTORE
         storage = next(one for one in DATASTORES if kind == one.TYPE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metaflow_orchestration.compile.source_files import may_run_a_flow, source_files
+from metaflow_orchestration.compile.inputs.source_files import may_run_a_flow, source_files
 
 FLOW = "from metaflow import FlowSpec, step\n"
 

@@ -12,9 +12,8 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException
 
+from metaflow_orchestration.compile.url_credentials import without_credentials
 from metaflow_orchestration.exceptions import FlowCompileError
-
-from .url_credentials import without_credentials
 
 _SECONDS = 8
 _PAUSES = (2, 4, 8, None)

@@ -181,7 +181,7 @@ def test_what_airflow_lets_a_dag_file_import_its_flow_can_import(
     with pytest.raises(FlowCompileError, match=r"No module named 'common'[\s\S]*project_root="):
         compiled(path, project)
     monkeypatch.syspath_prepend(str(project))
-    from metaflow_orchestration.compile.layout import own_import_paths
+    from metaflow_orchestration.compile.inputs.layout import own_import_paths
 
     paths = own_import_paths()
     assert str(project) in paths

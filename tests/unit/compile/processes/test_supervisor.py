@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.support.patience import wait_until
 
-from metaflow_orchestration.compile import supervisor
+from metaflow_orchestration.compile.processes import supervisor
 
 BEHIND = "import subprocess, sys; open(sys.argv[1], 'w').write(str(subprocess.Popen(['sleep', '100']).pid))"
 

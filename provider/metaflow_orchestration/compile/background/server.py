@@ -1,4 +1,4 @@
-"""The program that compiles flows in the background; see :mod:`~.background`, which starts it."""
+"""The program that compiles flows in the background; see :mod:`~.client`, which starts it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 import msgspec
 
 from metaflow_orchestration.cache import MANIFESTS, Cache
+from metaflow_orchestration.compile.compiler import Run, child_environment, load_manifest
+from metaflow_orchestration.compile.processes.supervised import run_supervised
+from metaflow_orchestration.compile.processes.supervisor import tie_to_parent
 from metaflow_orchestration.exceptions import MetaflowProviderError
 
-from .background import Request, Requests
-from .compiler import Run, child_environment, load_manifest
+from .client import Request, Requests
 from .forked import prepare, run_forked
-from .supervised import run_supervised
-from .supervisor import tie_to_parent
 
 _MOST_AT_A_TIME = 4
 _POLL_SECONDS = 0.02

@@ -15,17 +15,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, NoReturn
 
-from . import watched
-from .supervised import Finished, output_file, text_of, wait_for
-from .supervisor import kill_adopted, tie_to_parent
+from metaflow_orchestration.compile.flow_process import watched
+from metaflow_orchestration.compile.processes.supervised import Finished, output_file, text_of, wait_for
+from metaflow_orchestration.compile.processes.supervisor import kill_adopted, tie_to_parent
 
 _IMPORTED = (
     "metaflow", "metaflow.cli_components.utils", "metaflow.client", "metaflow.lint", "metaflow.package",
     "metaflow.plugins.argo.argo_workflows", "metaflow.plugins.aws.step_functions.production_token",
     "metaflow.plugins.aws.step_functions.step_functions", "metaflow.plugins.cards.metadata", "metaflow.pylint_wrapper",
-    "metaflow.task", "metaflow_orchestration.compile.container_settings", "metaflow_orchestration.compile.deploy",
-    "metaflow_orchestration.compile.deployments", "metaflow_orchestration.compile.tokens",
-    "metaflow_orchestration.documents.manifest", "metaflow_orchestration.graph.validate",
+    "metaflow.task", "metaflow_orchestration.compile.deployment.deploy",
+    "metaflow_orchestration.compile.deployment.tokens", "metaflow_orchestration.compile.flow_process.shared_manifests",
+    "metaflow_orchestration.compile.reading.container_settings", "metaflow_orchestration.documents.manifest",
+    "metaflow_orchestration.graph.validate",
 )  # fmt: skip
 """And not ``metaflow.cli``: what a flow's decorators add to its options is read when that is imported."""
 

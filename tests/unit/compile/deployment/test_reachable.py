@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from metaflow_orchestration.compile import reachable
+from metaflow_orchestration.compile.deployment import reachable
 from metaflow_orchestration.exceptions import FlowCompileError
 
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import msgspec
 
+from metaflow_orchestration.compile.url_credentials import has_credentials
 from metaflow_orchestration.documents.container_settings import ContainerSetup, RemoteSettings, remote_settings
 from metaflow_orchestration.documents.manifest import CodePackage, Manifest
 from metaflow_orchestration.graph.compute import Compute, attributes_of, compute_of
 from metaflow_orchestration.graph.model import FlowGraph
-
-from .url_credentials import has_credentials
 
 _CONFIGURED = (
     "ARGO_EVENTS_EVENT",

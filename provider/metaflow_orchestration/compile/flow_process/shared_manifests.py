@@ -17,13 +17,13 @@ from typing import Any
 
 import msgspec
 
+from metaflow_orchestration.compile.deployment.reachable import check_reachable
+from metaflow_orchestration.compile.deployment.tokens import stored_token
+from metaflow_orchestration.compile.inputs.reads import Reads, digest_of, has_digest, read_reads
 from metaflow_orchestration.documents.manifest import Manifest, decode_manifest, encode_manifest, write_atomically
 from metaflow_orchestration.documents.structs import built
 
-from .compile_order import Order
-from .reachable import check_reachable
-from .reads import Reads, digest_of, has_digest, read_reads
-from .tokens import stored_token
+from .order import Order
 
 _FOLDER = "mf.airflow_manifests"
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import msgspec
 
-from .compile_order import Order
-from .layout import extend_import_paths, package_of
-from .reads import Reads, digest_of
-from .source_files import SUFFIXES
+from metaflow_orchestration.compile.inputs.layout import extend_import_paths, package_of
+from metaflow_orchestration.compile.inputs.reads import Reads, digest_of
+from metaflow_orchestration.compile.inputs.source_files import SUFFIXES
+
+from .order import Order
 
 _files: set[str] = set()
 _variables: set[str] = set()
@@ -62,7 +63,7 @@ def main() -> None:
         if "metaflow" in sys.modules:
             write_report(Path(order.reads), root)
             if order.key and _state_of(order.target) not in (None, before):
-                from .deployments import share
+                from .shared_manifests import share
 
                 share(order, root)
 
@@ -70,7 +71,7 @@ def main() -> None:
 def _taken(order: Order, root: Path) -> bool:
     """Take the flow from the datastore if another machine has compiled it; return whether there is one."""
     if "metaflow" in sys.modules:
-        from .deployments import take
+        from .shared_manifests import take
 
         return take(order, root, sys.argv[1:])
     # The flow may set variables before it imports Metaflow, which reads its settings then.
@@ -78,7 +79,7 @@ def _taken(order: Order, root: Path) -> bool:
     if child == 0:
         status = 1
         try:
-            from .deployments import take
+            from .shared_manifests import take
 
             status = 0 if take(order, root, sys.argv[1:]) else 1
         finally:
@@ -180,5 +181,5 @@ def _installed() -> tuple[str, ...]:
     # Found and not imported: the flow may not have come to its own import of it.
     found = find_spec("metaflow")
     paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    known = {*paths, *(found.submodule_search_locations or () if found else ()), str(Path(__file__).parents[2])}
+    known = {*paths, *(found.submodule_search_locations or () if found else ()), str(Path(__file__).parents[3])}
     return tuple(os.path.realpath(path) + os.sep for path in known if path)

@@ -17,13 +17,12 @@ from typing import IO
 import msgspec
 
 from metaflow_orchestration.cache import MANIFESTS, Cache, is_locked
+from metaflow_orchestration.compile.compiler import CompileOptions, Entry
+from metaflow_orchestration.compile.processes.supervised import text_of
 from metaflow_orchestration.documents.structs import built
 from metaflow_orchestration.exceptions import CompileServerError, FlowCompileError
 
-from .compiler import CompileOptions, Entry
-from .supervised import text_of
-
-_SERVER = "metaflow_orchestration.compile.compile_server"
+_SERVER = "metaflow_orchestration.compile.background.server"
 _POLL_SECONDS = 0.1
 
 

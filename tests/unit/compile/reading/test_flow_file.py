@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from metaflow_orchestration.compile.flow_file import check_one_flow
+from metaflow_orchestration.compile.reading.flow_file import check_one_flow
 from metaflow_orchestration.exceptions import UnsupportedFeatureError
 
 TWO_FLOWS = """

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .source_files import ENVIRONMENT_MARK
+from metaflow_orchestration.compile.inputs.source_files import ENVIRONMENT_MARK
 
 
 def make_package(obj: Any, root: Path) -> Any:

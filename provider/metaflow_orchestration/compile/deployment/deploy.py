@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaflow_orchestration.compile.flow_process import watched
+from metaflow_orchestration.compile.inputs.layout import package_of
+from metaflow_orchestration.compile.reading.container_settings import read_remote_settings
+from metaflow_orchestration.compile.reading.flow_file import check_one_flow
+from metaflow_orchestration.compile.reading.included_files import without_uploads
+from metaflow_orchestration.compile.reading.reader import read_graph
+from metaflow_orchestration.compile.token_proof import make_proof
+from metaflow_orchestration.compile.url_credentials import without_credentials
 from metaflow_orchestration.documents.manifest import CodePackage, Command, Deployment, Manifest, Notifications
 from metaflow_orchestration.exceptions import FlowCompileError, InvalidOptionError, UnsupportedFeatureError
 from metaflow_orchestration.graph.compute import validate_compute
 from metaflow_orchestration.graph.naming import check_name, project_name
 from metaflow_orchestration.graph.validate import validate_graph
 
-from . import watched
 from .code_package import make_package
-from .container_settings import read_remote_settings
-from .flow_file import check_one_flow
-from .included_files import without_uploads
-from .layout import package_of
 from .reachable import check_reachable
-from .reader import read_graph
-from .token_proof import make_proof
-from .url_credentials import without_credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from inspect import cleandoc
 from itertools import chain
 from typing import Any
 
+from metaflow_orchestration.compile.url_credentials import without_credentials
 from metaflow_orchestration.exceptions import FlowCompileError
 from metaflow_orchestration.graph.model import (
     Decorator,
@@ -26,7 +27,6 @@ from metaflow_orchestration.graph.model import (
 )
 
 from .flow_decorators import read_exit_hooks, read_sensors, read_trigger_reset, read_triggers
-from .url_credentials import without_credentials
 
 _KINDS = {
     "start": StepKind.LINEAR,

@@ -1,0 +1,1 @@
+"""The process that runs the flow file in order to compile it."""

@@ -1,0 +1,1 @@
+"""What the compiled form of a flow depends on: its files, their layout, and what its import has read."""

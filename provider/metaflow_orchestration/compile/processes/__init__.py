@@ -1,0 +1,1 @@
+"""Processes that compile: run under supervision, none of them left behind."""

@@ -1,0 +1,1 @@
+"""Reads a flow as it stands inside Metaflow's own command line. Imports Metaflow."""
