@@ -84,6 +84,22 @@ def test_each_day_of_a_backfill_has_its_own_dates_and_one_that_is_run_again_what
     assert [result(run) for run in again] == ["again"] * 3
 
 
+def test_runs_without_a_logical_date_have_the_dates_of_their_run_after_or_what_they_are_started_with(
+    airflow: SharedAirflow, manifest: Path, tmp_path: Path
+) -> None:
+    source = DAILY.replace('"daily"', '"undated"').replace('schedule="@daily"', "schedule=None")
+    airflow.write_dag("undated", source.format(manifest=str(manifest), folder=str(tmp_path)))
+    given = airflow.start("undated", "AgainFlow", {"text": "mine"})
+    run = airflow.start("undated", "AgainFlow")
+    path = f"/dags/undated/dagRuns/{quote(run.dag_run_id)}"
+    described = airflow.server.client.request("GET", path)
+    assert described["logical_date"] is None
+    for one in (given, run):
+        one.wait()
+    day = described["run_after"][:10]
+    assert (result(given), result(run)) == ("mine", f"{day} to {day}")
+
+
 def test_a_run_that_another_dag_resets_runs_its_code_again(
     airflow: SharedAirflow, manifest: Path, tmp_path: Path
 ) -> None:

@@ -158,12 +158,14 @@ class FlowRun:
     :param conf: configuration of the run.
     :param dag_run_id: Airflow's id of the run.
     :param events: asset events that the run was started by: asset name and payload.
+    :param logical_date: None for a run that has none, as those that are triggered without one, by events, or resumed.
     """
 
     dag: DAG
     conf: dict[str, Any] = field(default_factory=dict)
     dag_run_id: str = "manual__1"
     events: Sequence[tuple[str, dict[str, Any]]] = ()
+    logical_date: datetime | None = _BEGAN
     xcoms: dict[tuple[str, int, str], Any] = field(default_factory=dict)
     states: dict[Key, str] = field(default_factory=dict)
     tries: Counter[Key] = field(default_factory=Counter)
@@ -365,9 +367,9 @@ class FlowRun:
             {
                 "dag_id": self.dag.dag_id,
                 "run_id": self.dag_run_id,
-                "logical_date": _BEGAN,
-                "data_interval_start": _BEGAN,
-                "data_interval_end": _BEGAN,
+                "logical_date": self.logical_date,
+                "data_interval_start": self.logical_date,
+                "data_interval_end": self.logical_date,
                 "run_after": _BEGAN,
                 "start_date": self.began,
                 "end_date": None,

@@ -41,9 +41,17 @@ class Surroundings:
         """
         if given is not None and not fill:
             return command_line_values(self._graph, given)
-        mapped = mapped_values(self._graph.name, self._graph.triggers, self._received_events())
-        chosen = {name: value for name, value in self._context["params"].items() if value is not None or not given}
-        return command_line_values(self._graph, {**(given or {}), **chosen, **mapped})
+        params = dict(self._context["params"])
+        rendered = {name: value for name, value in (given or {}).items() if params.get(name) is None}
+        return command_line_values(self._graph, {**params, **rendered, **self._event_values()})
+
+    def given_values(self) -> dict[str, Any]:
+        """Return the parameters' values that the DAG run was started with, or an event brings; nulls are left out."""
+        chosen = {name: value for name, value in self._context["params"].items() if value is not None}
+        return {**chosen, **self._event_values()}
+
+    def _event_values(self) -> dict[str, Any]:
+        return mapped_values(self._graph.name, self._graph.triggers, self._received_events())
 
     def variables(self) -> dict[str, str]:
         """Return the variables by which a task knows its Airflow run and the events that started it."""

@@ -9,11 +9,12 @@ from airflow.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_metaflow._compat import AirflowFailException
 from airflow_provider_metaflow.links.metaflow import MetaflowCardsLink, MetaflowRunLink
-from metaflow_orchestration.exceptions import StepFailedError
+from metaflow_orchestration.exceptions import MetaflowProviderError, StepFailedError
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
+    from jinja2 import Environment
 
     from airflow_provider_metaflow.execution.step_execution import StepExecution
     from metaflow_orchestration.containers.placement import Placement
@@ -31,7 +32,8 @@ class MetaflowStepOperator(BaseOperator):
     :param id_prefix: what stands before the step's name in the Airflow task ids of this flow.
     :param parameters: for the start step inside a larger DAG: values by parameter name; templated.
         None takes the parameters of the DAG run.
-    :param fills_parameters: whether ``parameters`` stand in only for those that the DAG run leaves null.
+    :param fills_parameters: whether ``parameters`` stand in only for those that the DAG run leaves null; templates for
+        others are not rendered.
     :param python: interpreter of the step; default: ``[metaflow] python``, else Airflow's own.
     :param warm_process: whether to use a process that has Metaflow imported; default: as configured.
     :param compute: ``"local"``, ``"kubernetes"`` or ``"batch"``; default: as the step's decorators say.
@@ -84,6 +86,30 @@ class MetaflowStepOperator(BaseOperator):
         self.pack_size: int | None = None
         """How many tasks of this foreach's body a task instance takes; None means as few as Airflow's limit allows."""
         self._execution: StepExecution | None = None
+
+    def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
+        """Render the parameters that the run was not given; called by Airflow before each try.
+
+        :param context: Airflow's task context.
+        :param jinja_env: what renders.
+        :raises AirflowFailException: if a template cannot be rendered, since another try would meet the same.
+        """
+        if not self.parameters:
+            return
+        from airflow_provider_metaflow.execution.templates import render_parameters
+
+        environment = jinja_env or self.get_template_env()
+        graph = self.manifest.graph
+        try:
+            self.parameters = render_parameters(
+                graph,
+                self.parameters,
+                context,
+                lambda value, names: self.render_template(value, names, environment),  # type: ignore[arg-type]
+                fill=self.fills_parameters,
+            )
+        except MetaflowProviderError as error:
+            raise AirflowFailException(str(error)) from None
 
     def execute(self, context: Context) -> Any:
         """Run the tasks of this task instance and report their outcomes.
