@@ -17,7 +17,7 @@ from tests.conftest import FLOWS
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
 from airflow_provider_metaflow.plan.parameters import command_line_values
 from metaflow_adapters.documents import step_document
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.options import parameter_value
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.parameters import parameter_value
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import file_parameters, placed_task
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.file_parameters import RefusedFileError
 from metaflow_orchestration.documents.manifest import Manifest

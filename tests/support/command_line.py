@@ -86,13 +86,11 @@ def _parameters_of(flow_class: Any) -> Iterator[None]:
     from metaflow import parameters
     from metaflow.parameters import flow_context
 
-    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import (
-        airflow_verbs,
-        argo_verbs,
-        sfn_verbs,
-    )
+    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.airflow.group import group as airflow
+    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.argo.group import group as argo
+    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.sfn.group import group as sfn
 
-    groups = [airflow_verbs.airflow, argo_verbs.argo, sfn_verbs.sfn]
+    groups = [airflow, argo, sfn]
     commands = [one for group in groups for one in group.commands.values() if getattr(one, "has_flow_params", False)]
     with flow_context(flow_class):
         for command in commands:

@@ -57,5 +57,5 @@ def test_the_extension_loads_nothing_but_its_step_decorator() -> None:
     extension = "metaflow_extensions.airflow_provider_metaflow"
     assert all(name.startswith(extension) for name in ours)
     assert f"{extension}.plugins.orchestrator.task.step_decorator" in ours
-    assert f"{extension}.plugins.orchestrator.cli.airflow_cli" not in ours
+    assert f"{extension}.plugins.orchestrator.cli.airflow.group" not in ours
     assert "airflow" not in loaded

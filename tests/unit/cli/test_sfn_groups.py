@@ -17,9 +17,10 @@ from tests.support.aws_account import DEPLOYER, QUEUE, SETTINGS, Account, aws_ac
 from tests.support.recorded import on_s3
 
 from metaflow_adapters.step_functions import FlowMachine, compile_flow
-from metaflow_adapters.step_functions.aws import client as clients
+from metaflow_adapters.step_functions.aws.client import client as clients
 from metaflow_adapters.step_functions.plan.names import sfn_name
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import sfn_cli, sfn_verbs
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.sfn import group as sfn_group
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.sfn import runs as sfn_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer import sfn_deployer_objects
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer.sfn_deployer_objects import (
     SfnDeployedFlow,
@@ -27,7 +28,7 @@ from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer
 from metaflow_orchestration.check.report import read_report
 from metaflow_orchestration.documents.manifest import Manifest, read_manifest
 
-CREATE = [*sfn_cli._CREATE_OPTIONS, *sfn_cli._NOTIFY_OPTIONS]
+CREATE = sfn_group.SfnTarget.options.deploy
 
 
 class FakeFlow:
@@ -67,7 +68,8 @@ class Group:
         self.manifest = manifest
         self.machine = compile_flow(manifest, settings=SETTINGS, queue=QUEUE)
 
-    def __call__(self, command: Any, *arguments: str) -> None:
+    def __call__(self, verb: str, *arguments: str) -> None:
+        command = sfn_group.group.commands[verb]
         command.main(args=list(arguments), obj=self.obj, standalone_mode=False)
 
     def start(self) -> str:
@@ -84,8 +86,8 @@ def group(account: Account, manifest: Manifest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("metaflow_adapters.step_functions.deploy.create.compile_for_aws", made_for(manifest))
     # The queue of the account, and no question of Metaflow's configuration.
     monkeypatch.setattr("metaflow_adapters.step_functions.compile.aws_settings", lambda: SETTINGS)
-    monkeypatch.setattr(sfn_cli, "token_for", lambda *_: "token-1")
-    monkeypatch.setattr(sfn_verbs, "get_username", lambda: "ann")
+    monkeypatch.setattr(sfn_group, "token_for", lambda *_: "token-1")
+    monkeypatch.setattr(sfn_runs, "get_username", lambda: "ann")
     monkeypatch.setattr("metaflow_adapters.step_functions.aws.client.Aws", lambda: made.obj.aws)
     manifest.remote["compute_defaults"]["batch"] = {**manifest.remote["compute_defaults"]["batch"], "queue": QUEUE}
     return made
@@ -106,7 +108,7 @@ def made_for(manifest: Manifest) -> Callable[..., Manifest]:
 
 def test_create_deploys_and_tells_metaflows_deployer(group: Group, tmp_path: Path) -> None:
     attributes = tmp_path / "attributes"
-    group(sfn_cli.create, "--workflow-timeout", "60", "--deployer-attribute-file", str(attributes))
+    group("create", "--workflow-timeout", "60", "--deployer-attribute-file", str(attributes))
     assert json.loads(attributes.read_text()) == {
         "name": "single-step", "flow_name": "SingleStepFlow", "metadata": "service@http://here",
     }  # fmt: skip
@@ -115,13 +117,13 @@ def test_create_deploys_and_tells_metaflows_deployer(group: Group, tmp_path: Pat
     assert any("production:token-1" in one for one in group.told)
     # With what Metaflow's own deployer calls a distributed map and tags of jobs.
     group.account.grant(compile_flow(group.manifest, settings=SETTINGS, queue=QUEUE, batch_tags={"team": "ml"}))
-    group(sfn_cli.create, "--aws-batch-tag", "team=ml", "--use-distributed-map")
+    group("create", "--aws-batch-tag", "team=ml", "--use-distributed-map")
     definition = json.loads(group.obj.aws.find_machine("single-step")["definition"])
     assert definition["States"]["only"]["Arguments"]["Tags"]["team"] == "ml"
 
 
 def test_only_json_prints_the_definition_and_calls_nobody(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
-    group(sfn_cli.create, "--only-json")
+    group("create", "--only-json")
     printed = capsys.readouterr()
     assert json.loads(printed.out)["StartAt"] == "only"
     assert "nothing was uploaded" in printed.err
@@ -129,7 +131,7 @@ def test_only_json_prints_the_definition_and_calls_nobody(group: Group, capsys: 
 
 
 def test_manifest_only_writes_the_manifest(group: Group, tmp_path: Path) -> None:
-    group(sfn_cli.create, "--manifest-only", str(tmp_path / "manifest.json"))
+    group("create", "--manifest-only", str(tmp_path / "manifest.json"))
     manifest = read_manifest(tmp_path / "manifest.json")
     assert (manifest.graph.name, manifest.deployment.production_token) == ("SingleStepFlow", "token-1")
 
@@ -137,7 +139,7 @@ def test_manifest_only_writes_the_manifest(group: Group, tmp_path: Path) -> None
 def test_what_check_prints_can_be_parsed_and_is_what_a_deployment_needs(
     group: Group, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    group(sfn_cli.check, "--policies")
+    group("check", "--policies")
     printed = json.loads(capsys.readouterr().out)
     assert printed["deployer"] == group.machine.resources.policies["deployer"]
     authority = group.account.enforcement.authority = Authority()
@@ -146,11 +148,11 @@ def test_what_check_prints_can_be_parsed_and_is_what_a_deployment_needs(
     for role, arn in (("state_machine", SETTINGS.machine_role), ("events", SETTINGS.events_role)):
         authority.add(str(arn), [printed[role]], trust[role])
     authority.add("arn:aws:iam::123:role/jobs", [printed["jobs"]], trust["jobs"])
-    group(sfn_cli.create)
+    group("create")
     assert group.start().startswith("sfn-")
-    group(sfn_cli.check, "--cloudformation")
+    group("check", "--cloudformation")
     assert set(json.loads(capsys.readouterr().out)["Resources"]) >= {"MachineRole", "DeployerPolicy"}
-    group(sfn_cli.check, "--splits", "3", "--json")
+    group("check", "--splits", "3", "--json")
     report = read_report(capsys.readouterr().out)
     (row,) = [row for row in report.rows if row.subject == "state transitions of a run"]
     assert (report.width, row.amount, row.unit) == (3, 1, "transitions")
@@ -159,34 +161,34 @@ def test_what_check_prints_can_be_parsed_and_is_what_a_deployment_needs(
 
 def test_an_error_is_one_of_metaflows_with_the_same_message(group: Group) -> None:
     with pytest.raises(MetaflowException, match="no state machine 'single-step'") as raised:
-        group(sfn_verbs.status, "sfn-1")
+        group("status", "sfn-1")
     assert raised.value.headline == "AWS Step Functions"
 
 
 def test_verbs_of_a_run(group: Group, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     group.account.deploy(group.machine)
-    group(sfn_verbs.trigger, "--run-id-file", str(tmp_path / "id"), "--deployer-attribute-file", str(tmp_path / "a"))
+    group("trigger", "--run-id-file", str(tmp_path / "id"), "--deployer-attribute-file", str(tmp_path / "a"))
     run_id = (tmp_path / "id").read_text()
     assert json.loads((tmp_path / "a").read_text())["pathspec"] == f"SingleStepFlow/{run_id}"
     arn = group.obj.aws.states.list_executions(stateMachineArn=group.machine.arn)["executions"][0]["executionArn"]
     group.account.ended(arn)
-    group(sfn_verbs.status, run_id)
+    group("status", run_id)
     assert capsys.readouterr().out == "SUCCEEDED\n"
-    group(sfn_verbs.list_runs)
+    group("list-runs")
     listed = capsys.readouterr().out
     assert listed.startswith(f"{run_id} startedAt:'20")
     assert listed.endswith(" SUCCEEDED\n")
     assert " stoppedAt:'20" in listed
-    group(sfn_verbs.list_runs, "--failed", "--timed-out")
+    group("list-runs", "--failed", "--timed-out")
     assert capsys.readouterr().out == ""
     assert group.told[-1] == "No FAILED TIMED_OUT executions for *single-step* found on AWS Step Functions."
-    group(sfn_verbs.logs, run_id, "--step", "only")
+    group("logs", run_id, "--step", "only")
     assert capsys.readouterr().out == "only: SingleStepFlow-only ended with 0\n"
     with pytest.raises(MetaflowException, match="has succeeded and cannot be terminated"):
-        group(sfn_verbs.terminate, run_id)
-    group(sfn_verbs.list_deployments)
+        group("terminate", run_id)
+    group("list-deployments")
     assert capsys.readouterr().out == "single-step\n"
-    group(sfn_verbs.delete)
+    group("delete")
     assert group.obj.aws.find_machine("single-step") is None
 
 
@@ -198,10 +200,10 @@ def test_stars_of_logs_and_causes_are_printed_as_they_are(
     found = {"status": "FAILED", "error": "E*", "cause": "a * b"}
     monkeypatch.setattr("metaflow_adapters.step_functions.runs.runs.SfnRuns.find", lambda *_: found)
     monkeypatch.setattr("metaflow_adapters.step_functions.runs.runs.SfnRuns.map_lines", lambda *_: iter(["split *"]))
-    group(sfn_verbs.logs, "sfn-1")
-    group(sfn_verbs.status, "sfn-1")
+    group("logs", "sfn-1")
+    group("status", "sfn-1")
     assert capsys.readouterr().out.startswith("only: 2 * 3 * 4 **bold** ")
-    group(sfn_verbs.status, "sfn-1")
+    group("status", "sfn-1")
     assert capsys.readouterr().out == "FAILED\nerror: E*\ncause: a * b\nsplit *\n"
 
 
@@ -211,19 +213,19 @@ def test_a_run_that_failed_is_resumed_or_redriven(group: Group, tmp_path: Path) 
     account.task = lambda job: 1
     run_id = group.start()
     account.task = lambda job: 0
-    group(sfn_verbs.resume, run_id, "--run-id-file", str(tmp_path / "id"))
+    group("resume", run_id, "--run-id-file", str(tmp_path / "id"))
     again = (tmp_path / "id").read_text()
     assert again != run_id
     arn = group.machine.arn.replace(":stateMachine:", ":execution:")
     found = account.ended(f"{arn}:{again.removeprefix('sfn-')}")
     assert json.loads(found["input"])["Origin"] == run_id
-    group(sfn_verbs.resume, run_id, "--redrive", "--run-id-file", str(tmp_path / "id"))
+    group("resume", run_id, "--redrive", "--run-id-file", str(tmp_path / "id"))
     assert (tmp_path / "id").read_text() == run_id
     account.wait(lambda: account.ended(f"{arn}:{run_id.removeprefix('sfn-')}")["status"] == "SUCCEEDED")
     with pytest.raises(MetaflowException, match=r"there is no step 'absent'\. Steps are: only"):
-        group(sfn_verbs.resume, run_id, "--step-to-rerun", "absent")
+        group("resume", run_id, "--step-to-rerun", "absent")
     with pytest.raises(click.UsageError):
-        group(sfn_verbs.resume)
+        group("resume")
 
 
 def test_the_objects_of_the_deployer_find_flow_and_runs(group: Group) -> None:
@@ -258,7 +260,7 @@ def test_waiting_for_a_run_ends_with_its_limit(group: Group, monkeypatch: pytest
 def test_a_deployment_that_was_deleted_has_no_token(group: Group) -> None:
     group.account.deploy(group.machine)
     found = SfnDeployedFlow.from_deployment("single-step")
-    group(sfn_verbs.delete)
+    group("delete")
     assert found.production_token is None
 
 

@@ -48,7 +48,7 @@ def test_each_verb_shows_the_parameters_of_the_flow_and_the_variables_that_it_re
 
 def test_help_names_every_variable_by_which_an_airflow_is_found() -> None:
     from airflow_provider_metaflow.rest.endpoint import configured_endpoint
-    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.airflow_verbs import airflow
+    from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.airflow.group import group as airflow
 
     read: list[str] = []
     configured_endpoint(lambda name: read.append(f"METAFLOW_{name}") or ("https://x" if name.endswith("URL") else None))

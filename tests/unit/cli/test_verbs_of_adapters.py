@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from tests.support.command_line import CommandLine, Result
 
-from metaflow_adapters.argo.runs import runs as argo_runs
-from metaflow_adapters.step_functions.deploy import deployments
-from metaflow_adapters.step_functions.runs import runs as sfn_runs
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import argo_verbs, options, sfn_verbs
+from metaflow_adapters.argo.runs.runs import runs as argo_runs
+from metaflow_adapters.step_functions.deploy.flow import deployments
+from metaflow_adapters.step_functions.runs.runs import runs as sfn_runs
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import adapter_runs
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.argo import runs as argo_group_runs
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 
@@ -229,8 +230,7 @@ def test_a_run_is_waited_for_and_its_failure_is_the_exit_code(
 
     monkeypatch.setattr(runs, "find", find)
     monkeypatch.setattr(argo_runs, "status_of", lambda found: found["status"])
-    for module in (options, sfn_verbs):
-        monkeypatch.setattr(module, "WATCH_SECONDS", 0)
+    monkeypatch.setattr(adapter_runs, "WATCH_SECONDS", 0)
     done = Flow(terminal, flows / "grouped.py", group).call(*verb)
     assert done.code == code, done.output
     assert statuses[-1] in done.output.splitlines()
@@ -287,7 +287,7 @@ def test_argo_shows_runs_and_templates(argo: Flow, runs: Runs, monkeypatch: pyte
 
 def test_argo_tells_where_its_user_interface_has_a_run(argo: Flow, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "user interface" not in argo.call("trigger").output
-    monkeypatch.setattr(argo_verbs, "ARGO_WORKFLOWS_UI_URL", "https://argo/")
+    monkeypatch.setattr(argo_group_runs, "ARGO_WORKFLOWS_UI_URL", "https://argo/")
     assert "https://argo/workflows/default/run-1" in argo.call("trigger").output
 
 
@@ -315,7 +315,7 @@ def test_step_functions_shows_runs_with_their_times_and_why_they_failed(
 def test_a_redrive_runs_no_step_again(sfn: Flow, runs: Runs) -> None:
     done = sfn.call("resume", "r", "--redrive", "--step-to-rerun=body")
     assert (done.code, "--redrive goes on where the run failed" in done.output) == (1, True)
-    assert runs.asked == []
+    assert runs.asked == [("GroupedFlow", "GroupedFlow")], "nothing but which state machine it is"
 
 
 def test_a_redrive_with_other_parameters_stores_them_before_the_run_goes_on(

@@ -17,7 +17,9 @@ from metaflow.plugins.argo.argo_workflows_cli import argo_workflows
 from metaflow.plugins.aws.step_functions import step_functions_deployer_objects
 from metaflow.plugins.aws.step_functions.step_functions_cli import step_functions
 
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import airflow_verbs, argo_verbs, sfn_verbs
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.airflow.group import group as airflow
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.argo.group import group as argo
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.sfn.group import group as sfn
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer import (
     airflow_deployer_objects,
     argo_deployer_objects,
@@ -42,9 +44,9 @@ from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer
 )
 
 DEPLOYERS = [
-    (AirflowDeployer, AirflowDeployedFlow, airflow_verbs.airflow),
-    (ArgoDeployer, ArgoDeployedFlow, argo_verbs.argo),
-    (SfnDeployer, SfnDeployedFlow, sfn_verbs.sfn),
+    (AirflowDeployer, AirflowDeployedFlow, airflow),
+    (ArgoDeployer, ArgoDeployedFlow, argo),
+    (SfnDeployer, SfnDeployedFlow, sfn),
 ]
 # What no user of the Deployer gives: documents are printed by the command line.
 HIDDEN = {"manifest_only", "deployer_attribute_file"}
@@ -109,7 +111,7 @@ def test_a_dag_file_can_be_given_by_position(created: list[Any]) -> None:
     assert created == [(AirflowDeployedFlow, {"file": "dags/x.py"})]
 
 
-@pytest.mark.parametrize(("own", "stock"), [(argo_verbs.argo, argo_workflows), (sfn_verbs.sfn, step_functions)])
+@pytest.mark.parametrize(("own", "stock"), [(argo, argo_workflows), (sfn, step_functions)])
 def test_every_option_of_metaflows_own_create_is_one_of_ours_under_the_same_name(own: Any, stock: Any) -> None:
     names = [{one.name for one in group.commands["create"].params} for group in (own, stock)]
     assert names[1] <= names[0]

@@ -24,21 +24,23 @@ class LazyCommandGroup(click.Group):
 
     Where it cannot be imported, the command says what to install.
 
-    Example: ``LazyCommandGroup("argo", "argo_verbs.argo")``.
+    Example: ``LazyCommandGroup("argo-workflows", "argo")``.
+
+    :param command: name of the command.
+    :param package: package beside this module whose module ``group`` has the command as ``group``.
     """
 
-    def __init__(self, command: str, target: str) -> None:
+    def __init__(self, command: str, package: str) -> None:
         # Metaflow reads the plugin's name from the keys of `commands`.
         super().__init__("cli", commands={command: None})
-        self._target = target
+        self._package = package
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.commands:
             return None
         if self.commands[cmd_name] is None:
-            module, name = self._target.split(".")
             try:
-                self.commands[cmd_name] = getattr(import_module("." + module, __package__), name)
+                self.commands[cmd_name] = import_module(".%s.group" % self._package, __package__).group
             except ImportError as error:
                 self.commands[cmd_name] = _unavailable(cmd_name, error)
         return self.commands[cmd_name]
@@ -64,8 +66,8 @@ def _unavailable(name: str, error: ImportError) -> Any:
     )
 
 
-airflow = LazyCommandGroup("airflow", "airflow_verbs.airflow")
-argo = LazyCommandGroup("argo", "argo_verbs.argo")
-sfn = LazyCommandGroup("sfn", "sfn_verbs.sfn")
-argo_workflows = LazyCommandGroup("argo-workflows", "argo_verbs.argo")
-step_functions = LazyCommandGroup("step-functions", "sfn_verbs.sfn")
+airflow = LazyCommandGroup("airflow", "airflow")
+argo = LazyCommandGroup("argo", "argo")
+sfn = LazyCommandGroup("sfn", "sfn")
+argo_workflows = LazyCommandGroup("argo-workflows", "argo")
+step_functions = LazyCommandGroup("step-functions", "sfn")
