@@ -21,6 +21,7 @@ from metaflow_adapters.step_functions.aws.client import client as clients
 from metaflow_adapters.step_functions.plan.names import sfn_name
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.sfn import group as sfn_group
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.sfn import runs as sfn_runs
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer import base as deployer_base
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer import sfn_deployer_objects
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer.sfn_deployer_objects import (
     SfnDeployedFlow,
@@ -270,7 +271,7 @@ def test_resuming_by_the_deployer_gives_the_verb_its_options(group: Group, monke
     calls = []
     content = json.dumps({"name": "sfn-2", "metadata": "local", "pathspec": "SingleStepFlow/sfn-2"})
     monkeypatch.setattr(
-        sfn_deployer_objects, "started_run", lambda deployer, verb, **given: calls.append((verb, given)) or content
+        deployer_base, "started_run", lambda deployer, verb, **given: calls.append((verb, given)) or content
     )
     assert run.resume(step_to_rerun="only").pathspec == "SingleStepFlow/sfn-2"
     run.resume(redrive=True)
@@ -280,11 +281,11 @@ def test_resuming_by_the_deployer_gives_the_verb_its_options(group: Group, monke
     found.resume("sfn-9", redrive=True, alpha=3)
     first = run.pathspec.split("/")[1]
     assert calls == [
-        ("resume", {"run_id": first, "step_to_rerun": "only"}),
-        ("resume", {"run_id": first, "redrive": True}),
+        ("resume", {"origin_run_id": first, "step_to_rerun": "only"}),
+        ("resume", {"origin_run_id": first, "redrive": True}),
         ("trigger", {"alpha": 1}),
-        ("resume", {"run_id": "sfn-9", "step_to_rerun": "only", "alpha": 2}),
-        ("resume", {"run_id": "sfn-9", "redrive": True, "alpha": 3}),
+        ("resume", {"origin_run_id": "sfn-9", "step_to_rerun": "only", "alpha": 2}),
+        ("resume", {"origin_run_id": "sfn-9", "redrive": True, "alpha": 3}),
     ]
 
 

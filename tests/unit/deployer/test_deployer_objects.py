@@ -21,9 +21,8 @@ from metaflow_adapters.step_functions.runs import runs as sfn_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer import (
     airflow_deployer_objects,
     airflow_triggered_run,
-    argo_deployer_objects,
+    base,
     published,
-    sfn_deployer_objects,
 )
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer import calls as deployer_calls
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.deployer.airflow_deployer_objects import (
@@ -52,9 +51,7 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.verbs: list[tuple[str, dict[str, Any]]] = []
-        modules = (airflow_deployer_objects, airflow_triggered_run, argo_deployer_objects, sfn_deployer_objects)
-        for module in modules:
-            monkeypatch.setattr(module, "started_run", self._started)
+        monkeypatch.setattr(base, "started_run", self._started)
         for module in (airflow_deployer_objects, airflow_triggered_run):
             monkeypatch.setattr(module, "run_verb", self._verb)
 
@@ -296,13 +293,12 @@ def test_flows_and_runs_are_resumed_alike_on_each_orchestrator(flow_class: Any, 
     ]
     assert {type(one) for one in resumed} == {run_class}
     assert {one.pathspec for one in resumed} == {"GroupedFlow/run-9"}
-    # Where Airflow's verb has an argument, it is for going on in place.
-    origin = "origin_run_id" if run_class is AirflowTriggeredRun else "run_id"
+    # By the option: where Airflow's verb has an argument, it is for going on in place.
     assert calls.verbs == [
-        ("resume", {origin: "run-1", "text": "x"}),
-        ("resume", {origin: "run-1", "step_to_rerun": "body"}),
-        ("resume", {origin: "run-1", "text": "x"}),
-        ("resume", {origin: "run-1", "step_to_rerun": "body"}),
+        ("resume", {"origin_run_id": "run-1", "text": "x"}),
+        ("resume", {"origin_run_id": "run-1", "step_to_rerun": "body"}),
+        ("resume", {"origin_run_id": "run-1", "text": "x"}),
+        ("resume", {"origin_run_id": "run-1", "step_to_rerun": "body"}),
     ]
 
 
@@ -354,8 +350,8 @@ def test_a_state_machine_is_a_deployed_flow(monkeypatch: pytest.MonkeyPatch, cal
     run.resume(step_to_rerun="body")
     run.resume(redrive=True)
     assert calls.verbs[1:] == [
-        ("resume", {"run_id": "sfn-1", "step_to_rerun": "body"}),
-        ("resume", {"run_id": "sfn-1", "redrive": True}),
+        ("resume", {"origin_run_id": "sfn-1", "step_to_rerun": "body"}),
+        ("resume", {"origin_run_id": "sfn-1", "redrive": True}),
     ]
     monkeypatch.setattr(SfnRuns, "machines", None)
     assert deployed.production_token is None

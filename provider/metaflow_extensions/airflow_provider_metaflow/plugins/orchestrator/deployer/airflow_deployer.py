@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from metaflow.runner.deployer_impl import DeployerImpl
 
-from .calls import given_options, show_to_stubs, shown_deployer
+from .base import OrchestratorDeployer, show_to_stubs
 
 if TYPE_CHECKING:
     from .airflow_deployer_objects import AirflowDeployedFlow
 
 
-class AirflowDeployer(DeployerImpl):
+class AirflowDeployer(OrchestratorDeployer, DeployerImpl):
     """
     Deployer implementation for Apache Airflow.
 
@@ -23,7 +23,7 @@ class AirflowDeployer(DeployerImpl):
     """
 
     TYPE: ClassVar[str | None] = "airflow"
-    __repr__ = shown_deployer
+    _renamed = {"emit_events": "auto_emit_events"}
 
     def __init__(self, deployer_kwargs: dict[str, Any], **kwargs: Any) -> None:
         self._deployer_kwargs = deployer_kwargs
@@ -75,18 +75,8 @@ class AirflowDeployer(DeployerImpl):
         file : str, optional, default None
             Where the DAG file goes: a file, a folder, or a path in an object store; by default
             METAFLOW_AIRFLOW_DAGS_FOLDER.
-        authorize : str, optional, default None
-            Authorize with this production token. Needed to deploy a flow of somebody else for the first time.
-        generate_new_token : bool, optional, default False
-            Generate a new production token for this flow, which moves it to a new namespace.
-        given_token : str, optional, default None
-            Use this production token for this flow, which moves it to its namespace.
-        tags : List[str], optional, default None
-            Annotate all objects produced by the runs with these tags.
-        user_namespace : str, optional, default None
-            Namespace in which steps look for results of other flows, by default that of the production token.
-        project_root : str, optional, default None
-            Folder that the flow is started from, e.g. the root of its repository; by default that of the flow file.
+        {owner_options}
+        {code_options}
         max_workers : int, optional, default 100
             Maximum number of tasks of a run that run in parallel.
         workflow_timeout : int, optional, default None
@@ -99,10 +89,7 @@ class AirflowDeployer(DeployerImpl):
             Publish an event after each run that other flows can wait for, as @trigger_on_finish does.
         emit_step_events : bool, optional, default False
             Publish an event after each task of each step, too.
-        notify_on_error : bool, optional, default False
-            Notify if a run fails.
-        notify_on_success : bool, optional, default False
-            Notify if a run succeeds.
+        {notify_options}
         notify_slack_conn_id : str, optional, default None
             Airflow connection with a Slack incoming webhook.
         notify_slack_webhook_url : str, optional, default None
@@ -115,24 +102,23 @@ class AirflowDeployer(DeployerImpl):
             Airflow connection with an incident.io key.
         notify_incident_io_api_key : str, optional, default None
             The incident.io API V2 key itself; it is kept in a connection of Airflow.
-        incident_io_alert_source_config_id : str, optional, default None
-            Alert source of incident.io.
-        incident_io_metadata : List[str], optional, default None
-            Metadata of the alerts of incident.io, each in the form KEY=VALUE.
+        {alert_options}
 
         Returns
         -------
         AirflowDeployedFlow
             The deployed flow.
         """
-        given = given_options(AirflowDeployer.create, locals(), emit_events="auto_emit_events")
-        from .airflow_deployer_objects import AirflowDeployedFlow
+        deployed: AirflowDeployedFlow = self._create_given(locals())
         from .published import note_created
 
-        deployed: AirflowDeployedFlow = self._create(AirflowDeployedFlow, **given)
         note_created(self.name, getattr(self, "additional_info", {}).get("file"))
         return deployed
 
 
-_addl_stubgen_modules = [f"{__package__}.airflow_deployer_objects", f"{__package__}.airflow_triggered_run"]
+_addl_stubgen_modules = [
+    f"{__package__}.base",
+    f"{__package__}.airflow_deployer_objects",
+    f"{__package__}.airflow_triggered_run",
+]
 show_to_stubs(AirflowDeployer, f"{__package__}.airflow_deployer_objects.AirflowDeployedFlow")

@@ -18,7 +18,8 @@ from metaflow_orchestration.graph.model import Parameter, ParameterType
 
 from . import published
 from .airflow_triggered_run import AirflowTriggeredRun, client_of, triggered_run
-from .calls import run_verb, shown_flow, started_run
+from .base import OrchestratorFlow, resumed, started
+from .calls import run_verb
 from .stand_in import stand_in
 
 _TYPES = {
@@ -31,11 +32,10 @@ _TYPES = {
 }
 
 
-class AirflowDeployedFlow(DeployedFlow):
+class AirflowDeployedFlow(OrchestratorFlow, DeployedFlow):
     """A flow that is deployed to Airflow."""
 
     TYPE: ClassVar[str | None] = "airflow"
-    __repr__ = shown_flow
 
     def trigger(self, **kwargs: Any) -> AirflowTriggeredRun:
         """
@@ -57,7 +57,7 @@ class AirflowDeployedFlow(DeployedFlow):
         AirflowTriggeredRun
             The triggered run.
         """
-        return self._start("trigger", **kwargs)
+        return started(AirflowTriggeredRun, self.deployer, "trigger", kwargs)
 
     def resume(self, origin_run_id: str, step_to_rerun: str | None = None, **kwargs: Any) -> AirflowTriggeredRun:
         """
@@ -77,9 +77,7 @@ class AirflowDeployedFlow(DeployedFlow):
         AirflowTriggeredRun
             The triggered run.
         """
-        if step_to_rerun is not None:
-            kwargs["step_to_rerun"] = step_to_rerun
-        return self._start("resume", origin_run_id=origin_run_id, **kwargs)
+        return resumed(AirflowTriggeredRun, self.deployer, origin_run_id, step_to_rerun, kwargs)
 
     def delete(self, **kwargs: Any) -> bool:
         """
@@ -241,9 +239,6 @@ class AirflowDeployedFlow(DeployedFlow):
             except MetaflowProviderError as error:
                 raise MetaflowException(str(error)) from None
         return triggered_run(cls._from_record(deployed, metadata).deployer, run_id)
-
-    def _start(self, verb: str, **kwargs: Any) -> AirflowTriggeredRun:
-        return AirflowTriggeredRun(deployer=self.deployer, content=started_run(self.deployer, verb, **kwargs))
 
 
 def _one_parameter(one: Parameter) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any
@@ -17,13 +16,12 @@ from airflow_provider_metaflow.rest.runs import DagRun
 from metaflow_orchestration.compile.configuration import metaflow_value
 from metaflow_orchestration.exceptions import InvalidOptionError
 
-from .calls import run_verb, shown_run, started_run
+from .base import OrchestratorRun, found_run, resumed
+from .calls import run_verb
 
 
-class AirflowTriggeredRun(TriggeredRun):
+class AirflowTriggeredRun(OrchestratorRun, TriggeredRun):
     """A run that was triggered on Airflow."""
-
-    __repr__ = shown_run
 
     @property
     def status(self) -> str | None:
@@ -143,14 +141,7 @@ class AirflowTriggeredRun(TriggeredRun):
         AirflowTriggeredRun
             The new run.
         """
-        if step_to_rerun is not None:
-            kwargs["step_to_rerun"] = step_to_rerun
-        content = started_run(self.deployer, "resume", origin_run_id=self._run_id, **kwargs)
-        return AirflowTriggeredRun(deployer=self.deployer, content=content)
-
-    @property
-    def _run_id(self) -> str:
-        return str(self.pathspec).split("/")[1]
+        return resumed(AirflowTriggeredRun, self.deployer, self._run_id, step_to_rerun, kwargs)
 
     def _dag_run(self) -> DagRun | None:
         with client_of(self.deployer) as client:
@@ -179,9 +170,4 @@ def triggered_run(deployer: Any, run_id: str) -> AirflowTriggeredRun:
     :param deployer: Metaflow's deployer of the flow.
     :param run_id: Metaflow run id, alone or behind the flow's name and a slash.
     """
-    content = {
-        "name": deployer.name,
-        "metadata": deployer.metadata,
-        "pathspec": "%s/%s" % (deployer.flow_name, run_id.rpartition("/")[2]),
-    }
-    return AirflowTriggeredRun(deployer=deployer, content=json.dumps(content))
+    return found_run(AirflowTriggeredRun, deployer, deployer.name, run_id)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from metaflow.plugins.argo.argo_workflows_deployer import ArgoWorkflowsDeployer
 
-from .calls import given_options, show_to_stubs, shown_deployer
+from .base import OrchestratorDeployer, show_to_stubs
 
 if TYPE_CHECKING:
     from .argo_deployer_objects import ArgoDeployedFlow
 
 
-class ArgoDeployer(ArgoWorkflowsDeployer):
+class ArgoDeployer(OrchestratorDeployer, ArgoWorkflowsDeployer):
     """
     Deployer implementation for Argo Workflows, with the adapter of this package.
 
@@ -23,7 +23,7 @@ class ArgoDeployer(ArgoWorkflowsDeployer):
     """
 
     TYPE: ClassVar[str | None] = "argo"
-    __repr__ = shown_deployer
+    _renamed = {"emit_events": "auto_emit_argo_events"}
 
     @staticmethod
     def deployed_flow_type() -> type[ArgoDeployedFlow]:
@@ -71,18 +71,8 @@ class ArgoDeployer(ArgoWorkflowsDeployer):
 
         Parameters
         ----------
-        authorize : str, optional, default None
-            Authorize with this production token. Needed to deploy a flow of somebody else for the first time.
-        generate_new_token : bool, optional, default False
-            Generate a new production token for this flow, which moves it to a new namespace.
-        given_token : str, optional, default None
-            Use this production token for this flow, which moves it to its namespace.
-        tags : List[str], optional, default None
-            Annotate all objects produced by the runs with these tags.
-        user_namespace : str, optional, default None
-            Namespace in which steps look for results of other flows, by default that of the production token.
-        project_root : str, optional, default None
-            Folder that the flow is started from, e.g. the root of its repository; by default that of the flow file.
+        {owner_options}
+        {code_options}
         only_json : bool, optional, default False
             Print JSON, and deploy nothing.
         only_yaml : bool, optional, default False
@@ -115,10 +105,7 @@ class ArgoDeployer(ArgoWorkflowsDeployer):
             How many runs by @schedule are kept that succeeded.
         failed_runs_kept : int, optional, default None
             How many runs by @schedule are kept that failed.
-        notify_on_error : bool, optional, default False
-            Notify if a run fails.
-        notify_on_success : bool, optional, default False
-            Notify if a run succeeds.
+        {notify_options}
         notify_slack_webhook_url : str, optional, default None
             Slack incoming webhook; it is kept in a Kubernetes secret, nowhere else.
         notify_pager_duty_integration_key : str, optional, default None
@@ -127,22 +114,16 @@ class ArgoDeployer(ArgoWorkflowsDeployer):
             incident.io API V2 key; it is kept in a Kubernetes secret.
         notify_secret : str, optional, default None
             Kubernetes secret that holds them already, under the keys SLACK, PAGER_DUTY and INCIDENT_IO.
-        incident_io_alert_source_config_id : str, optional, default None
-            Alert source of incident.io.
-        incident_io_metadata : List[str], optional, default None
-            Metadata of the alerts of incident.io, each in the form KEY=VALUE.
+        {alert_options}
 
         Returns
         -------
         ArgoDeployedFlow
             The deployed flow.
         """
-        given = given_options(ArgoDeployer.create, locals(), emit_events="auto_emit_argo_events")
-        from .argo_deployer_objects import ArgoDeployedFlow
-
-        created: ArgoDeployedFlow = self._create(ArgoDeployedFlow, **given)
-        return created
+        deployed: ArgoDeployedFlow = self._create_given(locals())
+        return deployed
 
 
-_addl_stubgen_modules = [f"{__package__}.argo_deployer_objects"]
+_addl_stubgen_modules = [f"{__package__}.base", f"{__package__}.argo_deployer_objects"]
 show_to_stubs(ArgoDeployer, f"{__package__}.argo_deployer_objects.ArgoDeployedFlow")

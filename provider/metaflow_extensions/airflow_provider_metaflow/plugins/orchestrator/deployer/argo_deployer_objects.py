@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, ClassVar
 
 from metaflow import Deployer
 from metaflow.plugins.argo.argo_workflows_deployer_objects import ArgoWorkflowsDeployedFlow, ArgoWorkflowsTriggeredRun
 
-from .calls import resume_options, shown_flow, shown_run, started_run
+from .base import OrchestratorFlow, OrchestratorRun, found_run, resumed, started
 
 
-class ArgoTriggeredRun(ArgoWorkflowsTriggeredRun):
+class ArgoTriggeredRun(OrchestratorRun, ArgoWorkflowsTriggeredRun):
     """A run of a flow on Argo Workflows."""
-
-    __repr__ = shown_run
 
     def resume(self, step_to_rerun: str | None = None, **kwargs: Any) -> ArgoTriggeredRun:
         """
@@ -33,16 +30,13 @@ class ArgoTriggeredRun(ArgoWorkflowsTriggeredRun):
         ArgoTriggeredRun
             The new run.
         """
-        options = resume_options(self.pathspec, step_to_rerun, kwargs)
-        content = started_run(self.deployer, "resume", **options)
-        return ArgoTriggeredRun(deployer=self.deployer, content=content)
+        return resumed(ArgoTriggeredRun, self.deployer, self._run_id, step_to_rerun, kwargs)
 
 
-class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
+class ArgoDeployedFlow(OrchestratorFlow, ArgoWorkflowsDeployedFlow):
     """A flow that is deployed to Argo Workflows."""
 
     TYPE: ClassVar[str | None] = "argo"
-    __repr__ = shown_flow
 
     @classmethod
     def from_deployment(cls, identifier: str, metadata: str | None = None) -> ArgoDeployedFlow:
@@ -87,9 +81,7 @@ class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
             The run.
         """
         deployer = cls.from_deployment(identifier, metadata).deployer
-        pathspec = "%s/%s" % (deployer.flow_name, run_id)
-        content = {"name": identifier, "metadata": deployer.metadata, "pathspec": pathspec}
-        return ArgoTriggeredRun(deployer=deployer, content=json.dumps(content))
+        return found_run(ArgoTriggeredRun, deployer, identifier, run_id)
 
     def trigger(self, **kwargs: Any) -> ArgoTriggeredRun:
         """
@@ -100,7 +92,7 @@ class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
         ArgoTriggeredRun
             The run.
         """
-        return ArgoTriggeredRun(deployer=self.deployer, content=started_run(self.deployer, "trigger", **kwargs))
+        return started(ArgoTriggeredRun, self.deployer, "trigger", kwargs)
 
     def resume(self, origin_run_id: str, step_to_rerun: str | None = None, **kwargs: Any) -> ArgoTriggeredRun:
         """
@@ -120,6 +112,4 @@ class ArgoDeployedFlow(ArgoWorkflowsDeployedFlow):
         ArgoTriggeredRun
             The new run.
         """
-        options = resume_options(origin_run_id, step_to_rerun, kwargs)
-        content = started_run(self.deployer, "resume", **options)
-        return ArgoTriggeredRun(deployer=self.deployer, content=content)
+        return resumed(ArgoTriggeredRun, self.deployer, origin_run_id, step_to_rerun, kwargs)

@@ -5,23 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from inspect import Parameter, signature
+from inspect import signature
 from typing import Any
-
-
-def shown_deployer(deployer: Any) -> str:
-    """Return the ``repr`` of a deployer."""
-    return "%s(%r)" % (type(deployer).__name__, deployer.flow_file)
-
-
-def shown_flow(deployed: Any) -> str:
-    """Return the ``repr`` of a deployed flow; it asks no orchestrator."""
-    return "%s(%r, flow=%r)" % (type(deployed).__name__, deployed.deployer.name, deployed.deployer.flow_name)
-
-
-def shown_run(run: Any) -> str:
-    """Return the ``repr`` of a triggered run; it asks no orchestrator."""
-    return "%s(%r)" % (type(run).__name__, run.pathspec)
 
 
 def started_run(deployer: Any, verb: str, **kwargs: Any) -> str:
@@ -42,17 +27,6 @@ def started_run(deployer: Any, verb: str, **kwargs: Any) -> str:
         return content
 
 
-def resume_options(origin: str, step: str | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of the verb that resumes a run.
-
-    :param origin: run id or pathspec of the run to resume.
-    :param step: step to run again, None for those that failed.
-    :param given: parameters of the flow.
-    """
-    rerun = {} if step is None else {"step_to_rerun": step}
-    return {**given, **rerun, "run_id": origin.rpartition("/")[2]}
-
-
 def given_options(function: Callable[..., Any], values: dict[str, Any], **renamed: str) -> dict[str, Any]:
     """Return the options that a caller has set; all others are left to the command line.
 
@@ -64,20 +38,6 @@ def given_options(function: Callable[..., Any], values: dict[str, Any], **rename
     known = signature(function).parameters
     unset = {name for name, one in known.items() if options[name] == one.default}
     return {name: value for name, value in options.items() if name not in {"self", "kwargs", *unset}}
-
-
-def show_to_stubs(deployer: Any, flow: str) -> None:
-    """Give ``create`` a signature that ``metaflow develop stubs install`` can write down.
-
-    It takes no ``**kwargs`` after keywords, and needs the path of a type that is not imported at run time.
-
-    :param deployer: a deployer of this package.
-    :param flow: module and name of its deployed flows.
-    """
-    found = signature(deployer.create)
-    shown = [one for one in found.parameters.values() if one.kind is not Parameter.VAR_KEYWORD]
-    deployer.create.__signature__ = found.replace(parameters=shown, return_annotation=flow)
-    deployer.deployed_flow_type.__annotations__["return"] = type
 
 
 def run_verb(deployer: Any, verb: str, **kwargs: Any) -> bool:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from metaflow.plugins.aws.step_functions.step_functions_deployer import StepFunctionsDeployer
 
-from .calls import given_options, show_to_stubs, shown_deployer
+from .base import OrchestratorDeployer, show_to_stubs
 
 if TYPE_CHECKING:
     from .sfn_deployer_objects import SfnDeployedFlow
 
 
-class SfnDeployer(StepFunctionsDeployer):
+class SfnDeployer(OrchestratorDeployer, StepFunctionsDeployer):
     """
     Deployer implementation for AWS Step Functions, with the adapter of this package.
 
@@ -23,7 +23,6 @@ class SfnDeployer(StepFunctionsDeployer):
     """
 
     TYPE: ClassVar[str | None] = "sfn"
-    __repr__ = shown_deployer
 
     @staticmethod
     def deployed_flow_type() -> type[SfnDeployedFlow]:
@@ -66,20 +65,10 @@ class SfnDeployer(StepFunctionsDeployer):
 
         Parameters
         ----------
-        authorize : str, optional, default None
-            Authorize with this production token. Needed to deploy a flow of somebody else for the first time.
-        generate_new_token : bool, optional, default False
-            Generate a new production token for this flow, which moves it to a new namespace.
-        given_token : str, optional, default None
-            Use this production token for this flow, which moves it to its namespace.
-        tags : List[str], optional, default None
-            Annotate all objects produced by the runs with these tags.
+        {owner_options}
         aws_batch_tags : List[str], optional, default None
             Tags of all jobs, each in the form KEY=VALUE.
-        user_namespace : str, optional, default None
-            Namespace in which steps look for results of other flows, by default that of the production token.
-        project_root : str, optional, default None
-            Folder that the flow is started from, e.g. the root of its repository; by default that of the flow file.
+        {code_options}
         only_json : bool, optional, default False
             Print the definition, deploy nothing and ask AWS nothing.
         max_workers : int, optional, default None
@@ -98,10 +87,7 @@ class SfnDeployer(StepFunctionsDeployer):
             Share of the jobs in queues with a scheduling policy; by default AWS is asked, and it is metaflow.
         batch_platform : str, optional, default None
             Type of the compute environments, `ec2` or `fargate`; by default AWS is asked.
-        notify_on_error : bool, optional, default False
-            Notify if a run fails.
-        notify_on_success : bool, optional, default False
-            Notify if a run succeeds.
+        {notify_options}
         notify_sns_topic : str, optional, default None
             ARN of a topic of Amazon SNS.
         notify_slack_webhook_url : str, optional, default None
@@ -112,22 +98,16 @@ class SfnDeployer(StepFunctionsDeployer):
             incident.io API V2 key; it is kept in AWS Secrets Manager.
         notify_secret : str, optional, default None
             ARN of a secret that holds them already, under the keys SLACK, PAGER_DUTY and INCIDENT_IO.
-        incident_io_alert_source_config_id : str, optional, default None
-            Alert source of incident.io.
-        incident_io_metadata : List[str], optional, default None
-            Metadata of the alerts of incident.io, each in the form KEY=VALUE.
+        {alert_options}
 
         Returns
         -------
         SfnDeployedFlow
             The deployed flow.
         """
-        given = given_options(SfnDeployer.create, locals())
-        from .sfn_deployer_objects import SfnDeployedFlow
-
-        created: SfnDeployedFlow = self._create(SfnDeployedFlow, **given)
-        return created
+        deployed: SfnDeployedFlow = self._create_given(locals())
+        return deployed
 
 
-_addl_stubgen_modules = [f"{__package__}.sfn_deployer_objects"]
+_addl_stubgen_modules = [f"{__package__}.base", f"{__package__}.sfn_deployer_objects"]
 show_to_stubs(SfnDeployer, f"{__package__}.sfn_deployer_objects.SfnDeployedFlow")

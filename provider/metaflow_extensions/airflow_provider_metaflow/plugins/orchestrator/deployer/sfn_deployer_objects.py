@@ -12,7 +12,7 @@ from metaflow.plugins.aws.step_functions.step_functions_deployer_objects import 
     StepFunctionsTriggeredRun,
 )
 
-from .calls import resume_options, shown_flow, shown_run, started_run
+from .base import OrchestratorFlow, OrchestratorRun, found_run, resumed, started
 from .stand_in import stand_in
 
 if TYPE_CHECKING:
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 _STATES = ("RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 
 
-class SfnTriggeredRun(StepFunctionsTriggeredRun):
+class SfnTriggeredRun(OrchestratorRun, StepFunctionsTriggeredRun):
     """A run of a flow on AWS Step Functions."""
-
-    __repr__ = shown_run
 
     @property
     def status(self) -> str:
@@ -36,7 +34,7 @@ class SfnTriggeredRun(StepFunctionsTriggeredRun):
         str
             The status.
         """
-        return str(_runs(self.deployer).find(self.pathspec.split("/")[1])["status"])
+        return str(_runs(self.deployer).find(self._run_id)["status"])
 
     @property
     def is_running(self) -> bool:
@@ -90,18 +88,15 @@ class SfnTriggeredRun(StepFunctionsTriggeredRun):
         SfnTriggeredRun
             The new run.
         """
-        if redrive:
-            kwargs["redrive"] = True
-        options = resume_options(self.pathspec, step_to_rerun, kwargs)
-        content = started_run(self.deployer, "resume", **options)
-        return SfnTriggeredRun(deployer=self.deployer, content=content)
+        return resumed(
+            SfnTriggeredRun, self.deployer, self._run_id, step_to_rerun, _with_redrive(kwargs, redrive=redrive)
+        )
 
 
-class SfnDeployedFlow(StepFunctionsDeployedFlow):
+class SfnDeployedFlow(OrchestratorFlow, StepFunctionsDeployedFlow):
     """A flow that is deployed to AWS Step Functions."""
 
     TYPE: ClassVar[str | None] = "sfn"
-    __repr__ = shown_flow
 
     @classmethod
     def list_deployed_flows(cls, flow_name: str | None = None) -> Iterator[SfnDeployedFlow]:
@@ -230,7 +225,7 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
         SfnTriggeredRun
             The run.
         """
-        return SfnTriggeredRun(deployer=self.deployer, content=started_run(self.deployer, "trigger", **kwargs))
+        return started(SfnTriggeredRun, self.deployer, "trigger", kwargs)
 
     def resume(
         self, origin_run_id: str, step_to_rerun: str | None = None, redrive: bool = False, **kwargs: Any
@@ -254,11 +249,8 @@ class SfnDeployedFlow(StepFunctionsDeployedFlow):
         SfnTriggeredRun
             The new run.
         """
-        if redrive:
-            kwargs["redrive"] = True
-        options = resume_options(origin_run_id, step_to_rerun, kwargs)
-        content = started_run(self.deployer, "resume", **options)
-        return SfnTriggeredRun(deployer=self.deployer, content=content)
+        options = _with_redrive(kwargs, redrive=redrive)
+        return resumed(SfnTriggeredRun, self.deployer, origin_run_id, step_to_rerun, options)
 
 
 def _runs(deployer: Any) -> SfnRuns:
@@ -269,6 +261,8 @@ def _runs(deployer: Any) -> SfnRuns:
 
 
 def _triggered(deployer: Any, run_id: str) -> SfnTriggeredRun:
-    pathspec = "%s/%s" % (deployer.flow_name, run_id)
-    content = {"name": run_id, "metadata": deployer.metadata, "pathspec": pathspec}
-    return SfnTriggeredRun(deployer=deployer, content=json.dumps(content))
+    return found_run(SfnTriggeredRun, deployer, run_id, run_id)
+
+
+def _with_redrive(options: dict[str, Any], *, redrive: bool) -> dict[str, Any]:
+    return {**options, **({"redrive": True} if redrive else {})}
