@@ -17,7 +17,7 @@ from tests.support.recorded import DECORATED, SHAPES
 from metaflow_adapters.argo import compile_flow, flow_task
 from metaflow_adapters.argo.objects.events import EventSettings
 from metaflow_adapters.argo.objects.references import encoded, run_prefix, whole_number
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import Place
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_place import Place
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError
 from metaflow_orchestration.graph.model import EventTrigger, Parameter, ParameterType

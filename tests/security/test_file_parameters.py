@@ -18,7 +18,7 @@ from airflow_provider_metaflow.compute.local.processes import LocalCompute
 from airflow_provider_metaflow.plan.parameters import command_line_values
 from metaflow_adapters.documents import step_document
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.parameters import parameter_value
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import file_parameters, placed_task
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import file_parameters, placed_parameters
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.file_parameters import RefusedFileError
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import ParameterValueError
@@ -202,7 +202,7 @@ def test_containers_of_every_orchestrator_check_files_before_metaflow_sees_them(
         "top_level": [],
     }
     # Argo Workflows and Step Functions.
-    init = placed_task._init(document, "argo-x", [{"name": "notes", "value": "/proc/self/environ"}])
+    init = placed_parameters.init_command(document, "argo-x", [{"name": "notes", "value": "/proc/self/environ"}])
     with pytest.raises(RefusedFileError):
         file_parameters.checked_arguments(init, "ParametersFlow", storage)
     # Pods and jobs that Airflow starts.

@@ -29,7 +29,7 @@ from metaflow_adapters.argo import compile_flow as argo_flow
 from metaflow_adapters.argo.objects.events import EventSettings
 from metaflow_adapters.step_functions import compile_flow as machine_of
 from metaflow_adapters.step_functions.settings import AwsSettings
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import machine_task, placed_task
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import machine_task, placed_parameters
 from metaflow_orchestration.containers.batch_jobs import container_overrides
 from metaflow_orchestration.containers.command import encode_inline, task_document
 from metaflow_orchestration.containers.pods import make_pod, pod_annotations, pod_labels, pod_name
@@ -527,7 +527,8 @@ def test_a_value_of_a_run_is_one_word_of_init_on_every_target(text: str) -> None
     known = {"parameters": ["alpha"], "top_level": [], "init_options": [], "nullable": []}
     wanted = f"--alpha={text}"
     assert init_arguments(manifest, "r", command_line_values(graph, {"alpha": text})).count(wanted) == 1
-    words = placed_task._init(known, "argo-1", [{"name": "alpha", "value": text}, {"name": text, "value": "x"}])
+    given = [{"name": "alpha", "value": text}, {"name": text, "value": "x"}]
+    words = placed_parameters.init_command(known, "argo-1", given)
     assert words["arguments"][-1:] == [wanted]
     assert len(words["arguments"]) == 4
     document = {

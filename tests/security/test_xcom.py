@@ -17,7 +17,7 @@ from tests.support.task_runs import FlowRun, MemoryMetaflow
 
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
 from airflow_provider_metaflow.execution.started_code import started_code
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_task
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_origin, task_place
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import EditedXComError, ParameterValueError, UnsupportedFeatureError
 from metaflow_orchestration.run.contexts import MAX_SPLITS, check_contexts, context_items, split_contexts
@@ -348,20 +348,20 @@ def test_a_wrong_request_to_resume_ends_the_task_with_one_error(
 def test_a_container_takes_no_name_of_a_run_that_leads_elsewhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METAFLOW_ORCHESTRATOR_ORIGIN", f"{name}:step")
     with pytest.raises(SystemExit, match="the run to resume is"):
-        placed_task.Origin.read(os.environ)
+        placed_origin.Origin.read(os.environ)
     for variables in ({"RUN": name}, {"RUN": "argo-x", "PLACE": f"{name}@0"}):
         environment = {f"METAFLOW_ORCHESTRATOR_{key}": value for key, value in variables.items()}
         with pytest.raises(SystemExit, match="the run is"):
-            placed_task.Place.read(environment)
+            task_place.Place.read(environment)
 
 
 def test_a_container_takes_the_names_that_orchestrators_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = placed_task.Place.read(
+    found = task_place.Place.read(
         {"METAFLOW_ORCHESTRATOR_RUN": "argo-x-1", "METAFLOW_ORCHESTRATOR_PLACE": "one.2@3-0"}
     )
     assert (found.run_id, found.path) == ("argo-x-1-one.2", (3, 0))
     monkeypatch.setenv("METAFLOW_ORCHESTRATOR_ORIGIN", "sfn-1f2e:end")
-    origin = placed_task.Origin.read(os.environ)
+    origin = placed_origin.Origin.read(os.environ)
     assert origin is not None
     assert (origin.run_id, origin.rerun) == ("sfn-1f2e", ("end",))
 

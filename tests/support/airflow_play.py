@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_metaflow.execution.run_view import AirflowRunView
 from airflow_provider_metaflow.plan.dag import contexts_task_id
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import task_id
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_place import task_id
 from metaflow_orchestration.graph.model import FlowGraph, Step, StepKind
 from metaflow_orchestration.run.contexts import IndexPath, split_contexts
 from metaflow_orchestration.run.inputs import is_optional, resolve_inputs

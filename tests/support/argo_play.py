@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import task_id
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_place import task_id
 
 from .plays import Path, Play, Task
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import task_id
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_place import task_id
 from metaflow_orchestration.graph.model import FlowGraph, StepKind
 
 Path = tuple[int, ...]

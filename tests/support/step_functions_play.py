@@ -17,7 +17,7 @@ from metaflow_adapters.step_functions.plan.nodes import (
     SplitNode,
     StopNode,
 )
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import task_id
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_place import task_id
 
 from .plays import Path, Play, Task
 

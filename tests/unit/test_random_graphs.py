@@ -29,7 +29,7 @@ from metaflow_adapters.sources import sources_of, walked_steps
 from metaflow_adapters.step_functions import compile_flow as compile_for_step_functions
 from metaflow_adapters.step_functions.plan.flow import plan_flow
 from metaflow_adapters.step_functions.settings import AwsSettings
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import Finder
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_place import Finder
 from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
 from metaflow_orchestration.documents.manifest import Command, Deployment, Manifest, encode_manifest
 from metaflow_orchestration.graph.model import FlowGraph, Retry, Step, StepKind

@@ -9,7 +9,7 @@ from tests.support.plays import played
 from tests.support.recorded import SHAPES
 
 from metaflow_adapters.sources import sources_of, walked_steps
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import Finder
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_place import Finder
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.model import Step
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given, strategies
 
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_task
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import task_place
 from metaflow_orchestration.graph.identity import (
     airflow_run_id,
     attempt_of,
@@ -42,7 +42,7 @@ def test_long_and_foreign_names_of_steps_give_short_plain_task_ids_of_their_own(
     assert re.fullmatch(r"t-[A-Za-z0-9_]+\.[0-9a-f]{8}-3-r2", made)
     assert len(made) <= len("t--3-r2") + 64
     assert made != task_id(step + "_", (3,), iteration=2)
-    assert made == placed_task.task_id(step, (3,), 2)
+    assert made == task_place.task_id(step, (3,), 2)
 
 
 @given(
@@ -52,7 +52,7 @@ def test_no_two_steps_share_a_task_id_and_containers_compute_the_same(steps: dic
     paths: list[tuple[int, ...]] = [(), (0,), (1, 0)]
     ids = [task_id(step, path, iteration=number) for step in steps for path in paths for number in (0, 1)]
     assert len(set(ids)) == len(ids)
-    assert ids == [placed_task.task_id(step, path, number) for step in steps for path in paths for number in (0, 1)]
+    assert ids == [task_place.task_id(step, path, number) for step in steps for path in paths for number in (0, 1)]
 
 
 @pytest.mark.parametrize("number", [1, 2, 9, 10, 31])

@@ -12,8 +12,8 @@ import pytest
 from metaflow.datastore import FlowDataStore
 from metaflow.plugins import DATASTORES
 
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_task
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import Place
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_gang, placed_task, task_place
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_place import Place
 
 LOCAL = next(one for one in DATASTORES if one.TYPE == "local")
 FORK = {"sources": {"branches": [{"parent": "start", "depth": 0}]}}
@@ -42,7 +42,7 @@ class Results:
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
-    monkeypatch.setattr(os, "environ", {**os.environ, placed_task.RUN_VARIABLE: "r"})
+    monkeypatch.setattr(os, "environ", {**os.environ, task_place.RUN_VARIABLE: "r"})
     return Results(tmp_path / "store")
 
 
@@ -67,7 +67,7 @@ def completed(results: Results, step: str = "work", **changed: Any) -> dict[str,
 def test_a_place_is_read_from_the_variables(
     variables: dict[str, str], run_id: str, path: tuple[int, ...], iteration: int
 ) -> None:
-    place = Place.read({placed_task.RUN_VARIABLE: "r", **variables})
+    place = Place.read({task_place.RUN_VARIABLE: "r", **variables})
     assert (place.run_id, place.path, place.iteration) == (run_id, path, iteration)
 
 
@@ -75,15 +75,15 @@ def test_a_place_is_read_from_the_variables(
 def test_a_place_that_leads_out_of_the_flows_folder_is_refused(prefix: str) -> None:
     # Behind the run id and a dash, a dot is a name like others.
     if prefix == ".":
-        variables = {placed_task.RUN_VARIABLE: ".", placed_task.PLACE_VARIABLE: ""}
+        variables = {task_place.RUN_VARIABLE: ".", task_place.PLACE_VARIABLE: ""}
     else:
-        variables = {placed_task.RUN_VARIABLE: "r", placed_task.PLACE_VARIABLE: f"{prefix}@1"}
+        variables = {task_place.RUN_VARIABLE: "r", task_place.PLACE_VARIABLE: f"{prefix}@1"}
     with pytest.raises(SystemExit, match="The name of the run is"):
         Place.read(variables)
 
 
 def test_a_first_try_has_the_task_of_its_place_and_all_retries_left(results: Results) -> None:
-    os.environ[placed_task.PLACE_VARIABLE] = "3-"
+    os.environ[task_place.PLACE_VARIABLE] = "3-"
     found = completed(results)
     assert found["arguments"] == [
         "--quiet", "step", "work", "--run-id=r", "--retry-count=0", "--max-user-code-retries=2", "--namespace=n",
@@ -95,10 +95,10 @@ def test_a_first_try_has_the_task_of_its_place_and_all_retries_left(results: Res
 
 def test_a_later_try_has_the_next_attempt_and_fewer_retries(results: Results) -> None:
     results.begin("work", "t-work", 0)
-    os.environ[placed_task.TRY_VARIABLE] = "1"
+    os.environ[task_place.TRY_VARIABLE] = "1"
     assert {"--retry-count=1", "--max-user-code-retries=2"} < set(completed(results)["arguments"])
     # The orchestrator's count holds submissions that were refused.
-    os.environ[placed_task.TRY_VARIABLE] = "2"
+    os.environ[task_place.TRY_VARIABLE] = "2"
     assert "--max-user-code-retries=1" in completed(results)["arguments"]
     assert "--max-user-code-retries=2" in completed(results, counts_submissions=True)["arguments"]
 
@@ -125,7 +125,7 @@ def test_the_first_step_gets_the_parameters_and_the_events_of_the_run(results: R
         {"name": "absent", "value": None}, {"name": "unknown", "value": "x"}, {"name": "event-0", "value": event},
         {"name": "event-1", "value": "{"}, {"name": "event-2", "value": "null"},
     ]  # fmt: skip
-    os.environ[placed_task.PARAMETERS_VARIABLE] = encoded(json.dumps(given))
+    os.environ[task_place.PARAMETERS_VARIABLE] = encoded(json.dumps(given))
     found = completed(
         results, "start", sources=None, parameters=["size", "none", "word", "absent"], nullable=["none"],
         triggers={"event-0": "event", "event-1": "run", "event-2": "event"}, files={"word": "f"},
@@ -143,14 +143,14 @@ def test_the_first_step_gets_the_parameters_and_the_events_of_the_run(results: R
 
 
 def test_parameters_may_come_as_names_and_values_or_with_the_document(results: Results) -> None:
-    os.environ[placed_task.PARAMETERS_VARIABLE] = encoded('{"size": "3"}')
+    os.environ[task_place.PARAMETERS_VARIABLE] = encoded('{"size": "3"}')
     assert "--size=3" in completed(results, "start", sources=None, parameters=["size"])["init"]["arguments"]
     given = completed(results, "start", sources=None, parameters=["size"], given={"size": "4"})
     assert "--size=4" in given["init"]["arguments"]
 
 
 def test_a_later_iteration_follows_the_one_before_it(results: Results) -> None:
-    os.environ[placed_task.ITERATION_VARIABLE] = "2"
+    os.environ[task_place.ITERATION_VARIABLE] = "2"
     found = completed(results)
     assert found["tasks"][0]["task_id"] == "t-work-r2"
     assert found["arguments"][-1] == "--input-paths=r/work/t-work-r1"
@@ -158,42 +158,42 @@ def test_a_later_iteration_follows_the_one_before_it(results: Results) -> None:
 
 def test_a_resumed_run_takes_over_what_has_succeeded_and_is_not_run_anew(results: Results) -> None:
     results.outcomes["old", "work", "t-work"] = {"next": []}
-    os.environ[placed_task.ORIGIN_VARIABLE] = "old:end"
+    os.environ[task_place.ORIGIN_VARIABLE] = "old:end"
     assert "--clone-only=old/work/t-work" in completed(results)["tasks"][0]["arguments"]
     # An older release has made that run.
     results.outcomes["older", "work", "t"] = {"next": []}
-    os.environ[placed_task.ORIGIN_VARIABLE] = "older:end"
+    os.environ[task_place.ORIGIN_VARIABLE] = "older:end"
     assert "--clone-only=older/work/t" in completed(results)["tasks"][0]["arguments"]
-    os.environ[placed_task.ORIGIN_VARIABLE] = "old:work:end"
+    os.environ[task_place.ORIGIN_VARIABLE] = "old:work:end"
     found = completed(results)
     assert found["tasks"][0]["arguments"] == ["--task-id=t-work"]
     assert "--clone-run-id=old" in found["arguments"]
-    os.environ[placed_task.ORIGIN_VARIABLE] = "old:end:--size"
+    os.environ[task_place.ORIGIN_VARIABLE] = "old:end:--size"
     found = completed(results)
     assert "--clone-only=old/work/t-work" in found["tasks"][0]["arguments"]
     # A step behind it sees the parameters of this run, though the clone has those of the other.
-    assert found["env"][placed_task.PARAMETERS_TASK_VARIABLE] == "r/_parameters/t-params"
-    os.environ[placed_task.ORIGIN_VARIABLE] = "../old"
+    assert found["env"][task_place.PARAMETERS_TASK_VARIABLE] == "r/_parameters/t-params"
+    os.environ[task_place.ORIGIN_VARIABLE] = "../old"
     with pytest.raises(SystemExit, match="The name of the run to resume is"):
         completed(results)
 
 
 def test_a_resumed_run_takes_the_parameters_from_its_origin_that_it_was_not_given(results: Results) -> None:
-    os.environ[placed_task.ORIGIN_VARIABLE] = "old:start:--size"
-    os.environ[placed_task.PARAMETERS_VARIABLE] = encoded('{"size": "3"}')
+    os.environ[task_place.ORIGIN_VARIABLE] = "old:start:--size"
+    os.environ[task_place.PARAMETERS_VARIABLE] = encoded('{"size": "3"}')
     found = completed(results, "start", sources=None, parameters=["size", "word"])
     assert found["init"]["inherit"] == {"run": "old", "given": ["size"]}
     assert "--size=3" in found["init"]["arguments"]
-    os.environ[placed_task.ORIGIN_VARIABLE] = ""
+    os.environ[task_place.ORIGIN_VARIABLE] = ""
     found = completed(results, "start", sources=None, parameters=["size", "word"])
     assert "inherit" not in found["init"]
-    assert placed_task.PARAMETERS_TASK_VARIABLE not in found["env"]
+    assert task_place.PARAMETERS_TASK_VARIABLE not in found["env"]
 
 
 def test_the_nodes_of_a_gang_share_the_attempt_and_address_of_the_control_node(results: Results) -> None:
     results.begin("work", "t-work", 0)
     os.environ.update(
-        {placed_task.NODES_VARIABLE: "2", placed_task.GANG_VARIABLE: "job-1", placed_task.ADDRESS_VARIABLE: "node-0"}
+        {task_place.NODES_VARIABLE: "2", task_place.GANG_VARIABLE: "job-1", task_place.ADDRESS_VARIABLE: "node-0"}
     )
     control = completed(results, is_gang=True)
     assert (control["attempt"], control["gang"]) == (1, 2)
@@ -208,11 +208,11 @@ def test_the_nodes_of_a_gang_share_the_attempt_and_address_of_the_control_node(r
 
 def test_a_gang_whose_control_node_does_not_start_is_given_up(results: Results) -> None:
     with pytest.raises(SystemExit, match="has not started in -1 s"):
-        placed_task._await_record(results.store._storage_impl, "mf.gangs/r/absent", -1)
+        placed_gang.await_record(results.store._storage_impl, "mf.gangs/r/absent", -1)
 
 
 def test_a_gang_of_one_runs_as_on_one_machine(results: Results) -> None:
-    os.environ.update({placed_task.NODES_VARIABLE: "1", "METAFLOW_RUNTIME_ENVIRONMENT": "kubernetes"})
+    os.environ.update({task_place.NODES_VARIABLE: "1", "METAFLOW_RUNTIME_ENVIRONMENT": "kubernetes"})
     found = completed(results, env={"METAFLOW_RUNTIME_ENVIRONMENT": "kubernetes"})
     assert "METAFLOW_RUNTIME_ENVIRONMENT" not in found["env"]
     assert "METAFLOW_RUNTIME_ENVIRONMENT" not in os.environ

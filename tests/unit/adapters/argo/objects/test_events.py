@@ -11,7 +11,7 @@ import pytest
 
 from metaflow_adapters.argo import compile_flow
 from metaflow_adapters.argo.objects.events import EventSettings, event_name
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_task import received_events
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.placed_parameters import received_events
 from metaflow_orchestration.documents.manifest import Manifest, Notifications
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import EventTrigger, ExitHook, Parameter, ParameterType, Schedule

@@ -16,9 +16,9 @@ from tests.support.argo_api import ArgoApi
 from metaflow_adapters.argo import ArgoDeployment, compile_flow, embed_flow
 from metaflow_adapters.argo.cluster.client import WORKFLOWS
 from metaflow_adapters.argo.objects.events import EventSettings
-from metaflow_adapters.argo.objects.values import SEAL, sealed, unsealed
 from metaflow_adapters.argo.runs.runs import ArgoRuns, Caller
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_task
+from metaflow_adapters.argo.objects.values import SEAL, sealed, unsealed
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_parameters, task_place
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.model import EventTrigger, Parameter, ParameterType
 
@@ -44,15 +44,15 @@ def with_default(manifest: Manifest, default: str) -> Manifest:
 def seen(parameters: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the start step is given, of parameters that Argo has encoded as a whole."""
     text = base64.b64encode(json.dumps(parameters).encode()).decode()
-    monkeypatch.setenv(placed_task.PARAMETERS_VARIABLE, text)
-    return {one["name"]: one.get("value") for one in placed_task._given({})}
+    monkeypatch.setenv(task_place.PARAMETERS_VARIABLE, text)
+    return {one["name"]: one.get("value") for one in placed_parameters.given_parameters({})}
 
 
 @given(st.text(st.sampled_from("{}=ab\n\"\\ü"), max_size=12) | st.text(max_size=9).map(lambda text: SEAL + text))
 def test_argo_sees_no_reference_in_a_value_which_comes_back_byte_for_byte(text: str) -> None:
     assert "{{" not in sealed(text)
     assert unsealed(sealed(text)) == text
-    assert placed_task._unsealed(sealed(text)) == text
+    assert placed_parameters.unsealed(sealed(text)) == text
 
 
 def test_a_value_without_references_stays_readable() -> None:

@@ -11,8 +11,8 @@ import io
 import pickle
 from typing import Any
 
-from placed_task import task_id  # type: ignore[import-not-found]
 from resumed_run import GRAPH, find_parameters, own_parameters  # type: ignore[import-not-found]
+from task_place import task_id  # type: ignore[import-not-found]
 from task_summary import VERSION, outcome_of, type_name  # type: ignore[import-not-found]
 
 _FRAME_INDEX = 3
