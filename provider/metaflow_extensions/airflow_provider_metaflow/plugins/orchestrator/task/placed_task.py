@@ -113,7 +113,8 @@ def _inputs(document: dict[str, Any], place: Place, outcome: Any) -> list[str]:
     step = document["step"]
     if place.iteration:
         return ["%s/%s" % (step, task_id(step, place.path, place.iteration - 1))]
-    return Finder(outcome, document.get("steps") or {}).inputs(step, document["sources"], place.path)
+    found: list[str] = Finder(outcome, document.get("steps") or {}).inputs(step, document["sources"], place.path)
+    return found
 
 
 def _check_attempt(attempt: int, step: str, own: str) -> None:
@@ -142,7 +143,7 @@ def next_attempt(datastore: Any, run_id: str, step: str, task: str) -> int:
         found = datastore.get_task_datastore(run_id, step, task, attempt=attempt, mode="w")
         if not found.has_metadata(found.METADATA_ATTEMPT_SUFFIX):
             return attempt
-    return MAX_ATTEMPTS
+    return int(MAX_ATTEMPTS)
 
 
 def write_outputs(outcome: dict[str, Any], document: dict[str, Any]) -> None:
