@@ -16,8 +16,8 @@ from tests.support.argo_api import ArgoApi
 from metaflow_adapters.argo import ArgoDeployment, compile_flow, embed_flow
 from metaflow_adapters.argo.cluster.client import WORKFLOWS
 from metaflow_adapters.argo.objects.events import EventSettings
-from metaflow_adapters.argo.runs.runs import ArgoRuns, Caller
 from metaflow_adapters.argo.objects.values import SEAL, sealed, unsealed
+from metaflow_adapters.argo.runs.runs import ArgoRuns, Caller
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_parameters, task_place
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.model import EventTrigger, Parameter, ParameterType
