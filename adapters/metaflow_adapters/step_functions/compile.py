@@ -17,6 +17,7 @@ from metaflow_adapters.step_functions.emit.events import needs_gate, pattern_of,
 from metaflow_adapters.step_functions.emit.gate import RESET, gate_definition
 from metaflow_adapters.step_functions.emit.inputs import longest_input
 from metaflow_adapters.step_functions.emit.jobs import AFTER, Jobs, JobSettings, inline_document, make_jobs
+from metaflow_adapters.step_functions.emit.resources import Resources
 from metaflow_adapters.step_functions.emit.schedule import reset_of, schedule_of
 from metaflow_adapters.step_functions.emit.scopes import INLINE_INPUT, Surroundings, emit_scope
 from metaflow_adapters.step_functions.language.definition import machine_of
@@ -29,7 +30,7 @@ from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .limits import check_limits
-from .machine import FlowMachine, Resources
+from .machine import FlowMachine
 from .settings import AwsSettings, aws_settings
 
 NO_ROLE = "${EventsRoleArn}"

@@ -8,35 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from metaflow_adapters.step_functions.language.jsonata import to_json
 from metaflow_adapters.step_functions.language.states import Scope
-from metaflow_adapters.step_functions.permissions.roles import Place
 from metaflow_orchestration.documents.manifest import Manifest
 
-from .settings import AwsSettings
+from .emit.resources import Resources
+from .settings import AwsSettings, Place
 
 if TYPE_CHECKING:
     from metaflow_adapters.step_functions.aws.client import Aws
 
     from .compile import StepFunctionsOptions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What a deployment is made of beside its state machine, in the words of AWS's API.
-
-    :param job_definitions: for ``RegisterJobDefinition``.
-    :param state_machines: definitions of helping state machines, by name.
-    :param schedules: for ``CreateSchedule``.
-    :param rules: for ``PutRule`` and ``PutTargets``: ``Name``, ``EventPattern``, ``Targets``.
-    :param policies: least-privilege policy documents, by the role that needs them; ``deployer`` is who deploys.
-    :param uploads: content of objects that must be in S3, by URL.
-    """
-
-    job_definitions: tuple[dict[str, Any], ...]
-    state_machines: Mapping[str, dict[str, Any]]
-    schedules: tuple[dict[str, Any], ...]
-    rules: tuple[dict[str, Any], ...]
-    policies: Mapping[str, dict[str, Any]]
-    uploads: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metaflow_adapters.step_functions.permissions.roles import Place
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in AWS a deployment is.
+
+    :param partition: e.g. ``aws`` or ``aws-cn``.
+    :param region: e.g. ``eu-central-1``.
+    :param account: number of the account.
+    """
+
+    partition: str = "aws"
+    region: str = "${AWS::Region}"
+    account: str = "${AWS::AccountId}"
+
+    def arn(self, service: str, resource: str) -> str:
+        """Return the ARN of a resource.
+
+        :param service: e.g. ``states``.
+        :param resource: e.g. ``stateMachine:Flow``.
+        """
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+    def machine(self, name: str) -> str:
+        """Return the ARN of a state machine.
+
+        :param name: its name.
+        """
+        return self.arn("states", f"stateMachine:{name}")
+
+    def bucket(self, name: str) -> str:
+        """Return the ARN of a bucket.
+
+        :param name: its name.
+        """
+        return f"arn:{self.partition}:s3:::{name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

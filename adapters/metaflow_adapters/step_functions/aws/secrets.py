@@ -5,17 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from metaflow_adapters.step_functions.emit.jobs import DEPLOYMENT_TAG
+from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, secret_name
 
 from .client import Aws, code_of, told
-
-
-def secret_name(machine: str) -> str:
-    """Return the name of the secret with the addresses and keys of a deployment's endpoints.
-
-    :param machine: name of the state machine.
-    """
-    return f"{machine}-notify"
 
 
 def make_secret(aws: Aws, machine: str, content: Mapping[str, str]) -> str:

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from metaflow_adapters.step_functions.aws.client import Aws, AwsError, NotPermittedError, code_of, told
-from metaflow_adapters.step_functions.emit.jobs import DEPLOYMENT_TAG
 from metaflow_adapters.step_functions.language.jsonata import to_json
-from metaflow_adapters.step_functions.plan.names import check_name
+from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, check_name
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .access import EVENTS, SCHEDULER, STATES, Access, access_of, check_access, fitted

@@ -10,9 +10,8 @@ import msgspec
 from metaflow_adapters.notifications import KEYS, given_endpoints, is_asked, notifications_of, secret_content
 from metaflow_adapters.step_functions.aws.client import Aws
 from metaflow_adapters.step_functions.aws.secrets import make_secret, save_secret
+from metaflow_adapters.step_functions.plan.names import UNKNOWN_SECRET
 from metaflow_orchestration.documents.manifest import Notifications
-
-UNKNOWN_SECRET = "${NotifySecretArn}"  # noqa: S105  (a placeholder)
 
 _HINT = (
     "Give --notify-sns-topic, --notify-slack-webhook-url, --notify-pager-duty-integration-key, "

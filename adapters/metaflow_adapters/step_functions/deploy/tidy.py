@@ -9,8 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from metaflow_adapters.step_functions.aws.client import Aws, AwsError, NotPermittedError, told
-from metaflow_adapters.step_functions.emit.jobs import DEPLOYMENT_TAG
-from metaflow_adapters.step_functions.plan.names import HELPERS, machine_helper_name
+from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, HELPERS, machine_helper_name
 
 from .triggers import remove_schedules, stop_rules
 

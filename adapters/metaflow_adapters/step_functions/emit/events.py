@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from metaflow_adapters.step_functions.permissions.roles import Place
 from metaflow_adapters.step_functions.plan.names import prefixed, project_name
+from metaflow_adapters.step_functions.settings import Place
 from metaflow_orchestration.graph.model import EventTrigger, FlowGraph
 
 SOURCE = "metaflow"

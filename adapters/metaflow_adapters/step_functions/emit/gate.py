@@ -14,7 +14,7 @@ from metaflow_adapters.step_functions.language.definition import machine_of
 from metaflow_adapters.step_functions.language.jsonata import evaluated, quoted, text
 from metaflow_adapters.step_functions.language.retries import Catcher, Retrier
 from metaflow_adapters.step_functions.language.states import Choice, Scope, State, Succeed, Task
-from metaflow_adapters.step_functions.permissions.roles import Place
+from metaflow_adapters.step_functions.settings import Place
 from metaflow_orchestration.graph.model import FlowGraph
 
 from .events import finished_machine

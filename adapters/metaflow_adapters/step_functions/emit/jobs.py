@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaflow_adapters.documents import described_parameters
+from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG
 from metaflow_adapters.step_functions.plan.nodes import JobKind
 from metaflow_orchestration.containers.batch_jobs import container_overrides, job_definition, task_environment
 from metaflow_orchestration.containers.command import FLOW_VARIABLE, container_command, encode_inline, first_environment
@@ -24,9 +25,6 @@ from metaflow_orchestration.run.commands import NO_RETRY
 
 from .submission import Job
 from .tags import check_tags, taggable
-
-DEPLOYMENT_TAG = "metaflow-state-machine"
-"""Tag of a job, and parameter of a job definition, with the state machine that it was made for."""
 
 MAX_TAGGED_STEPS = 1500
 """Flows with more steps need the bytes of their definition, of which AWS takes 1 MiB, for the steps."""

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from metaflow_adapters.step_functions.aws.secrets import secret_name
-from metaflow_adapters.step_functions.plan.names import HELPERS, MAX_RULES, SCHEDULES, helper_name, machine_helper_name
+from metaflow_adapters.step_functions.plan.names import (
+    HELPERS,
+    MAX_RULES,
+    SCHEDULES,
+    helper_name,
+    machine_helper_name,
+    secret_name,
+)
+from metaflow_adapters.step_functions.settings import Place
 
-from .roles import Needs, Place, Statement, allow, definition_arns, document, list_buckets, terminate_jobs
+from .roles import Needs, Statement, allow, definition_arns, document, list_buckets, terminate_jobs
 
 ASKED = ("iam:GetRole", "iam:SimulatePrincipalPolicy")
 """What ``create`` asks IAM about roles, before it changes anything."""

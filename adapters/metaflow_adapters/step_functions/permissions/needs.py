@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from metaflow_adapters.notifications import told_endpoints
-from metaflow_adapters.step_functions.aws.secrets import secret_name
-from metaflow_adapters.step_functions.deploy.notify import UNKNOWN_SECRET
 from metaflow_adapters.step_functions.emit.documents import FOLDER
-from metaflow_adapters.step_functions.emit.jobs import DEFAULT_LOG_GROUP, DEPLOYMENT_TAG, Jobs, definition_patterns
+from metaflow_adapters.step_functions.emit.jobs import DEFAULT_LOG_GROUP, Jobs, definition_patterns
+from metaflow_adapters.step_functions.emit.resources import Resources
 from metaflow_adapters.step_functions.emit.scopes import Surroundings
 from metaflow_adapters.step_functions.language.states import Map, Scope
-from metaflow_adapters.step_functions.machine import Resources
+from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, UNKNOWN_SECRET, secret_name
 from metaflow_adapters.step_functions.settings import AwsSettings
 from metaflow_orchestration.documents.container_settings import remote_settings
 from metaflow_orchestration.documents.manifest import Manifest

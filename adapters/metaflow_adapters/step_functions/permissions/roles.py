@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metaflow_adapters.step_functions.settings import Place
+
 Statement = dict[str, Any]
 
 BATCH_RULE = "StepFunctionsGetEventsForBatchJobsRule"
@@ -25,42 +27,6 @@ LOG_ACTIONS = (
     "DescribeResourcePolicies",
     "DescribeLogGroups",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where in AWS a deployment is.
-
-    :param partition: e.g. ``aws`` or ``aws-cn``.
-    :param region: e.g. ``eu-central-1``.
-    :param account: number of the account.
-    """
-
-    partition: str = "aws"
-    region: str = "${AWS::Region}"
-    account: str = "${AWS::AccountId}"
-
-    def arn(self, service: str, resource: str) -> str:
-        """Return the ARN of a resource.
-
-        :param service: e.g. ``states``.
-        :param resource: e.g. ``stateMachine:Flow``.
-        """
-        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
-
-    def machine(self, name: str) -> str:
-        """Return the ARN of a state machine.
-
-        :param name: its name.
-        """
-        return self.arn("states", f"stateMachine:{name}")
-
-    def bucket(self, name: str) -> str:
-        """Return the ARN of a bucket.
-
-        :param name: its name.
-        """
-        return f"arn:{self.partition}:s3:::{name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from metaflow_adapters.step_functions.settings import Place
+
 from .deployer import ASKED
-from .roles import Place, allow
+from .roles import allow
 
 if TYPE_CHECKING:
     from metaflow_adapters.step_functions.machine import FlowMachine

@@ -21,6 +21,12 @@ HELPERS = ("events", "after")
 SCHEDULES = ("", "reset")
 """What the schedules of a deployment are for; the first starts its runs."""
 
+DEPLOYMENT_TAG = "metaflow-state-machine"
+"""Tag of a job, and parameter of a job definition, with the state machine that it was made for."""
+
+UNKNOWN_SECRET = "${NotifySecretArn}"  # noqa: S105  (a placeholder)
+"""Stands for the ARN of the secret of a deployment until it is made."""
+
 MAX_RULES = 20
 """How many numbered rules are looked for when a deployment is changed or deleted."""
 
@@ -97,6 +103,14 @@ def machine_helper_name(name: str, what: str) -> str:
     """
     suffix = f"-{what}"
     return cut(name, MAX_NAME - len(suffix), _PROJECT_CUT - len(suffix)) + suffix
+
+
+def secret_name(machine: str) -> str:
+    """Return the name of the secret with the addresses and keys of a deployment's endpoints.
+
+    :param machine: name of the state machine.
+    """
+    return f"{machine}-notify"
 
 
 def _hash(text: str) -> str:

@@ -12,7 +12,8 @@ from tests.support.aws_account import Account
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.aws.client import AwsError
 from metaflow_adapters.step_functions.aws.secrets import remove_secret, save_secret
-from metaflow_adapters.step_functions.deploy.notify import UNKNOWN_SECRET, read_notifications, save_endpoints
+from metaflow_adapters.step_functions.deploy.notify import read_notifications, save_endpoints
+from metaflow_adapters.step_functions.plan.names import UNKNOWN_SECRET
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 There = Callable[..., FlowMachine]
