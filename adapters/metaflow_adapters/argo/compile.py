@@ -118,9 +118,14 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
     )
     sensor = emit_sensor(manifest, options.namespace, options.events or event_settings())
     if sensor is not None:
-        where = {SENSOR: sensor["metadata"]["name"], SENSOR_NAMESPACE: sensor["metadata"]["namespace"]}
-        template.annotations = {**(template.annotations or {}), **{key: one for key, one in where.items() if one}}
+        template.annotations = {**(template.annotations or {}), **_where(sensor)}
     return ArgoDeployment(template, cron, sensor=sensor, manifest=manifest)
+
+
+def _where(sensor: Mapping[str, Any]) -> dict[str, str]:
+    """Return the annotations by which a sensor is found that may be in another namespace."""
+    where = {SENSOR: sensor["metadata"]["name"], SENSOR_NAMESPACE: sensor["metadata"]["namespace"]}
+    return {key: one for key, one in where.items() if one}
 
 
 def checked_deployment(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:

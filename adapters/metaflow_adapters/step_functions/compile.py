@@ -16,10 +16,13 @@ from metaflow_adapters.step_functions.emit.documents import FOLDER, whole_docume
 from metaflow_adapters.step_functions.emit.events import needs_gate, pattern_of, status_pattern
 from metaflow_adapters.step_functions.emit.gate import RESET, gate_definition
 from metaflow_adapters.step_functions.emit.inputs import longest_input
-from metaflow_adapters.step_functions.emit.jobs import AFTER, Jobs, JobSettings, inline_document, make_jobs
+from metaflow_adapters.step_functions.emit.job_definitions import AFTER, inline_document
+from metaflow_adapters.step_functions.emit.job_settings import JobSettings
+from metaflow_adapters.step_functions.emit.job_states import INLINE_INPUT, Surroundings
+from metaflow_adapters.step_functions.emit.jobs import Jobs, make_jobs
 from metaflow_adapters.step_functions.emit.resources import Resources
 from metaflow_adapters.step_functions.emit.schedule import reset_of, schedule_of
-from metaflow_adapters.step_functions.emit.scopes import INLINE_INPUT, Surroundings, emit_scope
+from metaflow_adapters.step_functions.emit.scopes import emit_scope
 from metaflow_adapters.step_functions.language.definition import machine_of
 from metaflow_adapters.step_functions.language.jsonata import to_json
 from metaflow_adapters.step_functions.permissions.needs import all_policies, needs_of

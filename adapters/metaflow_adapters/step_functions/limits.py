@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metaflow_adapters.step_functions.emit.scopes import INLINE_INPUT, INPUT, SHARED
+from metaflow_adapters.step_functions.emit.job_states import INLINE_INPUT, INPUT, SHARED
 from metaflow_adapters.step_functions.language.states import Choice, Fail, Map, Parallel, Scope, State, Task
 from metaflow_orchestration.exceptions import InvalidOptionError
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import Any
 
 from metaflow_adapters.argo.objects.metadata import WORKFLOW_LABEL
-from metaflow_orchestration.exceptions import MetaflowProviderError
+
+from .namespace import ArgoClusterError, Namespace, message_of, unreachable
 
 _GROUP, _VERSION = "argoproj.io", "v1alpha1"
 _JOBSETS = ("jobset.x-k8s.io", "v1alpha2")
@@ -20,29 +19,11 @@ TEMPLATES, CRONS, WORKFLOWS, SENSORS = "workflowtemplates", "cronworkflows", "wo
 _PLURALS = {"WorkflowTemplate": TEMPLATES, "CronWorkflow": CRONS, "Workflow": WORKFLOWS, "Sensor": SENSORS}
 
 
-class ArgoClusterError(MetaflowProviderError, RuntimeError):
-    """The Kubernetes API cannot be reached, or refuses."""
-
-    fix = "Check the kubeconfig, the namespace and your rights there."
-
-
-class ArgoCluster:
+class ArgoCluster(Namespace):
     """Argo's objects in one namespace.
 
     :param namespace: the namespace.
     """
-
-    def __init__(self, namespace: str) -> None:
-        self.namespace = namespace
-
-    @cached_property
-    def _client(self) -> Any:
-        from metaflow.plugins.kubernetes.kubernetes_client import KubernetesClient
-
-        try:
-            return KubernetesClient().get()
-        except Exception as error:  # the client's own, of several kinds
-            raise _unreachable(error) from None
 
     def _call(
         self,
@@ -63,14 +44,14 @@ class ArgoCluster:
             if error.status == 404 and missing_is_none:
                 return None
             raise ArgoClusterError(
-                f"Kubernetes refuses to {method} {plural} in the namespace {namespace!r}: {_message(error)}.",
+                f"Kubernetes refuses to {method} {plural} in the namespace {namespace!r}: {message_of(error)}.",
                 hint="Check METAFLOW_KUBERNETES_NAMESPACE, your rights there, and that Argo is installed.",
             ) from None
         except OSError as error:
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
         except Exception as error:
             if type(error).__module__.startswith("urllib3"):
-                raise _unreachable(error) from None
+                raise unreachable(error) from None
             raise
 
     def find(self, plural: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
@@ -173,76 +154,6 @@ class ArgoCluster:
         except client.rest.ApiException as error:
             if error.status != 404:
                 raise ArgoClusterError(
-                    f"the gangs of the workflow {workflow!r} cannot be deleted: {_message(error)}.",
+                    f"the gangs of the workflow {workflow!r} cannot be deleted: {message_of(error)}.",
                     hint="It needs the rights to list and delete jobs (group batch) and jobsets (jobset.x-k8s.io).",
                 ) from None
-
-    def pods(self, selector: str) -> list[Any]:
-        """Return the pods that a selector finds.
-
-        :param selector: label selector.
-        """
-        api = self._client.CoreV1Api()
-        found: list[Any] = api.list_namespaced_pod(self.namespace, label_selector=selector).items
-        return found
-
-    def log(self, pod: str, container: str = "main") -> str:
-        """Return the log of a pod's container.
-
-        :param pod: name of the pod.
-        :param container: name of the container.
-        """
-        api = self._client.CoreV1Api()
-        # As bytes: the client would read a log that is JSON, and show others as the literal of bytes (client 36).
-        answer = api.read_namespaced_pod_log(pod, self.namespace, container=container, _preload_content=False)
-        text: str = answer.data.decode(errors="replace")
-        return text
-
-    def save_secret(self, name: str, values: Mapping[str, str], *, dry_run: bool = False) -> None:
-        """Create a secret, or replace the one of its name.
-
-        :param name: its name.
-        :param values: texts by key.
-        :param dry_run: see :meth:`apply`.
-        """
-        more = {"dry_run": "All"} if dry_run else {}
-        client = self._client
-        api = client.CoreV1Api()
-        body = {
-            "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "metaflow"}},
-            "stringData": dict(values),
-        }
-        try:
-            try:
-                api.create_namespaced_secret(self.namespace, body, **more)
-            except client.rest.ApiException as error:
-                if error.status != 409:
-                    raise
-                api.replace_namespaced_secret(name, self.namespace, body, **more)
-        except client.rest.ApiException as error:
-            raise ArgoClusterError(f"the secret {name!r} cannot be made: {_message(error)}.") from None
-
-    def delete_secret(self, name: str) -> None:
-        """Delete a secret, if there is one.
-
-        :param name: its name.
-        """
-        client = self._client
-        try:
-            client.CoreV1Api().delete_namespaced_secret(name, self.namespace)
-        except client.rest.ApiException as error:
-            if error.status not in (403, 404):
-                raise ArgoClusterError(f"the secret {name!r} cannot be deleted: {_message(error)}.") from None
-
-
-def _message(error: Any) -> str:
-    try:
-        return str(json.loads(error.body)["message"]).rstrip(".")
-    except (TypeError, ValueError, KeyError):
-        return str(error.reason)
-
-
-def _unreachable(error: Exception) -> ArgoClusterError:
-    return ArgoClusterError(
-        f"the Kubernetes cluster cannot be reached: {error}.", hint="Check KUBECONFIG, or your network."
-    )

@@ -15,56 +15,31 @@ from metaflow_adapters.argo.objects.metadata import (
     PROJECT,
     SENSOR,
     SENSOR_NAMESPACE,
-    STEP_LABEL,
     TOKEN,
-    WORKFLOW_LABEL,
     notify_secret,
 )
 from metaflow_adapters.argo.objects.values import sealed, unsealed
 from metaflow_adapters.documents import origin_text
 from metaflow_adapters.ownership import check_owner
-from metaflow_orchestration.containers.pods import label_value
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .caller import Caller
 from .ending import ACTIVE, end_gangs, phase_of
+from .lookup import PREFIX, RunLookup, status_of
 from .starting import submit
 
 __all__ = ["ArgoRuns", "Caller", "delete_sensor", "deployed_templates", "status_of"]
 
-PREFIX = "argo-"
 _NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
-_WORKFLOW_LABELS = ("workflows.argoproj.io/workflow", WORKFLOW_LABEL)
 
 
-class ArgoRuns:
+class ArgoRuns(RunLookup):
     """The runs of one deployment.
 
     :param cluster: where it is deployed.
     :param name: name of its workflow template.
     :param flow: name of the flow, for errors.
     """
-
-    def __init__(self, cluster: ArgoCluster, name: str, flow: str) -> None:
-        self._cluster, self._name, self._flow = cluster, name, flow
-
-    def template(self) -> dict[str, Any]:
-        """Return the deployed template.
-
-        :raises InvalidOptionError: if there is none, or it holds no flow.
-        """
-        found = self._cluster.find(TEMPLATES, self._name)
-        if found is None:
-            raise InvalidOptionError(
-                f"there is no workflow template {self._name!r} in the namespace {self._cluster.namespace!r}.",
-                flow=self._flow,
-                hint="Deploy the flow first: argo create.",
-            )
-        if OWNER not in (found["metadata"].get("annotations") or {}):
-            raise InvalidOptionError(
-                f"the workflow template {self._name!r} was not made from a Metaflow flow.", flow=self._flow
-            )
-        return found
 
     def start(self, parameters: Mapping[str, str]) -> str:
         """Start a run and return its run id.
@@ -94,25 +69,6 @@ class ArgoRuns:
         }
         return f"{PREFIX}{submit(self._cluster, workflow, template)}"
 
-    def find(self, run_id: str) -> dict[str, Any]:
-        """Return the workflow of a run.
-
-        :param run_id: its run id.
-        :raises InvalidOptionError: if there is none of this flow.
-        """
-        if not run_id.startswith(PREFIX):
-            raise InvalidOptionError(
-                f"run ids of Argo Workflows start with {PREFIX!r}; got {run_id!r}.", flow=self._flow
-            )
-        found = self._cluster.find(WORKFLOWS, run_id.removeprefix(PREFIX))
-        if found is None or self._notes(found).get(FLOW, self._flow) != self._flow:
-            raise InvalidOptionError(
-                f"there is no run {run_id!r} in the namespace {self._cluster.namespace!r}.",
-                flow=self._flow,
-                hint="See `argo list-runs`; Argo deletes old workflows.",
-            )
-        return found
-
     def owned(self, run_id: str, caller: Caller) -> dict[str, Any]:
         """Return the workflow of a run that the caller may change.
 
@@ -137,20 +93,6 @@ class ArgoRuns:
     def _check_owner(self, notes: Mapping[str, str], caller: Caller, whose: str) -> None:
         owner, owned = notes.get(OWNER), notes.get(TOKEN)
         check_owner(self._flow, whose, user=caller.user, token=caller.token, owner=owner, owned=owned)
-
-    def _notes(self, workflow: Mapping[str, Any]) -> dict[str, str]:
-        """Return the annotations of a workflow, over those of its template."""
-        return {**self._notes_of_template(workflow), **(workflow["metadata"].get("annotations") or {})}
-
-    def _notes_of_template(self, workflow: Mapping[str, Any]) -> dict[str, str]:
-        """Return the annotations of a workflow that its controller has not yet looked at."""
-        stored = workflow.get("status", {}).get("storedWorkflowTemplateSpec", {}).get("workflowMetadata", {})
-        spec = workflow["spec"].get("workflowMetadata", {})
-        found: dict[str, str] = {**(spec.get("annotations") or {}), **(stored.get("annotations") or {})}
-        if not found:
-            template = self._cluster.find(TEMPLATES, workflow["spec"].get("workflowTemplateRef", {}).get("name", ""))
-            found = (template or {}).get("metadata", {}).get("annotations") or {}
-        return found
 
     def terminate(self, run_id: str, caller: Caller) -> None:
         """End a run, with the Jobs and JobSets of its gangs, which would run on for as long as they want.
@@ -183,32 +125,6 @@ class ArgoRuns:
             raise InvalidOptionError(f"the run {run_id} has {phase.lower()} and cannot be {what}.", flow=self._flow)
         self._cluster.patch(WORKFLOWS, found["metadata"]["name"], change)
         return found
-
-    def every(self) -> Iterator[tuple[str, str, str]]:
-        """Yield run id, status and start of all runs of the deployment, the newest first."""
-        # Not by a label: a workflow that the controller has not looked at has none.
-        found = [
-            one
-            for one in self._cluster.every(WORKFLOWS)
-            if (one["spec"].get("workflowTemplateRef") or {}).get("name") == self._name
-        ]
-        for one in sorted(found, key=lambda one: one["metadata"]["creationTimestamp"], reverse=True):
-            metadata = one["metadata"]
-            yield f"{PREFIX}{metadata['name']}", status_of(one), metadata["creationTimestamp"]
-
-    def logs(self, run_id: str, step: str | None = None) -> Iterator[tuple[str, str]]:
-        """Yield node and log of the pods of a run.
-
-        :param run_id: its run id.
-        :param step: name of a step, for its pods only.
-        """
-        name = self.find(run_id)["metadata"]["name"]
-        of_step = f",{STEP_LABEL}={label_value(step)}" if step else ""
-        # Argo's own pods have its label, those of gangs ours.
-        pods = [pod for label in _WORKFLOW_LABELS for pod in self._cluster.pods(f"{label}={name}{of_step}")]
-        for pod in pods:
-            node = (pod.metadata.annotations or {}).get("workflows.argoproj.io/node-name", pod.metadata.name)
-            yield node, self._cluster.log(pod.metadata.name)
 
     def resume(
         self,
@@ -275,17 +191,6 @@ def delete_sensor(cluster: ArgoCluster, template: Mapping[str, Any], *, dry_run:
     notes = template["metadata"].get("annotations") or {}
     if notes.get(SENSOR):
         cluster.delete(SENSORS, notes[SENSOR], notes.get(SENSOR_NAMESPACE), dry_run=dry_run)
-
-
-def status_of(workflow: Mapping[str, Any]) -> str:
-    """Return the status of a run in Metaflow's words; of those of Argo, an error is a failure.
-
-    :param workflow: the workflow.
-    """
-    phase = phase_of(workflow) or "Pending"
-    if phase == "Running" and workflow["spec"].get("suspend"):
-        return "Suspended"
-    return "Failed" if phase == "Error" else str(phase)
 
 
 def deployed_templates(cluster: ArgoCluster, flow: str | None) -> Iterator[str]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS, ArgoCluster, ArgoClusterError
+from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS, ArgoCluster
+from metaflow_adapters.argo.cluster.namespace import ArgoClusterError
 from metaflow_orchestration.containers.command import FLOW_VARIABLE, TASK_VARIABLE
 
 from .ending import phase_of

@@ -8,7 +8,7 @@ from typing import Any
 
 from metaflow_adapters.ownership import check_content
 from metaflow_adapters.step_functions.aws.client import Aws, start_parameters
-from metaflow_adapters.step_functions.emit.jobs import on_kubernetes
+from metaflow_adapters.step_functions.emit.job_settings import on_kubernetes
 from metaflow_adapters.step_functions.emit.tags import tag_problem
 from metaflow_orchestration.compile.deployment.deploy import DeployOptions, Name, compile_manifest
 from metaflow_orchestration.containers.options import base_attributes

@@ -19,8 +19,10 @@ from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, check_na
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .access import EVENTS, SCHEDULER, STATES, Access, access_of, check_access, fitted
+from .changes import Changes
+from .rules import put_rule, remove_rules
+from .schedules import put_schedules, remove_schedules
 from .tidy import remove_definitions, remove_machine, tidy
-from .triggers import Changes, put_rule, put_schedules, remove_rules, remove_schedules
 
 if TYPE_CHECKING:
     from metaflow_adapters.step_functions.machine import FlowMachine

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from metaflow_adapters.step_functions.aws.client import Aws, AwsError, NotPermittedError, told
 from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, HELPERS, machine_helper_name
 
-from .triggers import remove_schedules, stop_rules
+from .rules import stop_rules
+from .schedules import remove_schedules
 
 if TYPE_CHECKING:
     from metaflow_adapters.step_functions.machine import FlowMachine

@@ -7,9 +7,10 @@ from typing import Any
 
 from metaflow_adapters.notifications import told_endpoints
 from metaflow_adapters.step_functions.emit.documents import FOLDER
-from metaflow_adapters.step_functions.emit.jobs import DEFAULT_LOG_GROUP, Jobs, definition_patterns
+from metaflow_adapters.step_functions.emit.job_definitions import DEFAULT_LOG_GROUP, definition_patterns
+from metaflow_adapters.step_functions.emit.job_states import Surroundings
+from metaflow_adapters.step_functions.emit.jobs import Jobs
 from metaflow_adapters.step_functions.emit.resources import Resources
-from metaflow_adapters.step_functions.emit.scopes import Surroundings
 from metaflow_adapters.step_functions.language.states import Map, Scope
 from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, UNKNOWN_SECRET, secret_name
 from metaflow_adapters.step_functions.settings import AwsSettings

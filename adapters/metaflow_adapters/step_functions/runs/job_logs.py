@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from metaflow_adapters.step_functions.aws.client import Aws, told
-from metaflow_adapters.step_functions.emit.jobs import DEFAULT_LOG_GROUP
+from metaflow_adapters.step_functions.emit.job_definitions import DEFAULT_LOG_GROUP
 
 _DESCRIBED = 100
 """How many jobs AWS Batch describes at a time."""

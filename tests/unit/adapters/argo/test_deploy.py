@@ -12,7 +12,8 @@ from tests.support.argo_api import ArgoApi
 from tests.support.kubernetes_http import error
 
 from metaflow_adapters.argo import ArgoDeployment, compile_flow
-from metaflow_adapters.argo.cluster.client import CRONS, SENSORS, TEMPLATES, ArgoCluster, ArgoClusterError
+from metaflow_adapters.argo.cluster.client import CRONS, SENSORS, TEMPLATES, ArgoCluster
+from metaflow_adapters.argo.cluster.namespace import ArgoClusterError
 from metaflow_adapters.argo.deploy import TemplateStore, apply, make
 from metaflow_adapters.argo.objects.events import EventSettings
 from metaflow_adapters.argo.runs.runs import ArgoRuns

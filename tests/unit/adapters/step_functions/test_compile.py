@@ -18,7 +18,7 @@ from tests.engines.aws.refusals import refuse
 from tests.support.aws_account import SETTINGS
 
 from metaflow_adapters.step_functions import FlowMachine
-from metaflow_adapters.step_functions.emit.scopes import LONG_INPUT
+from metaflow_adapters.step_functions.emit.job_states import LONG_INPUT
 from metaflow_adapters.step_functions.language.states import Map, Task
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError

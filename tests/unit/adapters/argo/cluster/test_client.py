@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tests.support.argo_api import ArgoApi
 
-from metaflow_adapters.argo.cluster.client import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster, ArgoClusterError
+from metaflow_adapters.argo.cluster.client import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
+from metaflow_adapters.argo.cluster.namespace import ArgoClusterError
 
 
 def template(name: str = "a", **spec: Any) -> dict[str, Any]:

@@ -10,8 +10,10 @@ import pytest
 from tests.support.argo_api import ArgoApi
 
 from metaflow_adapters.argo import ArgoDeployment
-from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS, ArgoCluster, ArgoClusterError
-from metaflow_adapters.argo.runs.runs import ArgoRuns, Caller, deployed_templates, status_of
+from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS, ArgoCluster
+from metaflow_adapters.argo.cluster.namespace import ArgoClusterError
+from metaflow_adapters.argo.runs.lookup import status_of
+from metaflow_adapters.argo.runs.runs import ArgoRuns, Caller, deployed_templates
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 

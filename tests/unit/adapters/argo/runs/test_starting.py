@@ -10,7 +10,8 @@ import pytest
 from tests.support.argo_api import ArgoApi
 
 from metaflow_adapters.argo import ArgoDeployment
-from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS, ArgoClusterError
+from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS
+from metaflow_adapters.argo.cluster.namespace import ArgoClusterError
 from metaflow_adapters.argo.runs.runs import ArgoRuns
 
 Deploy = Callable[..., tuple[ArgoDeployment, ArgoRuns]]

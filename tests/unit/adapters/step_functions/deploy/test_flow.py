@@ -352,7 +352,7 @@ def test_the_difference_shows_what_a_deployment_would_change(account: Account, t
 def test_the_document_of_a_long_flow_is_uploaded_before_its_jobs_can_need_it(
     account: Account, there: There, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metaflow_adapters.step_functions.emit.jobs.MAX_DEFINITION_BYTES", 20)
+    monkeypatch.setattr("metaflow_adapters.step_functions.emit.job_definitions.MAX_DEFINITION_BYTES", 20)
     made = there("linear")
     account.deploy(made)
     ((url, content),) = made.resources.uploads.items()
