@@ -1,4 +1,4 @@
-"""The documents that tell a container what to run, for orchestrators that fill in only its place in the graph."""
+"""The documents that say what a container runs, for orchestrators that fill in only its place in the graph."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def origin_text(run_id: str, rerun: Iterable[str], given: Iterable[str], flow: s
     :param rerun: steps that run again.
     :param given: names of the parameters that the resumed run was given itself.
     :param flow: name of the flow, for errors.
-    :raises InvalidOptionError: if a name cannot be told from its neighbours.
+    :raises InvalidOptionError: if a name cannot be distinguished from its neighbours.
     """
     words = [run_id, *rerun, *(f"--{name}" for name in given)]
     for word in words:

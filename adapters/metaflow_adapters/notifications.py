@@ -1,4 +1,4 @@
-"""Whom a deployment tells of its runs, by endpoints whose addresses and keys stand in a secret of the orchestrator."""
+"""Recipients of the notifications of a deployment, whose addresses and keys are in a secret of the orchestrator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEYS = {"slack": "SLACK", "pager_duty": "PAGER_DUTY", "incident_io": "INCIDENT_I
 """Keys of the secret, by endpoint."""
 
 VARIABLE_PREFIX = "METAFLOW_NOTIFY_"
-"""The container that tells them has each key in a variable of that prefix (``side_task.py`` of the extension)."""
+"""The container that notifies them has each key in a variable of that prefix (``side_task.py`` of the extension)."""
 
 _OPTIONS = {
     "slack": "notify_slack_webhook_url",
@@ -23,7 +23,7 @@ _OPTIONS = {
 
 
 def is_asked(options: Mapping[str, Any]) -> bool:
-    """Tell whether anybody is to be told.
+    """Return whether there are recipients.
 
     :param options: values of the ``--notify-…`` options by name.
     """
@@ -36,7 +36,7 @@ def given_endpoints(flow: str, options: Mapping[str, Any], hint: str, *others: A
     :param flow: name of the flow.
     :param options: values of the ``--notify-…`` and ``--incident-io-…`` options by name.
     :param hint: what may be given, for the error.
-    :param others: further ways to tell somebody, of the orchestrator's own.
+    :param others: further ways to notify, of the orchestrator's own.
     :raises InvalidOptionError: if nobody is named, or what is given is incomplete.
     """
     given = {endpoint: options[option] for endpoint, option in _OPTIONS.items() if options[option]}
@@ -53,7 +53,7 @@ def given_endpoints(flow: str, options: Mapping[str, Any], hint: str, *others: A
 def notifications_of(
     flow: str, options: Mapping[str, Any], given: Mapping[str, str], secret: str | None, **others: Any
 ) -> Notifications:
-    """Return whom to tell.
+    """Return the recipients of notifications.
 
     :param flow: name of the flow.
     :param options: as for :func:`given_endpoints`.
@@ -79,10 +79,10 @@ def secret_content(given: Mapping[str, str]) -> dict[str, str]:
     return {KEYS[endpoint]: value for endpoint, value in given.items()}
 
 
-def told_endpoints(told: Notifications | None) -> dict[str, str]:
-    """Return the name of the secret by the key in it, for each endpoint that is told.
+def notified_endpoints(notifications: Notifications | None) -> dict[str, str]:
+    """Return the name of the secret by the key in it, for each endpoint that is notified.
 
-    :param told: whom a deployment tells.
+    :param notifications: recipients of notifications, None without any.
     """
-    secrets = {key: getattr(told, endpoint, None) for endpoint, key in KEYS.items()}
+    secrets = {key: getattr(notifications, endpoint, None) for endpoint, key in KEYS.items()}
     return {key: secret for key, secret in secrets.items() if secret}

@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
 def prepare_imports() -> None:
     """Give ``typing`` the functions of the installed ``typing_extensions`` again.
 
-    Metaflow's Deployer brings an older copy of that library, which puts its own there. With them and the classes of the
+    Metaflow's Deployer has an older copy of that library, which puts its own there. With them and the classes of the
     installed one, Hera cannot be imported: "Type parameter without a default follows type parameter with a default".
     """
     import sys

@@ -8,7 +8,7 @@ from typing import Any
 
 from metaflow_adapters.argo.plan.flow import plan_flow
 from metaflow_adapters.argo.plan.names import MAX_NAME
-from metaflow_adapters.notifications import told_endpoints
+from metaflow_adapters.notifications import notified_endpoints
 from metaflow_orchestration.check.container_needs import container_needs
 from metaflow_orchestration.check.counts import all_tasks, assumptions
 from metaflow_orchestration.check.fire_times import fire_times, schedule_rows
@@ -65,7 +65,7 @@ class ArgoTarget:
             yield need(NAME, "Kubernetes namespace", self._options.namespace)
         yield need(NAME, "datastore", f"{manifest.command.datastore_root}, read and written by containers")
         yield from container_needs(manifest, NAME, {step.name: Compute.KUBERNETES for step in manifest.graph.steps})
-        for key, secret in told_endpoints(manifest.deployment.notifications).items():
+        for key, secret in notified_endpoints(manifest.deployment.notifications).items():
             yield need(NAME, "Kubernetes secret", f"{secret} with the key {key}")
         for verb_rule in _rules(deployment):
             verbs, what = ", ".join(verb_rule["verbs"]), ", ".join(verb_rule["resources"])

@@ -56,7 +56,7 @@ class EmbeddedFlow:
 
         :param name: name of the task; that of the flow's templates, if left out.
         :param parameters: values of the flow's parameters: texts, or outputs of other tasks.
-        :param run: what tells this run of the flow from others of the same workflow, e.g. ``"{{item}}"`` in a loop.
+        :param run: what distinguishes this run from others of the same workflow, e.g. ``"{{item}}"`` in a loop.
         :param task: further arguments of Hera's ``Task``.
         :raises InvalidOptionError: if a parameter is not the flow's, or `run` cannot be a part of a run id.
         """

@@ -1,4 +1,4 @@
-"""Whom a deployment tells of its runs. Addresses and keys stand in a Kubernetes secret, nowhere else."""
+"""Recipients of the notifications of a deployment. Addresses and keys stand in a Kubernetes secret, nowhere else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HINT = (
 def read_notifications(
     flow: str, deployment: str, options: Mapping[str, Any]
 ) -> tuple[Notifications | None, dict[str, str]]:
-    """Return whom to tell, and the content of the secret that says how.
+    """Return the recipients of notifications, and the content of the secret that says how.
 
     :param flow: name of the flow.
     :param deployment: name of the deployment.

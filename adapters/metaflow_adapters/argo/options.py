@@ -29,8 +29,8 @@ class ArgoOptions:
     :param concurrency_policy: of a scheduled flow, while an earlier run still runs: ``Allow``, ``Forbid``, ``Replace``.
     :param successful_runs_kept: of a scheduled flow; 10,000, if left out.
     :param failed_runs_kept: of a scheduled flow; 10,000, if left out.
-    :param tell_failures: whether a notification of a failure tells what failed first.
-    :param heartbeat: whether a container beside the steps tells Metaflow's service that the run is alive.
+    :param tell_failures: whether a notification of a failure says what failed first.
+    :param heartbeat: whether a container next to the steps keeps the run alive for Metaflow's service.
     :param events: how events come to this installation; Metaflow's configuration, if left out.
     """
 

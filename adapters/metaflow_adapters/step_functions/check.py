@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from metaflow_adapters.notifications import told_endpoints
+from metaflow_adapters.notifications import notified_endpoints
 from metaflow_adapters.step_functions.deploy.flow import check_deployable
 from metaflow_adapters.step_functions.emit.schedule import aws_cron
 from metaflow_adapters.step_functions.language.jsonata import to_json
@@ -211,11 +211,11 @@ def _needs(machine: FlowMachine) -> Iterator[Row]:
             yield need(NAME, f"trust of {role}", services, document=trust)
     yield need(NAME, "datastore", f"{manifest.command.datastore_root}, read and written by jobs")
     yield from container_needs(manifest, NAME, {step.name: Compute.BATCH for step in manifest.graph.steps})
-    told = manifest.deployment.notifications
-    for key, secret in told_endpoints(told).items():
+    notifications = manifest.deployment.notifications
+    for key, secret in notified_endpoints(notifications).items():
         yield need(NAME, "secret of AWS Secrets Manager", f"{secret} with the key {key}")
-    if told is not None and told.sns_topic:
-        yield need(NAME, "SNS topic", told.sns_topic)
+    if notifications is not None and notifications.sns_topic:
+        yield need(NAME, "SNS topic", notifications.sns_topic)
     if machine.log_history:
         yield need(NAME, "log group", str(settings.log_group))
 

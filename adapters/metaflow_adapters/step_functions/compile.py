@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metaflow_adapters.manifests import compile_manifest_of
-from metaflow_adapters.notifications import VARIABLE_PREFIX, told_endpoints
+from metaflow_adapters.notifications import VARIABLE_PREFIX, notified_endpoints
 from metaflow_adapters.step_functions.emit.after import after_definition, followed, needs_secrets
 from metaflow_adapters.step_functions.emit.documents import FOLDER, whole_document
 from metaflow_adapters.step_functions.emit.events import needs_gate, pattern_of, status_pattern
@@ -18,7 +18,7 @@ from metaflow_adapters.step_functions.emit.gate import RESET, gate_definition
 from metaflow_adapters.step_functions.emit.inputs import longest_input
 from metaflow_adapters.step_functions.emit.job_definitions import AFTER, inline_document
 from metaflow_adapters.step_functions.emit.job_settings import JobSettings
-from metaflow_adapters.step_functions.emit.job_states import INLINE_INPUT, Surroundings
+from metaflow_adapters.step_functions.emit.job_states import INLINE_INPUT, MachineContext
 from metaflow_adapters.step_functions.emit.jobs import Jobs, make_jobs
 from metaflow_adapters.step_functions.emit.resources import Resources
 from metaflow_adapters.step_functions.emit.schedule import reset_of, schedule_of
@@ -116,7 +116,7 @@ def machine_from(manifest: Manifest, options: StepFunctionsOptions) -> FlowMachi
     jobs, uploads = _jobs(manifest, plan, options)
     bucket, root = _datastore(manifest)
     place = settings.place()
-    around = Surroundings(
+    context = MachineContext(
         partition=place.partition,
         bucket=bucket,
         root=root,
@@ -127,14 +127,14 @@ def machine_from(manifest: Manifest, options: StepFunctionsOptions) -> FlowMachi
         takes_long_input=longest_input(graph) > INLINE_INPUT,
         poll_seconds=options.gang_poll_seconds,
     )
-    states = emit_scope(plan, around)
+    states = emit_scope(plan, context)
     limit = {"TimeoutSeconds": deployment.workflow_timeout} if deployment.workflow_timeout else {}
     comment = {"Comment": graph.doc.strip()[:500]} if graph.doc.strip() else {}
     definition = machine_of(states, graph.name, **comment, **limit)
     after = _after(manifest, jobs, settings)
-    resources = _resources(manifest, jobs, around, settings, after)
+    resources = _resources(manifest, jobs, context, settings, after)
     resources = dataclasses.replace(resources, uploads=uploads, job_definitions=(*resources.job_definitions, *after[1]))
-    needs = needs_of(manifest, jobs, states, around, resources, logged=options.log_history)
+    needs = needs_of(manifest, jobs, states, context, resources, logged=options.log_history)
     machine = FlowMachine(
         name=deployment.name,
         states=states,
@@ -195,14 +195,14 @@ def _with_secrets(manifest: Manifest, like: dict[str, Any], settings: AwsSetting
         role = settings.execution_role
         if not role:
             raise InvalidOptionError(
-                "it tells an endpoint whose key is a secret, and AWS Batch needs an execution role to read it.",
+                "it notifies an endpoint whose key is a secret, and AWS Batch needs an execution role to read it.",
                 flow=manifest.graph.name,
                 hint="Set METAFLOW_ECS_FARGATE_EXECUTION_ROLE, or use --notify-sns-topic.",
             )
         container["executionRoleArn"] = role
     container["secrets"] = [
         {"name": f"{VARIABLE_PREFIX}{key}", "valueFrom": f"{secret}:{key}::"}
-        for key, secret in told_endpoints(manifest.deployment.notifications).items()
+        for key, secret in notified_endpoints(manifest.deployment.notifications).items()
     ]
     return {**like, "jobDefinitionName": f"{like['jobDefinitionName']}{AFTER}", "containerProperties": container}
 
@@ -210,7 +210,7 @@ def _with_secrets(manifest: Manifest, like: dict[str, Any], settings: AwsSetting
 def _resources(
     manifest: Manifest,
     jobs: Jobs,
-    around: Surroundings,
+    context: MachineContext,
     settings: AwsSettings,
     after: tuple[dict[str, Any] | None, list[dict[str, Any]]],
 ) -> Resources:
@@ -226,8 +226,8 @@ def _resources(
         helpers[gate] = gate_definition(
             graph,
             machine_arn=place.machine(name),
-            bucket=around.bucket,
-            prefix=f"{around.prefix}events/{name}/",
+            bucket=context.bucket,
+            prefix=f"{context.prefix}events/{name}/",
             place=place,
             name_prefix=settings.name_prefix,
         )

@@ -67,14 +67,14 @@ class FlowMachine:
         return roles_template(self)
 
     def deploy(self, aws: Aws | None = None) -> str:
-        """Bring the flow to AWS and return the ARN of its state machine.
+        """Deploy the flow to AWS and return the ARN of its state machine.
 
         :param aws: clients of AWS; those of Metaflow's configuration if left out.
         :raises InvalidOptionError: if a role is missing.
         """
-        from metaflow_adapters.step_functions.deploy.flow import bring
+        from metaflow_adapters.step_functions.deploy.flow import deploy_machine
 
-        return bring(self, self._clients(aws))
+        return deploy_machine(self, self._clients(aws))
 
     def diff(self, aws: Aws | None = None) -> str:
         """Return how the deployed state machine differs, as a unified diff; empty if it does not.

@@ -1,4 +1,4 @@
-"""The containers of steps as plain data: what all of them share, and what tells one from another."""
+"""The containers of steps as plain data: what all of them share, and what differs."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _port(step: Step, attributes: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _events(manifest: Manifest, step: Step) -> dict[str, str]:
-    """Return the variables by which the end of a task is told to whom waits for it."""
+    """Return the variables by which the end of a task is announced to flows that wait for it."""
     if not manifest.deployment.emit_events:
         return {}
     names = emitted_events(manifest.graph, step)

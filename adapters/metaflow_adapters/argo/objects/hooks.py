@@ -1,11 +1,11 @@
-"""What runs after a run: functions of ``@exit_hook``, and telling somebody of its end."""
+"""What runs after a run: functions of ``@exit_hook``, and notifications of its end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from metaflow_adapters.notifications import VARIABLE_PREFIX, told_endpoints
+from metaflow_adapters.notifications import VARIABLE_PREFIX, notified_endpoints
 from metaflow_orchestration.containers.command import TASK_VARIABLE, encode_inline
 from metaflow_orchestration.documents.manifest import Manifest, Notifications
 from metaflow_orchestration.exceptions import InvalidOptionError
@@ -40,8 +40,8 @@ def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool =
     """
     steps, containers = [], []
     for name, succeeded, document, env in _hooks(manifest, tell_failures):
-        tells = tell_failures and not succeeded and "function" not in document
-        containers.append(_container(name, like, document, [*env, *([_FAILURES] if tells else [])]))
+        reports = tell_failures and not succeeded and "function" not in document
+        containers.append(_container(name, like, document, [*env, *([_FAILURES] if reports else [])]))
         steps.append(
             Step(
                 name=name,
@@ -55,7 +55,7 @@ def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool =
 
 
 def emit_heartbeat(manifest: Manifest, like: StepContainer) -> Spec:
-    """Return the template of a container that tells Metaflow's service that the run is alive, while the DAG runs.
+    """Return the template of a container that keeps the run alive for Metaflow's service, while the DAG runs.
 
     :param manifest: the compiled flow.
     :param like: the container of a step, whose image, secrets and service account are used.
@@ -85,21 +85,21 @@ def _hooks(manifest: Manifest, tell_failures: bool) -> Iterator[tuple[str, bool,
     script = error_script(manifest)
     if script and tell_failures:
         yield ERROR_CAPTURE, False, {"error_script": script}, []
-    told = manifest.deployment.notifications
-    if told is None:
+    notifications = manifest.deployment.notifications
+    if notifications is None:
         return
-    for wanted, succeeded in ((told.on_error, False), (told.on_success, True)):
+    for wanted, succeeded in ((notifications.on_error, False), (notifications.on_success, True)):
         if wanted:
             document = {
                 "succeeded": succeeded,
                 "deployment": manifest.deployment.name,
-                "alert_source": told.incident_io_source,
-                "metadata": dict(told.incident_io_metadata),
+                "alert_source": notifications.incident_io_source,
+                "metadata": dict(notifications.incident_io_metadata),
             }
-            yield f"notify-on-{'success' if succeeded else 'error'}", succeeded, document, _secrets(told)
+            yield f"notify-on-{'success' if succeeded else 'error'}", succeeded, document, _secrets(notifications)
 
 
-def _secrets(told: Notifications) -> list[Spec]:
+def _secrets(notifications: Notifications) -> list[Spec]:
     return [
         Raw(
             "EnvVar",
@@ -108,7 +108,7 @@ def _secrets(told: Notifications) -> list[Spec]:
                 "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}},
             },
         )
-        for key, secret in told_endpoints(told).items()
+        for key, secret in notified_endpoints(notifications).items()
     ]
 
 

@@ -23,7 +23,7 @@ MAKER = "metaflow/user"
 SENSOR = "metaflow/sensor_name"
 SENSOR_NAMESPACE = "metaflow/sensor_namespace"
 ORIGIN = "metaflow-origin"
-"""Parameter of a resumed run: the run that it takes over results from, and steps to run anew, with colons between."""
+"""Parameter of a resumed run: the run that it takes over results from, and steps to run again, with colons between."""
 
 STEP_LABEL = "metaflow/step"
 STEP = "metaflow/step_name"
@@ -48,7 +48,7 @@ def labels_of(name: str) -> dict[str, str]:
 
 
 def base_annotations(manifest: Manifest) -> dict[str, str]:
-    """Return what tells whose deployment an object belongs to.
+    """Return the annotations that say whose deployment an object belongs to.
 
     :param manifest: the compiled flow.
     """

@@ -26,7 +26,7 @@ PATHSPEC = "pathspec"
 """Output parameter of the last step of a flow that is a part of a user's workflow: its run."""
 
 _OUTPUTS = {StepKind.FOREACH: (SPLITS, "0"), StepKind.PARALLEL: (NODES, "0"), StepKind.SWITCH: (NEXT, "")}
-"""What a task tells the orchestrator, and what stands there for a task that told nothing."""
+"""What a task reports to the orchestrator, and the default for a task that reported nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class StepPlan:
     :param name: name of the template.
     :param step: name of the step.
     :param inputs: names of its parameters.
-    :param output: what it tells the orchestrator, and the default of that.
+    :param output: what it reports to the orchestrator, and the default of that.
     """
 
     name: str

@@ -91,7 +91,7 @@ def deployed_name(flow: str, project: tuple[str, str] | None = None) -> str:
 
 
 def _cut(parts: Iterable[str], full: str) -> str:
-    """Return a readable cut of project, branch and flow with a hash that tells it from others."""
+    """Return a readable cut of project, branch and flow with a hash that makes it unique."""
     digest = hashlib.sha256(full.encode()).hexdigest()[:5]
     return ".".join([*_shortened(parts), digest])
 

@@ -174,7 +174,7 @@ class ArgoRuns(RunLookup):
         """
         template = self.template()
         self._check_owner(template["metadata"]["annotations"], caller, f"{self._name} was deployed by")
-        # The template last: without it nobody could tell whose the others are.
+        # The template last: without it nobody would know whose the others are.
         self._cluster.delete(CRONS, self._name)
         delete_sensor(self._cluster, template)
         self._cluster.delete_secret(notify_secret(self._name))

@@ -37,7 +37,7 @@ class NotTrustedError(AwsError):
 
 
 @contextmanager
-def told(what: str, *, role: str | None = None, service: str | None = None) -> Iterator[None]:
+def aws_call(what: str, *, role: str | None = None, service: str | None = None) -> Iterator[None]:
     """Turn an error of boto3 into ours; what is missing of permissions or trust is its hint.
 
     :param what: what was tried.
@@ -105,7 +105,7 @@ class Aws:
             return self._make(name)
         from metaflow.plugins.aws.aws_client import get_aws_client
 
-        with told("Making a client of AWS"):
+        with aws_call("Making a client of AWS"):
             return get_aws_client(name, **({"client_params": settings} if settings else {}))
 
     @cached_property
@@ -152,7 +152,7 @@ class Aws:
 
     def machines(self) -> Iterator[tuple[str, str]]:
         """Yield name and ARN of all state machines."""
-        with told("Listing state machines"):
+        with aws_call("Listing state machines"):
             for page in self.states.get_paginator("list_state_machines").paginate():
                 for one in page["stateMachines"]:
                     yield one["name"], one["stateMachineArn"]
@@ -168,7 +168,7 @@ class Aws:
         arn = arn or next((arn for found, arn in self.machines() if found == name), None)
         if arn is None:
             return None
-        with told(f"Reading the state machine {name}"):
+        with aws_call(f"Reading the state machine {name}"):
             try:
                 found: dict[str, Any] = self.states.describe_state_machine(stateMachineArn=arn)
             except ClientError as error:
@@ -185,7 +185,7 @@ class Aws:
         """
         from botocore.exceptions import ClientError
 
-        with told(f"Reading the state machine {name}"):
+        with aws_call(f"Reading the state machine {name}"):
             try:
                 found: dict[str, Any] = self.states.describe_state_machine(stateMachineArn=arn)
             except ClientError as error:
@@ -201,7 +201,7 @@ class Aws:
         :raises AwsError: if there is none.
         """
         if name not in self._queues:
-            with told(f"Reading the job queue {name}"):
+            with aws_call(f"Reading the job queue {name}"):
                 queues = self.batch.describe_job_queues(jobQueues=[name])["jobQueues"]
             if not queues:
                 raise AwsError(f"there is no job queue {name!r}.", hint="Check METAFLOW_BATCH_JOB_QUEUE.")
@@ -215,7 +215,7 @@ class Aws:
         :raises AwsError: if there is no such queue.
         """
         environment = self.queue(queue)["computeEnvironmentOrder"][0]["computeEnvironment"]
-        with told(f"Reading the compute environment of {queue}"):
+        with aws_call(f"Reading the compute environment of {queue}"):
             found = self.batch.describe_compute_environments(computeEnvironments=[environment])["computeEnvironments"]
         return str(found[0].get("computeResources", {}).get("type", "EC2"))
 
@@ -225,7 +225,7 @@ class Aws:
         :param machine: its name.
         :param tag: the parameter that holds it, or the tag of those that earlier releases have made.
         """
-        with told("Listing job definitions"):
+        with aws_call("Listing job definitions"):
             pages = self.batch.get_paginator("describe_job_definitions").paginate(status="ACTIVE")
             for page in pages:
                 for one in page["jobDefinitions"]:
@@ -239,7 +239,7 @@ class Aws:
         :param content: its bytes.
         """
         bucket, _, key = url.removeprefix("s3://").partition("/")
-        with told(f"Saving {url}"):
+        with aws_call(f"Saving {url}"):
             self.s3.put_object(Bucket=bucket, Key=key, Body=content)
 
 

@@ -1,4 +1,4 @@
-"""The secret of a deployment: addresses and keys of the endpoints that are told of its runs."""
+"""The secret of a deployment: addresses and keys of the endpoints that are notified of its runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, secret_name
 
-from .client import Aws, code_of, told
+from .client import Aws, aws_call, code_of
 
 
 def make_secret(aws: Aws, machine: str, content: Mapping[str, str]) -> str:
@@ -20,7 +20,7 @@ def make_secret(aws: Aws, machine: str, content: Mapping[str, str]) -> str:
     from botocore.exceptions import ClientError
 
     name = secret_name(machine)
-    with told(f"Saving the secret {name}"):
+    with aws_call(f"Saving the secret {name}"):
         try:
             tags = [{"Key": DEPLOYMENT_TAG, "Value": machine}]
             return str(aws.secrets.create_secret(Name=name, SecretString=json.dumps(dict(content)), Tags=tags)["ARN"])
@@ -39,7 +39,7 @@ def save_secret(aws: Aws, machine: str, content: Mapping[str, str]) -> str:
     """
     make_secret(aws, machine, content)
     name = secret_name(machine)
-    with told(f"Saving the secret {name}"):
+    with aws_call(f"Saving the secret {name}"):
         return str(aws.secrets.put_secret_value(SecretId=name, SecretString=json.dumps(dict(content)))["ARN"])
 
 
@@ -52,7 +52,7 @@ def remove_secret(aws: Aws, machine: str) -> None:
     from botocore.exceptions import ClientError
 
     name = secret_name(machine)
-    with told("Deleting the secret"):
+    with aws_call("Deleting the secret"):
         try:
             tags = aws.secrets.describe_secret(SecretId=name).get("Tags", [])
             if {"Key": DEPLOYMENT_TAG, "Value": machine} in tags:

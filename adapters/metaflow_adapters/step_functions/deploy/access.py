@@ -21,7 +21,7 @@ from metaflow_adapters.step_functions.aws.client import (
     AwsError,
     NotPermittedError,
     NotTrustedError,
-    told,
+    aws_call,
     trust_hint,
 )
 from metaflow_adapters.step_functions.permissions.roles import Statement
@@ -46,7 +46,7 @@ _CONTEXT = {"events:detail-type": "Batch Job State Change", "events:source": "aw
 class Access:
     """What is known of the roles that a deployment uses.
 
-    :param denied: statements of which the role of state machines lacks something; None where nobody can tell.
+    :param denied: statements of which the role of state machines lacks something; None where that is unknown.
     :param needs_revisions: whether jobs may be submitted by a definition with its revision only.
     :param starts_denied: statements of which the role of rules and schedules lacks something; None if unknown.
     :param trusted: services that may assume each role, by its ARN; a role that nobody can look into is left out.
@@ -193,7 +193,7 @@ def _refused_pairs(aws: Aws, role: str, statement: Statement) -> Iterator[tuple[
     if statement["Resource"] != ["*"]:
         # IAM takes ARNs and no patterns: one that a pattern stands for.
         given["ResourceArns"] = [one.replace("?", "0").replace("*", "0") for one in statement["Resource"]]
-    with told(f"Asking IAM about the role {role}"):
+    with aws_call(f"Asking IAM about the role {role}"):
         for page in aws.iam.get_paginator("simulate_principal_policy").paginate(**given):
             for one in page["EvaluationResults"]:
                 # What depends on something that only a real call has is not known to be refused.
@@ -204,7 +204,7 @@ def _refused_pairs(aws: Aws, role: str, statement: Statement) -> Iterator[tuple[
 def _trusted(aws: Aws, role: str) -> frozenset[str] | None:
     """Return the services that may assume a role, None if unknown."""
     try:
-        with told(f"Reading the role {role}"):
+        with aws_call(f"Reading the role {role}"):
             found = aws.iam.get_role(RoleName=role.rpartition("/")[2])["Role"]
     except AwsError:
         return None
@@ -214,7 +214,7 @@ def _trusted(aws: Aws, role: str) -> frozenset[str] | None:
         if one.get("Effect") != "Allow":
             continue
         if not isinstance(principal, dict) or principal.keys() - {"Service"}:
-            # Whom else it lets in is not for us to tell.
+            # Whom else it lets in is not our concern.
             return None
         services.update(_REGIONAL.sub(r"\1.amazonaws.com", name) for name in _listed(principal.get("Service")))
     return frozenset(services)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from metaflow_adapters.step_functions.aws.client import AwsError, told
+from metaflow_adapters.step_functions.aws.client import AwsError, aws_call
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Changes:
         while self._undo:
             what, undo = self._undo.pop()
             try:
-                with told(what):
+                with aws_call(what):
                     undo()
             except AwsError as problem:
                 _LOG.warning("%s", problem)

@@ -45,7 +45,7 @@ def remove_deployment(aws: Aws, name: str, arn: str) -> None:
     :param arn: ARN of that.
     """
     stem = arn.rpartition(":")[0]
-    # The state machine last: without it nobody could tell whose the others are.
+    # The state machine last: without it nobody would know whose the others are.
     remove_schedules(aws, name, set())
     remove_rules(aws, name, lambda helper: f"{stem}:{helper}", set())
     for helper in HELPERS:

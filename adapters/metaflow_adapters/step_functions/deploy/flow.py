@@ -1,4 +1,4 @@
-"""Brings a flow to AWS.
+"""Deploys a flow to AWS.
 
 What can be known before is checked first: settings, roles, definitions. Then job definitions are registered, which
 are named by their content and disturb nobody; then what runs is changed, and changed back if AWS refuses a part of it.
@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from metaflow_adapters.step_functions.aws.client import Aws, AwsError, NotPermittedError, code_of, told
+from metaflow_adapters.step_functions.aws.client import Aws, AwsError, NotPermittedError, aws_call, code_of
 from metaflow_adapters.step_functions.language.jsonata import to_json
 from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, check_name
 from metaflow_orchestration.exceptions import InvalidOptionError
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from metaflow_adapters.step_functions.machine import FlowMachine
 
 __all__ = [
-    "bring",
     "check_deployable",
+    "deploy_machine",
     "difference",
     "remove_definitions",
     "remove_machine",
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-def bring(machine: FlowMachine, aws: Aws) -> str:
+def deploy_machine(machine: FlowMachine, aws: Aws) -> str:
     """Deploy a flow and return the ARN of its state machine.
 
     :param machine: the flow.
@@ -114,7 +114,7 @@ def _validate(machine: FlowMachine, aws: Aws) -> None:
     """Have AWS look at the definitions, where the deployer may ask it to; `create` and `update` look at them, too."""
     for name, text in _definitions(machine, {}).items():
         try:
-            with told(f"Validating the state machine {name}"):
+            with aws_call(f"Validating the state machine {name}"):
                 answer = aws.states.validate_state_machine_definition(definition=text)
         except NotPermittedError:
             return
@@ -134,7 +134,7 @@ def _register(machine: FlowMachine, aws: Aws, known: Iterable[Mapping[str, Any]]
     for definition in machine.resources.job_definitions:
         name = definition["jobDefinitionName"]
         if name not in revisions:
-            with told(f"Registering the job definition {name}"):
+            with aws_call(f"Registering the job definition {name}"):
                 revisions[name] = aws.batch.register_job_definition(**definition)["revision"]
     return revisions
 
@@ -187,7 +187,7 @@ def _put_machine(aws: Aws, name: str, arn: str, fields: dict[str, Any], changes:
     from botocore.exceptions import ClientError
 
     found = aws.find_machine(name, arn)
-    with told(f"Deploying the state machine {name}", role=fields["roleArn"], service=STATES):
+    with aws_call(f"Deploying the state machine {name}", role=fields["roleArn"], service=STATES):
         if found is None:
             try:
                 aws.states.create_state_machine(name=name, **fields)

@@ -1,4 +1,4 @@
-"""Whom a deployment tells of its runs. Addresses and keys stand in AWS Secrets Manager, nowhere else."""
+"""Recipients of the notifications of a deployment. Addresses and keys stand in AWS Secrets Manager, nowhere else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HINT = (
 
 
 def read_notifications(flow: str, machine: str, options: Mapping[str, Any], aws: Aws | None) -> Notifications | None:
-    """Return whom to tell; the secret that says how is made if there is none.
+    """Return the recipients of notifications; the secret that says how is made if there is none.
 
     :param flow: name of the flow.
     :param machine: name of the state machine.
@@ -34,11 +34,11 @@ def read_notifications(flow: str, machine: str, options: Mapping[str, Any], aws:
     topic = options["notify_sns_topic"]
     given = given_endpoints(flow, options, _HINT, topic)
     # Complains of what is wrong before anything is saved.
-    told = notifications_of(flow, options, given, options["notify_secret"] or UNKNOWN_SECRET, sns_topic=topic)
+    notifications = notifications_of(flow, options, given, options["notify_secret"] or UNKNOWN_SECRET, sns_topic=topic)
     if not given or aws is None:
-        return told
+        return notifications
     secret = make_secret(aws, machine, secret_content(given))
-    return msgspec.structs.replace(told, **dict.fromkeys(given, secret))
+    return msgspec.structs.replace(notifications, **dict.fromkeys(given, secret))
 
 
 def save_endpoints(flow: str, machine: str, options: Mapping[str, Any], aws: Aws) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from metaflow_adapters.step_functions.aws.client import Aws, NotPermittedError, code_of, start_parameters, told
+from metaflow_adapters.step_functions.aws.client import Aws, NotPermittedError, aws_call, code_of, start_parameters
 from metaflow_adapters.step_functions.plan.names import HELPERS, MAX_RULES, SCHEDULES, helper_name, machine_helper_name
 from metaflow_orchestration.exceptions import InvalidOptionError
 
@@ -31,19 +31,19 @@ def put_rule(rule: dict[str, Any], aws: Aws, changes: Changes, flow: str) -> Non
     before, is_known = _rule_before(aws, name)
     fields = {key: value for key, value in rule.items() if key != "Targets"}
     try:
-        with told(f"Making the rule {name}"):
+        with aws_call(f"Making the rule {name}"):
             aws.events.put_rule(**fields, State="ENABLED")
     except NotPermittedError as problem:
         wider = _without_source(fields)
         if wider is None:
             raise
         # Metaflow's own template permits rules whose pattern names no source.
-        with told(f"Making the rule {name}"):
+        with aws_call(f"Making the rule {name}"):
             aws.events.put_rule(**wider, State="ENABLED")
         _LOG.warning("The rule %s takes events from any source: %s", name, problem)
     if is_known:
         changes.add(f"Restoring the rule {name}", lambda: _restore(aws, name, before))
-    with told(f"Making the rule {name}", role=targets[0]["RoleArn"], service=EVENTS):
+    with aws_call(f"Making the rule {name}", role=targets[0]["RoleArn"], service=EVENTS):
         answer = aws.events.put_targets(Rule=name, Targets=targets)
     if answer.get("FailedEntryCount"):
         raise InvalidOptionError(
@@ -64,7 +64,7 @@ def _rule_before(aws: Aws, name: str) -> tuple[dict[str, Any] | None, bool]:
     from botocore.exceptions import ClientError
 
     try:
-        with told(f"Reading the rule {name}"):
+        with aws_call(f"Reading the rule {name}"):
             try:
                 found = aws.events.describe_rule(Name=name)
             except ClientError as error:
@@ -110,7 +110,7 @@ def rules_of(aws: Aws, name: str, arn_of: Callable[[str], str]) -> Iterator[str]
     rules = {helper_name(name, what) for what in (*SCHEDULES, "after")}
     rules |= {helper_name(name, f"event-{number}") for number in range(MAX_RULES)}
     for target in sorted(own):
-        with told("Listing rules"):
+        with aws_call("Listing rules"):
             found = aws.events.list_rule_names_by_target(TargetArn=target)["RuleNames"]
         yield from sorted(set(found) & rules)
 
@@ -125,7 +125,7 @@ def remove_rules(aws: Aws, name: str, arn_of: Callable[[str], str], kept: set[st
     """
     for rule in rules_of(aws, name, arn_of):
         if rule not in kept:
-            with told(f"Deleting the rule {rule}"):
+            with aws_call(f"Deleting the rule {rule}"):
                 delete_rule(aws, rule)
 
 
@@ -147,7 +147,7 @@ def stop_rules(aws: Aws, name: str, arn_of: Callable[[str], str], kept: set[str]
         if rule in kept:
             continue
         try:
-            with told(f"Deleting the rule {rule}"):
+            with aws_call(f"Deleting the rule {rule}"):
                 delete_rule(aws, rule)
         except NotPermittedError:
             _disable(aws, rule)
@@ -176,10 +176,10 @@ def _disable_own(aws: Aws, name: str, arn_of: Callable[[str], str], kept: set[st
 
 
 def _disable(aws: Aws, rule: str) -> bool:
-    """Disable a rule, and tell whether there is one."""
+    """Disable a rule, and return whether there is one."""
     from botocore.exceptions import ClientError
 
-    with told(f"Disabling the rule {rule}"):
+    with aws_call(f"Disabling the rule {rule}"):
         try:
             aws.events.disable_rule(Name=rule)
         except ClientError as error:

@@ -9,8 +9,8 @@ from metaflow_adapters.step_functions.aws.client import (
     Aws,
     NotPermittedError,
     NotTrustedError,
+    aws_call,
     code_of,
-    told,
     trust_hint,
 )
 from metaflow_adapters.step_functions.plan.names import SCHEDULES, helper_name
@@ -71,7 +71,7 @@ def _put_schedule(schedule: dict[str, Any], aws: Aws, changes: Changes, *, is_tr
     name, role = schedule["Name"], str(schedule["Target"]["RoleArn"])
     if is_trusted is False:
         raise NotTrustedError(f"{SCHEDULER} may not assume the role {role}.", hint=trust_hint(role, SCHEDULER))
-    with told(f"Making the schedule {name}", role=role, service=SCHEDULER):
+    with aws_call(f"Making the schedule {name}", role=role, service=SCHEDULER):
         try:
             aws.scheduler.create_schedule(**schedule)
         except ClientError as error:
@@ -88,7 +88,7 @@ def _put_schedule(schedule: dict[str, Any], aws: Aws, changes: Changes, *, is_tr
 
 def _schedule_before(aws: Aws, name: str) -> dict[str, Any] | None:
     try:
-        with told(f"Reading the schedule {name}"):
+        with aws_call(f"Reading the schedule {name}"):
             found = aws.scheduler.get_schedule(Name=name)
     except NotPermittedError:
         return None
@@ -109,7 +109,7 @@ def remove_schedules(aws: Aws, name: str, kept: set[str]) -> None:
         schedule = helper_name(name, what)
         if schedule in kept:
             continue
-        with told(f"Deleting the schedule {schedule}"):
+        with aws_call(f"Deleting the schedule {schedule}"):
             try:
                 aws.scheduler.delete_schedule(Name=schedule)
             except ClientError as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from metaflow_adapters.step_functions.aws.client import Aws, AwsError, NotPermittedError, told
+from metaflow_adapters.step_functions.aws.client import Aws, AwsError, NotPermittedError, aws_call
 from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, HELPERS, machine_helper_name
 
 from .rules import stop_rules
@@ -100,7 +100,7 @@ def _definitions_in_use(aws: Aws, arn: str) -> Iterator[str]:
         # Those that began after a definition was made have it.
         if begun is not None and one["startDate"] >= begun:
             continue
-        with told(f"Reading the state machine of {one['executionArn']}"):
+        with aws_call(f"Reading the state machine of {one['executionArn']}"):
             described = aws.states.describe_state_machine_for_execution(executionArn=one["executionArn"])
         begun = described["updateDate"] + _MARGIN
         yield described["definition"]
@@ -112,7 +112,7 @@ def _executions_in_use(aws: Aws, arn: str) -> Iterator[dict[str, Any]]:
     from metaflow_adapters.step_functions.aws.client import code_of
 
     since = datetime.now(timezone.utc) - REDRIVABLE - _MARGIN
-    with told(f"Listing the runs of {arn}"):
+    with aws_call(f"Listing the runs of {arn}"):
         try:
             for status in ("RUNNING", *_REDRIVEN):
                 pages = aws.states.get_paginator("list_executions").paginate(stateMachineArn=arn, statusFilter=status)
@@ -129,7 +129,7 @@ def deregister(aws: Aws, definition: Mapping[str, Any]) -> None:
     :param aws: clients of AWS.
     :param definition: as AWS describes it.
     """
-    with told(f"Deregistering the job definition {definition['jobDefinitionName']}"):
+    with aws_call(f"Deregistering the job definition {definition['jobDefinitionName']}"):
         aws.batch.deregister_job_definition(jobDefinition=definition["jobDefinitionArn"])
 
 
@@ -146,7 +146,7 @@ def remove_definitions(aws: Aws, name: str, kept: set[str]) -> None:
 
 
 def remove_machine(aws: Aws, name: str, arn: str | None = None) -> bool:
-    """Delete a state machine, and tell whether there was one.
+    """Delete a state machine, and return whether there was one.
 
     :param aws: clients of AWS.
     :param name: its name.
@@ -155,6 +155,6 @@ def remove_machine(aws: Aws, name: str, arn: str | None = None) -> bool:
     found = aws.find_machine(name, arn)
     if found is None:
         return False
-    with told(f"Deleting the state machine {name}"):
+    with aws_call(f"Deleting the state machine {name}"):
         aws.states.delete_state_machine(stateMachineArn=found["stateMachineArn"])
     return True

@@ -1,4 +1,4 @@
-"""The state machine that follows a run: functions of ``@exit_hook``, and telling somebody of its end.
+"""The state machine that follows a run: functions of ``@exit_hook``, and notifications of its end.
 
 AWS sends an event when an execution ends, however it ends; a rule starts this machine with it. So what comes after a
 run costs the run nothing, and neither hides its failure nor makes one.
@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from metaflow_adapters.notifications import told_endpoints
+from metaflow_adapters.notifications import notified_endpoints
 from metaflow_adapters.step_functions.language.definition import machine_of
 from metaflow_adapters.step_functions.language.jsonata import evaluated, literal, text
 from metaflow_adapters.step_functions.language.retries import Catcher
@@ -82,7 +82,7 @@ def needs_secrets(manifest: Manifest) -> bool:
 
     :param manifest: the compiled flow.
     """
-    return bool(told_endpoints(manifest.deployment.notifications))
+    return bool(notified_endpoints(manifest.deployment.notifications))
 
 
 def _branches(manifest: Manifest, job: Job, partition: str, *, succeeded: bool) -> Iterator[Task]:
@@ -90,20 +90,20 @@ def _branches(manifest: Manifest, job: Job, partition: str, *, succeeded: bool) 
     for number, hook in enumerate(manifest.graph.exit_hooks):
         if hook.on_success == succeeded:
             yield _job(f"exit hook {number} on {kind}", job, {"function": hook.function}, partition)
-    told = manifest.deployment.notifications
-    if told is None or not (told.on_success if succeeded else told.on_error):
+    notifications = manifest.deployment.notifications
+    if notifications is None or not (notifications.on_success if succeeded else notifications.on_error):
         return
     if needs_secrets(manifest):
         document = {
             "succeeded": succeeded,
             "deployment": manifest.deployment.name,
             "orchestrator": "step-functions",
-            "alert_source": told.incident_io_source,
-            "metadata": dict(told.incident_io_metadata),
+            "alert_source": notifications.incident_io_source,
+            "metadata": dict(notifications.incident_io_metadata),
         }
         yield _job(f"notify on {kind}", job, document, partition, tells_cause=not succeeded)
-    if told.sns_topic:
-        yield _sns(manifest, told.sns_topic, kind, partition, succeeded=succeeded)
+    if notifications.sns_topic:
+        yield _sns(manifest, notifications.sns_topic, kind, partition, succeeded=succeeded)
 
 
 def _job(name: str, job: Job, document: dict[str, Any], partition: str, *, tells_cause: bool = False) -> Task:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from metaflow_adapters.documents import flow_document, step_document
-from metaflow_adapters.step_functions.plan.flow import told
+from metaflow_adapters.step_functions.plan.flow import reported_by
 from metaflow_adapters.step_functions.plan.nodes import JobKind
 from metaflow_orchestration.documents.manifest import Manifest
 
 FOLDER = "mf.sfn"
-"""Folder of the datastore for what containers tell the state machine."""
+"""Folder of the datastore for what containers report to the state machine."""
 
 
 def whole_document(manifest: Manifest, kinds: Mapping[str, JobKind]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def whole_document(manifest: Manifest, kinds: Mapping[str, JobKind]) -> dict[str
 def _step(manifest: Manifest, name: str, kinds: Mapping[str, JobKind]) -> dict[str, Any]:
     step, kind = manifest.graph.step(name), kinds[name]
     document = step_document(manifest, step, environment={}, outputs={}, retries=step.retry.user + step.retry.error)
-    fact = told(step)
+    fact = reported_by(step)
     if fact is not None:
         document["tells"] = fact
     if step.recursive:
@@ -45,7 +45,7 @@ def _step(manifest: Manifest, name: str, kinds: Mapping[str, JobKind]) -> dict[s
     if fact == "splits" and kinds[step.next_steps[0]] is JobKind.ARRAY:
         document["is_array"] = True
     if step.name == manifest.graph.start:
-        # As they were when the flow was deployed; the task would evaluate them anew.
+        # As they were when the flow was deployed; the task would evaluate them again.
         document["defaults"] = {one.name: one.default for one in manifest.graph.parameters if one.default is not None}
         document["required"] = [one.name for one in manifest.graph.parameters if one.required and one.default is None]
     return document

@@ -40,7 +40,7 @@ def publish_event(name: str, payload: Mapping[str, Any] | None = None, *, client
 
 
 def finished_machine(trigger: EventTrigger, prefix: str | None) -> str:
-    """Return the name of the state machine whose runs an event tells of.
+    """Return the name of the state machine whose runs an event is about.
 
     :param trigger: the event ``metaflow.[project.branch.]Flow.end``.
     :param prefix: prefix of the installation's state machines.

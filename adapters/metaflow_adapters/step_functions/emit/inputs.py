@@ -28,6 +28,6 @@ def longest_input(graph: FlowGraph) -> int:
         return sys.maxsize
     length = _AROUND + sum(len(step.name.encode()) + 1 for step in graph.steps)
     for one in graph.parameters:
-        # Its name stands in the values with quotes that are escaped in a text, and among those that were given anew.
+        # Its name stands in the values with quotes that are escaped in a text, and among those that were given again.
         length += 2 * len(one.name.encode()) + _SHORT[one.type] + len('\\"\\": , :--')
     return _ESCAPED * length

@@ -58,13 +58,13 @@ _TOO_LONG = Catcher(errors=("States.QueryEvaluationError",), next=LONG_INPUT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class MachineContext:
     """What the states of a machine share.
 
     :param partition: partition of AWS, e.g. ``aws``.
     :param bucket: bucket of the datastore.
     :param root: key of the datastore's root.
-    :param prefix: keys of what containers tell begin so.
+    :param prefix: prefix of the keys of what containers report.
     :param start: name of the start step.
     :param end: name of the end step.
     :param jobs: job of each step.
@@ -90,49 +90,49 @@ class Surroundings:
         return "$states.input.at" if self.in_map else f"${AT}"
 
 
-def emit_job(node: JobNode, around: Surroundings) -> Task:
+def emit_job(node: JobNode, context: MachineContext) -> Task:
     """Return the state that submits a step's job and waits for it.
 
     :param node: the node of the plan.
-    :param around: what the states share.
+    :param context: what the states share.
     """
-    job = around.jobs(node.step)
-    is_first, is_last = node.step == around.start, node.step == around.end
-    at = (Text("sfn-"), _EXECUTION, Text("/t-")) if is_first else (around.at,)
-    fields = submission(job, None if is_first else around.at, is_array=node.kind is JobKind.ARRAY)
+    job = context.jobs(node.step)
+    is_first, is_last = node.step == context.start, node.step == context.end
+    at = (Text("sfn-"), _EXECUTION, Text("/t-")) if is_first else (context.at,)
+    fields = submission(job, None if is_first else context.at, is_array=node.kind is JobKind.ARRAY)
     place = [Text(f"{node.step}/"), *at]
-    retry = [throttled(in_map=around.in_map)]
+    retry = [throttled(in_map=context.in_map)]
     if node.kind is not JobKind.ARRAY and job.retries:
-        if is_first and around.takes_long_input:
+        if is_first and context.takes_long_input:
             # What `States.TaskFailed` would try again, and which goes elsewhere.
             retry.append(Retrier(errors=_TOO_LONG.errors, max_attempts=0))
         place += [Text("/"), RETRY_COUNT]
         retry.append(_retrier(job))
     variables = {PLACE: joined(*place)}
     if is_first:
-        variables[INPUT] = _input() if around.takes_long_input else "$string($states.input)"
+        variables[INPUT] = _input() if context.takes_long_input else "$string($states.input)"
     output: Any = STATE_INPUT
     if is_last:
-        run_id = joined(*at[:-1]) if is_first else f"$substringBefore({around.at},'/')"
+        run_id = joined(*at[:-1]) if is_first else f"$substringBefore({context.at},'/')"
         output = {"run_id": evaluated(run_id)}
     elif node.next is None:
         output = {}
     return Task(
         name=node.name,
-        resource=service(around.partition, "batch:submitJob.sync"),
-        arguments=_arguments(node, fields, variables, {} if is_first or around.in_map else _shared(around)),
+        resource=service(context.partition, "batch:submitJob.sync"),
+        arguments=_arguments(node, fields, variables, {} if is_first or context.in_map else _shared(context)),
         retry=tuple(retry),
-        catch=(_TOO_LONG,) if is_first and around.takes_long_input else (),
+        catch=(_TOO_LONG,) if is_first and context.takes_long_input else (),
         output=output,
-        assign=_assigned(job, joined(*at), around) if is_first and not is_last else {},
+        assign=_assigned(job, joined(*at), context) if is_first and not is_last else {},
         next=node.next,
     )
 
 
-def _assigned(job: Job, at: str, around: Surroundings) -> dict[str, Any]:
+def _assigned(job: Job, at: str, context: MachineContext) -> dict[str, Any]:
     """Return the variables that the start step sets for what is in no map."""
     run = {RUN: evaluated(run_of(None))} if job.flow is not None or job.has_run_tag else {}
-    return {AT: evaluated(at), **run, SHARED: as_data(_shared(around))}
+    return {AT: evaluated(at), **run, SHARED: as_data(_shared(context))}
 
 
 def _retrier(job: Job) -> Retrier:
@@ -155,9 +155,9 @@ def _input() -> str:
     return f"($i:=$string($states.input);$length($encodeUrlComponent($i))>{INLINE_INPUT}?$error('long'):$i)"
 
 
-def _shared(around: Surroundings) -> dict[str, Any]:
+def _shared(context: MachineContext) -> dict[str, Any]:
     """Return the fields of submissions that are in a variable."""
-    fields = submission(around.jobs(around.start), None)
+    fields = submission(context.jobs(context.start), None)
     return {name: value for name, value in fields.items() if name not in ("JobName", "Parameters")}
 
 
@@ -177,7 +177,7 @@ def _arguments(
     # AWS Batch takes no array of one, and a field cannot be left out of an object: one expression for all arguments.
     count = f"${node.variable}"
     if node.kind is JobKind.ARRAY:
-        # An only child is no array, and must be told its index.
+        # An only child is no array, and must be given its index.
         variables = {**variables, PLACE: f"{variables[PLACE]}&({count}=1?'0-':'')"}
     is_shared = bool(shared) and shared.keys() <= fields.keys()
     own = {name: value for name, value in fields.items() if not is_shared or shared.get(name) != value}
@@ -190,19 +190,19 @@ def _arguments(
     return evaluated(f"$merge([{','.join(merged)}])" if len(merged) > 1 else merged[0])
 
 
-def emit_long_input(node: JobNode, around: Surroundings) -> Task:
+def emit_long_input(node: JobNode, context: MachineContext) -> Task:
     """Return the state that saves a long input in the datastore and goes back to the start step.
 
     :param node: the node of the start step.
-    :param around: what the states share.
+    :param context: what the states share.
     """
-    key = joined(Text(f"{around.prefix}sfn-"), _EXECUTION, Text("/input"))
+    key = joined(Text(f"{context.prefix}sfn-"), _EXECUTION, Text("/input"))
     return Task(
         name=LONG_INPUT,
         rare=True,
-        resource=service(around.partition, "aws-sdk:s3:putObject"),
+        resource=service(context.partition, "aws-sdk:s3:putObject"),
         arguments={
-            "Bucket": around.bucket,
+            "Bucket": context.bucket,
             "Key": evaluated(key),
             # An object, which S3 gets as JSON; it would get a text in quotes (LocalStack's comparison with AWS).
             "Body": evaluated("$states.context.Execution.Input"),

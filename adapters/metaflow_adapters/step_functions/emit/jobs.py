@@ -51,7 +51,7 @@ def make_jobs(manifest: Manifest, kinds: Mapping[str, JobKind], flow_variable: s
 
     :param manifest: the compiled flow.
     :param kinds: what each step is to AWS Batch.
-    :param flow_variable: value of the variable that brings the flow's document.
+    :param flow_variable: value of the variable that has the flow's document.
     :param settings: what they need to know beside.
     :raises UnsupportedFeatureError: naming the step and what AWS Batch cannot honour.
     """

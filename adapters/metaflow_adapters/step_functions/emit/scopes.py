@@ -33,28 +33,28 @@ from metaflow_adapters.step_functions.plan.nodes import (
 )
 
 from .gangs import TRIES, emit_gang
-from .job_states import Surroundings, emit_job, emit_long_input
+from .job_states import MachineContext, emit_job, emit_long_input
 from .submission import ANY_FAILURE, service
 
 
-def emit_scope(plan: ScopePlan, around: Surroundings) -> Scope:
+def emit_scope(plan: ScopePlan, context: MachineContext) -> Scope:
     """Return the states of a plan.
 
     :param plan: the plan.
-    :param around: what they share.
+    :param context: what they share.
     """
     states: list[State] = []
     for node in plan.nodes:
         if isinstance(node, GangNode):
-            job = around.jobs(node.step)
+            job = context.jobs(node.step)
             states.extend(
-                emit_gang(node, job, around.partition, around.poll_seconds, at=around.at, in_map=around.in_map)
+                emit_gang(node, job, context.partition, context.poll_seconds, at=context.at, in_map=context.in_map)
             )
             continue
-        states.append(_EMITTERS[type(node)](node, around))
-        if isinstance(node, JobNode) and node.step == around.start and around.takes_long_input:
-            states.append(emit_long_input(node, around))
-    return Scope(start=plan.start, states=tuple(one if around.in_map else _without_input(one) for one in states))
+        states.append(_EMITTERS[type(node)](node, context))
+        if isinstance(node, JobNode) and node.step == context.start and context.takes_long_input:
+            states.append(emit_long_input(node, context))
+    return Scope(start=plan.start, states=tuple(one if context.in_map else _without_input(one) for one in states))
 
 
 def _without_input(state: State) -> State:
@@ -64,13 +64,13 @@ def _without_input(state: State) -> State:
     return state
 
 
-def _read(node: ReadNode, around: Surroundings) -> Task:
+def _read(node: ReadNode, context: MachineContext) -> Task:
     return Task(
         name=node.name,
-        resource=service(around.partition, "aws-sdk:s3:getObject"),
+        resource=service(context.partition, "aws-sdk:s3:getObject"),
         arguments={
-            "Bucket": around.bucket,
-            "Key": evaluated(joined(Text(around.prefix), around.at, Text(f"/{node.step}"))),
+            "Bucket": context.bucket,
+            "Key": evaluated(joined(Text(context.prefix), context.at, Text(f"/{node.step}"))),
         },
         retry=(Retrier(errors=ANY_FAILURE),),
         assign={node.variable: evaluated("$parse($states.result.Body).told"), **_first_try(node)},
@@ -83,23 +83,23 @@ def _first_try(node: ReadNode) -> dict[str, int]:
     return {node.variable.replace("n", TRIES): 0} if node.of_gang else {}
 
 
-def _choice(node: ChoiceNode, _: Surroundings) -> Choice:
+def _choice(node: ChoiceNode, _: MachineContext) -> Choice:
     rules = tuple((evaluated(f"${node.variable} = {text(step)}"), target) for step, target in node.ways)
     return Choice(name=node.name, rules=rules, default=node.default)
 
 
-def _split(node: SplitNode, around: Surroundings) -> Parallel:
-    branches = tuple(emit_scope(branch, around) for branch in node.branches)
+def _split(node: SplitNode, context: MachineContext) -> Parallel:
+    branches = tuple(emit_scope(branch, context) for branch in node.branches)
     return Parallel(name=node.name, branches=branches, next=node.next)
 
 
-def _map(node: MapNode, around: Surroundings) -> Map:
-    at = joined(around.at, "$string($states.context.Map.Item.Value)", Text("-"))
+def _map(node: MapNode, context: MachineContext) -> Map:
+    at = joined(context.at, "$string($states.context.Map.Item.Value)", Text("-"))
     return Map(
         name=node.name,
         items=evaluated(f"[0..${node.variable}-1]"),
         selector={"at": evaluated(at)},
-        body=emit_scope(node.body, dataclasses.replace(around, in_map=True)),
+        body=emit_scope(node.body, dataclasses.replace(context, in_map=True)),
         distributed=node.distributed,
         max_concurrency=node.max_concurrency,
         # By it the ARNs of the splits name their step.
@@ -108,11 +108,11 @@ def _map(node: MapNode, around: Surroundings) -> Map:
     )
 
 
-def _stop(node: StopNode, _: Surroundings) -> Succeed:
+def _stop(node: StopNode, _: MachineContext) -> Succeed:
     return Succeed(name=node.name)
 
 
-_EMITTERS: dict[type[Node], Callable[[Any, Surroundings], State]] = {
+_EMITTERS: dict[type[Node], Callable[[Any, MachineContext], State]] = {
     JobNode: emit_job,
     ReadNode: _read,
     ChoiceNode: _choice,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from metaflow_adapters.notifications import told_endpoints
+from metaflow_adapters.notifications import notified_endpoints
 from metaflow_adapters.step_functions.emit.documents import FOLDER
 from metaflow_adapters.step_functions.emit.job_definitions import DEFAULT_LOG_GROUP, definition_patterns
-from metaflow_adapters.step_functions.emit.job_states import Surroundings
+from metaflow_adapters.step_functions.emit.job_states import MachineContext
 from metaflow_adapters.step_functions.emit.jobs import Jobs
 from metaflow_adapters.step_functions.emit.resources import Resources
 from metaflow_adapters.step_functions.language.states import Map, Scope
@@ -25,35 +25,35 @@ _OWN_SECRETS = "aws-secrets-manager"
 
 
 def needs_of(
-    manifest: Manifest, jobs: Jobs, states: Scope, around: Surroundings, resources: Resources, *, logged: bool
+    manifest: Manifest, jobs: Jobs, states: Scope, context: MachineContext, resources: Resources, *, logged: bool
 ) -> Needs:
     """Return what a deployment uses.
 
     :param manifest: the compiled flow.
     :param jobs: its jobs.
     :param states: the states of its machine.
-    :param around: what they share.
+    :param context: what they share.
     :param resources: what it is made of beside.
     :param logged: whether its history is logged.
     """
-    told = manifest.deployment.notifications
-    root = f"{around.bucket}/{around.root}"
+    notifications = manifest.deployment.notifications
+    root = f"{context.bucket}/{context.root}"
     is_tagged = all(DEPLOYMENT_TAG in one.tags for one in jobs.by_step.values())
     return Needs(
         machine=manifest.deployment.name,
         helpers=tuple(resources.state_machines),
         definitions=definition_patterns(manifest.deployment.name),
         queues=tuple(dict.fromkeys(one.queue for one in jobs.by_step.values())),
-        bucket=around.bucket,
-        written=tuple(_written(manifest, around)),
+        bucket=context.bucket,
+        written=tuple(_written(manifest, context)),
         documents=(f"{root}{FOLDER}/documents/",),
         read=tuple(_read(manifest, root)),
-        told=around.prefix,
+        reports=context.prefix,
         distributed=any(isinstance(one, Map) and one.distributed for one in states.all_states()),
         gangs=any(step.gang for step in manifest.graph.steps),
         tag=(DEPLOYMENT_TAG, manifest.deployment.name) if is_tagged else None,
         logged=logged,
-        topic=told.sns_topic if told is not None else None,
+        topic=notifications.sns_topic if notifications is not None else None,
         job_secrets=tuple(dict.fromkeys(_job_secrets(manifest))),
         endpoint_secrets=tuple(_endpoint_secrets(manifest)),
     )
@@ -90,16 +90,16 @@ def _of_nodes(definition: dict[str, Any]) -> dict[str, Any]:
     return container
 
 
-def _written(manifest: Manifest, around: Surroundings) -> Iterator[str]:
+def _written(manifest: Manifest, context: MachineContext) -> Iterator[str]:
     """Yield what begins the objects of a flow: its datastore, ``S3(run=…)`` with files, and cards."""
-    flow, root = manifest.graph.name, f"{around.bucket}/{around.root}"
+    flow, root = manifest.graph.name, f"{context.bucket}/{context.root}"
     yield f"{root}{flow}/"
     for variable, suffix in (("METAFLOW_DATATOOLS_S3ROOT", "data"), ("METAFLOW_CARD_S3ROOT", "mf.cards")):
         yield f"{_root(manifest, variable) or root + suffix}/{flow}/"
     if any(step.gang for step in manifest.graph.steps):
         # Where the nodes of a gang find each other.
         yield f"{root}mf.gangs/{flow}/"
-    yield f"{around.bucket}/{around.prefix}"
+    yield f"{context.bucket}/{context.prefix}"
 
 
 def _read(manifest: Manifest, root: str) -> Iterator[str]:
@@ -117,7 +117,7 @@ def _root(manifest: Manifest, variable: str) -> str:
 
 def _endpoint_secrets(manifest: Manifest) -> Iterator[str]:
     """Yield the secrets with addresses of endpoints; the deployment's own one by its name until it is made."""
-    for secret in dict.fromkeys(told_endpoints(manifest.deployment.notifications).values()):
+    for secret in dict.fromkeys(notified_endpoints(manifest.deployment.notifications).values()):
         yield secret_name(manifest.deployment.name) if secret == UNKNOWN_SECRET else secret
 
 

@@ -41,14 +41,14 @@ class Needs:
     :param written: URLs without ``s3://`` that begin what jobs read and write: the flow's own prefixes.
     :param documents: URLs without ``s3://`` that begin what the deployer writes and jobs read.
     :param read: URLs without ``s3://`` that begin what jobs only read, e.g. the data of flows that this one follows.
-    :param told: key that begins all that jobs tell the state machine.
+    :param reports: key that begins all that jobs report to the state machine.
     :param distributed: whether it has distributed maps.
     :param gangs: whether it has ``@parallel`` steps.
     :param tag: name and value of a tag that all its jobs have; None for a flow too long for tags (``emit/jobs.py``).
     :param logged: whether its history is logged.
-    :param topic: SNS topic that is told of runs.
+    :param topic: SNS topic that is notified of runs.
     :param job_secrets: names or ARNs of the secrets that steps read by ``@secrets``.
-    :param endpoint_secrets: ARNs of the secrets with addresses of endpoints that are told of runs.
+    :param endpoint_secrets: ARNs of the secrets with addresses of endpoints that are notified of runs.
     """
 
     machine: str
@@ -59,7 +59,7 @@ class Needs:
     written: Sequence[str]
     documents: Sequence[str]
     read: Sequence[str]
-    told: str
+    reports: str
     distributed: bool
     gangs: bool
     tag: tuple[str, str] | None
@@ -104,7 +104,7 @@ def definition_arns(place: Place, needs: Needs) -> list[str]:
 def terminate_jobs(place: Place, needs: Needs) -> Statement:
     """Return the statement by which jobs of the deployment may be ended.
 
-    AWS tells the jobs of one flow from those of others by their tags only; without tags it is all jobs of the account.
+    AWS knows the jobs of one flow by their tags only; without tags it is all jobs of the account.
 
     :param place: where in AWS.
     :param needs: what the deployment uses.
@@ -200,10 +200,10 @@ def _machine(place: Place, needs: Needs) -> Iterator[Statement]:
     rule = place.arn("events", f"rule/{BATCH_RULE}")
     yield allow("Listen", ["events:PutTargets", "events:PutRule", "events:DescribeRule"], [rule])
     events = ["s3:DeleteObject"] if needs.helpers else []
-    objects = f"{place.bucket(needs.bucket)}/{needs.told}*"
+    objects = f"{place.bucket(needs.bucket)}/{needs.reports}*"
     yield allow("Read", ["s3:GetObject", "s3:PutObject", *events], [objects])
     if needs.helpers:
-        yield list_bucket(place, needs.bucket, [needs.told])
+        yield list_bucket(place, needs.bucket, [needs.reports])
         yield allow("Start", ["states:StartExecution"], [place.machine(needs.machine)])
     if needs.distributed:
         yield from _children(place, needs)

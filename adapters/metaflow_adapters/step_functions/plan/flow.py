@@ -70,7 +70,7 @@ def job_kinds(plan: ScopePlan) -> dict[str, JobKind]:
     return found
 
 
-def told(step: Step) -> str | None:
+def reported_by(step: Step) -> str | None:
     """Return what the orchestrator must learn of a step: ``splits``, ``nodes`` or ``next``; None for nothing.
 
     :param step: the step.

@@ -71,7 +71,7 @@ class GangNode(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadNode(Node):
-    """Reads what a step has told: the number of its splits or nodes, or its choice.
+    """Reads what a step has reported: the number of its splits or nodes, or its choice.
 
     :param step: name of the step.
     :param variable: variable that takes it.

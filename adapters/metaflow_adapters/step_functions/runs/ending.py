@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from metaflow_adapters.step_functions.aws.client import Aws, AwsError, told
+from metaflow_adapters.step_functions.aws.client import Aws, AwsError, aws_call
 
 from .history import OpenSubmission, children, read_history
 
@@ -49,13 +49,13 @@ def end_gangs(aws: Aws, execution_arn: str, reason: str) -> None:
 
 
 def _end(aws: Aws, job_id: str, reason: str) -> None:
-    with told(f"Ending the job {job_id}"):
+    with aws_call(f"Ending the job {job_id}"):
         aws.batch.terminate_job(jobId=job_id, reason=reason)
 
 
 def _described(aws: Aws, job_ids: list[str]) -> Iterator[dict[str, Any]]:
     for start in range(0, len(job_ids), _DESCRIBED):
-        with told("Reading the jobs of the run"):
+        with aws_call("Reading the jobs of the run"):
             found = aws.batch.describe_jobs(jobs=job_ids[start : start + _DESCRIBED])["jobs"]
         yield from found
 
@@ -69,7 +69,7 @@ def _stopped_children(aws: Aws, map_run: str, reason: str) -> list[dict[str, Any
     while running := list(children(aws, map_run, ("RUNNING",))):
         if time.monotonic() > deadline:
             for one in running:
-                with told("Ending an execution of a distributed map"):
+                with aws_call("Ending an execution of a distributed map"):
                     aws.states.stop_execution(executionArn=one["executionArn"], error="Terminated", cause=reason)
             break
         time.sleep(PAUSE_SECONDS)
@@ -94,7 +94,7 @@ def _submitted(aws: Aws, submission: OpenSubmission) -> Iterator[str]:
     """Yield the ids of jobs with the name and the variables of a submission: its step, run and index path."""
     # A minute for clocks that differ.
     since = (submission.since.timestamp() - 60) * 1000
-    with told(f"Looking for the job {submission.name}"):
+    with aws_call(f"Looking for the job {submission.name}"):
         pages = aws.batch.get_paginator("list_jobs").paginate(
             jobQueue=submission.queue, filters=[{"name": "JOB_NAME", "values": [submission.name]}]
         )

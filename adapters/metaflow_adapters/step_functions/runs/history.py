@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from metaflow_adapters.step_functions.aws.client import Aws, told
+from metaflow_adapters.step_functions.aws.client import Aws, aws_call
 
 _PAGE = {"PageSize": 1000}
 """The longest page that AWS gives: a call each, of which it takes about 20 a second."""
@@ -120,7 +120,7 @@ def children(aws: Aws, map_run_arn: str, statuses: Sequence[str] = ()) -> Iterat
     :param statuses: only those of these statuses; all if empty.
     """
     found: list[dict[str, Any]] = []
-    with told("Listing the executions of a distributed map"):
+    with aws_call("Listing the executions of a distributed map"):
         for status in statuses or (None,):
             kept = {"statusFilter": status} if status else {}
             pages = aws.states.get_paginator("list_executions").paginate(
@@ -131,7 +131,7 @@ def children(aws: Aws, map_run_arn: str, statuses: Sequence[str] = ()) -> Iterat
 
 
 def _events(aws: Aws, execution_arn: str) -> list[dict[str, Any]]:
-    with told("Reading the history"):
+    with aws_call("Reading the history"):
         pages = aws.states.get_paginator("get_execution_history").paginate(
             executionArn=execution_arn, PaginationConfig=_PAGE
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from metaflow_adapters.step_functions.aws.client import Aws, told
+from metaflow_adapters.step_functions.aws.client import Aws, aws_call
 from metaflow_adapters.step_functions.emit.job_definitions import DEFAULT_LOG_GROUP
 
 _DESCRIBED = 100
@@ -18,7 +18,7 @@ def lines_of(aws: Aws, job_id: str) -> Iterator[str]:
     :param aws: clients of AWS.
     :param job_id: the job.
     """
-    with told(f"Reading the job {job_id}"):
+    with aws_call(f"Reading the job {job_id}"):
         jobs = aws.batch.describe_jobs(jobs=[job_id])["jobs"]
         parts = list(_parts(jobs[0])) if jobs else []
         for start in range(0, len(parts), _DESCRIBED):
@@ -40,7 +40,7 @@ def _parts(job: Mapping[str, Any]) -> Iterator[str]:
 def _stream(aws: Aws, job: Mapping[str, Any], stream: str) -> Iterator[str]:
     options = (job.get("container", {}).get("logConfiguration") or {}).get("options") or {}
     group = options.get("awslogs-group", DEFAULT_LOG_GROUP)
-    with told(f"Reading the log {stream}"):
+    with aws_call(f"Reading the log {stream}"):
         pages = aws.logs.get_paginator("filter_log_events").paginate(logGroupName=group, logStreamNames=[stream])
         for page in pages:
             yield from (event["message"] for event in page["events"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from metaflow_adapters.step_functions.aws.client import Aws, AwsError, code_of, start_parameters, told
+from metaflow_adapters.step_functions.aws.client import Aws, AwsError, aws_call, code_of, start_parameters
 from metaflow_adapters.step_functions.plan.flow import state_name
 from metaflow_orchestration.exceptions import InvalidOptionError
 
@@ -67,7 +67,7 @@ class RunLookup:
                 f"run ids of Step Functions start with {PREFIX!r}; got {run_id!r}.", flow=self._flow
             )
         arn = self.machine()[0].replace(":stateMachine:", ":execution:") + f":{run_id.removeprefix(PREFIX)}"
-        with told(f"Reading the run {run_id}"):
+        with aws_call(f"Reading the run {run_id}"):
             try:
                 found: dict[str, Any] = self._aws.states.describe_execution(executionArn=arn)
             except ClientError as error:
@@ -85,7 +85,7 @@ class RunLookup:
         """
         arn, _ = self.machine()
         found = []
-        with told(f"Listing the runs of {self._name}"):
+        with aws_call(f"Listing the runs of {self._name}"):
             for status in statuses or (None,):
                 kept = {"statusFilter": status} if status else {}
                 pages = self._aws.states.get_paginator("list_executions").paginate(stateMachineArn=arn, **kept)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from metaflow_adapters.step_functions.aws.client import Aws, told
+from metaflow_adapters.step_functions.aws.client import Aws, aws_call
 
 from .history import children
 
@@ -22,12 +22,12 @@ def map_lines(aws: Aws, execution_arn: str) -> Iterator[str]:
     :param aws: clients of AWS.
     :param execution_arn: the execution.
     """
-    with told("Listing the distributed maps of the run"):
+    with aws_call("Listing the distributed maps of the run"):
         pages = aws.states.get_paginator("list_map_runs").paginate(executionArn=execution_arn)
         map_runs = [one["mapRunArn"] for page in pages for one in page["mapRuns"]]
     # AWS lists the newest first.
     for map_run in reversed(map_runs):
-        with told("Reading a distributed map"):
+        with aws_call("Reading a distributed map"):
             found = aws.states.describe_map_run(mapRunArn=map_run)
         counts = found["itemCounts"]
         parts = [f"{counts[name]} {_WORDS.get(name, name)}" for name in _COUNTED if counts.get(name)]
@@ -44,7 +44,7 @@ def _label(map_run: str) -> str:
 def _failures(aws: Aws, map_run: str) -> Iterator[str]:
     failed = list(children(aws, map_run, _FAILED))
     for one in failed[:_MAX_FAILURES]:
-        with told("Reading an execution of a distributed map"):
+        with aws_call("Reading an execution of a distributed map"):
             found = aws.states.describe_execution(executionArn=one["executionArn"])
         error = found.get("error") or found["status"].lower().replace("_", " ")
         yield f"split {_path(found)}: {error}: {short_cause(found.get('cause') or '')}".rstrip(": ")

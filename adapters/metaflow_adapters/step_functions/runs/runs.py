@@ -10,7 +10,7 @@ from typing import Any
 
 from metaflow_adapters.documents import origin_text
 from metaflow_adapters.ownership import check_owner
-from metaflow_adapters.step_functions.aws.client import told
+from metaflow_adapters.step_functions.aws.client import aws_call
 from metaflow_adapters.step_functions.deploy.deployments import remove_deployment
 from metaflow_orchestration.exceptions import InvalidOptionError
 
@@ -57,7 +57,7 @@ class SfnRuns(RunLookup):
                 flow=self._flow,
                 hint="Put large values into S3, and give their place.",
             )
-        with told(f"Starting {self._name}"):
+        with aws_call(f"Starting {self._name}"):
             made = self._aws.states.start_execution(stateMachineArn=arn, input=text)
         return f"{PREFIX}{made['executionArn'].rpartition(':')[2]}"
 
@@ -70,7 +70,7 @@ class SfnRuns(RunLookup):
         found = self._owned(run_id, caller)
         if found["status"] != "RUNNING":
             raise InvalidOptionError(f"the run {run_id} has {_words(found)} and cannot be terminated.", flow=self._flow)
-        with told(f"Ending {run_id}"):
+        with aws_call(f"Ending {run_id}"):
             self._aws.states.stop_execution(executionArn=found["executionArn"], error="Terminated", cause=caller.user)
         end_gangs(self._aws, found["executionArn"], f"{run_id} was terminated")
 
@@ -132,7 +132,7 @@ class SfnRuns(RunLookup):
         :raises InvalidOptionError: as :meth:`check_ended` does.
         """
         found = self._redrivable(run_id, caller)
-        with told(f"Redriving {run_id}"):
+        with aws_call(f"Redriving {run_id}"):
             self._aws.states.redrive_execution(executionArn=found["executionArn"])
         return run_id
 

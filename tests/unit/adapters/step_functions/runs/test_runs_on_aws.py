@@ -15,7 +15,7 @@ from tests.support.aws_account import BUCKET, STATES, Account, Job
 from tests.support.recorded import SHAPES
 
 from metaflow_adapters.step_functions import FlowMachine, publish_event
-from metaflow_adapters.step_functions.plan.flow import told
+from metaflow_adapters.step_functions.plan.flow import reported_by
 from metaflow_adapters.step_functions.runs.runs import Caller, SfnRuns
 from metaflow_orchestration.documents.manifest import Manifest, Notifications
 from metaflow_orchestration.graph.model import EventTrigger, ExitHook, Retry, Schedule
@@ -56,7 +56,7 @@ def retried(step: str, retry: Retry) -> Callable[[Manifest], Manifest]:
 
 def telling(made: FlowMachine, ways: dict[str, str] | None = None) -> Callable[[Job], None]:
     """A task that tells the state machine what a step of its kind would: two splits, two nodes, a way."""
-    facts = {step.name: told(step) for step in made.manifest.graph.steps}
+    facts = {step.name: reported_by(step) for step in made.manifest.graph.steps}
 
     def task(job: Job) -> None:
         place = job.place
