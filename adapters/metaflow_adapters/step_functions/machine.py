@@ -26,7 +26,7 @@ class FlowMachine:
     :param name: name of the state machine.
     :param states: its states, frozen and typed.
     :param definition: its definition in the Amazon States Language.
-    :param resources: what it needs beside.
+    :param resources: what it needs besides.
     :param manifest: the compiled flow.
     :param settings: how the installation uses AWS.
     :param place: where in AWS it is.

@@ -1,4 +1,4 @@
-"""What a deployment has changed so far, to be taken back if AWS refuses a part of it."""
+"""What a deployment has changed so far, to be undone if AWS refuses a part of it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Changes:
-    """What a deployment has changed so far, and how to take it back."""
+    """What a deployment has changed so far, and how to undo it."""
 
     _undo: list[tuple[str, Callable[[], Any]]] = field(default_factory=list)
 
     def add(self, what: str, undo: Callable[[], Any]) -> None:
         """Remember a change.
 
-        :param what: what is done to take it back, for a message.
-        :param undo: takes it back.
+        :param what: what is done to undo it, for a message.
+        :param undo: undoes it.
         """
         self._undo.append((what, undo))
 
     def take_back(self) -> None:
-        """Take all of it back, the last change first; what cannot be is logged."""
+        """Undo all of it, the last change first; what cannot be undone is logged."""
         while self._undo:
             what, undo = self._undo.pop()
             try:

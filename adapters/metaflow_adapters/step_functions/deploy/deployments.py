@@ -1,4 +1,4 @@
-"""Flows that are deployed to an account: listed, and taken away."""
+"""Flows that are deployed to an account: listed, and removed."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 What can be known before is checked first: settings, roles, definitions. Then job definitions are registered, which
 are named by their content and disturb nobody; then what runs is changed, and changed back if AWS refuses a part of it.
-What an earlier deployment had and this one has not is taken away at last.
+What an earlier deployment had and this one has not is removed last.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def put_rule(rule: dict[str, Any], aws: Aws, changes: Changes, flow: str) -> Non
 
     :param rule: fields of ``PutRule``, and its ``Targets``.
     :param aws: clients of AWS.
-    :param changes: takes note of what is changed.
+    :param changes: records what is changed.
     :param flow: name of the flow, for an error.
     :raises AwsError: if it is not permitted.
     :raises InvalidOptionError: if EventBridge does not take the target.

@@ -36,7 +36,7 @@ def put_schedules(
 
     :param machine: the flow.
     :param aws: clients of AWS.
-    :param changes: takes note of what is changed.
+    :param changes: records what is changed.
     :param is_trusted: whether the Scheduler may assume its role; None if unknown.
     :param rules_trusted: whether rules may, too; a rule that may not would fail each time, unseen.
     :raises AwsError: if a schedule needs the Scheduler, and that is not permitted or trusted.

@@ -1,4 +1,4 @@
-"""What an earlier deployment had and a new one has not: taken away, as far as it is permitted and nothing uses it."""
+"""What an earlier deployment had and a new one has not: removed, as far as it is permitted and nothing uses it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REDRIVEN = ("FAILED", "TIMED_OUT", "ABORTED")
 
 def tidy(machine: FlowMachine, aws: Aws, *, triggers: set[str], before: Mapping[str, str],
          definitions: Sequence[dict[str, Any]]) -> None:  # fmt: skip
-    """Take away what is no longer used. The deployment is complete: what cannot be taken away is only logged.
+    """Remove what is no longer used. The deployment is complete: what cannot be removed is only logged.
 
     :param machine: the flow.
     :param aws: clients of AWS.

@@ -1,4 +1,4 @@
-"""The document of a flow: all that its containers need to know beside their place."""
+"""The document of a flow: all that its containers need to know besides their index path."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def definition_of(
     :param kind: what the step is to AWS Batch.
     :param attributes: its attributes of ``@batch``, see :func:`~.job_settings.attributes_of_step`.
     :param flow_variable: value of the variable with the flow's document.
-    :param settings: what jobs need to know beside the flow.
+    :param settings: what jobs need to know besides the flow.
     """
     platform = settings.platform.get(attributes["queue"], "EC2")
     gang = kind is JobKind.GANG

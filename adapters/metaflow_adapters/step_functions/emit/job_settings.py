@@ -1,4 +1,4 @@
-"""What the jobs of a flow need to know beside the flow, and the attributes of a step with them."""
+"""What the jobs of a flow need to know besides the flow, and the attributes of a step with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metaflow_orchestration.graph.model import Step
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettings:
-    """What jobs need to know beside the flow.
+    """What jobs need to know besides the flow.
 
     :param queue: queue in place of those of decorators.
     :param image: image in place of those of decorators.
@@ -45,7 +45,7 @@ def attributes_of_step(manifest: Manifest, step: Step, settings: JobSettings) ->
 
     :param manifest: the compiled flow.
     :param step: the step.
-    :param settings: what they need to know beside.
+    :param settings: what jobs need to know besides the flow.
     """
     flow = manifest.graph.name
     if compute_of(step) is Compute.KUBERNETES:

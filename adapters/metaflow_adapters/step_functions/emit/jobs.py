@@ -52,7 +52,7 @@ def make_jobs(manifest: Manifest, kinds: Mapping[str, JobKind], flow_variable: s
     :param manifest: the compiled flow.
     :param kinds: what each step is to AWS Batch.
     :param flow_variable: value of the variable that has the flow's document.
-    :param settings: what they need to know beside.
+    :param settings: what jobs need to know besides the flow.
     :raises UnsupportedFeatureError: naming the step and what AWS Batch cannot honour.
     """
     definitions: dict[str, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""What a deployment is made of beside its state machine, in the words of AWS's API."""
+"""What a deployment is made of besides its state machine, in the words of AWS's API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a deployment is made of beside its state machine, in the words of AWS's API.
+    """What a deployment is made of besides its state machine, in the words of AWS's API.
 
     :param job_definitions: for ``RegisterJobDefinition``.
     :param state_machines: definitions of helping state machines, by name.

@@ -33,7 +33,7 @@ def needs_of(
     :param jobs: its jobs.
     :param states: the states of its machine.
     :param context: what they share.
-    :param resources: what it is made of beside.
+    :param resources: what it is made of besides its states.
     :param logged: whether its history is logged.
     """
     notifications = manifest.deployment.notifications
