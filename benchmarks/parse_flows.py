@@ -41,7 +41,8 @@ import sys
 from pathlib import Path
 from metaflow_orchestration.cache import Cache
 from metaflow_orchestration.compile.background.client import compile_for
-from metaflow_orchestration.compile.compiler import CompileOptions, Entry
+from metaflow_orchestration.compile.cache.entry import Entry
+from metaflow_orchestration.compile.compiler import CompileOptions
 cache, options = Cache(Path(sys.argv[2])), CompileOptions(python=sys.executable)
 flows = [Entry.of(flow, options, cache) for flow in sorted(Path(sys.argv[1]).glob("*.py"))]
 assert not compile_for(flows, cache, None)

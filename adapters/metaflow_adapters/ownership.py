@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metaflow_orchestration.compile.deployment.deploy import Name
+from metaflow_orchestration.compile.deployment.names import Name
 from metaflow_orchestration.compile.deployment.tokens import PLACEHOLDER_TOKEN, Store, TokenOptions, resolve_token
 from metaflow_orchestration.exceptions import InvalidOptionError
 

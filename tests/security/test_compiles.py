@@ -17,7 +17,8 @@ from metaflow_orchestration.cache import Cache
 from metaflow_orchestration.compile import compiler
 from metaflow_orchestration.compile.background.client import compile_for, failure_of
 from metaflow_orchestration.compile.cache import failures as attempts
-from metaflow_orchestration.compile.compiler import CompileOptions, Entry, load_manifest
+from metaflow_orchestration.compile.cache.entry import Entry
+from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
 from metaflow_orchestration.exceptions import FlowCompileError
 
 OPTIONS = CompileOptions(python=sys.executable)

@@ -36,7 +36,7 @@ def test_having_the_package_installed_costs_an_airflow_process_nothing() -> None
         "metaflow_orchestration.graph.model",
         "metaflow_orchestration.documents.manifest",
         "metaflow_orchestration.compile.compiler",
-        "metaflow_orchestration.compile.deployment.deploy",
+        "metaflow_orchestration.compile.deployment.manifest",
         "airflow_provider_metaflow.plan.dag",
         "metaflow_adapters",
     ],

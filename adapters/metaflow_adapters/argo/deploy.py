@@ -13,7 +13,9 @@ from metaflow_adapters.argo.objects.containers import on_batch
 from metaflow_adapters.argo.objects.metadata import FLOW, OWNER, SENSOR, SENSOR_NAMESPACE, TOKEN, notify_secret
 from metaflow_adapters.argo.runs.runs import delete_sensor
 from metaflow_adapters.ownership import check_content
-from metaflow_orchestration.compile.deployment.deploy import DeployOptions, Name, compile_manifest
+from metaflow_orchestration.compile.deployment.manifest import compile_manifest
+from metaflow_orchestration.compile.deployment.names import Name
+from metaflow_orchestration.compile.deployment.options import DeployOptions
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.compute import Compute

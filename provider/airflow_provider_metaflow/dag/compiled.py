@@ -18,7 +18,7 @@ from .location import resolved, runs_a_task
 _ROOT_SETTING = "METAFLOW_DATASTORE_SYSROOT_LOCAL"
 
 if TYPE_CHECKING:
-    from metaflow_orchestration.compile.compiler import CompileOptions
+    from metaflow_orchestration.compile.options import CompileOptions
 
 
 def find_manifest(
@@ -114,8 +114,8 @@ def how_to_compile(
     :param project_root: folder that the flow is started from.
     """
     from airflow_provider_metaflow import settings
-    from metaflow_orchestration.compile.compiler import CompileOptions
     from metaflow_orchestration.compile.inputs.layout import own_import_paths
+    from metaflow_orchestration.compile.options import CompileOptions
 
     top_level = tuple(options)
     return CompileOptions(

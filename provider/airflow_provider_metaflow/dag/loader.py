@@ -29,7 +29,7 @@ from .factory import MetaflowDag
 from .location import dag_folder, dag_of_task, resolved
 
 if TYPE_CHECKING:
-    from metaflow_orchestration.compile.compiler import Entry
+    from metaflow_orchestration.compile.cache.entry import Entry
 
 
 class BrokenFlowDag(DAG):
@@ -136,7 +136,7 @@ def _compile(
     # Here and not above: a folder of manifests pays for no compiler.
     from airflow_provider_metaflow import settings
     from metaflow_orchestration.compile.background.client import compile_for, has_ended
-    from metaflow_orchestration.compile.compiler import Entry
+    from metaflow_orchestration.compile.cache.entry import Entry
     from metaflow_orchestration.compile.inputs.source_files import names, seen_at_once
 
     entries: dict[Path, Entry] = {}

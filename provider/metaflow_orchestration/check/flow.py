@@ -12,8 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from metaflow_orchestration.compile.compiler import child_environment, complaint, step_named
 from metaflow_orchestration.compile.inputs.layout import package_of, project_root_of
+from metaflow_orchestration.compile.processes.environment import child_environment
+from metaflow_orchestration.compile.processes.messages import complaint, step_named
 from metaflow_orchestration.compile.processes.supervised import run_supervised
 from metaflow_orchestration.exceptions import FlowCompileError, InvalidOptionError
 

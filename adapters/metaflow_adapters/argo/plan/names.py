@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 
-from metaflow_orchestration.compile.deployment.deploy import Name, named, refuse_name_of_project
+from metaflow_orchestration.compile.deployment.names import Name, named, refuse_name_of_project
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 MAX_NAME = 45

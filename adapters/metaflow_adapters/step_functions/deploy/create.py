@@ -10,7 +10,9 @@ from metaflow_adapters.ownership import check_content
 from metaflow_adapters.step_functions.aws.client import Aws, start_parameters
 from metaflow_adapters.step_functions.emit.job_settings import on_kubernetes
 from metaflow_adapters.step_functions.emit.tags import tag_problem
-from metaflow_orchestration.compile.deployment.deploy import DeployOptions, Name, compile_manifest
+from metaflow_orchestration.compile.deployment.manifest import compile_manifest
+from metaflow_orchestration.compile.deployment.names import Name
+from metaflow_orchestration.compile.deployment.options import DeployOptions
 from metaflow_orchestration.containers.options import base_attributes
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError

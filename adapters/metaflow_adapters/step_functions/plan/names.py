@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 
-from metaflow_orchestration.compile.deployment.deploy import Name, named, refuse_name_of_project
+from metaflow_orchestration.compile.deployment.names import Name, named, refuse_name_of_project
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 MAX_NAME = 80

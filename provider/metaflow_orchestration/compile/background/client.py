@@ -17,7 +17,8 @@ from typing import IO
 import msgspec
 
 from metaflow_orchestration.cache import MANIFESTS, Cache, is_locked
-from metaflow_orchestration.compile.compiler import CompileOptions, Entry
+from metaflow_orchestration.compile.cache.entry import Entry
+from metaflow_orchestration.compile.options import CompileOptions
 from metaflow_orchestration.compile.processes.supervised import text_of
 from metaflow_orchestration.documents.structs import built
 from metaflow_orchestration.exceptions import CompileServerError, FlowCompileError

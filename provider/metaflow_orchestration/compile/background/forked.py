@@ -23,7 +23,7 @@ _IMPORTED = (
     "metaflow", "metaflow.cli_components.utils", "metaflow.client", "metaflow.lint", "metaflow.package",
     "metaflow.plugins.argo.argo_workflows", "metaflow.plugins.aws.step_functions.production_token",
     "metaflow.plugins.aws.step_functions.step_functions", "metaflow.plugins.cards.metadata", "metaflow.pylint_wrapper",
-    "metaflow.task", "metaflow_orchestration.compile.deployment.deploy",
+    "metaflow.task", "metaflow_orchestration.compile.deployment.manifest",
     "metaflow_orchestration.compile.deployment.tokens", "metaflow_orchestration.compile.flow_process.shared_manifests",
     "metaflow_orchestration.compile.reading.container_settings", "metaflow_orchestration.documents.manifest",
     "metaflow_orchestration.graph.validate",

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from metaflow_orchestration.cache import MANIFESTS, Cache
-from metaflow_orchestration.compile.compiler import Run, child_environment, load_manifest
+from metaflow_orchestration.compile.compiler import Run, load_manifest
+from metaflow_orchestration.compile.processes.environment import child_environment
 from metaflow_orchestration.compile.processes.supervised import run_supervised
 from metaflow_orchestration.compile.processes.supervisor import tie_to_parent
 from metaflow_orchestration.exceptions import MetaflowProviderError

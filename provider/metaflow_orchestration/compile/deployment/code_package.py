@@ -1,4 +1,4 @@
-"""Makes the code package of a flow, as Metaflow does, of the folder that the flow is started from. Imports Metaflow."""
+"""The code package of a flow: made as Metaflow does, of the folder that the flow is started from. Imports Metaflow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,65 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from metaflow_orchestration.compile.inputs import recorder
+from metaflow_orchestration.compile.inputs.layout import package_of
 from metaflow_orchestration.compile.inputs.source_files import ENVIRONMENT_MARK
+from metaflow_orchestration.documents.manifest import CodePackage
+from metaflow_orchestration.exceptions import FlowCompileError
+
+from .options import DeployOptions
+from .reachable import check_reachable
+
+
+def save_package(obj: Any, options: DeployOptions) -> CodePackage:
+    """Make the code package of a flow, save it in the flow's datastore, and return where it is.
+
+    :param obj: state of Metaflow's command line; it gets the package.
+    :param options: options of ``create``.
+    :raises FlowCompileError: if it cannot be saved, or the flow file is not in it.
+    """
+    flow_file = Path(sys.argv[0]).resolve()
+    root = flow_file.parent if options.project_root is None else Path(options.project_root).resolve()
+    obj.package = make_package(obj, root)
+    try:
+        if options.upload:
+            check_reachable(obj.flow_datastore.TYPE, obj.flow.name)
+            url, sha = obj.flow_datastore.save_data([obj.package.blob], len_hint=1)[0]
+        else:
+            url, sha = _future_place(obj)
+    except OSError as error:
+        raise FlowCompileError(
+            f"the code package cannot be saved in {obj.flow_datastore.datastore_root} ({error.strerror}).",
+            flow=obj.flow.name,
+            hint="Check that the datastore exists and is writable, and that the disk is not full.",
+        ) from error
+    packaged = dict(obj.package.path_tuples())
+    if not flow_file.is_file() or str(flow_file.relative_to(root)) not in packaged.values():
+        raise FlowCompileError(
+            f"its file {flow_file} is not in the code package any more.",
+            flow=obj.flow.name,
+            hint="Does the import of the flow move or delete files?",
+        )
+    recorder.note_packaged(packaged)
+    return CodePackage(
+        url=str(Path(url).resolve()) if obj.flow_datastore.TYPE == "local" else url,
+        sha=sha,
+        metadata=obj.package.package_metadata,
+        datastore=obj.flow_datastore.TYPE,
+        flow_file=str(flow_file.relative_to(root)),
+        flow_dir=str(root),
+        package=package_of(flow_file, root),
+    )
+
+
+def _future_place(obj: Any) -> tuple[str, str]:
+    """Return where the code package would be saved (``metaflow.datastore.content_addressed_store``)."""
+    from hashlib import sha1
+
+    sha = sha1(obj.package.blob, usedforsecurity=False).hexdigest()
+    store = obj.flow_datastore.ca_store
+    storage = obj.flow_datastore._storage_impl
+    return storage.full_uri(storage.path_join(store._prefix, sha[:2], sha)), sha
 
 
 def make_package(obj: Any, root: Path) -> Any:

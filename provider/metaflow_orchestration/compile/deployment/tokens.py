@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
-    from .deploy import Name
+    from .names import Name
 
 PLACEHOLDER_TOKEN = "__PLACEHOLDER_PRODUCTION_TOKEN__"  # noqa: S105  (what it says)
 """Stands in for the token where nothing is deployed."""

@@ -1,4 +1,4 @@
-"""What the import of a flow read beside its own folder, as :mod:`~.watched` has noted it."""
+"""What the import of a flow read beside its own folder, as :mod:`~.recorder` has noted it."""
 
 from __future__ import annotations
 

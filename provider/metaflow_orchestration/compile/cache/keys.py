@@ -1,0 +1,101 @@
+"""Keys of compiled flows: hashes of all that they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+import msgspec
+
+from metaflow_orchestration.compile.inputs.layout import project_root_of
+from metaflow_orchestration.compile.inputs.source_files import other_files, source_files
+from metaflow_orchestration.compile.options import CompileOptions
+from metaflow_orchestration.documents.manifest import SCHEMA_VERSION
+
+_ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
+_OF_USER = ("METAFLOW_HOME", "METAFLOW_USER", "PYTHONPATH", "USER", "USERNAME")
+
+
+def counted_options(options: CompileOptions) -> CompileOptions:
+    """Return the options that the result depends on; folders of imports count by the files that were imported.
+
+    :param options: the options.
+    """
+    return msgspec.structs.replace(options, import_paths=(), shared=False, on_worker=False)
+
+
+def cache_key(path: Path, options: CompileOptions) -> str:
+    """Hash all that the manifest depends on.
+
+    :param path: the flow file.
+    :param options: how it is compiled.
+    """
+    facts = (
+        SCHEMA_VERSION,
+        counted_options(options),
+        str(path.resolve()),
+        _versions(),
+        _configuration(),
+        _environment(),
+    )
+    return f"{path.stem}-{_digest(path, options, facts)}"
+
+
+def shared_key(path: Path, options: CompileOptions) -> str:
+    """Hash the same but for what differs between machines and users of one deployment of Airflow.
+
+    :param path: the flow file.
+    :param options: how it is compiled.
+    """
+    root = project_root_of(path, options.project_root) or path.parent
+    portable = msgspec.structs.replace(counted_options(options), python="", project_root=os.path.relpath(path, root))
+    environment = [(name, value) for name, value in _environment() if name not in _OF_USER]
+    facts = (SCHEMA_VERSION, portable, _versions(), _extensions(), sys.version_info[:2], _configuration(), environment)
+    # Two folders with the same code, and other data beside it, are two projects.
+    return _digest(path, options, (*facts, other_files(root)))
+
+
+def _digest(path: Path, options: CompileOptions, facts: Sequence[object]) -> str:
+    digest = hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape"))
+    root = project_root_of(path, options.project_root)
+    for source in source_files(path, root):
+        digest.update(f"{source.path.relative_to(root or path.parent)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(source.digest)
+    return digest.hexdigest()[:32]
+
+
+def _environment() -> list[tuple[str, str]]:
+    return sorted((name, value) for name, value in os.environ.items() if name.startswith(_ENVIRONMENT))
+
+
+def _configuration() -> str:
+    """Return a digest of Metaflow's configuration file, which decides where steps run (``metaflow_config_funcs``)."""
+    home = os.environ.get("METAFLOW_HOME") or os.path.expanduser("~/.metaflowconfig")  # noqa: PTH111  (no home: no error)
+    profile = os.environ.get("METAFLOW_PROFILE")
+    file = Path(home, f"config_{profile}.json" if profile else "config.json")
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _extensions() -> tuple[str, ...]:
+    """Return the versions of all extensions of Metaflow, which travel in each code package."""
+    names = sorted(set(packages_distributions().get("metaflow_extensions", ())))
+    return tuple(f"{name} {version(name)}" for name in names)
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    found = []
+    for name in ("metaflow", "airflow-provider-metaflow"):
+        try:
+            found.append(version(name))
+        except PackageNotFoundError:  # noqa: PERF203  (two rounds)
+            found.append("none")
+    return tuple(found)
