@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 from airflow_provider_metaflow.compute.local.code import PACKAGED_METAFLOW, unpacked
-from airflow_provider_metaflow.compute.local.runner import step_environment
+from airflow_provider_metaflow.compute.local.runner_process import step_environment
 from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
 
 FLOW = Path(__file__).parents[1] / "dags_examples" / "flows" / "demo.py"

@@ -130,7 +130,8 @@ class PodCompute(RemoteTask):
     def _operator(
         self, call: StepCall, pod: dict[str, Any] | None, gang: int | None, calls: Sequence[StepCall] = ()
     ) -> MetaflowPodOperator:
-        from .operator import MetaflowGangOperator, MetaflowPodOperator
+        from .gang_operator import MetaflowGangOperator
+        from .operator import MetaflowPodOperator
 
         arguments = dict(self.arguments)
         override = arguments.pop(POD_OVERRIDE, None)

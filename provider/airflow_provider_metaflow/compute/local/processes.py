@@ -6,41 +6,34 @@ import base64
 import contextlib
 import json
 import os
-import signal
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.compute.error_text import ErrorText
 from metaflow_orchestration.cache import Cache
-from metaflow_orchestration.compile.inputs.layout import own_import_paths
-from metaflow_orchestration.documents.container_settings import remote_settings
 from metaflow_orchestration.documents.manifest import CodePackage, Manifest
-from metaflow_orchestration.exceptions import FinalFailureError, ParameterValueError, StepFailedError
+from metaflow_orchestration.exceptions import StepFailedError
 from metaflow_orchestration.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
 from metaflow_orchestration.graph.model import Step
 from metaflow_orchestration.run.commands import (
-    NO_RETRY,
     Inherited,
     StepCall,
     init_request,
     resumed_variables,
     step_arguments,
-    task_variables,
 )
 
+from .answers import check_answer, time_limit
 from .code import unpacked
-from .runner import LineWriter, Runner, RunnerSettings, process_variables, step_environment
-
-_LIMIT_SLACK_SECONDS = 60
-"""How much later than Metaflow's own ``@timeout`` the process is killed, so that retry and catch can see it."""
-
-_LINE_CHARACTERS = 64 * 1024
-"""Longer lines are shown in parts."""
+from .environments import shared_environment, task_environment, worker_environment
+from .module_process import ModuleProcess
+from .request import request_base
+from .runner import LineWriter, Runner
+from .runner_process import RunnerSettings
+from .session import Session
 
 
 @dataclass(slots=True)
@@ -71,19 +64,16 @@ class LocalCompute:
     on_line: LineWriter
     inherited: Inherited | None = None
     resumed: bool = False
-    _runner: Runner | None = None
-    _shape: Mapping[str, str] = field(default_factory=dict)
+    _session: Session = field(default_factory=Session)
     _root: Path | None = None
     _kept: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _scratch: tempfile.TemporaryDirectory[str] | None = None
-    _module: subprocess.Popen[str] | None = None
+    _module: ModuleProcess = field(default_factory=ModuleProcess)
 
     def close(self) -> None:
         """Kill a task that still runs and hang up."""
-        self._kill_module()
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            runner.close()
+        self._module.kill()
+        self._session.close()
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
@@ -105,12 +95,14 @@ class LocalCompute:
         """
         environment = self._environment(call)
         request = {
-            **self._base("run", call.step.name, environment),
+            **request_base(self.manifest, self.code, self._unpacked(), environment),
+            "op": "run",
+            "step": call.step.name,
             "run_id": call.run_id,
             "task_id": call.task_id,
             "attempt": call.attempt,
             "arguments": step_arguments(self.manifest, call),
-            "time_limit": self._time_limit(call),
+            "time_limit": time_limit(call),
         }
         if parameters is not None:
             request["init"] = init_request(self.manifest, call.run_id, parameters, self.inherited)
@@ -120,8 +112,8 @@ class LocalCompute:
             errors.feed(stream, text)
             self.on_line(stream, text)
 
-        answer = self._session(environment).call(request, on_line)
-        self._check(call, answer, errors.message)
+        answer = self._runner(environment).call(request, on_line)
+        check_answer(self.manifest.graph.name, call, answer, errors.message)
         outcome: dict[str, Any] = answer["outcome"]
         return outcome
 
@@ -136,15 +128,9 @@ class LocalCompute:
         :param min_attempt: results of earlier attempts do not count.
         :param stop: end the list at the first task that has not finished.
         """
-        environment = self._shared_environment()
-        request = {
-            **self._base("probe", step, environment),
-            "run_id": run_id,
-            "task_ids": list(task_ids),
-            "min_attempt": min_attempt,
-            "stop_at_missing": stop,
-        }
-        found: list[dict[str, Any] | None] = self._session(environment).call(request, self.on_line)["outcomes"]
+        bounds = {"min_attempt": min_attempt, "stop_at_missing": stop}
+        found: list[dict[str, Any] | None]
+        found = self._ask("probe", step, run_id=run_id, task_ids=list(task_ids), **bounds)["outcomes"]
         return found
 
     def find_tasks(self, step: Step, run_id: str, resumed: str) -> dict[str, dict[str, Any]] | None:
@@ -166,9 +152,7 @@ class LocalCompute:
 
         :param data: the bytes.
         """
-        environment = self._shared_environment()
-        request = {**self._base("save", "", environment), "data": base64.b64encode(data).decode()}
-        url: str = self._session(environment).call(request, self.on_line)["url"]
+        url: str = self._ask("save", data=base64.b64encode(data).decode())["url"]
         return url
 
     def has_run(self, run_id: str) -> bool:
@@ -195,8 +179,9 @@ class LocalCompute:
 
     def _ask(self, operation: str, step: str = "", **fields: Any) -> dict[str, Any]:
         environment = self._shared_environment()
-        request = {**self._base(operation, step, environment), **fields}
-        return self._session(environment).call(request, self.on_line)
+        base = request_base(self.manifest, self.code, self._unpacked(), environment)
+        request = {**base, "op": operation, "step": step, **fields}
+        return self._runner(environment).call(request, self.on_line)
 
     def run_module(self, module: str, *arguments: str) -> None:
         """Run a module of the packaged Metaflow that is no task, e.g. an exit hook, and pass its output on.
@@ -211,133 +196,44 @@ class LocalCompute:
             # The module imports the flow file, which imports what lies beside it.
             folder = str(root / Path(self.code.flow_file).parent)
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), folder]))
-        process = subprocess.Popen(
-            [self.python, "-m", module, *arguments],
-            cwd=root,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        self._module = process
-        try:
-            # A line without an end comes in parts.
-            for line in iter(partial(process.stdout.readline, _LINE_CHARACTERS), "") if process.stdout else ():
-                self.on_line("stdout", line.rstrip("\n"))
-            status = process.wait()
-        finally:
-            self._kill_module()
+        status = self._module.run([self.python, "-m", module, *arguments], root, environment, self.on_line)
         if status != 0:
             raise StepFailedError(
                 f"{' '.join([module, *arguments])} exited with {status}.", flow=self.manifest.graph.name
             )
 
-    def _kill_module(self) -> None:
-        process, self._module = self._module, None
-        if process is not None:
-            # The whole group, so that nothing that it started is left behind.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-    def _base(self, operation: str, step: str, environment: Mapping[str, str]) -> dict[str, Any]:
-        root = self._unpacked()
-        return {
-            "op": operation,
-            "flow_name": self.manifest.graph.name,
-            "flow_file": str(root / self.code.flow_file),
-            "cwd": str(root),
-            "package": self.code.package,
-            "import_paths": list(own_import_paths()),
-            "step": step,
-            "env": dict(environment),
-            "datastore": self.code.datastore,
-            "datastore_root": self.manifest.command.datastore_root,
-        }
-
-    def _check(self, call: StepCall, answer: Mapping[str, Any], message: str | None) -> None:
-        status = answer["status"]
-        pathspec = f"{self.manifest.graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"
-        if status == 0 and answer["outcome"] is not None:
-            return
-        where = {"flow": self.manifest.graph.name, "step": call.step.name}
-        if answer.get("refused"):
-            raise ParameterValueError(answer["refused"]["message"], flow=where["flow"], hint=answer["refused"]["hint"])
-        if answer["phase"] == "init":
-            raise StepFailedError(f"the run could not be registered: init exited with {status}.", **where)
-        if status == 0:
-            raise StepFailedError(f"task {pathspec} exited with 0 but has no result in the datastore.", **where)
-        how = f"was killed by signal {-status}" if status < 0 else f"failed with exit code {status}"
-        if status == NO_RETRY:
-            raise FinalFailureError(
-                f"task {pathspec}, attempt {call.attempt}, {how}, which asks for no further attempt.", **where
-            )
-        # The message of the exception comes last: it is what the reader of the log looks for.
-        why = f": {message}" if message else "; its log tells why."
-        raise StepFailedError(f"task {pathspec}, attempt {call.attempt}, {how}{why}", **where)
-
-    def _time_limit(self, call: StepCall) -> int | None:
-        seconds = call.step.timeout_seconds
-        if seconds is None or call.attempt > call.max_user_retries:
-            return None
-        return seconds + max(_LIMIT_SLACK_SECONDS, seconds // 10)
-
-    def _session(self, environment: Mapping[str, str]) -> Runner:
-        shape = process_variables(environment)
-        if self._runner is not None and shape != self._shape:
-            # Metaflow reads its configuration when it is imported; a step may have its own.
-            runner, self._runner = self._runner, None
-            runner.close()
-        if self._runner is None:
-            self._shape = shape
-            self._runner = Runner(
-                RunnerSettings(
-                    python=self.python,
-                    root=self._unpacked(),
-                    base=self._worker(),
-                    environment=environment,
-                    warm=self.warm,
-                    idle_seconds=self.idle_seconds,
-                )
-            ).__enter__()
-        return self._runner
+    def _runner(self, environment: Mapping[str, str]) -> Runner:
+        settings = RunnerSettings(
+            python=self.python,
+            root=self._unpacked(),
+            base=worker_environment(self.manifest),
+            environment=environment,
+            warm=self.warm,
+            idle_seconds=self.idle_seconds,
+        )
+        return self._session.runner(settings)
 
     def _unpacked(self) -> Path:
         if self._root is None:
             root = self.manifest.command.datastore_root
-            self._root = self._kept.enter_context(unpacked(self.code, self.cache, root, self._worker()))
+            self._root = self._kept.enter_context(
+                unpacked(self.code, self.cache, root, worker_environment(self.manifest))
+            )
         return self._root
 
     def _shared_environment(self) -> dict[str, str]:
-        return step_environment({**self._worker(), **self.manifest.command.environment}, self._unpacked())
-
-    def _worker(self) -> dict[str, str]:
-        """Return the worker's environment, over what the deploying machine knew of the datastore."""
-        return {**remote_settings(self.manifest).environment, **os.environ}
+        return shared_environment(self.manifest, self._unpacked())
 
     def _environment(self, call: StepCall) -> dict[str, str]:
-        """Return the environment of a task: the worker's, the user's, ours, each over the one before."""
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="metaflow-task-")
-        path = os.environ.get("PATH", os.defpath)
-        if call.step.gang:
-            # Metaflow starts the other nodes of a local gang as `python`.
-            path = f"{Path(self.python).parent}{os.pathsep}{path}"
-        return step_environment(
-            {
-                **self._worker(),
-                "PATH": path,
-                **self.variables,
-                **dict(call.step.environment),
-                **self.manifest.command.environment,
-                **task_variables(self.code, call),
-                **(resumed_variables(call.run_id) if self.resumed else {}),
-                "METAFLOW_TASK_ID": call.task_id,
-                "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(dict(self.links)),
-                "METAFLOW_ORCHESTRATOR_OUTCOME": str(Path(self._scratch.name) / "outcome.json"),
-            },
-            self._unpacked(),
+        own = {
+            **(resumed_variables(call.run_id) if self.resumed else {}),
+            "METAFLOW_TASK_ID": call.task_id,
+            "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(dict(self.links)),
+            "METAFLOW_ORCHESTRATOR_OUTCOME": str(Path(self._scratch.name) / "outcome.json"),
+        }
+        root, variables = self._unpacked(), self.variables
+        return task_environment(
+            self.manifest, self.code, call, root=root, python=self.python, variables=variables, own=own
         )

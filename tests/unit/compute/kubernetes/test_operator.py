@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_metaflow.compute.kubernetes.operator import MetaflowGangOperator, MetaflowPodOperator
+from airflow_provider_metaflow.compute.kubernetes.gang_operator import MetaflowGangOperator
+from airflow_provider_metaflow.compute.kubernetes.operator import MetaflowPodOperator
 from metaflow_orchestration.containers.gang import JOB_LABEL
 from metaflow_orchestration.exceptions import StepFailedError
 

@@ -17,10 +17,11 @@ import pytest
 from msgspec.structs import replace
 from tests.support.environment import environment_variable
 
-from airflow_provider_metaflow.compute.local import runner
+from airflow_provider_metaflow.compute.local import warm_runner
 from airflow_provider_metaflow.compute.local.code import unpacked
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
-from airflow_provider_metaflow.compute.local.runner import Runner, RunnerSettings
+from airflow_provider_metaflow.compute.local.runner import Runner
+from airflow_provider_metaflow.compute.local.runner_process import RunnerSettings
 from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import FinalFailureError, StepFailedError, StepNotRunnableError
@@ -292,8 +293,8 @@ def test_a_flow_is_compiled_and_run_where_python_takes_no_code_from_its_working_
 def test_a_client_that_comes_when_the_warm_process_exits_starts_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_socket_folder", lambda: tmp_path)
-    monkeypatch.setattr(runner, "_key", lambda settings: "key")
+    monkeypatch.setattr(warm_runner, "_socket_folder", lambda: tmp_path)
+    monkeypatch.setattr(warm_runner, "_key", lambda settings: "key")
     exiting = socket.socket(socket.AF_UNIX)
     exiting.bind(str(tmp_path / "key.sock"))
     exiting.listen(4)
