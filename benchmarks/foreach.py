@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from tests.support.postgres import postgres  # noqa: E402
 
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow  # noqa: E402
-from airflow_provider_metaflow.rest import dags, runs  # noqa: E402
+from airflow_provider_metaflow.rest import dags, runs, task_instances  # noqa: E402
 
 FLOW = """
 from metaflow import FlowSpec, Parameter, step
@@ -132,7 +132,7 @@ def timed(airflow: EmbeddedAirflow, dag: str, conf: dict[str, object], number: s
     dags.set_paused(airflow.client, dag, paused=False)
     run = runs.trigger(airflow.client, dag, f"bench-{dag}-{number}", conf).dag_run_id
     state = runs.wait_for_run(airflow.client, dag, run, timeout=limit, pause=1)
-    assert state == "success", [one for one in runs.task_instances(airflow.client, dag, run) if one.state == "failed"][
+    assert state == "success", [one for one in task_instances.task_instances(airflow.client, dag, run) if one.state == "failed"][
         :3
     ]
     found = airflow.client.request("GET", f"/dags/{dag}/dagRuns/{run}")

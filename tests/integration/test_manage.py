@@ -14,7 +14,7 @@ from tests.support.interpreter import python
 from tests.support.resumes import check_resumes
 from tests.support.unreliable import unreliable
 
-from airflow_provider_metaflow.rest import dags, runs
+from airflow_provider_metaflow.rest import dags, runs, task_instances
 from airflow_provider_metaflow.rest.client import AirflowClient, NotFoundError
 from airflow_provider_metaflow.rest.deployment import Caller, open_deployment
 from airflow_provider_metaflow.rest.endpoint import Endpoint
@@ -265,7 +265,7 @@ def test_a_status_call_takes_a_bounded_number_of_requests(airflow: SharedAirflow
         deployed = open_deployment(client, "managed.counted")
         found = deployed.find(run.run_id)
         proxy.seen.clear()
-        counts = runs.count_states(client, found, deployed.record.steps)
+        counts = task_instances.count_states(client, found, deployed.record.steps)
     assert counts["end"] == {"success": 1}
     assert len(proxy.seen) == 1
 

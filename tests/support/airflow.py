@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflow
-from airflow_provider_metaflow.rest import dags, runs
+from airflow_provider_metaflow.rest import dags, runs, task_instances, task_logs
 from metaflow_orchestration.graph.identity import airflow_run_id
 
 from .environment import environment_variable
@@ -46,8 +46,8 @@ class FlowRun:
             raise AssertionError(f"{self.dag_id} ended as {state}, not {expect}:\n{self.explain()}")
         return state
 
-    def instances(self) -> dict[tuple[str, int], runs.TaskInstance]:
-        found = runs.task_instances(self.airflow.server.client, self.dag_id, self.dag_run_id)
+    def instances(self) -> dict[tuple[str, int], task_instances.TaskInstance]:
+        found = task_instances.task_instances(self.airflow.server.client, self.dag_id, self.dag_run_id)
         return {(one.task_id, one.map_index): one for one in found}
 
     def states(self) -> dict[str, set[str | None]]:
@@ -57,7 +57,7 @@ class FlowRun:
         return states
 
     def log(self, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
-        return runs.task_log(
+        return task_logs.task_log(
             self.airflow.server.client,
             self.dag_id,
             self.dag_run_id,

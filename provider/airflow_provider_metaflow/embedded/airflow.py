@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,7 +24,8 @@ from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import Endpoint
 from metaflow_orchestration.exceptions import MetaflowProviderError
 
-from .template import copy_database, is_migrated, kept_database, write_configuration
+from .ports import free_port, no_proxy
+from .template import make_database, write_configuration
 
 _START_SECONDS = 180
 _STOP_SECONDS = 20
@@ -131,7 +131,7 @@ class EmbeddedAirflow:
         }
         return {
             **{name: value for name, value in os.environ.items() if name not in _LOG_IN},
-            **_no_proxy(),
+            **no_proxy(),
             "AIRFLOW_HOME": str(self.home),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             # Metaflow refuses to run as root without a name.
@@ -148,14 +148,14 @@ class EmbeddedAirflow:
 
         :raises EmbeddedAirflowError: if one of them does not come up; its log says why.
         """
-        self._port = self._port or _free_port()
-        self._worker_log_port = self._worker_log_port or _free_port()
-        self._trigger_log_port = self._trigger_log_port or _free_port()
+        self._port = self._port or free_port()
+        self._worker_log_port = self._worker_log_port or free_port()
+        self._trigger_log_port = self._trigger_log_port or free_port()
         _make_private(self.home)
         self.dags.mkdir(exist_ok=True)
         write_configuration(self.home)
         if self.database is None:
-            self._make_database()
+            make_database(self.home / "airflow.db", self.environment(), lambda: self.run("db", "migrate"))
         else:
             self.run("db", "migrate")
         names = ["api-server", "scheduler", "dag-processor", *(["triggerer"] if self.triggerer else [])]
@@ -163,18 +163,6 @@ class EmbeddedAirflow:
             self._spawn(name)
         self._await_api()
         self._client = AirflowClient(Endpoint(url=self.url, username=USER, password=self._password()))
-
-    def _make_database(self) -> None:
-        file, kept = self.home / "airflow.db", kept_database(self.environment())
-        if not file.exists() and is_migrated(kept) and copy_database(kept, file):
-            return
-        # SQLite gives its other files the mode of this one.
-        file.touch(mode=0o600)
-        file.chmod(0o600)
-        fresh = file.stat().st_size == 0
-        self.run("db", "migrate")
-        if fresh and is_migrated(file):
-            copy_database(file, kept)
 
     def stop(self) -> None:
         """Stop all processes, each with its process group."""
@@ -261,13 +249,6 @@ _OPTIONS = {"scheduler": ("--skip-serve-logs",), "triggerer": ("--skip-serve-log
 """All processes see the log files; the servers of logs would listen on all interfaces."""
 
 
-def _no_proxy() -> dict[str, str]:
-    """Return the variables by which its processes reach each other without the proxy of ``http_proxy``."""
-    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    hosts = ",".join([*filter(None, given.split(",")), "127.0.0.1", "localhost"])
-    return {"no_proxy": hosts, "NO_PROXY": hosts}
-
-
 def _make_private(folder: Path) -> None:
     """Make a folder that only this user can enter.
 
@@ -294,10 +275,3 @@ def _private_file(path: Path, content: Callable[[], str]) -> str:
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

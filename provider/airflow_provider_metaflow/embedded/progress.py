@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from airflow_provider_metaflow.rest.runs import TaskInstance
+from airflow_provider_metaflow.rest.task_instances import TaskInstance
 from metaflow_orchestration.graph.model import FlowGraph
 
 _DONE = ("success", "skipped", "failed", "upstream_failed", "removed")

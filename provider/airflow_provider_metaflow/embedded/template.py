@@ -9,7 +9,7 @@ import os
 import secrets
 import sqlite3
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -33,6 +33,25 @@ def kept_database(environment: Mapping[str, str]) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
     return cache / "airflow-provider-metaflow" / f"airflow-{name}.db"
+
+
+def make_database(database: Path, environment: Mapping[str, str], migrate: Callable[[], object]) -> None:
+    """Make the database of an Airflow, of the kept one if there is one, and keep it if there was none.
+
+    :param database: the file.
+    :param environment: the environment of the Airflow's processes.
+    :param migrate: runs Airflow's migrations on the file.
+    """
+    kept = kept_database(environment)
+    if not database.exists() and is_migrated(kept) and copy_database(kept, database):
+        return
+    # SQLite gives its other files the mode of this one.
+    database.touch(mode=0o600)
+    database.chmod(0o600)
+    fresh = database.stat().st_size == 0
+    migrate()
+    if fresh and is_migrated(database):
+        copy_database(database, kept)
 
 
 def copy_database(source: Path, target: Path) -> bool:

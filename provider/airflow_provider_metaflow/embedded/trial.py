@@ -84,7 +84,7 @@ def run_trial(
     """
     from rich.console import Console
 
-    from airflow_provider_metaflow.rest import dags, runs
+    from airflow_provider_metaflow.rest import dags, runs, task_instances, task_logs
 
     from .airflow import USER, EmbeddedAirflow
     from .progress import RunProgress
@@ -105,11 +105,11 @@ def run_trial(
         console.print(f"Log in as {USER} with the password in {airflow.passwords}", highlight=False, soft_wrap=True)
         with RunProgress(manifest.graph, console) as progress:
             state = runs.wait_for_run(airflow.client, name, dag_run, timeout=7 * 86400, watch=progress.show)
-        instances = runs.task_instances(airflow.client, name, dag_run)
+        instances = task_instances.task_instances(airflow.client, name, dag_run)
         for one in instances:
             if one.state == "failed":
                 console.rule(f"{one.task_id} [{one.map_index}] failed")
-                text = runs.task_log(
+                text = task_logs.task_log(
                     airflow.client, name, dag_run, one.task_id, try_number=one.try_number, map_index=one.map_index
                 )
                 console.print(text[-_LOG_CHARACTERS:], markup=False, highlight=False)

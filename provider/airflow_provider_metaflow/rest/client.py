@@ -19,6 +19,9 @@ from .endpoint import Endpoint
 _COMMAND_SECONDS = 60
 _MAX_REDIRECTS = 5
 
+PAGE_SIZE = 100
+"""Airflow's default of ``[api] maximum_page_limit``."""
+
 
 class AirflowApiError(MetaflowProviderError, RuntimeError):
     """Airflow refused a request.

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_metaflow.deploy.record import DeploymentRecord, record_of
 from airflow_provider_metaflow.plan.events import mapped_values
-from metaflow_orchestration.compile.token_proof import is_proof_of
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.identity import RESUME_KEY, airflow_run_id
 
 from . import dags, runs
 from .client import AirflowClient
-from .runs import FINISHED, DagRun
+from .owners import Caller, check_owner
+from .runs import FINISHED, DagRun, PlannedRun
 
 __all__ = [
     "Caller",
@@ -27,30 +26,6 @@ __all__ = [
     "record_of",
     "wait_for_deployment",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who asks for something.
-
-    :param user: user name.
-    :param token: production token that was given, or that this machine remembers.
-    """
-
-    user: str | None
-    token: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedRun:
-    """A run before it is started: its ids are known at once.
-
-    :param dag_run_id: Airflow's id.
-    :param run_id: Metaflow's id.
-    """
-
-    dag_run_id: str
-    run_id: str
 
 
 class DeployedDag:
@@ -288,32 +263,6 @@ def wait_for_deployment(
             error = dags.import_error_of(client, name)
             raise dags.cannot_import(name, error) if error else dags.deleted(name)
     return _deployed(client, dags.wait_for_dag(client, name, digest=digest, timeout=timeout, tell=tell), flow)
-
-
-def check_owner(record: DeploymentRecord, name: str, caller: Caller) -> None:
-    """Check that somebody may change a deployment: they made it, or have its token.
-
-    The rule of Metaflow's other deployers (``argo_workflows_cli.validate_token``).
-
-    :param record: the deployment.
-    :param name: its name.
-    :param caller: who asks.
-    :raises InvalidOptionError: if they may not.
-    """
-    if caller.user == record.owner:
-        return
-    if caller.token is not None and not record.token_proof:
-        raise InvalidOptionError(
-            f"{name} was deployed by an older release, which has left nothing to check a token by.",
-            flow=record.flow,
-            hint=f"The user {record.owner} may change it, or deploy it again with `airflow create`.",
-        )
-    if caller.token is None or not is_proof_of(record.token_proof, caller.token, record.deployment):
-        raise InvalidOptionError(
-            f"{name} was deployed to Airflow by the user {record.owner}; their production token is needed.",
-            flow=record.flow,
-            hint="Ask them for it and give it with --authorize.",
-        )
 
 
 def check_idle(client: AirflowClient, name: str, flow: str) -> None:

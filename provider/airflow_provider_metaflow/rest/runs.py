@@ -12,14 +12,13 @@ from airflow_provider_metaflow.plan.events import ReceivedEvent, event_of, read_
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.identity import RUN_KEY, airflow_run_id, first_run_id, reported_run_id
 
-from .client import AirflowApiError, AirflowClient, ConflictError, NotFoundError, path_of
+from .client import PAGE_SIZE, AirflowApiError, AirflowClient, ConflictError, NotFoundError, path_of
+from .task_instances import TaskInstance, task_instances
 
 STATUS = {"queued": "PENDING", "running": "RUNNING", "success": "SUCCEEDED", "failed": "FAILED"}
 """Status of a run as Metaflow's users know it, by Airflow's state."""
 
 FINISHED = ("success", "failed")
-_PAGE = 100
-"""Airflow's default of ``[api] maximum_page_limit``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,23 +50,15 @@ class DagRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskInstance:
-    """One task instance.
+class PlannedRun:
+    """A run before it is started: its ids are known at once.
 
-    :param task_id: Airflow task id.
-    :param map_index: -1 for an unmapped one.
-    :param state: e.g. ``success``; None before it is scheduled.
-    :param try_number: tries so far.
-    :param duration: of the last try, in seconds.
-    :param label: rendered map index.
+    :param dag_run_id: Airflow's id.
+    :param run_id: Metaflow's id.
     """
 
-    task_id: str
-    map_index: int
-    state: str | None
-    try_number: int
-    duration: float | None
-    label: str | None
+    dag_run_id: str
+    run_id: str
 
 
 def trigger(
@@ -144,7 +135,7 @@ def list_runs(client: AirflowClient, dag_id: str, states: tuple[str, ...] = ()) 
     """
     offset = 0
     while True:
-        params = {"limit": _PAGE, "offset": offset, "order_by": "-run_after", "state": list(states)}
+        params = {"limit": PAGE_SIZE, "offset": offset, "order_by": "-run_after", "state": list(states)}
         page = client.request("GET", path_of("dags", dag_id, "dagRuns"), params=params)
         yield from (_run(one) for one in page["dag_runs"])
         offset += len(page["dag_runs"])
@@ -266,95 +257,6 @@ def consumed_events(client: AirflowClient, run: DagRun) -> list[ReceivedEvent]:
     ]
 
 
-def task_instances(client: AirflowClient, dag_id: str, dag_run_id: str) -> list[TaskInstance]:
-    """Return all task instances of a run, in pages.
-
-    :param client: the Airflow.
-    :param dag_id: the DAG.
-    :param dag_run_id: Airflow's id of the run.
-    """
-    found: list[TaskInstance] = []
-    while True:
-        page = _instances(client, dag_id, dag_run_id, limit=1000, offset=len(found))
-        found.extend(_instance(one) for one in page["task_instances"])
-        if not page["task_instances"] or len(found) >= page["total_entries"]:
-            return found
-
-
-def count_states(client: AirflowClient, run: DagRun, tasks: tuple[str, ...]) -> dict[str, dict[str | None, int]]:
-    """Return how many instances of each task are in which state.
-
-    Takes one request for up to 100 instances; above, a number that grows with the tasks, not with their instances.
-
-    :param client: the Airflow.
-    :param run: the run.
-    :param tasks: Airflow task ids.
-    """
-    counts: dict[str, dict[str | None, int]] = {task: {} for task in tasks}
-    page = _instances(client, run.dag_id, run.dag_run_id, limit=_PAGE)
-    if page["total_entries"] <= len(page["task_instances"]):
-        for one in page["task_instances"]:
-            states = counts.setdefault(one["task_id"], {})
-            states[one["state"]] = states.get(one["state"], 0) + 1
-        return counts
-    for task in tasks:
-        counts[task] = _count_task(client, run, task)
-    return counts
-
-
-def _count_task(client: AirflowClient, run: DagRun, task: str) -> dict[str | None, int]:
-    states: dict[str | None, int] = {}
-    left = _instances(client, run.dag_id, run.dag_run_id, limit=1, task_id=task)["total_entries"]
-    for state in ("success", "running", "failed", "skipped", "upstream_failed", "queued", "up_for_retry"):
-        if not left:
-            return states
-        count = _instances(client, run.dag_id, run.dag_run_id, limit=1, task_id=task, state=[state])["total_entries"]
-        if count:
-            states[state] = count
-            left -= count
-    if left > 0:
-        states[None] = left
-    return states
-
-
-def task_log(
-    client: AirflowClient,
-    dag_id: str,
-    dag_run_id: str,
-    task_id: str,
-    *,
-    try_number: int = 1,
-    map_index: int = -1,
-    every_line: bool = True,
-) -> str:
-    """Return the text of a task instance's Airflow log.
-
-    :param client: the Airflow.
-    :param dag_id: the DAG.
-    :param dag_run_id: Airflow's id of the run.
-    :param task_id: the task.
-    :param try_number: which try.
-    :param map_index: which instance.
-    :param every_line: whether the lines of Airflow itself are wanted, or only those of the steps, and errors.
-    """
-    answer = client.request(
-        "GET",
-        path_of("dags", dag_id, "dagRuns", dag_run_id, "taskInstances", task_id, "logs", str(try_number)),
-        params={"map_index": map_index, "full_content": True},
-        headers={"Accept": "application/json"},
-    )
-    content = answer["content"]
-    if isinstance(content, str):
-        return content
-    return "\n".join(_log_text(line) for line in (content if every_line else _lines_of_steps(content)))
-
-
-def _instances(client: AirflowClient, dag_id: str, dag_run_id: str, **params: Any) -> dict[str, Any]:
-    path = path_of("dags", dag_id, "dagRuns", dag_run_id, "taskInstances")
-    page: dict[str, Any] = client.request("GET", path, params=params)
-    return page
-
-
 def _run(data: dict[str, Any]) -> DagRun:
     return DagRun(
         dag_id=data["dag_id"],
@@ -367,46 +269,5 @@ def _run(data: dict[str, Any]) -> DagRun:
     )
 
 
-def _instance(data: dict[str, Any]) -> TaskInstance:
-    return TaskInstance(
-        task_id=data["task_id"],
-        map_index=data["map_index"],
-        state=data["state"],
-        try_number=data["try_number"],
-        duration=data["duration"],
-        label=data["rendered_map_index"],
-    )
-
-
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
-
-
-_WRITTEN_BY_STEPS = ("step_log.py", "exit_hook.py")
-"""Files that pass on what the user's code writes; Airflow's structured logs name the file of each line."""
-
-_LEVELS_OF_ERRORS = ("warning", "error", "critical")
-
-
-def _lines_of_steps(lines: list[Any]) -> list[Any]:
-    """Return the lines that the steps have written, and all warnings and errors.
-
-    All lines, if the log does not say where they come from (a log server may drop that).
-    """
-    if not any(isinstance(line, dict) and line.get("filename") for line in lines):
-        return lines
-    return [
-        line
-        for line in lines
-        if not isinstance(line, dict)
-        or line.get("filename") in _WRITTEN_BY_STEPS
-        or str(line.get("level")).lower() in _LEVELS_OF_ERRORS
-    ]
-
-
-def _log_text(line: Any) -> str:
-    """Return an event of a structured log as text, with the errors that it carries."""
-    if not isinstance(line, dict):
-        return str(line)
-    errors = [f"{one['exc_type']}: {one['exc_value']}" for one in line.get("error_detail") or ()]
-    return "\n".join([str(line.get("event", line)), *errors])

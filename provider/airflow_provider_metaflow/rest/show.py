@@ -15,7 +15,7 @@ from rich.text import Text
 
 from metaflow_orchestration.exceptions import InvalidOptionError
 
-from . import dags, runs
+from . import dags, runs, task_instances, task_logs
 from .client import AirflowClient
 from .deployment import DeployedDag
 from .runs import DagRun
@@ -59,7 +59,7 @@ def status(deployed: DeployedDag, run: DagRun, *, watch: bool = False, quiet: bo
 
 
 def _status(deployed: DeployedDag, run: DagRun) -> RenderableType:
-    counts = runs.count_states(deployed.client, run, deployed.record.steps)
+    counts = task_instances.count_states(deployed.client, run, deployed.record.steps)
     table = Table(box=None)
     for column in ("Step", "", "Tasks", "States"):
         table.add_column(column)
@@ -80,7 +80,7 @@ def status_document(deployed: DeployedDag, run: DagRun) -> dict[str, Any]:
     :param deployed: the deployment.
     :param run: the run.
     """
-    counts = runs.count_states(deployed.client, run, deployed.record.steps)
+    counts = task_instances.count_states(deployed.client, run, deployed.record.steps)
     steps = [
         {"step": step, "tasks": {state or "waiting": count for state, count in counts[step].items()}}
         for step in deployed.record.steps
@@ -137,7 +137,7 @@ def _steps(deployed: DeployedDag, run: DagRun) -> RenderableType:
     total = len(deployed.record.steps)
     if run.state == "success":
         return ProgressBar(total=total, completed=total, width=16)
-    counts = runs.count_states(deployed.client, run, deployed.record.steps)
+    counts = task_instances.count_states(deployed.client, run, deployed.record.steps)
     done = sum(bool(states) and set(states) <= {"success", "skipped"} for states in counts.values())
     return ProgressBar(total=total, completed=done, width=16)
 
@@ -160,7 +160,7 @@ def logs(deployed: DeployedDag, run: DagRun, step: str | None, *, failed_only: b
         )
     console = Console(soft_wrap=True)
     order = {name: number for number, name in enumerate(deployed.record.steps)}
-    found = runs.task_instances(deployed.client, run.dag_id, run.dag_run_id)
+    found = task_instances.task_instances(deployed.client, run.dag_id, run.dag_run_id)
     for one in sorted(found, key=lambda one: (order.get(one.task_id, len(order)), one.map_index)):
         if (step is not None and one.task_id != step) or not one.try_number or one.state == "skipped":
             continue
@@ -168,7 +168,7 @@ def logs(deployed: DeployedDag, run: DagRun, step: str | None, *, failed_only: b
             continue
         index = f"[{one.map_index}]" if one.map_index >= 0 else ""
         console.print(Text(f"== {one.task_id}{index}, try {one.try_number}: {one.state}", style="bold"))
-        text = runs.task_log(
+        text = task_logs.task_log(
             deployed.client,
             run.dag_id,
             run.dag_run_id,

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from airflow_provider_metaflow.embedded.progress import RunProgress
-from airflow_provider_metaflow.rest.runs import TaskInstance
+from airflow_provider_metaflow.rest.task_instances import TaskInstance
 from metaflow_orchestration.documents.manifest import Manifest
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.support.airflow_api import AirflowApi
 
-from airflow_provider_metaflow.rest import runs
+from airflow_provider_metaflow.rest import runs, task_instances, task_logs
 from airflow_provider_metaflow.rest.client import AirflowApiError, AirflowClient, ConflictError, NotFoundError
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.identity import airflow_run_id
@@ -97,7 +97,7 @@ def test_a_run_is_waited_for_until_it_has_ended_and_shown_meanwhile(api: Airflow
     api.add_task("r", "start", "running")
     seen: list[str | None] = []
 
-    def watch(found: list[runs.TaskInstance]) -> None:
+    def watch(found: list[task_instances.TaskInstance]) -> None:
         seen.extend(one.state for one in found)
         run["state"] = "failed"
 
@@ -154,7 +154,7 @@ def test_all_pages_of_task_instances_are_read(api: AirflowApi, client: AirflowCl
     api.page = 2
     for index in range(count):
         api.add_task("r", "body", "success", index, tries=index + 1)
-    found = runs.task_instances(client, "d", "r")
+    found = task_instances.task_instances(client, "d", "r")
     assert [(one.map_index, one.try_number) for one in found] == [(index, index + 1) for index in range(count)]
 
 
@@ -166,7 +166,7 @@ def test_states_of_few_instances_are_counted_with_one_request(api: AirflowApi, c
     run = runs.get_run(client, "d", "r")
     assert run is not None
     api.requests.clear()
-    assert runs.count_states(client, run, ("start", "body")) == {
+    assert task_instances.count_states(client, run, ("start", "body")) == {
         "start": {},
         "body": {"success": 2, "failed": 1, None: 1},
         "a-hook": {"success": 1},
@@ -186,7 +186,7 @@ def test_states_of_many_instances_are_counted_with_requests_that_do_not_grow_wit
     run = runs.get_run(client, "d", "r")
     assert run is not None
     api.requests.clear()
-    assert runs.count_states(client, run, ("start", "body", "end")) == {
+    assert task_instances.count_states(client, run, ("start", "body", "end")) == {
         "start": {"success": 1},
         "body": {"success": 30, "running": 5, "failed": 1, None: 4},
         "end": {},
@@ -210,4 +210,4 @@ def test_a_log_is_text_in_whichever_form_it_comes(
     api: AirflowApi, client: AirflowClient, content: Any, text: str
 ) -> None:
     api.logs["body", 3, 2] = content
-    assert runs.task_log(client, "d", "r", "body", try_number=2, map_index=3) == text
+    assert task_logs.task_log(client, "d", "r", "body", try_number=2, map_index=3) == text

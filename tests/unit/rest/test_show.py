@@ -151,9 +151,9 @@ def test_logs_are_what_the_steps_have_written_and_errors_unless_every_line_is_wa
 def test_the_lines_of_steps_are_known_by_the_files_that_pass_them_on() -> None:
     from airflow_provider_metaflow.execution import step_log
     from airflow_provider_metaflow.operators import exit_hook
-    from airflow_provider_metaflow.rest import runs
+    from airflow_provider_metaflow.rest import task_logs
 
-    assert {Path(str(one.__file__)).name for one in (exit_hook, step_log)} == set(runs._WRITTEN_BY_STEPS)
+    assert {Path(str(one.__file__)).name for one in (exit_hook, step_log)} == set(task_logs.WRITTEN_BY_STEPS)
 
 
 def test_deployments_are_listed_by_flow_and_stale_ones_left_out(
