@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.subprocess
-def test_nobody_reaches_across_the_rooms() -> None:
+def test_imports_keep_to_the_contracts() -> None:
     result = subprocess.run(
         [Path(sys.executable).parent / "lint-imports", "--config", "setup.cfg"],
         cwd=ROOT,
@@ -52,12 +52,12 @@ def test_the_version_is_the_same_everywhere() -> None:
         if isinstance(cls, type) and issubclass(cls, all_exceptions.MetaflowProviderError)
     ],
 )
-def test_every_error_names_flow_step_and_mend_and_survives_pickling(
+def test_every_error_names_flow_step_and_fix_and_survives_pickling(
     cls: type[all_exceptions.MetaflowProviderError],
 ) -> None:
     import pickle
 
-    error = cls("is wrong.", flow="F", step="s", hint="Mend it.")
-    assert str(error) == "flow F step s: is wrong. Mend it."
+    error = cls("is wrong.", flow="F", step="s", hint="Fix it.")
+    assert str(error) == "flow F step s: is wrong. Fix it."
     again = pickle.loads(pickle.dumps(error))
-    assert (type(again), str(again), again.flow, again.step, again.hint) == (cls, str(error), "F", "s", "Mend it.")
+    assert (type(again), str(again), again.flow, again.step, again.hint) == (cls, str(error), "F", "s", "Fix it.")

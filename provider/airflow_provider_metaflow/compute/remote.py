@@ -105,7 +105,7 @@ class RemoteTask:
         parameters: Mapping[str, str] | None,
         gang: int | None,
     ) -> str:
-        """Return the variable that tells a container what to run.
+        """Return the variable that says what a container runs.
 
         :param calls: the tasks.
         :param environment: variables of the platform.

@@ -62,7 +62,7 @@ def _unmet(name: str, extra: str | None, seen: set[tuple[str, str]]) -> Iterator
 
 def _requirements(name: str, extra: str | None) -> Iterator[Any]:
     """Yield what a distribution requires for an extra, and not without it; or without any."""
-    # Metaflow brings a copy; the library itself may be missing on a laptop.
+    # Metaflow contains a copy; the library itself may be missing on a laptop.
     from metaflow._vendor.packaging.requirements import Requirement
 
     for text in distribution(name).requires or []:

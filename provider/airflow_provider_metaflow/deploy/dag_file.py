@@ -101,7 +101,7 @@ def _path(text: str, name: str) -> Path:
 
 
 def write(target: Path, manifest: Manifest) -> Iterator[str]:
-    """Write manifest and DAG file, each whole or not at all; yield what to tell the user.
+    """Write manifest and DAG file, each whole or not at all; yield the messages for the user.
 
     :param target: the DAG file.
     :param manifest: the compiled flow.

@@ -1,4 +1,4 @@
-"""Whether ``airflow create`` would take the DAG id or the file of another DAG, as far as the text of DAG files says."""
+"""Whether ``airflow create`` would use the DAG id or the file of another DAG, as far as the text of DAG files says."""
 
 from __future__ import annotations
 

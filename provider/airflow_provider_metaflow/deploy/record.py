@@ -26,7 +26,7 @@ class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
     :param owner: user who deployed it.
     :param deployment: name under which it was deployed.
     :param token_proof: proof of the production token, which gives the right to change the deployment.
-    :param digest: SHA-256 of the manifest without its token, to tell one deployment from the next.
+    :param digest: SHA-256 of the manifest without its token, which distinguishes one deployment from the next.
     :param project: name of the ``@project``.
     :param branch: its branch, e.g. ``user.ann``, ``test.x``, ``prod``.
     :param parameters: parameters of the flow, without their defaults.

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PACKAGES = ("apache-airflow", "apache-airflow-core", "apache-airflow-providers-fab")
-"""Whose releases bring migrations."""
+"""Packages whose releases contain migrations."""
 
 _SETTINGS = ("AIRFLOW__DATABASE__", "AIRFLOW__CORE__AUTH_MANAGER")
 """What decides which tables there are, but for where the database is."""

@@ -37,7 +37,7 @@ class Trial:
 
 
 def run_once(manifest: Manifest, parameters: Mapping[str, object], home: str | None) -> bool:
-    """Run a flow and tell on the terminal how it goes.
+    """Run a flow and show its progress on the terminal.
 
     :param manifest: the compiled flow.
     :param parameters: values by parameter name, as JSON types.
@@ -92,7 +92,7 @@ def run_trial(
     console = Console()
     name = manifest.deployment.name
     console.print(f"Starting Airflow in {folder}", highlight=False)
-    # Writing tells of a pool that the flow asks for; here there is an Airflow to make it in.
+    # Writing warns of a pool that the flow asks for; here there is an Airflow to make it in.
     with EmbeddedAirflow(home=folder) as airflow:
         for _ in dag_file.write(airflow.dags / f"{name}.py", manifest):
             airflow.run("pools", "import", str(airflow.dags / f"{name}.pools.json"))

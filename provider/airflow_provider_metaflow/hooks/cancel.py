@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def cancel_dag_run(dag_id: str, dag_run_id: str) -> bool:
-    """End a run as failed; tell in the log what keeps that from being done.
+    """End a run as failed; write into the log what prevents it.
 
     :param dag_id: the DAG.
     :param dag_run_id: Airflow's id of the run.

@@ -1,1 +1,1 @@
-"""Notifiers: who is told of the end of a run."""
+"""Notifiers: reports on the end of a run."""

@@ -1,4 +1,4 @@
-"""Tells Slack, PagerDuty and incident.io of the end of a run, through Airflow's own notifiers and connections."""
+"""Reports the end of a run to Slack, PagerDuty and incident.io, through Airflow's own notifiers and connections."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SECONDS = 30
 
 
 class MetaflowRunNotifier(BaseNotifier):
-    """A DAG callback that tells of a run; texts and payloads are those of Metaflow's Argo deployer.
+    """A DAG callback that reports a run; texts and payloads are those of Metaflow's Argo deployer.
 
     :param flow: name of the flow.
-    :param on_success: whether it tells of a success; else of a failure.
-    :param endpoints: whom to tell; secrets are in the Airflow connections that are named there.
+    :param on_success: whether it reports a success; else of a failure.
+    :param endpoints: the recipients; secrets are in the Airflow connections that are named there.
     :param start: Airflow task id of the start step.
     """
 
@@ -33,7 +33,7 @@ class MetaflowRunNotifier(BaseNotifier):
         self.flow, self.on_success, self.endpoints, self.start = flow, on_success, endpoints, start
 
     def notify(self, context: Context) -> None:
-        """Tell every endpoint; one that cannot be reached keeps no other from being told.
+        """Report to every endpoint; one that cannot be reached keeps no other from its report.
 
         :param context: Airflow's context of the DAG run.
         """
@@ -48,7 +48,7 @@ class MetaflowRunNotifier(BaseNotifier):
                 _retrying()(send, context)
             except Exception as error:  # noqa: PERF203  (three at most)
                 # The type only: the message may hold the address, which is a secret of Slack's.
-                self.log.error("%s could not be told of %s: %s", name, run, type(error).__name__)  # noqa: TRY400
+                self.log.error("The report to %s on %s could not be sent: %s", name, run, type(error).__name__)  # noqa: TRY400
 
     def _run_id(self, context: Context) -> str:
         first = airflow_run_id(context["dag"].dag_id, str(context["run_id"]))

@@ -125,9 +125,9 @@ def _datastore(manifest: Manifest, steps: list[Step]) -> str:
 
 
 def _endpoints(manifest: Manifest) -> Iterator[str]:
-    told = manifest.deployment.notifications
+    recipients = manifest.deployment.notifications
     for endpoint in _CONNECTIONS:
-        name = getattr(told, endpoint, None)
+        name = getattr(recipients, endpoint, None)
         if name:
             yield name
 

@@ -18,11 +18,11 @@ from metaflow_orchestration.graph.model import EventTrigger, FlowGraph
 log = logging.getLogger(__name__)
 
 _MADE_BY_METAFLOW = "auto-generated-by-metaflow"
-"""Field that tells the events of runs from those of users; the name is that of Metaflow's Argo deployer."""
+"""Field that distinguishes the events of runs from those of users; the name is that of Metaflow's Argo deployer."""
 
 _MAX_TRIGGER_BYTES = 32 * 1024
 _MAX_ID_CHARACTERS = 256
-"""Ids come from whoever publishes an event, and tell events apart for a reader."""
+"""Ids come from whoever publishes an event, and distinguish events for a reader."""
 
 _YEAR_10000 = 253402300800
 """In seconds since 1970; Python's datetime ends there, and with it Metaflow's triggers."""
@@ -207,7 +207,7 @@ def _seconds(event: ReceivedEvent) -> int:
 
 
 def mapped_values(flow: str, triggers: Sequence[EventTrigger], events: Sequence[ReceivedEvent]) -> dict[str, Any]:
-    """Return the parameters' values that the events of a run bring.
+    """Return the parameters' values that the events of a run carry.
 
     :param flow: name of the flow.
     :param triggers: what it waits for.

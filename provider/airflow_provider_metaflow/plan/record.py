@@ -1,4 +1,4 @@
-"""What a deployed DAG tells about itself to those who have only Airflow's API: a record in the DAG's documentation.
+"""What a deployed DAG says about itself for those who have only Airflow's API: a record in the DAG's documentation.
 
 The record stands in ``doc_md`` as a link definition, which Markdown does not show. It is the counterpart of the
 annotations that Metaflow writes to an Argo workflow template. ``deploy/record.py`` reads it, and says what it holds.

@@ -13,7 +13,7 @@ from metaflow_orchestration.graph.schedule import airflow_cron, airflow_timezone
 from .events import asset_name
 
 MAX_TAG = 100
-"""Longest tag of a DAG (``airflow.models.dag.TAG_MAX_LEN``); Metaflow takes 500 characters."""
+"""Longest tag of a DAG (``airflow.models.dag.TAG_MAX_LEN``); Metaflow accepts 500 characters."""
 
 MAX_ID = 250
 """Longest id of a DAG or task (``airflow.sdk.definitions._internal.node.KEY_REGEX`` and ``validate_key``)."""
@@ -40,7 +40,7 @@ def check_deployable(manifest: Manifest) -> None:
 
 
 def check_rules(manifest: Manifest) -> None:
-    """Check that Airflow takes the tags, the schedule, the ids and the events of a flow.
+    """Check that Airflow accepts the tags, the schedule, the ids and the events of a flow.
 
     :param manifest: the compiled flow.
     :raises MetaflowProviderError: naming what it refuses.

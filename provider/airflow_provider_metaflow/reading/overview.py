@@ -101,7 +101,7 @@ def is_one_of(task: str, wanted: Sequence[str] | None) -> bool:
     """Return whether a task is one of those that are asked for.
 
     :param task: its id.
-    :param wanted: ids without what tells generations, iterations and nodes apart; None for all.
+    :param wanted: ids without the parts for generation, iteration and node; None for all.
     """
     if wanted is None:
         return True

@@ -40,7 +40,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_secret(value: Any, depth: int = 0) -> bool:
-    """Return whether a value holds what looks like a secret, or is nested too deeply to tell.
+    """Return whether a value holds what looks like a secret, or is nested too deeply to check.
 
     :param value: a value of JSON types.
     :param depth: how deep it is nested.

@@ -57,7 +57,7 @@ class Reader:
             return {"error": f"{type(error).__name__}: {error.strerror or error}", "transient": True}
 
     def _run(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Tell whether a run has finished. ``pathspec``: ``Flow/run``."""
+        """Return whether a run has finished. ``pathspec``: ``Flow/run``."""
         flow, run = self._facts.parts(question, 2)
         end = self._facts.end_task(flow, run)
         is_done = end is not None and self._facts.facts(flow, run, *end).is_successful
@@ -67,7 +67,7 @@ class Reader:
         """Read the artifact ``name`` if it has at most ``max_bytes``.
 
         ``pathspec`` names a run (then its end task counts), a step (its only task) or a task.
-        With ``"value": false`` tell only whether it is there.
+        With ``"value": false`` return only whether it is there.
         """
         name, limit = str(question["name"]), question["max_bytes"]
         missing = {"exists": False, "message": f"{question['pathspec']} has no artifact {name}"}

@@ -33,7 +33,7 @@ class DagInfo:
     :param is_stale: whether its file is gone or names it no more.
     :param tags: its tags.
     :param file: its file, relative to its bundle.
-    :param record: what its deployment tells; None if it is not a Metaflow flow.
+    :param record: what its deployment says about itself; None if it is not a Metaflow flow.
     :param path: its file on the machine that has parsed it; empty if Airflow does not say.
     """
 

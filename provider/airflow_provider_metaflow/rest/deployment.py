@@ -33,7 +33,7 @@ class DeployedDag:
 
     :param client: the Airflow.
     :param dag: its DAG.
-    :param record: what the deployment tells about itself.
+    :param record: what the deployment says about itself.
     """
 
     def __init__(self, client: AirflowClient, dag: dags.DagInfo, record: DeploymentRecord) -> None:
@@ -158,14 +158,14 @@ class DeployedDag:
         *,
         stored: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
     ) -> dict[str, Any]:
-        """Return the ``conf`` of a new run that takes over finished tasks of another one.
+        """Return the ``conf`` of a new run that reuses finished tasks of another one.
 
         :param origin: the other run.
         :param step: step that runs again with all after it; None: the first that has not finished.
         :param given: parameters that shall differ from the other run's.
         :param stored: returns the required parameters of a run that this DAG has not made, by its Metaflow run id;
             None if there is no such run.
-        :raises InvalidOptionError: if there is no such run or step, or the start step cannot be taken over.
+        :raises InvalidOptionError: if there is no such run or step, or the start step cannot be reused.
         """
         self._check_step(step)
         try:
@@ -178,7 +178,7 @@ class DeployedDag:
             return {**values, **given, RESUME_KEY: {"origin": run_id, "step": step, "given": sorted(given)}}
         self._check_ended(run)
         conf = {**self._event_values(run), **run.conf, **given}
-        # A run that was itself resumed has finished tasks of its own for all that it took over.
+        # A run that was itself resumed has finished tasks of its own for all that it reused.
         # All that is not given is the origin's as it is stored: its conf may be older than what it went on with.
         conf[RESUME_KEY] = {"origin": run.run_id, "step": step, "given": sorted(given)}
         return conf
@@ -205,7 +205,7 @@ class DeployedDag:
         return run_id if flow in ("", self.record.flow) else None
 
     def _event_values(self, run: DagRun) -> dict[str, Any]:
-        """Return the parameters' values that the events brought by which a run was started."""
+        """Return the parameters' values from the events that a run was started by."""
         if not self.record.triggers:
             return {}
         return mapped_values(self.record.flow, self.record.triggers, runs.consumed_events(self.client, run))

@@ -1,4 +1,4 @@
-"""Whom a deployment tells of its runs: endpoints are Airflow connections, and secrets never leave them."""
+"""Recipients of reports on runs of a deployment: endpoints are Airflow connections, and secrets never leave them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def own_connection(deployment: str, endpoint: str) -> str:
 def resolve_notifications(
     flow: str, deployment: str, options: Mapping[str, Any], connect: Callable[[], AirflowClient] | None
 ) -> Notifications | None:
-    """Return whom to tell, and put secrets that were given into connections of Airflow.
+    """Return the recipients, and put secrets that were given into connections of Airflow.
 
     :param flow: name of the flow.
     :param deployment: name of the deployment.
@@ -77,7 +77,7 @@ def own_connections(deployment: str, notifications: Notifications | None) -> lis
     """Return the ids of the connections that ``create`` made for a deployment.
 
     :param deployment: its name.
-    :param notifications: whom it tells.
+    :param notifications: its recipients.
     """
     if notifications is None:
         return []
@@ -90,7 +90,7 @@ def forget_secrets(client: AirflowClient, deployment: str, notifications: Notifi
 
     :param client: the Airflow.
     :param deployment: name of the deployment.
-    :param notifications: whom it told.
+    :param notifications: the recipients that it had.
     """
     for one in own_connections(deployment, notifications):
         if delete_connection(client, one):

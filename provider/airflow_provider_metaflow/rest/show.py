@@ -67,9 +67,9 @@ def _status(deployed: DeployedDag, run: DagRun) -> RenderableType:
         states = counts[step]
         total = sum(states.values())
         ended = sum(states.get(state, 0) for state in _ENDED)
-        told = ", ".join(f"{count} {state or 'waiting'}" for state, count in sorted(states.items(), key=str))
+        text = ", ".join(f"{count} {state or 'waiting'}" for state, count in sorted(states.items(), key=str))
         bar = ProgressBar(total=max(total, 1), completed=ended, width=24)
-        table.add_row(Text(step), bar, f"{ended}/{total}", told)
+        table.add_row(Text(step), bar, f"{ended}/{total}", text)
     head = Text(f"{deployed.record.flow}/{run.run_id}: {run.status}{_duration(run)}", style="bold")
     return Group(head, Text(deployed.url(run)), table)
 

@@ -42,7 +42,7 @@ class _MetaflowSensor(BaseSensorOperator):
         raise NotImplementedError
 
     def holds(self, answer: Mapping[str, Any]) -> bool:
-        """Tell whether the answer ends the waiting.
+        """Return whether the answer ends the waiting.
 
         :param answer: the answer.
         """
@@ -148,7 +148,7 @@ class MetaflowRunSensor(_MetaflowSensor):
         }
 
     def holds(self, answer: Mapping[str, Any]) -> bool:
-        """Tell whether the run has finished.
+        """Return whether the run has finished.
 
         :param answer: the answer.
         """
@@ -196,7 +196,7 @@ class MetaflowArtifactSensor(_MetaflowSensor):
         }
 
     def holds(self, answer: Mapping[str, Any]) -> bool:
-        """Tell whether the artifact is there, and as it should be.
+        """Return whether the artifact is there, and as it should be.
 
         :param answer: the answer.
         """

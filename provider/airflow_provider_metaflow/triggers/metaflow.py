@@ -52,7 +52,7 @@ class MetaflowTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the answer, or ``{"error": …}`` when no answer is to be had."""
+        """Yield the answer, or ``{"error": …}`` when there is no answer."""
         hook = MetaflowHook(self.metaflow_conn_id)
         await asyncio.sleep(self.delay)
         failures = 0
@@ -102,7 +102,7 @@ def _event(payload: dict[str, Any]) -> TriggerEvent:
 
 
 def is_settled(question: dict[str, Any], answer: dict[str, Any]) -> bool:
-    """Tell whether an answer is one to go on with.
+    """Return whether an answer is one to go on with.
 
     :param question: the question.
     :param answer: its answer.

@@ -92,7 +92,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(row.target for row in self.rows))
 
     def is_supported(self, target: str) -> bool:
-        """Return whether an orchestrator takes the flow.
+        """Return whether an orchestrator accepts the flow.
 
         :param target: the orchestrator.
         :raises KeyError: if it was not checked.
@@ -103,7 +103,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """0 if every checked orchestrator takes the flow and runs it within its quotas, else 1; for CI."""
+        """0 if every checked orchestrator accepts the flow and runs it within its quotas, else 1; for CI."""
         return int(any(row.state in (State.REFUSED, State.EXCEEDED) for row in self.rows))
 
     def to_json(self) -> str:
@@ -145,7 +145,7 @@ def merged(flow: str, width: int, reports: Sequence[Report]) -> Report:
 
 
 def refused(target: str, error: MetaflowProviderError) -> Row:
-    """Return the row of a flow that an orchestrator does not take.
+    """Return the row of a flow that an orchestrator refuses.
 
     :param target: the orchestrator.
     :param error: why.
@@ -225,7 +225,7 @@ def named(target: str, subject: str, name: str, limit: int | None = None) -> Row
     :param target: the orchestrator.
     :param subject: what has the name.
     :param name: the name.
-    :param limit: how many characters the orchestrator takes.
+    :param limit: how many characters the orchestrator accepts.
     """
     if limit is None:
         return Row(target=target, topic=Topic.NAME, subject=subject, found=name)

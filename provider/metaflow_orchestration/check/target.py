@@ -1,4 +1,4 @@
-"""What an orchestrator must bring so that a flow can be checked for it."""
+"""What an orchestrator must define so that a flow can be checked for it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     :param artifacts: hashes of the content of its artifacts, by name.
     :param parents: the tasks whose results it began with.
-    :param origin: pathspec of the task of another run that it was taken over from; empty if it ran.
+    :param origin: pathspec of the task of another run whose result it reuses; empty if it ran.
     :param succeeded: whether its last attempt did.
     :param stdout: lines that the user's code has written.
     :param stderr: lines that it has written there.
@@ -122,7 +122,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Equal = Callable[[TaskKey, str], bool]
-"""Tells whether an artifact of a task has equal values in both runs although their hashes differ."""
+"""Returns whether an artifact of a task has equal values in both runs although their hashes differ."""
 
 
 def compare_runs(left: RunRecord, right: RunRecord, equal: Equal | None = None) -> Comparison:

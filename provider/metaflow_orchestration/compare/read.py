@@ -146,7 +146,7 @@ def _code_of(known: Mapping[str, Any]) -> str:
 
 
 def equality(left: Reader, right: Reader) -> Equal:
-    """Return what tells whether an artifact has equal values in two runs.
+    """Return the function that says whether an artifact has equal values in two runs.
 
     :param left: the first run.
     :param right: the second run.

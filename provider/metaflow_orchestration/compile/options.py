@@ -17,8 +17,8 @@ class CompileOptions(msgspec.Struct, frozen=True, kw_only=True):
     :param project_root: folder that the flow is started from; default: its own, or the one above its package if it has
         relative imports.
     :param import_paths: folders that it can import from, too; they count by what is imported from them.
-    :param shared: whether machines take each other's results from the datastore; see :mod:`~.shared_manifests`.
-    :param on_worker: whether a task runs here, which takes what the DAG processor has compiled, whatever differs here.
+    :param shared: whether machines reuse each other's results by way of the datastore; see :mod:`~.shared_manifests`.
+    :param on_worker: whether a task runs here, which uses what the DAG processor has compiled, whatever differs here.
     """
 
     top_level: tuple[str, ...] = ()

@@ -177,7 +177,7 @@ def task_document(
     gang: int | None = None,
     time_limit: int | None = None,
 ) -> dict[str, Any]:
-    """Return the document that tells a container which task to run, or an array of containers which tasks.
+    """Return the document that says which task a container runs, or which tasks an array of containers.
 
     :param manifest: the compiled flow.
     :param code: the code package that the run uses.
@@ -218,7 +218,7 @@ def task_document(
 
 
 def encode_document(document: Mapping[str, Any], save: Save, limit: int = MAX_INLINE_BYTES) -> str:
-    """Return the value of the variable that brings a document: the document itself, or where it is.
+    """Return the value of the variable that holds a document: the document itself, or where it is.
 
     :param document: the document.
     :param save: puts bytes into the flow's datastore.

@@ -150,9 +150,9 @@ def pod_annotations(manifest: Manifest, call: StepCall) -> dict[str, str]:
 
 
 def pod_name(manifest: Manifest, call: StepCall) -> str:
-    """Return a name that tells flow, step, index and attempt, and is that of no other task.
+    """Return a name with flow, step, index and attempt, which no other task has.
 
-    At most 57 characters, which leaves room for the suffix of a gang's pods (host names have up to 63, RFC 1123).
+    At most 57 characters, which leaves characters for the suffix of a gang's pods (host names have up to 63, RFC 1123).
 
     :param manifest: the compiled flow.
     :param call: the task.
@@ -167,7 +167,7 @@ def pod_name(manifest: Manifest, call: StepCall) -> str:
 def label_value(text: str) -> str:
     """Return a text as a valid value of a label: at most 63 characters of a small set (Kubernetes' label syntax).
 
-    :param text: any text; what does not fit is replaced, and told apart by a hash.
+    :param text: any text; what does not fit is replaced, and a hash keeps names different.
     """
     safe = re.sub(r"[^A-Za-z0-9_.-]", "-", text).strip("-_.")
     if safe == text and len(text) <= 63:

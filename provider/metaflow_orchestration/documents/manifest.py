@@ -27,10 +27,10 @@ SUFFIX = ".metaflow.json"
 
 
 class Notifications(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whom to tell of the end of a run. Secrets stay in Airflow's connections, which are named here.
+    """The recipients of reports on the end of a run. Secrets stay in Airflow's connections, which are named here.
 
-    :param on_error: tell of runs that failed.
-    :param on_success: tell of runs that succeeded.
+    :param on_error: report runs that failed.
+    :param on_success: report runs that succeeded.
     :param slack: id of a connection of type ``slackwebhook``.
     :param pager_duty: id of a connection of type ``pagerduty_events``.
     :param incident_io: id of a connection of type ``http`` whose password is the API key of incident.io.
@@ -65,7 +65,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param is_paused_upon_creation: None leaves it to Airflow's configuration.
     :param emit_events: whether the end of a run emits an event.
     :param emit_step_events: whether each step emits one, too; of Airflow only.
-    :param notifications: whom to tell of the end of a run.
+    :param notifications: the recipients of reports on the end of a run.
     """
 
     name: str

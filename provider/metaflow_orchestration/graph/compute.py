@@ -19,7 +19,7 @@ class Compute(str, Enum):
 
 
 FOREIGN = ("slurm", "nvidia", "nvct", "snowpark", "skypilot_step")
-"""Compute decorators of Metaflow extensions, which bring no way to run a step from another scheduler."""
+"""Compute decorators of Metaflow extensions, which have no way to run a step from another scheduler."""
 
 _MAXIMA = ("cpu", "memory", "disk")
 _OVERRIDES = ("gpu", "shared_memory")

@@ -14,7 +14,7 @@ MAX_ATTEMPTS = 6
 """Attempts that Metaflow allows for one task id (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
 
 RESUME_KEY = "metaflow_resume"
-"""In the ``conf`` of a DAG run: the run whose finished tasks it takes over, and the step to run again."""
+"""In the ``conf`` of a DAG run: the run whose finished tasks it reuses, and the step to run again."""
 
 RUN_KEY = "metaflow_run"
 """XCom of the start step with the Metaflow run id, from its beginning on."""
@@ -82,7 +82,7 @@ def reported_run_id(reported: object, first: str) -> str:
 
 
 def first_run_id(run_id: str) -> str:
-    """Return a run id without the number that tells runs of one DAG run id apart.
+    """Return a run id without the number that distinguishes the runs of one DAG run id.
 
     :param run_id: Metaflow run id of an Airflow run.
     """
@@ -93,7 +93,7 @@ def task_id(step: str, index_path: tuple[int, ...] = (), *, iteration: int = 0, 
     """Return the id of a task, which no other task of the run has, e.g. ``t-train``, ``t-train-3-0``, ``t-train-3-r2``.
 
     Metaflow's own ids are unique in a run, so flows name files after ``current.task_id``, and
-    ``FlowSpec.merge_artifacts`` tells inputs apart by it.
+    ``FlowSpec.merge_artifacts`` distinguishes inputs by it.
 
     :param step: the step.
     :param index_path: index in every enclosing foreach, outermost first.
@@ -133,7 +133,7 @@ def position_in_step(step: str, name: str) -> str:
 def step_in_id(step: str) -> str:
     """Return what stands for a step in ids of its tasks: its name, if that is short and plain ASCII.
 
-    Task ids are names of folders and labels, so that a long name is cut and a hash tells it from others. The dot
+    Task ids are names of folders and labels, so that a long name is cut and gets a hash. The dot
     before the hash is in no name of a step.
 
     :param step: the step.

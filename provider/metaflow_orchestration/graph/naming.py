@@ -16,7 +16,7 @@ _MAX_NAME = 250
 def project_name(full: str) -> str:
     """Return the name of a ``@project``'s deployment as a DAG id.
 
-    The branch may hold the name of a user, who may be an address of mail. A hash tells changed names from others.
+    The branch may hold the name of a user, which may be a mail address. A hash keeps changed names apart from others.
 
     >>> project_name("churn.user.ann@mail.example.TrainFlow")
     'churn.user.ann-mail.example.TrainFlow-d8e4f8'

@@ -29,7 +29,7 @@ class StepCall(msgspec.Struct, frozen=True, kw_only=True):
     :param inputs: input paths ``run/step/task`` in the order in which a join sees them.
     :param split_index: index in the innermost foreach, for every step of its body.
     :param ubf_context: ``ubf_control`` for the control task of a gang.
-    :param clone_of: ``run/step/task`` of a finished task whose result is taken over; no user code runs.
+    :param clone_of: ``run/step/task`` of a finished task whose result is reused; no user code runs.
     :param origin_run: run id of the run that this one resumes, for ``current.origin_run_id`` and the client's
         ``origin_pathspec``.
     """
@@ -98,7 +98,7 @@ def init_request(
 
 
 def file_facts(graph: FlowGraph) -> dict[str, dict[str, Any]]:
-    """Return what tells how the values of file parameters are checked and stored, by parameter.
+    """Return how the values of file parameters are checked and stored, by parameter.
 
     :param graph: the flow.
     """
@@ -141,7 +141,7 @@ def shared_arguments(manifest: Manifest, call: StepCall) -> list[str]:
 
 
 def own_arguments(call: StepCall) -> list[str]:
-    """Return the arguments that tell a task from others of its step, without its input paths.
+    """Return the arguments that only one task of a step has, without its input paths.
 
     :param call: the task.
     """

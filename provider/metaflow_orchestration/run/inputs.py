@@ -28,7 +28,7 @@ class RunView(Protocol):
         """
 
     def succeeded(self, parents: Sequence[Step]) -> Mapping[str, bool]:
-        """Tell for each step whether its task instances that concern this one succeeded, rather than skipped.
+        """Return for each step whether its task instances that concern this one succeeded, rather than skipped.
 
         For parents, and the foreach that this step closes.
         """

@@ -1,4 +1,4 @@
-"""The run whose finished tasks a resumed run takes over. Free of Airflow."""
+"""The run whose finished tasks a resumed run reuses. Free of Airflow."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Store(Protocol):
 
 
 class Origin:
-    """A run to take finished tasks from.
+    """A run whose finished tasks are reused.
 
     :param run_id: its Metaflow run id.
-    :param rerun: steps of which no task is taken over.
+    :param rerun: steps of which no task is reused.
     :param given: parameters that the resumed run was given itself; all others are those of the origin.
     """
 
@@ -65,7 +65,8 @@ class Origin:
             return None
         if not isinstance(asked, Mapping) or not isinstance(asked.get("origin"), str):
             raise ParameterValueError(
-                f"{RESUME_KEY} must be an object with the key 'origin', the run to take tasks from.", flow=graph.name
+                f"{RESUME_KEY} must be an object with the key 'origin', the run whose tasks are reused.",
+                flow=graph.name,
             )
         if _RUN_ID.fullmatch(asked["origin"]) is None:
             raise ParameterValueError(

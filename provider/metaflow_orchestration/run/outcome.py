@@ -1,4 +1,4 @@
-"""What one Airflow task instance tells others about the Metaflow tasks that it ran. Free of Airflow."""
+"""What one Airflow task instance reports to others of the Metaflow tasks that it ran. Free of Airflow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SPLITS)]
 
 
 class _TaskFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an XCom tells of a task: numbers and names, never where something is."""
+    """What an XCom says of a task: numbers and names, never where something is."""
 
     path: tuple[_Count, ...]
     task: str
@@ -54,7 +54,7 @@ class TaskOutcome:
     :param num_splits: size of the foreach that it opens.
     :param values: labels of the splits.
     :param gang: task ids of all nodes, for a gang's control task.
-    :param cloned: whether its result was taken over from another run.
+    :param cloned: whether its result is that of a task of another run.
     :param num_parallel: number of nodes that it asks for.
     """
 
@@ -102,7 +102,7 @@ class TaskOutcome:
 
     @classmethod
     def of_facts(cls, facts: _TaskFacts) -> TaskOutcome:
-        """Return the outcome that an XCom tells.
+        """Return the outcome that an XCom holds.
 
         :param facts: what :meth:`to_json` wrote.
         """
@@ -218,10 +218,10 @@ def check_run(step: Step, first: str, instance: InstanceOutcome) -> None:
 def check_outcome(step: Step, outcome: TaskOutcome) -> None:
     """Check that an outcome can be of a task of that step: its id follows from its path, its next steps are the step's.
 
-    So an edited XCom can at most tell that other tasks of the same run have run; it never leads to another run or flow.
+    So an edited XCom can at most claim that other tasks of the same run have run; it never leads to another run.
 
     :param step: the step.
-    :param outcome: what its task has told.
+    :param outcome: what its task has reported.
     :raises EditedXComError: if it cannot.
     """
     own = "|".join(re.escape(name) for name in (task_id(step.name, outcome.path), old_task_id(outcome.path)))
@@ -239,7 +239,7 @@ def check_outcome(step: Step, outcome: TaskOutcome) -> None:
         problem = f"the node {other!r:.60}" if other is not None else None
     if problem is not None:
         raise EditedXComError(
-            f"the XCom {XCOM_KEY!r} tells {problem}, which no task of the step has.",
+            f"the XCom {XCOM_KEY!r} says {problem}, which no task of the step has.",
             step=step.name,
             hint=f"It was edited: clear the tasks of {step.name}, so that they run again.",
         )

@@ -83,7 +83,7 @@ def test_one_endpoint_that_fails_keeps_no_other_from_being_told(
     MetaflowRunNotifier(flow="F", on_success=False, endpoints=both)(CONTEXT)
     assert [name for name, _ in sent] == ["send_event"]
     logged = "".join(capfd.readouterr())
-    assert f"Slack could not be told of {RUN}" in logged
+    assert f"The report to Slack on {RUN} could not be sent" in logged
     assert "slack-secret" not in logged
 
 

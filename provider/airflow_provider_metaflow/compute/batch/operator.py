@@ -33,7 +33,7 @@ class MetaflowBatchOperator(BatchOperator):
     """Fills in what the job is submitted with, and returns its definition."""
 
     has_result: Callable[[int], bool]
-    """Tells whether an attempt, whose job has succeeded, has left its result."""
+    """Returns whether an attempt, whose job has succeeded, has left its result."""
 
     def __init__(self, *, attempt: int, first_attempt: int = 0, **kwargs: Any) -> None:
         super().__init__(job_definition="", **kwargs)
@@ -100,7 +100,7 @@ class MetaflowBatchOperator(BatchOperator):
     def _own_job(self) -> tuple[str, int] | None:
         """Return id and attempt of the task's job that a worker has lost sight of."""
         stem = f"{self.job_name}-"
-        # One request a state: with a filter by name Batch tells the jobs of all states, and of some weeks.
+        # One request a state: with a filter by name Batch returns the jobs of all states, and of some weeks.
         filters = [{"name": "JOB_NAME", "values": [f"{stem}*"]}]
         pages = self._client.get_paginator("list_jobs").paginate(jobQueue=self.job_queue, filters=filters)
         succeeded = []
@@ -118,7 +118,7 @@ class MetaflowBatchOperator(BatchOperator):
         return (job_id, attempt) if job_id and self.has_result(attempt) else None
 
     def _is_leaving(self, job_id: str) -> bool:
-        """Tell whether a job is being ended, which Batch counts as running until its container has stopped."""
+        """Return whether a job is being ended, which Batch counts as running until its container has stopped."""
         job = self.hook.get_job_description(job_id)
         return bool(job.get("isTerminated") or job.get("isCancelled"))
 
@@ -146,8 +146,8 @@ class MetaflowBatchOperator(BatchOperator):
         job = self.hook.get_job_description(self.job_id)
         container = job.get("container") or {}
         reasons = [job.get("statusReason"), container.get("reason")]
-        told = ": ".join(reason for reason in reasons if reason) or f"its job is {job.get('status')}"
-        return told, container.get("exitCode")
+        message = ": ".join(reason for reason in reasons if reason) or f"its job is {job.get('status')}"
+        return message, container.get("exitCode")
 
     def on_kill(self) -> None:
         """End the job."""

@@ -112,8 +112,8 @@ class PodCompute(RemoteTask):
         pod, node = operator.last_seen, getattr(operator, "failed_node", None)
         code = exit_code(pod) if pod is not None else None
         if node is not None:
-            told = f"node {node['metadata']['labels'][INDEX_LABEL]} of its gang failed: {failure_reason(node)}"
-            raise self.failure(call, told, final=exit_code(node) == NO_RETRY) from error
+            reason = f"node {node['metadata']['labels'][INDEX_LABEL]} of its gang failed: {failure_reason(node)}"
+            raise self.failure(call, reason, final=exit_code(node) == NO_RETRY) from error
         if code is None:
             # The pod is gone, or was never seen to end: what counts is whether the task did its work.
             (document,) = self.stored([call], _attempt(operator, call))
@@ -122,10 +122,10 @@ class PodCompute(RemoteTask):
                 return document
         elif code == 0 and not isinstance(error, StepFailedError):
             return self._outcome(call, operator)
-        told = failure_reason(pod, operator.last_events) if pod is not None else api_error(error)
-        if told == UNKNOWN:
-            told = f"{told}: {api_error(error)}"
-        raise self.failure(call, told, final=code == NO_RETRY) from error
+        reason = failure_reason(pod, operator.last_events) if pod is not None else api_error(error)
+        if reason == UNKNOWN:
+            reason = f"{reason}: {api_error(error)}"
+        raise self.failure(call, reason, final=code == NO_RETRY) from error
 
     def _operator(
         self, call: StepCall, pod: dict[str, Any] | None, gang: int | None, calls: Sequence[StepCall] = ()
@@ -138,7 +138,7 @@ class PodCompute(RemoteTask):
         made: dict[str, Any] = {
             "task_id": self.owner.task_id,
             "name": pod_name(self.manifest, call),
-            # The name tells the attempt: Kubernetes itself refuses a second pod for it.
+            # The name holds the attempt: Kubernetes itself refuses a second pod for it.
             "random_name_suffix": False,
             "labels": pod_labels(self.manifest, call),
             "pod_template_dict": pod,

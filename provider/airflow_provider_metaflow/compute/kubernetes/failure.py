@@ -1,4 +1,4 @@
-"""Why a pod failed, in one sentence, from what the Kubernetes API tells of it. Plain data in, text out."""
+"""Why a pod failed, in one sentence, from what the Kubernetes API says of it. Plain data in, text out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from metaflow_orchestration.containers.pods import CONTAINER
 
-UNKNOWN = "its pod failed, and Kubernetes does not tell why"
+UNKNOWN = "its pod failed, and Kubernetes does not say why"
 
 
 def failure_reason(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]] = ()) -> str:

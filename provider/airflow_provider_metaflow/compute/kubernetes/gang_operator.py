@@ -102,13 +102,13 @@ class MetaflowGangOperator(MetaflowPodOperator):
 
         :param pod: the control node's pod as it was requested.
         :param remote_pod: the same as it was seen last.
-        :param xcom_result: nothing; an outcome is told by the termination message.
+        :param xcom_result: nothing; the outcome is in the termination message.
         :param context: Airflow's task context.
         """
         name, namespace = pod.metadata.labels[JOB_LABEL], pod.metadata.namespace
         keep = self.on_finish_action.value == "keep_pod"
         try:
-            # Of a control node that has not succeeded no more is to be had.
+            # Once the control node has failed, the other nodes cannot succeed.
             succeeded = remote_pod is not None and remote_pod.status.phase == "Succeeded"
             complete = succeeded and self._await_job(name, namespace)
             if not complete:
@@ -121,7 +121,7 @@ class MetaflowGangOperator(MetaflowPodOperator):
             raise StepFailedError("another node of its gang failed")
 
     def _await_job(self, name: str, namespace: str) -> bool:
-        """Wait for the other nodes, and tell whether all have succeeded."""
+        """Wait for the other nodes, and return whether all have succeeded."""
         while True:
             try:
                 job = self._patiently()(self.jobs.read_namespaced_job, name, namespace)

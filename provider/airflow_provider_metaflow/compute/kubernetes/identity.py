@@ -1,6 +1,6 @@
 """Which pods are those of a Metaflow task: labels find them, and whoever may make pods may give them any labels.
 
-A pod that is attached to tells the outcome of the task and writes its log, so it must be one that this provider has
+A pod that is attached to reports the outcome of the task and writes its log, so it must be one that this provider has
 made: by its name, which follows from run, step, task and attempt, by what owns it, and by what it runs as.
 """
 
@@ -35,7 +35,7 @@ class PodIdentity:
     container: str
     gang: bool = False
 
-    def strange(self, pod: Any, requested: Any = None) -> str | None:
+    def difference(self, pod: Any, requested: Any = None) -> str | None:
         """Return why a pod cannot be one of the task, None if it can.
 
         :param pod: the pod that was found.

@@ -37,13 +37,13 @@ def attempt_of_pod(annotations: Mapping[str, str] | None, default: int) -> int:
     """Return the Metaflow attempt that a pod runs.
 
     :param annotations: the pod's annotations.
-    :param default: what to return if they do not tell.
+    :param default: what to return if it is not among them.
     """
     return int((annotations or {}).get("metaflow/attempt", default))
 
 
 def _is_passing(error: BaseException) -> bool:
-    """Tell whether the API may answer later.
+    """Return whether the API may answer later.
 
     A server that has just started even forbids, until it has read its rules (measured on Kubernetes 1.34).
     """
@@ -73,9 +73,9 @@ class MetaflowPodOperator(KubernetesPodOperator):
         self._supervisor = os.getppid()
 
     def _is_orphaned(self) -> bool:
-        """Tell whether the worker that watched this process is gone: then the pod belongs to the next try.
+        """Return whether the worker that watched this process is gone: then the pod belongs to the next try.
 
-        Such a process notices at its next word to the worker, and would take the pod with it.
+        Such a process notices at its next message to the worker, and would delete the pod.
         """
         orphaned = os.getppid() != self._supervisor
         if orphaned:
@@ -109,7 +109,7 @@ class MetaflowPodOperator(KubernetesPodOperator):
         return None
 
     def _await_deletion(self, namespace: str, context: Context, deleted: str | None = None) -> list[V1Pod]:
-        """Wait for a pod of the task that is being deleted: it must neither be attached to nor run beside its heir.
+        """Wait for a pod of the task that is being deleted: it must neither be attached to nor run beside the next one.
 
         Returns the pods of the task that stay.
         """
@@ -124,20 +124,20 @@ class MetaflowPodOperator(KubernetesPodOperator):
             self.log.info("Waiting for the deletion of pod %s", leaving[0].name)
             time.sleep(POLL_SECONDS)
 
-    def _strange(self, pod: V1Pod) -> str | None:
-        return self._identity.strange(pod, self._requested) if self._identity is not None else None
+    def _difference(self, pod: V1Pod) -> str | None:
+        return self._identity.difference(pod, self._requested) if self._identity is not None else None
 
     def _own(self, pods: list[V1Pod]) -> list[V1Pod]:
         """Return those of the pods with the task's labels that are the task's."""
         found = []
         for pod in pods:
-            strange = self._strange(pod)
-            if strange is None:
+            difference = self._difference(pod)
+            if difference is None:
                 found.append(pod)
             else:
                 name = pod.metadata.name
                 self.log.warning(
-                    "Pod %s has the labels of this task but is not its own, and is let be: %s", name, strange
+                    "Pod %s has the labels of this task but is not its own, and is ignored: %s", name, difference
                 )
         return found
 
@@ -216,7 +216,7 @@ class MetaflowPodOperator(KubernetesPodOperator):
 
         :param pod: the pod as it was requested.
         :param remote_pod: the pod as it was seen last.
-        :param xcom_result: nothing; an outcome is told by the termination message.
+        :param xcom_result: nothing; the outcome is in the termination message.
         :param context: Airflow's task context.
         """
         if self._is_orphaned():
@@ -247,7 +247,7 @@ class MetaflowPodOperator(KubernetesPodOperator):
                 self.last_events = tuple(plain(event) for event in self.pod_manager.read_pod_events(pod).items)
         except Exception as error:  # what became of the pod counts, not whether its events can be read
             self.log.warning("Pod %s cannot be looked at: %s", pod.metadata.name, error)
-        strange = self._strange(pod)
-        if strange is not None:
-            raise StepFailedError(f"its pod {pod.metadata.name} was replaced by another: {strange}.")
+        difference = self._difference(pod)
+        if difference is not None:
+            raise StepFailedError(f"its pod {pod.metadata.name} was replaced by another: {difference}.")
         self.last_seen = plain(pod)

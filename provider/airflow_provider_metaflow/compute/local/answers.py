@@ -51,5 +51,5 @@ def check_answer(flow: str, call: StepCall, answer: Mapping[str, Any], message: 
             f"task {pathspec}, attempt {call.attempt}, {how}, which asks for no further attempt.", **where
         )
     # The message of the exception comes last: it is what the reader of the log looks for.
-    why = f": {message}" if message else "; its log tells why."
+    why = f": {message}" if message else "; its log says why."
     raise StepFailedError(f"task {pathspec}, attempt {call.attempt}, {how}{why}", **where)

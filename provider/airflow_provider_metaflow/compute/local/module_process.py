@@ -28,7 +28,7 @@ class ModuleProcess:
         :param command: the command, as an argument list.
         :param folder: its working directory.
         :param environment: its environment.
-        :param on_line: takes each line that it writes.
+        :param on_line: gets each line that it writes.
         """
         process = subprocess.Popen(
             list(command),

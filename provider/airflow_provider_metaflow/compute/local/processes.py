@@ -48,7 +48,7 @@ class LocalCompute:
     :param idle_seconds: see :class:`~.runner.RunnerSettings`.
     :param links: metadata that link the tasks to the orchestrator.
     :param variables: further variables of the orchestrator.
-    :param on_line: takes each line of output.
+    :param on_line: gets each line of output.
     :param inherited: of a run that resumes another one: where its parameters come from.
     :param resumed: whether tasks before this one may have seen other parameters than those of the run.
     """

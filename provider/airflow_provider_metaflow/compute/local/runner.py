@@ -75,7 +75,7 @@ class Runner:
         """Send a request and return the ``end`` event that answers it.
 
         :param request: see ``task_runner.py``.
-        :param on_line: takes each line that the task writes.
+        :param on_line: gets each line that the task writes.
         :raises StepNotRunnableError: if the runner dies without an answer.
         """
         data = json.dumps(request).encode() + b"\n"

@@ -107,7 +107,7 @@ def failure_of(entry: Entry) -> FlowCompileError | None:
 
 
 def _why(status: int, errors: str) -> str:
-    last = (errors.strip().splitlines() or ["it said nothing."])[-1]
+    last = (errors.strip().splitlines() or ["it wrote nothing."])[-1]
     return f"the process that compiles flows in the background ended with status {status}: {last}"
 
 

@@ -49,7 +49,7 @@ class Entry:
         """
         if not path.is_file():
             raise FlowCompileError(
-                f"flow file {path} does not exist.", hint="Fix the path in the DAG file, or bring the flow back."
+                f"flow file {path} does not exist.", hint="Fix the path in the DAG file, or restore the flow file."
             )
         root = project_root_of(path, options.project_root)
         if root is not None and not (root.is_dir() and path.absolute().is_relative_to(root)):

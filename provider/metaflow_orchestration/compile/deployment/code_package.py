@@ -34,7 +34,7 @@ def save_package(obj: Any, options: DeployOptions) -> CodePackage:
             check_reachable(obj.flow_datastore.TYPE, obj.flow.name)
             url, sha = obj.flow_datastore.save_data([obj.package.blob], len_hint=1)[0]
         else:
-            url, sha = _future_place(obj)
+            url, sha = _future_location(obj)
     except OSError as error:
         raise FlowCompileError(
             f"the code package cannot be saved in {obj.flow_datastore.datastore_root} ({error.strerror}).",
@@ -60,7 +60,7 @@ def save_package(obj: Any, options: DeployOptions) -> CodePackage:
     )
 
 
-def _future_place(obj: Any) -> tuple[str, str]:
+def _future_location(obj: Any) -> tuple[str, str]:
     """Return where the code package would be saved (``metaflow.datastore.content_addressed_store``)."""
     from hashlib import sha1
 

@@ -15,8 +15,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     :param reads: file for what the import of the flow has read.
     :param import_paths: further folders that the flow can import from.
     :param key: what the flow's files and options hash to, the same on all machines; empty if the result of another
-        machine is not to be taken from the datastore.
-    :param on_worker: whether a task of the DAG is run here: it takes what the DAG processor has compiled, whoever that
+        machine is not to be fetched from the datastore.
+    :param on_worker: whether a task of the DAG is run here: it uses what the DAG processor has compiled, whoever that
         was, and whatever differs here.
     """
 

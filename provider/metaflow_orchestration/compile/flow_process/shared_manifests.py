@@ -1,4 +1,4 @@
-"""Compiled flows in their datastore, by the content of their files: what one machine has compiled, the others take.
+"""Compiled flows in their datastore, by the content of their files: what one machine has compiled, the others reuse.
 
 So defaults that are made at deploy time are made once per deployment, two DAG processors make the same DAG, and a
 worker runs none of the flow's code to read its DAG file. Used by the process that compiles; imports Metaflow.
@@ -45,7 +45,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     reads: Reads
 
 
-def take(order: Order, root: Path, arguments: Sequence[str]) -> bool:
+def fetch(order: Order, root: Path, arguments: Sequence[str]) -> bool:
     """Write the files of a flow that another machine has compiled; return whether there is one that holds here.
 
     :param order: what is compiled.
@@ -55,12 +55,12 @@ def take(order: Order, root: Path, arguments: Sequence[str]) -> bool:
     # Whatever is wrong with the datastore, the compile meets it, too, and says it better.
     with contextlib.suppress(Exception):
         storage = _storage(arguments)
-        return storage is not None and _take(storage, order, root)
+        return storage is not None and _fetch(storage, order, root)
     return False
 
 
 def share(order: Order, root: Path) -> None:
-    """Keep a flow that was just compiled for other machines, or take what one of them has compiled meanwhile.
+    """Keep a flow that was just compiled for other machines, or fetch what one of them has compiled meanwhile.
 
     :param order: what was compiled.
     :param root: the folder that was packaged.
@@ -70,7 +70,7 @@ def share(order: Order, root: Path) -> None:
         manifest = decode_manifest(Path(order.target).read_bytes(), order.target)
         storage = _storage_of(manifest.code.datastore)(manifest.command.datastore_root)
         reads = read_reads(Path(order.reads))
-        if reads is None or any(map(_SECRET.search, reads.variables)) or _take(storage, order, root):
+        if reads is None or any(map(_SECRET.search, reads.variables)) or _fetch(storage, order, root):
             return
         deployed = Deployed(
             manifest=encode_manifest(_portable(manifest, root)).decode(),
@@ -80,21 +80,21 @@ def share(order: Order, root: Path) -> None:
         storage.save_bytes([(_path(order), BytesIO(msgspec.json.encode(deployed)))], overwrite=True)
 
 
-def _take(storage: Any, order: Order, root: Path) -> bool:
+def _fetch(storage: Any, order: Order, root: Path) -> bool:
     found = _load(storage, _path(order))
     if found is None:
         return False
     manifest = decode_manifest(found.manifest.encode(), _path(order))
-    inputs = _placed(dict(manifest.inputs), Path(found.root), root)
+    inputs = _relocated(dict(manifest.inputs), Path(found.root), root)
     code = msgspec.structs.replace(manifest.code, flow_dir=str(root))
     here = msgspec.structs.replace(manifest, code=code, inputs=tuple(sorted(inputs.items())))
-    reads = Reads(files=_placed(found.reads.files, Path(found.root), root), variables=found.reads.variables)
+    reads = Reads(files=_relocated(found.reads.files, Path(found.root), root), variables=found.reads.variables)
     if not _is_of(storage, manifest):
         return False
     if order.on_worker:
         if _has_other_values(found.reads):
             return False
-        reads, here = _as_it_is(reads), msgspec.structs.replace(here, inputs=_digests(dict(here.inputs)))
+        reads, here = _current(reads), msgspec.structs.replace(here, inputs=_digests(dict(here.inputs)))
     elif not (_holds_here(found, manifest, here, reads, root) and _has_token_of(storage, manifest)):
         return False
     if not storage.is_file([_code_path(here, storage)])[0]:
@@ -134,14 +134,14 @@ def _holds_here(found: Deployed, manifest: Manifest, here: Manifest, reads: Read
     own_branch = manifest.graph.project is not None and manifest.graph.project.branch.startswith("user.")
     if own_branch and manifest.deployment.owner != get_username():
         return False
-    old = _left_behind(found.root, str(root))
+    old = _moved_from(found.root, str(root))
     if old and old in found.manifest:
         # A default that holds the folder's path, or a datastore inside of it.
         return False
     return reads.are_same(os.environ) and all(has_digest(name, digest) for name, digest in here.inputs)
 
 
-def _left_behind(old: str, new: str) -> str:
+def _moved_from(old: str, new: str) -> str:
     """Return the topmost folder of an old path that a new one is not in; empty if they are equal."""
     if old == new:
         return ""
@@ -160,7 +160,7 @@ def _relative(files: Mapping[str, str], root: Path) -> dict[str, str]:
     return {os.path.relpath(name, root): digest for name, digest in files.items()}
 
 
-def _placed(files: Mapping[str, str], old: Path, new: Path) -> dict[str, str]:
+def _relocated(files: Mapping[str, str], old: Path, new: Path) -> dict[str, str]:
     """Return files with their paths here: what has moved with the flow, or else what lies where it lay."""
     moved = {name: os.path.normpath(new / name) for name in files}
     kept = {name: os.path.normpath(old / name) for name in files}
@@ -170,7 +170,7 @@ def _placed(files: Mapping[str, str], old: Path, new: Path) -> dict[str, str]:
     }
 
 
-def _as_it_is(reads: Reads) -> Reads:
+def _current(reads: Reads) -> Reads:
     """Return the same variables and files with what is in them here."""
     variables = {name: digest_of(os.environ[name]) if name in os.environ else None for name in reads.variables}
     return Reads(files=dict(_digests(reads.files)), variables=variables)

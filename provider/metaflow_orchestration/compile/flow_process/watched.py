@@ -25,7 +25,7 @@ def main() -> None:
     root = Path.cwd()
     flow = Path(os.path.normpath(root / sys.argv[2]))
     sys.argv = sys.argv[2:]
-    if order.key and _taken(order, root):
+    if order.key and _fetched(order, root):
         return
     before = _state_of(order.target)
     package = package_of(flow, root)
@@ -40,7 +40,7 @@ def main() -> None:
     module.__package__ = package or None
     sys.modules["__main__"] = module
     try:
-        # As a program, and not by runpy, which takes its module away again before exit handlers run.
+        # As a program, and not by runpy, which removes its module again before exit handlers run.
         exec(compile(flow.read_bytes(), str(flow), "exec"), vars(module))  # noqa: S102  (this is how it is compiled)
     finally:
         if "metaflow" in sys.modules:
@@ -51,20 +51,20 @@ def main() -> None:
                 share(order, root)
 
 
-def _taken(order: Order, root: Path) -> bool:
-    """Take the flow from the datastore if another machine has compiled it; return whether there is one."""
+def _fetched(order: Order, root: Path) -> bool:
+    """Fetch the flow from the datastore if another machine has compiled it; return whether there is one."""
     if "metaflow" in sys.modules:
-        from .shared_manifests import take
+        from .shared_manifests import fetch
 
-        return take(order, root, sys.argv[1:])
+        return fetch(order, root, sys.argv[1:])
     # The flow may set variables before it imports Metaflow, which reads its settings then.
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            from .shared_manifests import take
+            from .shared_manifests import fetch
 
-            status = 0 if take(order, root, sys.argv[1:]) else 1
+            status = 0 if fetch(order, root, sys.argv[1:]) else 1
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -81,7 +81,7 @@ class _Watched(os._Environ):  # type: ignore[type-arg]
         return value
 
     def __iter__(self) -> Any:
-        _copying.append(_place(_caller(sys._getframe(1))))
+        _copying.append(_position(_caller(sys._getframe(1))))
         del _copying[:-1]
         return super().__iter__()
 
@@ -92,7 +92,7 @@ _copying: list[tuple[int, int] | None] = []
 
 def _asks_by_name(frame: FrameType) -> bool:
     caller = _caller(frame)
-    if caller is None or _place(caller) in _copying:
+    if caller is None or _position(caller) in _copying:
         return False
     file = caller.f_code.co_filename
     return not file.startswith("<") and not os.path.realpath(file).startswith(_installed())
@@ -110,7 +110,7 @@ def _caller(frame: FrameType | None) -> FrameType | None:
     return frame
 
 
-def _place(frame: FrameType | None) -> tuple[int, int] | None:
+def _position(frame: FrameType | None) -> tuple[int, int] | None:
     return None if frame is None else (id(frame), frame.f_lasti)
 
 

@@ -84,7 +84,7 @@ def read_remote_settings(obj: Any, graph: FlowGraph, code: CodePackage, shared: 
 
 
 def secret_warnings(manifest: Manifest) -> Iterator[str]:
-    """Tell of secrets that tasks in containers will miss, for they go into no manifest.
+    """Yield warnings of secrets that tasks in containers will miss, for they go into no manifest.
 
     :param manifest: the compiled flow.
     """

@@ -118,8 +118,8 @@ def _ordered_parents(graph: Any, node: Any) -> tuple[str, ...]:
     branches = list(graph[node.split_parents[-1]].out_funcs)
 
     def branch(name: str) -> int:
-        taken = graph[name].split_branches
-        return branches.index(taken[depth]) if len(taken) > depth and taken[depth] in branches else 0
+        path = graph[name].split_branches
+        return branches.index(path[depth]) if len(path) > depth and path[depth] in branches else 0
 
     return tuple(sorted(parents, key=lambda name: (branch(name), name)))
 
@@ -185,7 +185,7 @@ def json_attributes(deco: Any) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Any:
-    """Reduce an attribute to JSON; what JSON cannot hold is only told by its type."""
+    """Reduce an attribute to JSON; of what JSON cannot hold, only the type is kept."""
     try:
         return json.loads(without_credentials(json.dumps(value, sort_keys=True)))
     except (TypeError, ValueError):

@@ -69,7 +69,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
             ),
             "no node can take its pod (Unschedulable): 0/1 nodes",
         ),
-        (pod({"phase": "Failed"}), "its pod failed, and Kubernetes does not tell why"),
+        (pod({"phase": "Failed"}), "its pod failed, and Kubernetes does not say why"),
     ],
 )  # fmt: skip
 def test_the_reason_is_told(found: dict[str, Any], reason: str) -> None:
