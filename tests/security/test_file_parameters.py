@@ -21,9 +21,10 @@ from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.para
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import file_parameters, placed_parameters
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.file_parameters import RefusedFileError
 from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.documents.task import Inherited
 from metaflow_orchestration.exceptions import ParameterValueError
 from metaflow_orchestration.graph.model import ParameterType
-from metaflow_orchestration.run.commands import Inherited, StepCall, init_request, parameters_path
+from metaflow_orchestration.run.commands import StepCall, init_request, parameters_path
 
 FACTS = {"default": '{"type": "uploader-v2", "url": "s3://elsewhere/default"}', "is_text": True, "encoding": "utf-8"}
 SHA = "0" * 40
@@ -206,10 +207,10 @@ def test_containers_of_every_orchestrator_check_files_before_metaflow_sees_them(
     with pytest.raises(RefusedFileError):
         file_parameters.checked_arguments(init, "ParametersFlow", storage)
     # Pods and jobs that Airflow starts.
-    init = init_request(manifest, "airflow-x", {"notes": "/proc/self/environ", "text": "/a/path"})
+    init = msgspec.to_builtins(init_request(manifest, "airflow-x", {"notes": "/proc/self/environ", "text": "/a/path"}))
     with pytest.raises(RefusedFileError):
         file_parameters.checked_arguments(init, "ParametersFlow", storage)
-    init = init_request(manifest, "airflow-x", {"notes": "fine", "text": "/a/path"})
+    init = msgspec.to_builtins(init_request(manifest, "airflow-x", {"notes": "fine", "text": "/a/path"}))
     arguments = file_parameters.checked_arguments(init, "ParametersFlow", storage)
     assert "--text=/a/path" in arguments
     (notes,) = [one.removeprefix("--notes=") for one in arguments if one.startswith("--notes=")]
@@ -219,9 +220,9 @@ def test_containers_of_every_orchestrator_check_files_before_metaflow_sees_them(
 def test_every_file_parameter_of_a_flow_is_checked(manifest: Manifest) -> None:
     files = [one.name for one in manifest.graph.parameters if one.type is ParameterType.FILE]
     assert files == ["notes"]
-    assert list(init_request(manifest, "r", {})["files"]) == files
+    assert list(init_request(manifest, "r", {}).files) == files
     graph = msgspec.structs.replace(manifest.graph, parameters=())
-    assert "files" not in init_request(msgspec.structs.replace(manifest, graph=graph), "r", {})
+    assert "files" not in msgspec.to_builtins(init_request(msgspec.structs.replace(manifest, graph=graph), "r", {}))
 
 
 def test_nothing_of_a_file_stands_in_a_log_line_of_a_refusal(storage: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import ssl
 import subprocess
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,9 @@ from .endpoint import Endpoint
 
 _COMMAND_SECONDS = 60
 _MAX_REDIRECTS = 5
+
+AirflowObject = dict[str, Any]
+"""An object of Airflow's REST API, or the body of a request, as its JSON (``/api/v2`` of the API server)."""
 
 PAGE_SIZE = 100
 """Airflow's default of ``[api] maximum_page_limit``."""
@@ -129,7 +133,7 @@ class AirflowClient:
         except NotFoundError:
             return None
 
-    def _patiently(self, method: str, path: str, arguments: dict[str, Any]) -> httpx.Response:
+    def _patiently(self, method: str, path: str, arguments: Mapping[str, Any]) -> httpx.Response:
         backoff = tenacity.wait_exponential(multiplier=0.2, max=10) + tenacity.wait_random(0, 0.5)
 
         def pause(state: tenacity.RetryCallState) -> float:
@@ -148,7 +152,7 @@ class AirflowClient:
         except _PassingError as error:
             raise error.error from None
 
-    def _once(self, method: str, path: str, arguments: dict[str, Any]) -> httpx.Response:
+    def _once(self, method: str, path: str, arguments: Mapping[str, Any]) -> httpx.Response:
         if not self._authorized:
             self._log_in()
         answer = self._send(method, path, arguments)
@@ -157,7 +161,7 @@ class AirflowClient:
             answer = self._send(method, path, arguments)
         return _checked(answer, self.endpoint)
 
-    def _send(self, method: str, path: str, arguments: dict[str, Any]) -> httpx.Response:
+    def _send(self, method: str, path: str, arguments: Mapping[str, Any]) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **arguments)
             for _ in range(_MAX_REDIRECTS):

@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
 
 from airflow_provider_metaflow.deploy.record import DeploymentRecord, from_markdown
 from metaflow_orchestration.exceptions import MetaflowProviderError
 
-from .client import AirflowClient, path_of
+from .client import AirflowClient, AirflowObject, path_of
 
 TAG = "metaflow"
 _PAGE = 100
@@ -158,7 +157,7 @@ def deleted(dag_id: str) -> DagNotReadyError:
     )
 
 
-def _dag(data: dict[str, Any]) -> DagInfo:
+def _dag(data: AirflowObject) -> DagInfo:
     return DagInfo(
         dag_id=data["dag_id"],
         is_paused=data["is_paused"],
@@ -170,8 +169,8 @@ def _dag(data: dict[str, Any]) -> DagInfo:
     )
 
 
-def _import_errors(client: AirflowClient) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def _import_errors(client: AirflowClient) -> list[AirflowObject]:
+    found: list[AirflowObject] = []
     while True:
         page = client.request("GET", "/importErrors", params={"limit": _PAGE, "offset": len(found)})
         found.extend(page["import_errors"])

@@ -12,7 +12,7 @@ from airflow_provider_metaflow.plan.events import ReceivedEvent, event_of, read_
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.identity import RUN_KEY, airflow_run_id, first_run_id, reported_run_id
 
-from .client import PAGE_SIZE, AirflowApiError, AirflowClient, ConflictError, NotFoundError, path_of
+from .client import PAGE_SIZE, AirflowApiError, AirflowClient, AirflowObject, ConflictError, NotFoundError, path_of
 from .task_instances import TaskInstance, task_instances
 
 STATUS = {"queued": "PENDING", "running": "RUNNING", "success": "SUCCEEDED", "failed": "FAILED"}
@@ -80,7 +80,7 @@ def trigger(
     :param note: shown beside the run.
     :raises AirflowApiError: if Airflow refuses a parameter or does not know the DAG.
     """
-    body: dict[str, Any] = {"dag_run_id": dag_run_id, "conf": dict(conf), "logical_date": logical_date}
+    body: AirflowObject = {"dag_run_id": dag_run_id, "conf": dict(conf), "logical_date": logical_date}
     if note is not None:
         body["note"] = note
     try:
@@ -228,13 +228,13 @@ def clear(client: AirflowClient, run: DagRun, task: str | None = None) -> int:
     :param run: the run.
     :param task: a task, which runs again with all after it; None: those that failed, and those that waited for them.
     """
-    body: dict[str, Any] = {"dry_run": False, "dag_run_id": run.dag_run_id, "reset_dag_runs": True}
+    body: AirflowObject = {"dry_run": False, "dag_run_id": run.dag_run_id, "reset_dag_runs": True}
     body |= {"only_failed": True} if task is None else _with_all_after(task)
     answer = client.request("POST", path_of("dags", run.dag_id, "clearTaskInstances"), json=body)
     return int(answer["total_entries"])
 
 
-def _with_all_after(task: str) -> dict[str, Any]:
+def _with_all_after(task: str) -> AirflowObject:
     return {"only_failed": False, "task_ids": [task], "include_downstream": True}
 
 
@@ -257,7 +257,7 @@ def consumed_events(client: AirflowClient, run: DagRun) -> list[ReceivedEvent]:
     ]
 
 
-def _run(data: dict[str, Any]) -> DagRun:
+def _run(data: AirflowObject) -> DagRun:
     return DagRun(
         dag_id=data["dag_id"],
         dag_run_id=data["dag_run_id"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .client import PAGE_SIZE, AirflowClient, path_of
+from .client import PAGE_SIZE, AirflowClient, AirflowObject, path_of
 
 if TYPE_CHECKING:
     from .runs import DagRun
@@ -82,13 +82,13 @@ def _count_task(client: AirflowClient, run: DagRun, task: str) -> dict[str | Non
     return states
 
 
-def _instances(client: AirflowClient, dag_id: str, dag_run_id: str, **params: Any) -> dict[str, Any]:
+def _instances(client: AirflowClient, dag_id: str, dag_run_id: str, **params: Any) -> AirflowObject:
     path = path_of("dags", dag_id, "dagRuns", dag_run_id, "taskInstances")
-    page: dict[str, Any] = client.request("GET", path, params=params)
+    page: AirflowObject = client.request("GET", path, params=params)
     return page
 
 
-def _instance(data: dict[str, Any]) -> TaskInstance:
+def _instance(data: AirflowObject) -> TaskInstance:
     return TaskInstance(
         task_id=data["task_id"],
         map_index=data["map_index"],

@@ -18,6 +18,8 @@ from metaflow_orchestration.exceptions import UnsupportedFeatureError
 from metaflow_orchestration.graph.identity import position_in_step
 from metaflow_orchestration.run.commands import StepCall
 
+from .objects import BatchObject
+
 MAX_OVERRIDES_BYTES = 8192
 """Upper limit of the container overrides of a job (AWS Batch, SubmitJob)."""
 
@@ -41,7 +43,7 @@ def task_environment(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 def job_definition(
     attributes: Mapping[str, Any], *, command: Sequence[str], platform: str, gang: bool, flow: str, step: str
-) -> dict[str, Any]:
+) -> BatchObject:
     """Return a job definition: all that the jobs of a step have in common, so that their overrides stay small.
 
     Equal settings give the same name, by which a definition is found again.
@@ -56,7 +58,7 @@ def job_definition(
     """
     on_fargate = platform in _FARGATE
     _check_platform(attributes, on_fargate=on_fargate, gang=gang, flow=flow, step=step)
-    container: dict[str, Any] = {
+    container: BatchObject = {
         "image": attributes["image"],
         "jobRoleArn": attributes["iam_role"],
         "command": list(command),
@@ -67,7 +69,7 @@ def job_definition(
     }
     if attributes.get("privileged"):
         container["privileged"] = True
-    definition: dict[str, Any] = {"type": "container", "propagateTags": True}
+    definition: BatchObject = {"type": "container", "propagateTags": True}
     if on_fargate:
         definition["platformCapabilities"] = ["FARGATE"]
         container["executionRoleArn"] = attributes["execution_role"]
@@ -87,7 +89,7 @@ def job_definition(
     return {"jobDefinitionName": f"metaflow_{digest}", **definition}
 
 
-def container_overrides(attributes: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+def container_overrides(attributes: Mapping[str, Any], environment: Mapping[str, str]) -> BatchObject:
     """Return what a job has of its own: variables and resources.
 
     :param attributes: attributes of ``@batch``, with ``@resources`` merged.
@@ -168,8 +170,8 @@ def _check_platform(attributes: Mapping[str, Any], *, on_fargate: bool, gang: bo
         )
 
 
-def _linux_parameters(attributes: Mapping[str, Any], *, gang: bool) -> dict[str, Any]:
-    parameters: dict[str, Any] = {}
+def _linux_parameters(attributes: Mapping[str, Any], *, gang: bool) -> BatchObject:
+    parameters: BatchObject = {}
     for name, field in (("shared_memory", "sharedMemorySize"), ("swappiness", "swappiness"), ("max_swap", "maxSwap")):
         if attributes.get(name) is not None:
             parameters[field] = int(float(attributes[name]))
@@ -184,8 +186,8 @@ def _linux_parameters(attributes: Mapping[str, Any], *, gang: bool) -> dict[str,
     return parameters
 
 
-def _devices(attributes: Mapping[str, Any], *, gang: bool) -> list[dict[str, Any]]:
-    devices: list[dict[str, Any]] = []
+def _devices(attributes: Mapping[str, Any], *, gang: bool) -> list[BatchObject]:
+    devices: list[BatchObject] = []
     for number in range(int(attributes.get("inferentia") or 0)):
         path = f"/dev/neuron{number}"
         devices.append({"containerPath": path, "hostPath": path, "permissions": ["READ", "WRITE"]})
@@ -199,9 +201,9 @@ def _devices(attributes: Mapping[str, Any], *, gang: bool) -> list[dict[str, Any
     return devices
 
 
-def _storage(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    volumes: list[dict[str, Any]] = []
-    mounts: list[dict[str, Any]] = []
+def _storage(attributes: Mapping[str, Any]) -> BatchObject:
+    volumes: list[BatchObject] = []
+    mounts: list[BatchObject] = []
     for given in _listed(attributes.get("host_volumes")):
         host, _, container = given.partition(":")
         name = re.sub(r"[/.]", "_", host)
@@ -216,9 +218,9 @@ def _storage(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {"volumes": volumes, "mountPoints": mounts} if volumes else {}
 
 
-def _logging(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def _logging(attributes: Mapping[str, Any]) -> BatchObject:
     driver, options = attributes.get("log_driver"), _listed(attributes.get("log_options"))
-    found: dict[str, Any] = {"logDriver": driver} if driver else {}
+    found: BatchObject = {"logDriver": driver} if driver else {}
     if options:
         found["options"] = dict(option.split(":", 1) for option in options)
     return {"logConfiguration": found} if found else {}
@@ -247,7 +249,7 @@ def overrides_size(overrides: Mapping[str, Any]) -> int:
     return len(json.dumps(overrides).encode())
 
 
-def node_overrides(overrides: Mapping[str, Any], nodes: int) -> dict[str, Any]:
+def node_overrides(overrides: Mapping[str, Any], nodes: int) -> BatchObject:
     """Return the overrides of a multi-node job, whose nodes find out by themselves which they are.
 
     :param overrides: container overrides.

@@ -12,10 +12,12 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from metaflow_orchestration.documents.container_settings import remote_settings
 from metaflow_orchestration.documents.manifest import CodePackage, Manifest
+from metaflow_orchestration.documents.task import Inherited, TaskArguments, TaskDocument
 from metaflow_orchestration.run.commands import (
-    Inherited,
     StepCall,
     init_request,
     join_paths,
@@ -176,7 +178,7 @@ def task_document(
     inherited: Inherited | None = None,
     gang: int | None = None,
     time_limit: int | None = None,
-) -> dict[str, Any]:
+) -> TaskDocument:
     """Return the document that says which task a container runs, or which tasks an array of containers.
 
     :param manifest: the compiled flow.
@@ -189,35 +191,31 @@ def task_document(
     :param time_limit: after how many seconds the task is killed.
     """
     first = calls[0]
-    document: dict[str, Any] = {
-        "flow_name": manifest.graph.name,
-        "flow_file": code.flow_file,
-        "datastore": code.datastore,
-        "datastore_root": manifest.command.datastore_root,
-        "step": first.step.name,
-        "run_id": first.run_id,
-        "attempt": first.attempt,
-        "arguments": shared_arguments(manifest, first),
-        "tasks": [{"task_id": call.task_id, "arguments": own_arguments(call)} for call in calls],
-        "env": dict(environment),
-    }
+    shared = shared_arguments(manifest, first)
+    own = {call.task_id: own_arguments(call) for call in calls}
     if len({call.inputs for call in calls}) == 1:
-        document["arguments"].append(f"--input-paths={join_paths(first.inputs)}")
+        shared.append(f"--input-paths={join_paths(first.inputs)}")
     else:
-        for task, call in zip(document["tasks"], calls, strict=True):
-            task["arguments"].append(f"--input-paths={join_paths(call.inputs)}")
-    if code.package:
-        document["package"] = code.package
-    if parameters is not None:
-        document["init"] = init_request(manifest, first.run_id, parameters, inherited)
-    if gang is not None:
-        document["gang"] = gang
-    if time_limit is not None:
-        document["time_limit"] = time_limit
-    return document
+        own = {call.task_id: [*own[call.task_id], f"--input-paths={join_paths(call.inputs)}"] for call in calls}
+    return TaskDocument(
+        flow_name=manifest.graph.name,
+        flow_file=code.flow_file,
+        datastore=code.datastore,
+        datastore_root=manifest.command.datastore_root,
+        step=first.step.name,
+        run_id=first.run_id,
+        attempt=first.attempt,
+        arguments=tuple(shared),
+        tasks=tuple(TaskArguments(task_id=name, arguments=tuple(arguments)) for name, arguments in own.items()),
+        env=dict(environment),
+        package=code.package,
+        init=None if parameters is None else init_request(manifest, first.run_id, parameters, inherited),
+        gang=gang,
+        time_limit=time_limit,
+    )
 
 
-def encode_document(document: Mapping[str, Any], save: Save, limit: int = MAX_INLINE_BYTES) -> str:
+def encode_document(document: TaskDocument, save: Save, limit: int = MAX_INLINE_BYTES) -> str:
     """Return the value of the variable that holds a document: the document itself, or where it is.
 
     :param document: the document.
@@ -228,12 +226,14 @@ def encode_document(document: Mapping[str, Any], save: Save, limit: int = MAX_IN
     return text if len(text) <= limit else f"@{save(base64.b64decode(text))}"
 
 
-def encode_inline(document: Mapping[str, Any]) -> str:
+def encode_inline(document: TaskDocument | Mapping[str, Any]) -> str:
     """Return a document as text without any character that a template engine or a shell would look at.
 
-    :param document: JSON types.
+    :param document: a document of :mod:`~metaflow_orchestration.documents`, or JSON types.
     """
-    return base64.b64encode(zlib.compress(json.dumps(document, sort_keys=True).encode(), 9)).decode()
+    return base64.b64encode(
+        zlib.compress(json.dumps(msgspec.to_builtins(document), sort_keys=True).encode(), 9)
+    ).decode()
 
 
 def first_environment(manifest: Manifest, code: CodePackage) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .objects import KubernetesObject
+
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 JOB_LABEL = "batch.kubernetes.io/job-name"
 _KEEP_SECONDS = 7 * 24 * 60 * 60
@@ -23,7 +25,7 @@ def gang_environment(name: str, port: Any) -> dict[str, str]:
     return environment
 
 
-def make_job(pod: Mapping[str, Any], nodes: int) -> dict[str, Any]:
+def make_job(pod: Mapping[str, Any], nodes: int) -> KubernetesObject:
     """Return a job whose pods start, and fail, together.
 
     :param pod: the pod of each node; the job gets its name.
@@ -49,7 +51,7 @@ def make_job(pod: Mapping[str, Any], nodes: int) -> dict[str, Any]:
     }
 
 
-def make_service(name: str, job_uid: str) -> dict[str, Any]:
+def make_service(name: str, job_uid: str) -> KubernetesObject:
     """Return the service, which Kubernetes deletes together with the job.
 
     :param name: name of the job.

@@ -14,6 +14,8 @@ from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.identity import position_in_step
 from metaflow_orchestration.run.commands import StepCall
 
+from .objects import KubernetesObject
+
 TASK_LABEL = "metaflow/task-id"
 CONTAINER = "base"
 """Name of the container, by which Airflow's operator and users' pod templates know it."""
@@ -51,7 +53,7 @@ def make_pod(
     labels: Mapping[str, str],
     annotations: Mapping[str, str],
     deadline_seconds: int,
-) -> dict[str, Any]:
+) -> KubernetesObject:
     """Return a pod that runs a command.
 
     :param attributes: attributes of ``@kubernetes``, with ``@resources`` merged.
@@ -176,7 +178,7 @@ def label_value(text: str) -> str:
     return f"{safe[:54].strip('-_.')}-{digest}".lstrip("-")
 
 
-def _resources(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def _resources(attributes: Mapping[str, Any]) -> KubernetesObject:
     basic = {
         "cpu": str(attributes["cpu"]),
         "memory": f"{attributes['memory']}M",
@@ -190,9 +192,9 @@ def _resources(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return _trimmed({"requests": {**basic, **extended}, "limits": limits})
 
 
-def _volumes(attributes: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    volumes: list[dict[str, Any]] = []
-    mounts: list[dict[str, Any]] = []
+def _volumes(attributes: Mapping[str, Any]) -> tuple[list[KubernetesObject], list[KubernetesObject]]:
+    volumes: list[KubernetesObject] = []
+    mounts: list[KubernetesObject] = []
     memory = (
         ("tmpfs-ephemeral-volume", attributes.get("tmpfs_path"), _tmpfs_mib(attributes)),
         ("dhsm", "/dev/shm", attributes.get("shared_memory")),  # noqa: S108  (the mount point of shared memory)
@@ -214,11 +216,11 @@ def _tmpfs_mib(attributes: Mapping[str, Any]) -> int | None:
     return int(float(attributes["memory"])) // 2 if attributes.get("use_tmpfs") else None
 
 
-def _security_context(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _security_context(given: Mapping[str, Any] | None) -> KubernetesObject | None:
     return _camel_keys(given) if given else None
 
 
-def _camel_keys(given: Mapping[str, Any]) -> dict[str, Any]:
+def _camel_keys(given: Mapping[str, Any]) -> KubernetesObject:
     """Turn the keys of Kubernetes' Python client, which Metaflow takes, into those of its API."""
 
     def camel(key: str) -> str:
@@ -251,5 +253,5 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _trimmed(given: Mapping[str, Any]) -> dict[str, Any]:
+def _trimmed(given: Mapping[str, Any]) -> KubernetesObject:
     return {key: value for key, value in given.items() if value not in (None, [], {})}

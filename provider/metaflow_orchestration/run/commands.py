@@ -6,11 +6,11 @@ Values are list elements, never parts of a shell string, so nothing in them can 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import msgspec
 
 from metaflow_orchestration.documents.manifest import CodePackage, Manifest
+from metaflow_orchestration.documents.task import FileFacts, Inherited, InitRequest
 from metaflow_orchestration.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
 from metaflow_orchestration.graph.model import FlowGraph, ParameterType, Step
 
@@ -46,17 +46,6 @@ class StepCall(msgspec.Struct, frozen=True, kw_only=True):
     origin_run: str | None = None
 
 
-class Inherited(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a resumed run has its parameters from.
-
-    :param run: Metaflow run id of the run that it resumes.
-    :param given: names of the parameters that it was given itself; all others are those of the other run.
-    """
-
-    run: str
-    given: tuple[str, ...] = ()
-
-
 def init_arguments(manifest: Manifest, run_id: str, parameters: Mapping[str, str]) -> list[str]:
     """Return the arguments that register a run and store its parameters.
 
@@ -76,7 +65,7 @@ def init_arguments(manifest: Manifest, run_id: str, parameters: Mapping[str, str
 
 def init_request(
     manifest: Manifest, run_id: str, parameters: Mapping[str, str], inherited: Inherited | None = None
-) -> dict[str, Any]:
+) -> InitRequest:
     """Return what the process that runs ``init`` must know: the task, the arguments, and which of them are files.
 
     Metaflow would take the value of a file parameter for a path; ``file_parameters.py`` of the extension checks it
@@ -87,17 +76,15 @@ def init_request(
     :param parameters: see :func:`init_arguments`.
     :param inherited: of a resumed run: where its other parameters come from.
     """
-    request: dict[str, Any] = {
-        "task_id": PARAMETERS_TASK,
-        "arguments": init_arguments(manifest, run_id, parameters),
-    }
-    if inherited is not None:
-        request["inherit"] = msgspec.to_builtins(inherited)
-    files = file_facts(manifest.graph)
-    return {**request, "files": files} if files else request
+    return InitRequest(
+        task_id=PARAMETERS_TASK,
+        arguments=tuple(init_arguments(manifest, run_id, parameters)),
+        inherit=inherited,
+        files=file_facts(manifest.graph),
+    )
 
 
-def file_facts(graph: FlowGraph) -> dict[str, dict[str, Any]]:
+def file_facts(graph: FlowGraph) -> dict[str, FileFacts]:
     """Return how the values of file parameters are checked and stored, by parameter.
 
     :param graph: the flow.

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from metaflow_orchestration.documents.task import Inherited
 from metaflow_orchestration.exceptions import ParameterValueError
 from metaflow_orchestration.graph.identity import RESUME_KEY, old_task_id, task_id
 from metaflow_orchestration.graph.model import FlowGraph, Step, StepKind
-from metaflow_orchestration.run.commands import Inherited
 
 from .contexts import IndexPath
 

@@ -14,6 +14,7 @@ from airflow.providers.amazon.aws.operators.batch import BatchOperator
 from airflow.providers.amazon.aws.utils.waiter_with_logging import wait
 
 from airflow_provider_metaflow.compute.batch.trigger import MetaflowBatchTrigger
+from metaflow_orchestration.containers.objects import BatchObject
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,7 +30,7 @@ class MetaflowBatchOperator(BatchOperator):
     :param first_attempt: the first one since the task was cleared; jobs of those before are ended.
     """
 
-    prepare: Callable[[], dict[str, Any]]
+    prepare: Callable[[], BatchObject]
     """Fills in what the job is submitted with, and returns its definition."""
 
     has_result: Callable[[int], bool]
@@ -122,7 +123,7 @@ class MetaflowBatchOperator(BatchOperator):
         job = self.hook.get_job_description(job_id)
         return bool(job.get("isTerminated") or job.get("isCancelled"))
 
-    def _register(self, definition: dict[str, Any]) -> None:
+    def _register(self, definition: BatchObject) -> None:
         client, name = self._client, definition["jobDefinitionName"]
         if not client.describe_job_definitions(jobDefinitionName=name, status="ACTIVE")["jobDefinitions"]:
             client.register_job_definition(**definition)

@@ -18,6 +18,7 @@ from airflow_provider_metaflow.compute.kubernetes.identity import PodIdentity, n
 from airflow_provider_metaflow.compute.remote import RemoteTask
 from metaflow_orchestration.containers.command import TASK_VARIABLE, container_command, first_environment
 from metaflow_orchestration.containers.gang import INDEX_LABEL, gang_environment
+from metaflow_orchestration.containers.objects import KubernetesObject
 from metaflow_orchestration.containers.options import POD_OVERRIDE
 from metaflow_orchestration.containers.pods import (
     CONTAINER,
@@ -128,7 +129,7 @@ class PodCompute(RemoteTask):
         raise self.failure(call, reason, final=code == NO_RETRY) from error
 
     def _operator(
-        self, call: StepCall, pod: dict[str, Any] | None, gang: int | None, calls: Sequence[StepCall] = ()
+        self, call: StepCall, pod: KubernetesObject | None, gang: int | None, calls: Sequence[StepCall] = ()
     ) -> MetaflowPodOperator:
         from .gang_operator import MetaflowGangOperator
         from .operator import MetaflowPodOperator
@@ -162,7 +163,7 @@ class PodCompute(RemoteTask):
             return MetaflowGangOperator(nodes=gang, **made)
         return MetaflowPodOperator(**made)
 
-    def _pod(self, call: StepCall, parameters: Mapping[str, str] | None, gang: int | None) -> dict[str, Any]:
+    def _pod(self, call: StepCall, parameters: Mapping[str, str] | None, gang: int | None) -> KubernetesObject:
         task = task_environment(self.attributes)
         if gang is not None and gang > 1:
             task.update(gang_environment(pod_name(self.manifest, call), self.attributes.get("port")))

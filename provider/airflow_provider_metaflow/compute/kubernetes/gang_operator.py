@@ -15,6 +15,7 @@ from kubernetes.client import ApiClient, ApiException, BatchV1Api
 from airflow_provider_metaflow.compute.kubernetes.failure import exit_code
 from airflow_provider_metaflow.compute.kubernetes.trigger import JOB_KEY, MetaflowGangTrigger
 from metaflow_orchestration.containers.gang import INDEX_LABEL, JOB_LABEL, make_job, make_service
+from metaflow_orchestration.containers.objects import KubernetesObject
 from metaflow_orchestration.exceptions import StepFailedError
 
 from .operator import POLL_SECONDS, MetaflowPodOperator
@@ -36,7 +37,7 @@ class MetaflowGangOperator(MetaflowPodOperator):
     def __init__(self, *, nodes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.nodes = nodes
-        self.failed_node: dict[str, Any] | None = None
+        self.failed_node: KubernetesObject | None = None
         """The pod of the node that failed, in the words of the Kubernetes API."""
 
     @cached_property
@@ -134,7 +135,7 @@ class MetaflowGangOperator(MetaflowPodOperator):
                     return bool(condition.type == "Complete")
             time.sleep(POLL_SECONDS)
 
-    def _find_failed_node(self, name: str, namespace: str) -> dict[str, Any] | None:
+    def _find_failed_node(self, name: str, namespace: str) -> KubernetesObject | None:
         """Return the pod of the node that failed by itself; Kubernetes has ended the others because of it."""
         try:
             pods = self.client.list_namespaced_pod(namespace, label_selector=f"{JOB_LABEL}={name}").items
@@ -142,7 +143,7 @@ class MetaflowGangOperator(MetaflowPodOperator):
             return None
         plain = [ApiClient().sanitize_for_serialization(pod) for pod in pods if pod.status.phase == "Failed"]
         own = [pod for pod in plain if exit_code(pod) not in (None, *_ENDED_BY_OTHERS)]
-        found: dict[str, Any] | None = next(iter([*own, *plain]), None)
+        found: KubernetesObject | None = next(iter([*own, *plain]), None)
         return found
 
     def _delete(self, pod: V1Pod) -> None:

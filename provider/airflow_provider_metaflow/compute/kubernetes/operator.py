@@ -19,6 +19,7 @@ from kubernetes.client import ApiClient, ApiException
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_metaflow.compute.kubernetes.identity import PodIdentity
+from metaflow_orchestration.containers.objects import KubernetesObject
 from metaflow_orchestration.exceptions import StepFailedError
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ class MetaflowPodOperator(KubernetesPodOperator):
     :param identity: which pods may be those of the task; None trusts its labels.
     """
 
-    last_seen: dict[str, Any] | None = None
+    last_seen: KubernetesObject | None = None
     """The pod before it was cleaned up, in the words of the Kubernetes API."""
 
-    last_events: tuple[dict[str, Any], ...] = ()
+    last_events: tuple[KubernetesObject, ...] = ()
     """Its events, if it failed."""
 
     def __init__(self, *, first_attempt: int = 0, identity: PodIdentity | None = None, **kwargs: Any) -> None:

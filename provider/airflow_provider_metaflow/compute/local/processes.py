@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from airflow_provider_metaflow.compute.error_text import ErrorText
 from metaflow_orchestration.cache import Cache
 from metaflow_orchestration.documents.manifest import CodePackage, Manifest
+from metaflow_orchestration.documents.task import Inherited
 from metaflow_orchestration.exceptions import StepFailedError
 from metaflow_orchestration.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
 from metaflow_orchestration.graph.model import Step
 from metaflow_orchestration.run.commands import (
-    Inherited,
     StepCall,
     init_request,
     resumed_variables,
@@ -105,7 +107,8 @@ class LocalCompute:
             "time_limit": time_limit(call),
         }
         if parameters is not None:
-            request["init"] = init_request(self.manifest, call.run_id, parameters, self.inherited)
+            init = init_request(self.manifest, call.run_id, parameters, self.inherited)
+            request["init"] = msgspec.to_builtins(init)
         errors = ErrorText()
 
         def on_line(stream: str, text: str) -> None:
