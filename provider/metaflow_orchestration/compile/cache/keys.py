@@ -15,6 +15,7 @@ import msgspec
 from metaflow_orchestration.compile.inputs.layout import project_root_of
 from metaflow_orchestration.compile.inputs.source_files import other_files, source_files
 from metaflow_orchestration.compile.options import CompileOptions
+from metaflow_orchestration.compile.processes.environment import child_environment
 from metaflow_orchestration.documents.manifest import SCHEMA_VERSION
 
 _ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
@@ -70,7 +71,8 @@ def _digest(path: Path, options: CompileOptions, facts: Sequence[object]) -> str
 
 
 def _environment() -> list[tuple[str, str]]:
-    return sorted((name, value) for name, value in os.environ.items() if name.startswith(_ENVIRONMENT))
+    # As it is where a flow is compiled: the process that compiles in the background has it for its own.
+    return sorted((name, value) for name, value in child_environment().items() if name.startswith(_ENVIRONMENT))
 
 
 def _configuration() -> str:
