@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +17,12 @@ from metaflow_orchestration.exceptions import MissingExtraError
 from metaflow_orchestration.graph.identity import airflow_run_id
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from airflow_provider_metaflow.rest.client import AirflowClient
+    from airflow_provider_metaflow.rest.runs import DagRun
+    from airflow_provider_metaflow.rest.task_instances import TaskInstance
+
     from .airflow import EmbeddedAirflow
 
 _LOG_CHARACTERS = 4000
@@ -84,7 +90,7 @@ def run_trial(
     """
     from rich.console import Console
 
-    from airflow_provider_metaflow.rest import dags, runs, task_instances, task_logs
+    from airflow_provider_metaflow.rest import dags, runs, task_instances
 
     from .airflow import USER, EmbeddedAirflow
     from .progress import RunProgress
@@ -106,27 +112,35 @@ def run_trial(
         with RunProgress(manifest.graph, console) as progress:
             state = runs.wait_for_run(airflow.client, name, dag_run, timeout=7 * 86400, watch=progress.show)
         instances = task_instances.task_instances(airflow.client, name, dag_run)
-        for one in instances:
-            if one.state == "failed":
-                console.rule(f"{one.task_id} [{one.map_index}] failed")
-                text = task_logs.task_log(
-                    airflow.client, name, dag_run, one.task_id, try_number=one.try_number, map_index=one.map_index
-                )
-                console.print(text[-_LOG_CHARACTERS:], markup=False, highlight=False)
+        _print_failures(airflow.client, run, instances, console)
         if afterwards is not None:
             afterwards(airflow, f"{airflow.url}/dags/{name}/runs/{dag_run}")
-    rows = []
-    for step in manifest.graph.steps:
-        own = [one for one in instances if one.task_id == step.name]
-        states = sorted({str(one.state) for one in own})
-        rows.append(
-            (
-                step.name,
-                len(own),
-                sum(one.try_number for one in own),
-                sum(one.duration or 0 for one in own),
-                ", ".join(states),
-            )
-        )
     console.print(f"Run {pathspec}: {state}", highlight=False)
-    return Trial(state=state, pathspec=pathspec, rows=tuple(rows))
+    rows = tuple(_row(step.name, instances) for step in manifest.graph.steps)
+    return Trial(state=state, pathspec=pathspec, rows=rows)
+
+
+def _print_failures(client: AirflowClient, run: DagRun, instances: Sequence[TaskInstance], console: Console) -> None:
+    """Print the ends of the logs of failed task instances."""
+    from airflow_provider_metaflow.rest import task_logs
+
+    for one in instances:
+        if one.state == "failed":
+            console.rule(f"{one.task_id} [{one.map_index}] failed")
+            text = task_logs.task_log(
+                client,
+                run.dag_id,
+                run.dag_run_id,
+                one.task_id,
+                try_number=one.try_number,
+                map_index=one.map_index,
+            )
+            console.print(text[-_LOG_CHARACTERS:], markup=False, highlight=False)
+
+
+def _row(step: str, instances: Sequence[TaskInstance]) -> tuple[str, int, int, float, str]:
+    """Return what a report says of a step: name, tasks, tries, seconds of work, states."""
+    own = [one for one in instances if one.task_id == step]
+    states = sorted({str(one.state) for one in own})
+    tries, seconds = sum(one.try_number for one in own), sum(one.duration or 0 for one in own)
+    return step, len(own), tries, seconds, ", ".join(states)

@@ -64,28 +64,9 @@ def make_pod(
     :param deadline_seconds: after how long Kubernetes ends the pod.
     """
     volumes, mounts = _volumes(attributes)
-    container = _trimmed(
-        {
-            "name": CONTAINER,
-            "image": attributes["image"],
-            "imagePullPolicy": attributes.get("image_pull_policy"),
-            "command": [literal(word) for word in command],
-            "env": [
-                *({"name": name, "value": literal(value)} for name, value in environment.items()),
-                {"name": "METAFLOW_ORCHESTRATOR_SINK", "value": TERMINATION_LOG},
-                *({"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in DOWNWARD.items()),
-            ],
-            "envFrom": [{"secretRef": {"name": name}} for name in names_of(attributes.get("secrets"))],
-            "ports": [{"containerPort": int(attributes["port"])}] if attributes.get("port") else None,
-            "resources": _resources(attributes),
-            "volumeMounts": mounts,
-            "securityContext": _security_context(attributes.get("security_context")),
-            "terminationMessagePath": TERMINATION_LOG,
-        }
-    )
     spec = _trimmed(
         {
-            "containers": [container],
+            "containers": [_container(attributes, command, environment, mounts)],
             "restartPolicy": "Never",
             "activeDeadlineSeconds": deadline_seconds,
             "terminationGracePeriodSeconds": _GRACE_SECONDS,
@@ -108,6 +89,33 @@ def make_pod(
         ),
         "spec": spec,
     }
+
+
+def _container(
+    attributes: Mapping[str, Any],
+    command: list[str],
+    environment: Mapping[str, str],
+    mounts: list[KubernetesObject],
+) -> KubernetesObject:
+    return _trimmed(
+        {
+            "name": CONTAINER,
+            "image": attributes["image"],
+            "imagePullPolicy": attributes.get("image_pull_policy"),
+            "command": [literal(word) for word in command],
+            "env": [
+                *({"name": name, "value": literal(value)} for name, value in environment.items()),
+                {"name": "METAFLOW_ORCHESTRATOR_SINK", "value": TERMINATION_LOG},
+                *({"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in DOWNWARD.items()),
+            ],
+            "envFrom": [{"secretRef": {"name": name}} for name in names_of(attributes.get("secrets"))],
+            "ports": [{"containerPort": int(attributes["port"])}] if attributes.get("port") else None,
+            "resources": _resources(attributes),
+            "volumeMounts": mounts,
+            "securityContext": _security_context(attributes.get("security_context")),
+            "terminationMessagePath": TERMINATION_LOG,
+        }
+    )
 
 
 def pod_labels(manifest: Manifest, call: StepCall) -> dict[str, str]:

@@ -236,7 +236,6 @@ class LocalCompute:
             "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(dict(self.links)),
             "METAFLOW_ORCHESTRATOR_OUTCOME": str(Path(self._scratch.name) / "outcome.json"),
         }
-        root, variables = self._unpacked(), self.variables
         return task_environment(
-            self.manifest, self.code, call, root=root, python=self.python, variables=variables, own=own
+            self.manifest, self.code, call, root=self._unpacked(), python=self.python, variables=self.variables, own=own
         )
