@@ -41,19 +41,21 @@ def make_arguments(
     :param given: arguments of the user, which win; our tag and owner stay beside those given.
     :param fixed: values of parameters, in place of the flow's defaults.
     :param templates: values of parameters that the start step renders.
-    :raises InvalidOptionError: if a watcher is for an event that the flow does not wait for, or ``params`` holds a
-        template, which Airflow would not render.
+    :raises InvalidOptionError: if a watcher is for an event that the flow does not wait for, ``params`` holds a
+        template, which Airflow would not render, or an argument of ``default_args`` could not take effect.
     """
     graph = manifest.graph
     _check_watchers(graph, watchers)
     ours = _of_flow(manifest, max_workers)
     arguments = {**ours, "schedule": _schedule(graph, watchers, dag_id), **given}
     arguments["tags"] = sorted({*ours["tags"], *(given.get("tags") or ())})
-    arguments["default_args"] = {**ours["default_args"], **(given.get("default_args") or {})}
+    default_args = given.get("default_args") or {}
+    _check_default_args(graph, default_args)
+    arguments["default_args"] = {**ours["default_args"], **default_args}
     _add_notifiers(arguments, manifest)
     arguments["doc_md"] = _with_record(arguments["doc_md"], manifest)
     params = dict(given.get("params") or {})
-    _check_params(graph, params)
+    _check_params(graph, {**params, **(default_args.get("params") or {})})
     arguments["params"] = {**_params(graph, fixed, templates), **params}
     return arguments
 
@@ -69,6 +71,13 @@ def with_doc_file(given: Mapping[str, Any], caller: str) -> dict[str, Any]:
         return dict(given)
     file = resolved(name, caller)
     return {**given, "doc_md": file.read_text() if file.is_file() else name}
+
+
+def _check_default_args(graph: FlowGraph, default_args: Mapping[str, Any]) -> None:
+    if default_args:
+        from airflow_provider_metaflow.plan.translator import check_default_args
+
+        check_default_args(graph, default_args, "MetaflowDag")
 
 
 def _check_params(graph: FlowGraph, params: Mapping[str, Any]) -> None:

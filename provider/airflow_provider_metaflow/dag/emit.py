@@ -13,6 +13,7 @@ from airflow_provider_metaflow.operators.step import MetaflowStepOperator
 from airflow_provider_metaflow.plan.dag import MAP_LABEL, SOME_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
 from airflow_provider_metaflow.plan.events import ASSET_GROUP, asset_name, watched_name
 from metaflow_orchestration.documents.manifest import Manifest
+from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import EventTrigger, Step
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
 
         if segment.source not in self.tasks:
             self._make_splits(splits[segment.foreach])
+        _check_mapped_over(self.manifest.graph.name, segment.foreach, self.tasks[segment.source])
 
         @task_group(
             group_id=segment.group_id,
@@ -130,7 +132,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
         )
         def body(context: Any) -> None:  # noqa: ARG001  (read by each task at run time)
             for member in members:
-                self._make_task(member, None, map_index_template=f"{{{{ {MAP_LABEL} }}}}")
+                self._make_task(member, None)
             names = {member.step for member in members}
             for member in members:
                 for name in names.intersection(member.upstream):
@@ -149,6 +151,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
             "Airflow can run an instance of the next group for each. It runs no code of the flow.",
             foreach_task_id=foreach.task_id,
             trigger_rule=SOME_RULE,
+            multiple_outputs=False,
             dag=self.dag,
             task_group=self.group,
             **self.shared,
@@ -156,27 +159,27 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
         task.set_upstream(foreach)
         self.tasks[plan.task_id] = task
 
-    def _make_task(self, plan: TaskPlan, group: TaskGroup | None, **more: Any) -> None:
+    def _make_task(self, plan: TaskPlan, group: TaskGroup | None) -> None:
         graph = self.manifest.graph
         if plan.segment is not None and plan.trigger_rule == SOME_RULE and len(plan.upstream) > 1:
             _check_release(graph.name, plan.step)
-        arguments: dict[str, Any] = {"trigger_rule": plan.trigger_rule, **self.shared, **self.compute, **more}
+        # What means something else for operators of other kinds is not left to the default_args of a larger DAG.
+        arguments: dict[str, Any] = {"multiple_outputs": False, "parameters": None}
+        arguments.update(trigger_rule=plan.trigger_rule, **self.shared, **self.compute)
+        if plan.segment is not None and not self._has_default("map_index_template"):
+            arguments["map_index_template"] = f"{{{{ {MAP_LABEL} }}}}"
         if plan.retries is not None:
             arguments["retries"] = plan.retries
         if plan.retry_delay_seconds is not None:
             arguments["retry_delay"] = timedelta(seconds=plan.retry_delay_seconds)
         if plan.doc:
             arguments["doc_md"] = plan.doc
-        if plan.events:
-            # Not by way of one alias, though that is smaller: Airflow makes an alias's assets when a task ends, and
-            # fails the task if another makes the same one at the time (unique key; measured on 3.3.2).
-            arguments["outlets"] = [event_asset(event) for event in plan.events]
         if plan.step == graph.start:
             arguments.update(self.start)
         if group is not None:
             arguments["task_group"] = group
         arguments = _merged(arguments, self._chosen(plan))
-        self.tasks[plan.step] = MetaflowStepOperator(
+        made = self.tasks[plan.step] = MetaflowStepOperator(
             # A segment does not prefix the ids of its tasks, so that they stay when a body changes.
             task_id=plan.step if plan.segment is None else f"{self.id_prefix}{plan.step}",
             manifest=self.manifest,
@@ -185,6 +188,15 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
             dag=self.dag,
             **arguments,
         )
+        if plan.events:
+            # Beside what the user has given, here or in default_args. And not by way of one alias, though that is
+            # smaller: Airflow makes an alias's assets when a task ends, and fails the task if another makes the same
+            # one at the time (unique key; measured on 3.3.2).
+            made.outlets = [*(event_asset(event) for event in plan.events), *made.outlets]
+
+    def _has_default(self, name: str) -> bool:
+        """Tell whether an operator argument is in the default_args around the flow."""
+        return name in self.dag.default_args or (self.group is not None and name in (self.group.default_args or {}))
 
     def _chosen(self, plan: TaskPlan) -> dict[str, Any]:
         """Return what the user decides about a step."""
@@ -203,10 +215,6 @@ def _merged(arguments: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str
     for name in ("kubernetes", "batch"):
         if name in chosen and name in arguments:
             merged[name] = {**arguments[name], **chosen[name]}
-    if "outlets" in arguments and chosen.get("outlets"):
-        # Beside the events of the step, which other flows wait for.
-        outlets = chosen["outlets"]
-        merged["outlets"] = [*arguments["outlets"], *(outlets if isinstance(outlets, (list, tuple)) else [outlets])]
     return merged
 
 
@@ -237,6 +245,18 @@ def event_condition(triggers: Sequence[EventTrigger], watchers: Mapping[str, Seq
         return AssetAny(published, _asset(watched_name(event, dag_id), watchers=list(watchers[event])))
 
     return AssetAll(*(condition(trigger.event) for trigger in triggers))
+
+
+def _check_mapped_over(flow: str, step: str, source: BaseOperator) -> None:
+    """Refuse a source of mapped tasks that pushes no XCom: they would be skipped, and their results would be missed."""
+    if not source.do_xcom_push:
+        raise InvalidOptionError(
+            f"its task {source.task_id} has do_xcom_push={source.do_xcom_push!r}, by default_args, step_overrides or a "
+            "translator, but the next steps are mapped over the XCom of this one.",
+            flow=flow,
+            step=step,
+            hint="Leave do_xcom_push out, or give it to other steps only, by step_overrides.",
+        )
 
 
 def _check_release(flow: str, step: str) -> None:

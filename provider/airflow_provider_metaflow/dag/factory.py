@@ -162,6 +162,7 @@ class MetaflowTaskGroup(TaskGroup):
         _check_overrides(graph, overrides)
         group_arguments.setdefault("tooltip", first_line(graph.doc))
         super().__init__(group_id=group_id or graph.name, **group_arguments)
+        _check_group_defaults(graph, group_arguments.get("default_args") or {})
         plan = plan_of(manifest)
         dag = self.dag or DagContext.get_current()
         if dag is None:
@@ -174,6 +175,7 @@ class MetaflowTaskGroup(TaskGroup):
                 flow=graph.name,
                 hint="Loop inside the flow, or trigger one DAG run per item.",
             )
+        _warn_of_trigger_rule(graph, dag.default_args)
         self.metaflow_manifest = manifest
         shared = _shared(pool or manifest.deployment.worker_pool, python, warm_process)
         if max_workers:
@@ -197,8 +199,19 @@ class MetaflowTaskGroup(TaskGroup):
 
     @property
     def pathspec(self) -> Any:
-        """The run's pathspec ``Flow/run`` as an XCom of the end step, for downstream tasks."""
-        end: BaseOperator = self.metaflow_tasks[self.metaflow_manifest.graph.end]
+        """The run's pathspec ``Flow/run`` as an XCom of the end step, for downstream tasks.
+
+        :raises InvalidOptionError: if the end step pushes none.
+        """
+        graph = self.metaflow_manifest.graph
+        end: BaseOperator = self.metaflow_tasks[graph.end]
+        if not end.do_xcom_push:
+            raise InvalidOptionError(
+                "`pathspec` is its XCom, but it has do_xcom_push=False.",
+                flow=graph.name,
+                step=graph.end,
+                hint=f"Add step_overrides={{{graph.end!r}: {{'do_xcom_push': True}}}}.",
+            )
         return end.output
 
 
@@ -208,6 +221,16 @@ def _warn_of_schedule(graph: FlowGraph) -> None:
     if ignored:
         warnings.warn(
             f"flow {graph.name}: {' and '.join(ignored)} do not count inside a larger DAG, whose schedule does.",
+            stacklevel=3,
+        )
+
+
+def _warn_of_trigger_rule(graph: FlowGraph, default_args: Mapping[str, Any]) -> None:
+    """Warn of what does not count; the default_args of a larger DAG are for its other tasks, too."""
+    if "trigger_rule" in default_args:
+        warnings.warn(
+            f"flow {graph.name}: the trigger_rule of default_args does not count for its steps, of which the flow "
+            "decides when they run.",
             stacklevel=3,
         )
 
@@ -255,6 +278,13 @@ def _check_overrides(graph: FlowGraph, overrides: Overrides) -> None:
         from airflow_provider_metaflow.plan.translator import check_overrides
 
         check_overrides(graph, overrides, BaseOperator)
+
+
+def _check_group_defaults(graph: FlowGraph, default_args: Mapping[str, Any]) -> None:
+    if default_args:
+        from airflow_provider_metaflow.plan.translator import check_default_args
+
+        check_default_args(graph, default_args, "MetaflowTaskGroup")
 
 
 def _check_id(dag_id: str, graph: FlowGraph) -> None:

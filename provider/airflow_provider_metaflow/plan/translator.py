@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from metaflow_orchestration.exceptions import InvalidOptionError
-from metaflow_orchestration.graph.model import FlowGraph, Step, StepKind
+from metaflow_orchestration.graph.model import FlowGraph, Step
 
 OWN = frozenset({"batch", "compute", "kubernetes", "python", "warm_process"})
 """Arguments of our operator that may be given for a step; see :class:`MetaflowStepOperator`."""
@@ -132,8 +132,29 @@ def check_overrides(graph: FlowGraph, overrides: Mapping[str, Mapping[str, Any]]
         _check(graph, steps[name], arguments, "step_overrides", allowed(operator))
 
 
+def check_default_args(graph: FlowGraph, default_args: Mapping[str, Any], owner: str) -> None:
+    """Check ``default_args`` that are for the tasks of one flow.
+
+    :param graph: the flow.
+    :param default_args: what was given.
+    :param owner: name of the class that they were given to.
+    :raises InvalidOptionError: if one could not take effect.
+    """
+    lost = {
+        "parameters": f"no step takes parameters of its own; give `parameters` to {owner}",
+        "trigger_rule": _CONTRADICTS["trigger_rule"],
+    }
+    for name, reason in lost.items():
+        if name in default_args:
+            raise InvalidOptionError(
+                f"default_args has the key {name!r}, which contradicts the flow: {reason}.",
+                flow=graph.name,
+                hint="Leave it out.",
+            )
+
+
 def _check(graph: FlowGraph, step: Step, arguments: Mapping[str, Any], where: str, known: frozenset[str]) -> None:
-    for name, value in arguments.items():
+    for name in arguments:
         if name in _CONTRADICTS:
             raise InvalidOptionError(
                 f"{where} has the key {name!r}, which contradicts the flow: {_CONTRADICTS[name]}.",
@@ -147,13 +168,6 @@ def _check(graph: FlowGraph, step: Step, arguments: Mapping[str, Any], where: st
                 flow=graph.name,
                 step=step.name,
                 hint=_nearest(name, sorted(known)),
-            )
-        if name == "do_xcom_push" and not value and step.kind in (StepKind.FOREACH, StepKind.PARALLEL):
-            raise InvalidOptionError(
-                f"{where} has do_xcom_push={value!r}, but the next steps are mapped over the XCom of this one.",
-                flow=graph.name,
-                step=step.name,
-                hint="Leave it out.",
             )
 
 
