@@ -19,12 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
-from metaflow_orchestration.documents.manifest import encode_manifest
-
 from .airflow import FlowRun, SharedAirflow, shared_airflow
 from .environment import environment_variable
-from .interpreter import python
 from .object_store import BUCKET, ObjectStore
 from .patience import wait_until
 from .redis_server import Redis, redis_server
@@ -235,11 +231,3 @@ def deploy(celery: CeleryAirflow, file: Path, **overrides: dict[str, str]) -> No
     """Deploy a flow file, which is compiled from there."""
     dag = DAG_FILE.format(path=f"flows/{file.name}", overrides=overrides)
     celery.deploy({f"flows/{file.name}": file.read_text(), f"{file.stem}_dag.py": dag})
-
-
-def deploy_compiled(celery: CeleryAirflow, file: Path, cache: Path) -> None:
-    """Deploy what `create` makes of a flow file."""
-    options = CompileOptions(python=python(), environment=tuple(sorted(celery.store.environment.items())))
-    manifest = encode_manifest(load_manifest(file, options, cache)).decode()
-    dag = DAG_FILE.format(path=f"{file.stem}.metaflow.json", overrides={})
-    celery.deploy({f"{file.stem}.metaflow.json": manifest, f"{file.stem}_dag.py": dag})
