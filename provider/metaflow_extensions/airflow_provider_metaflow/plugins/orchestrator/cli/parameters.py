@@ -89,7 +89,7 @@ def given_values(obj: Any, options: Mapping[str, Any]) -> Iterator[tuple[Paramet
     :param obj: state of Metaflow's command line.
     :param options: values of click, by its own names of options.
     """
-    from metaflow_orchestration.compile.reading.reader import read_parameters
+    from metaflow_orchestration.compile.reading.parameters import read_parameters
 
     given = click.get_current_context().meta["given"]
     for parameter in read_parameters(obj.flow, with_defaults=False):

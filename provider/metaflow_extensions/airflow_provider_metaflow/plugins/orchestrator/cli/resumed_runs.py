@@ -53,7 +53,7 @@ def stored_values(obj: Any, run_id: str) -> dict[str, Any] | None:
     :param run_id: Metaflow run id, of whatever deployer, or of ``run``.
     """
     from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.resumed_run import find_parameters
-    from metaflow_orchestration.compile.reading.reader import read_parameters
+    from metaflow_orchestration.compile.reading.parameters import read_parameters
 
     try:
         found = find_parameters(obj.flow_datastore, run_id)
@@ -105,7 +105,7 @@ def change_parameters(obj: Any, run_id: str, options: Mapping[str, Any], given: 
     from metaflow.includefile import IncludedFile
 
     from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import resumed_run
-    from metaflow_orchestration.compile.reading.reader import read_parameters
+    from metaflow_orchestration.compile.reading.parameters import read_parameters
     from metaflow_orchestration.exceptions import InvalidOptionError
 
     values = {}

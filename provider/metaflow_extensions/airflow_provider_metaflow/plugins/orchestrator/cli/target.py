@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from metaflow.exception import MetaflowException
 
-from metaflow_orchestration.compile.deployment.deploy import DeployOptions
+from metaflow_orchestration.compile.deployment.options import DeployOptions
 from metaflow_orchestration.compile.deployment.tokens import TokenOptions
 from metaflow_orchestration.documents.manifest import Manifest, Notifications
 

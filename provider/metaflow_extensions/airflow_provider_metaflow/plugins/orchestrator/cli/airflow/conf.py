@@ -27,7 +27,7 @@ def stored_conf(obj: Any, run_id: str) -> dict[str, Any] | None:
     :param run_id: Metaflow run id.
     """
     from airflow_provider_metaflow.plan.parameters import conf_value
-    from metaflow_orchestration.compile.reading.reader import read_parameters
+    from metaflow_orchestration.compile.reading.parameters import read_parameters
 
     found = stored_values(obj, run_id)
     if found is None:

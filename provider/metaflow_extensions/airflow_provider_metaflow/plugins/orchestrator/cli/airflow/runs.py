@@ -24,8 +24,8 @@ from .conf import given_parameters, stored_conf
 if TYPE_CHECKING:
     # `create` loads this module, too, and must not wait 0.1 s for an HTTP client that it does not use.
     from airflow_provider_metaflow.rest.client import AirflowClient
-    from airflow_provider_metaflow.rest.deployment import Caller, DeployedDag, PlannedRun
-    from airflow_provider_metaflow.rest.runs import DagRun
+    from airflow_provider_metaflow.rest.deployment import Caller, DeployedDag
+    from airflow_provider_metaflow.rest.runs import DagRun, PlannedRun
 
 _STATES = {"queued": "pending", "running": "running", "success": "succeeded", "failed": "failed"}
 """Options of ``list-runs`` by the state of Airflow that they choose."""
@@ -153,7 +153,7 @@ class AirflowGroupRuns:
 
     def _exit_as(self, deployed: DeployedDag, run: DagRun) -> None:
         """Exit with 1 unless a run has succeeded; for Airflow, one whose steps were all skipped has, too."""
-        from airflow_provider_metaflow.rest.runs import count_states
+        from airflow_provider_metaflow.rest.task_instances import count_states
 
         if run.state != "success":
             sys.exit(1)

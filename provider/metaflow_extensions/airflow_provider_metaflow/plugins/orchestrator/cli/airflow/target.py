@@ -15,7 +15,8 @@ from airflow_provider_metaflow.deploy import dag_file
 from airflow_provider_metaflow.plan.rules import check_deployable, check_rules
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.messages import command_of, report_namespace
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.target import DeployRequest, Runs, Values
-from metaflow_orchestration.compile.deployment.deploy import compile_manifest, resolve_name
+from metaflow_orchestration.compile.deployment.manifest import compile_manifest
+from metaflow_orchestration.compile.deployment.names import resolve_name
 from metaflow_orchestration.compile.deployment.reachable import check_reachable
 from metaflow_orchestration.compile.deployment.tokens import PLACEHOLDER_TOKEN, TokenOptions, resolve_token
 from metaflow_orchestration.documents.manifest import Manifest, Notifications
