@@ -15,7 +15,7 @@ from tests.support.manifests import deployed_on_s3
 
 from metaflow_adapters.argo import deploy as argo_deploy
 from metaflow_adapters.argo.cluster.client import ArgoCluster
-from metaflow_adapters.step_functions.deploy.flow import create as sfn_create
+from metaflow_adapters.step_functions.deploy import create as sfn_create
 from metaflow_adapters.step_functions.machine import FlowMachine
 from metaflow_orchestration.documents.manifest import Manifest, read_manifest
 from metaflow_orchestration.exceptions import InvalidOptionError

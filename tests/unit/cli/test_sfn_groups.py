@@ -17,7 +17,7 @@ from tests.support.aws_account import DEPLOYER, QUEUE, SETTINGS, Account, aws_ac
 from tests.support.recorded import on_s3
 
 from metaflow_adapters.step_functions import FlowMachine, compile_flow
-from metaflow_adapters.step_functions.aws.client import client as clients
+from metaflow_adapters.step_functions.aws import client as clients
 from metaflow_adapters.step_functions.plan.names import sfn_name
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.sfn import group as sfn_group
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.sfn import runs as sfn_runs

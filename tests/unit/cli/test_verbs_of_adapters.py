@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from tests.support.command_line import CommandLine, Result
 
-from metaflow_adapters.argo.runs.runs import runs as argo_runs
-from metaflow_adapters.step_functions.deploy.flow import deployments
-from metaflow_adapters.step_functions.runs.runs import runs as sfn_runs
+from metaflow_adapters.argo.runs import runs as argo_runs
+from metaflow_adapters.step_functions.deploy import deployments
+from metaflow_adapters.step_functions.runs import runs as sfn_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import adapter_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.argo import runs as argo_group_runs
 from metaflow_orchestration.exceptions import InvalidOptionError
