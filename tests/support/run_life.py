@@ -60,6 +60,11 @@ class LivingMetaflow(MemoryMetaflow):
         """Another number changes which cases switches choose, and how many splits a foreach has."""
         self.ends_with = "ok"
         self.check_inputs = lambda _: None  # type: ignore[assignment]
+        self.check_parameters = lambda *_: None  # type: ignore[assignment]
+        self.stored: dict[str, dict[str, str]] = {}
+        """What `_parameters` of each run holds."""
+        self.passed_on: dict[tuple[str, str, str], dict[str, str]] = {}
+        """The parameters among the artifacts of tasks that have finished."""
         self.clear_running = lambda: None  # type: ignore[assignment]
 
     def tick(self) -> int:
@@ -89,6 +94,11 @@ class LivingMetaflow(MemoryMetaflow):
         self.attempts.add((*key, call.attempt))
         self.calls.append(call)
         self.check_inputs(call)
+        if parameters is not None:
+            # `init` comes before each attempt of the start step.
+            self.stored[call.run_id] = dict(parameters)
+        seen = self._seen(compute, call)
+        self.check_parameters(call, seen)
         user_code = call.attempt <= call.max_user_retries
         ends, self.ends_with = self.ends_with, "ok"
         if ends == "dies":
@@ -102,6 +112,7 @@ class LivingMetaflow(MemoryMetaflow):
             self.failed_at[key] = self.tick()
             raise (FinalFailureError if ends == "fails for good" else StepFailedError)("its code fails")
         self.ran_last[key] = Ran(self.tick(), user_code)
+        self.passed_on[key] = seen
         document = self.finish(call, self.document(call))
         if ends == "finished unseen":
             raise WorkerDiedError
@@ -109,6 +120,15 @@ class LivingMetaflow(MemoryMetaflow):
             self.clear_running()
             raise WorkerDiedError
         return document
+
+
+    def _seen(self, compute: Any, call: StepCall) -> dict[str, str]:
+        """Return the parameters that a task finds: those of its first input, unless it is told to read the run's."""
+        run_id, step, task = call.inputs[0].split("/")
+        if step == "_parameters" or compute.resumed:
+            return self.stored[call.run_id]
+        # The nodes of a gang pass on what their control task does.
+        return self.passed_on[step, run_id, task.partition("_node_")[0]]
 
 
 def _number(*parts: object) -> int:
@@ -235,7 +255,9 @@ class LivingRun:
         self.metaflow.ends_with = ends_with
         self.metaflow.clear_running = lambda: self.clear(key)  # type: ignore[assignment]
         ti = _TaskInstance(self, key)
-        context = {"ti": ti, "dag_run": self._dag_run(), "params": {}, "outlet_events": defaultdict(SimpleNamespace)}
+        params = {**self.dag.params.dump(), **self.conf}
+        context: dict[str, Any] = {"ti": ti, "dag_run": self._dag_run(), "params": params}
+        context["outlet_events"] = defaultdict(SimpleNamespace)
         state = "up_for_retry"
         try:
             # Airflow's own decorator of `execute` warns of each call that its task runner does not make.

@@ -32,13 +32,14 @@ from tests.support.run_life import Key, LivingMetaflow, LivingRun, step_of
 
 from airflow_provider_metaflow import MetaflowDag
 from metaflow_orchestration.documents.manifest import Command, Deployment, Manifest, encode_manifest
-from metaflow_orchestration.graph.model import FlowGraph, Retry, Step, StepKind
+from metaflow_orchestration.graph.model import FlowGraph, Parameter, ParameterType, Retry, Step, StepKind
 from metaflow_orchestration.run.commands import StepCall
 
 SEQUENCES = int(os.environ.get("TEST_RUN_LIVES", "150"))
 """`make test` plays 2,000."""
 
 GRAPHS = 60
+_NUMBER = Parameter(name="number", variable="number", type=ParameterType.STR, default="none")
 _RETRIES = (Retry(), Retry(error=1), Retry(user=1), Retry(user=1, error=1))
 
 
@@ -62,7 +63,7 @@ def _graphs() -> list[FlowGraph]:
             steps = tuple(
                 replace(step, retry=_RETRIES[(number + len(found)) % 4]) for number, step in enumerate(graph.steps)
             )
-            found[str(body)] = replace(graph, steps=steps)
+            found[str(body)] = replace(graph, steps=steps, parameters=(_NUMBER,))
 
     collect()
     return list(found.values())
@@ -120,7 +121,10 @@ class RunLife(RuleBasedStateMachine):
         self.metaflow = LivingMetaflow()
         self.metaflow.install(self.patch)
         self.metaflow.check_inputs = self.check_inputs  # type: ignore[assignment]
+        self.metaflow.check_parameters = self.check_parameters  # type: ignore[assignment]
         self.earlier_runs: set[str] = set()
+        self.made = 1
+        """How often the run was made."""
 
     def teardown(self) -> None:
         self.patch.undo()
@@ -128,7 +132,12 @@ class RunLife(RuleBasedStateMachine):
     @initialize(number=st.integers(0, GRAPHS - 1))
     def starts(self, number: int) -> None:
         self.number, self.code, self.retries, self.longer = number, "a", None, False
-        self.run = LivingRun(self.dag(), self.metaflow)
+        self.run = LivingRun(self.dag(), self.metaflow, conf=self.conf(1))
+
+    @staticmethod
+    def conf(number: int) -> dict[str, str]:
+        """Return what a run is started with; each other one leaves the default."""
+        return {"number": str(number)} if number % 2 else {}
 
     def dag(self) -> DAG:
         return _dag(self.number, self.code, self.retries, self.longer)
@@ -186,7 +195,8 @@ class RunLife(RuleBasedStateMachine):
     def it_is_made_again(self) -> None:
         self.earlier_runs |= {call.run_id for call in self.metaflow.calls}
         began = self.run.began
-        self.run = LivingRun(self.dag(), self.metaflow)
+        self.made += 1
+        self.run = LivingRun(self.dag(), self.metaflow, conf=self.conf(self.made))
         self.run.began = began.replace(year=began.year + 1)
 
     # What must hold.
@@ -204,10 +214,33 @@ class RunLife(RuleBasedStateMachine):
             return
         given = [one.partition("/")[2] for one in call.inputs]
         assert all(one.startswith(f"{call.run_id}/") for one in call.inputs), call.inputs
-        if "-r" in call.task_id:
+        if _round(call.task_id):
+            assert given == [f"{call.step.name}/{self.round_before(call)}"], call
             return
         expected = self.expected_inputs(call)
         assert sorted(given) == sorted(expected), f"{call.step.name}/{call.task_id} gets {given}, not {expected}"
+
+    def check_parameters(self, call: StepCall, seen: dict[str, str]) -> None:
+        """Each task sees the parameters of this run, and `_parameters` holds them."""
+        own = {"number": self.run.conf.get("number", "none")}
+        assert self.metaflow.stored[call.run_id] == own, f"_parameters of {call.run_id} are not those of this run"
+        assert seen == own, f"{call.step.name}/{call.task_id} sees {seen}, not {own}"
+
+    def round_before(self, call: StepCall) -> str:
+        """Return the task of the round before, which ran since the last clear and was not the last one."""
+        path, number = _path(call.task_id), _round(call.task_id) - 1
+        ran = {
+            task: one.at
+            for (step, run, task), one in self.metaflow.ran_last.items()
+            if (step, run, _path(task), _round(task)) == (call.step.name, call.run_id, path, number)
+        }
+        assert ran, f"{call} comes before round {number}"
+        newest = max(ran, key=lambda task: ran[task])
+        (index,) = [one for one, paths in self.paths_of_instances(call.step, call.run_id) if path in paths]
+        assert ran[newest] > self.run.cleared_at.get((call.step.name, index), 0), f"{call} takes an old round"
+        _, document = self.metaflow.results[call.step.name, call.run_id, newest]
+        assert document["next"] == [call.step.name], f"{call} comes after the last round"
+        return newest
 
     def expected_inputs(self, call: StepCall) -> list[str]:
         path = _path(call.task_id)
@@ -285,6 +318,11 @@ class RunLife(RuleBasedStateMachine):
 
 def _path(task_id: str) -> tuple[int, ...]:
     return tuple(int(part) for part in task_id.split("-")[1:] if part.isdigit())
+
+
+def _round(task_id: str) -> int:
+    """Return the round of a recursive switch, 0 for the first and for tasks of other steps."""
+    return next((int(part[1:]) for part in task_id.split("-")[2:] if part[0] == "r" and part[1:].isdigit()), 0)
 
 
 def test_a_run_succeeds_only_if_its_work_was_done_whatever_happens_to_it() -> None:
