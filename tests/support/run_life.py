@@ -115,12 +115,14 @@ class LivingMetaflow(MemoryMetaflow):
         self.passed_on[key] = seen
         document = self.finish(call, self.document(call))
         if ends == "finished unseen":
+            if call.step.gang:
+                # Nothing says that its other nodes have finished, so it is a failed attempt for `@catch`, too.
+                self.failed_at[key] = self.tick()
             raise WorkerDiedError
         if ends == "finished and cleared":
             self.clear_running()
             raise WorkerDiedError
         return document
-
 
     def _seen(self, compute: Any, call: StepCall) -> dict[str, str]:
         """Return the parameters that a task finds: those of its first input, unless it is told to read the run's."""
