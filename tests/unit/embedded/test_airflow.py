@@ -82,7 +82,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowApi]:
     with airflow_api() as served:
         served.refuse["GET", "/monitor/health"] = [503, (200, {"scheduler": {"status": None}})]
         served.refuse["GET", "/monitor/health"] += [(200, {"scheduler": {"status": "healthy"}})] * 99
-        monkeypatch.setattr(embedded, "_free_port", lambda: int(served.url.rpartition(":")[2]))
+        monkeypatch.setattr(embedded, "free_port", lambda: int(served.url.rpartition(":")[2]))
         yield served
 
 
