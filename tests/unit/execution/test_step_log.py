@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,12 +58,13 @@ def test_of_a_task_that_ends_without_an_exception_the_end_of_its_standard_error_
 
 
 def test_the_error_of_a_failed_step_ends_with_the_message_of_its_exception(
-    compiled: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    compiled: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     manifest = compiled("linear")
     lines: list[str] = []
     compute = LocalCompute.__new__(LocalCompute)
     object.__setattr__(compute, "manifest", manifest)
+    object.__setattr__(compute, "code", manifest.code)
     object.__setattr__(compute, "on_line", lambda _, text: lines.append(text))
 
     def call(_: Any, on_line: Callable[[str, str], None]) -> dict[str, Any]:
@@ -71,8 +73,8 @@ def test_the_error_of_a_failed_step_ends_with_the_message_of_its_exception(
         return {"status": 1, "outcome": None, "phase": "step"}
 
     monkeypatch.setattr(LocalCompute, "_environment", lambda *_: {})
-    monkeypatch.setattr(LocalCompute, "_base", lambda *_: {})
-    monkeypatch.setattr(LocalCompute, "_session", lambda *_: SimpleNamespace(call=call))
+    monkeypatch.setattr(LocalCompute, "_unpacked", lambda _: tmp_path)
+    monkeypatch.setattr(LocalCompute, "_runner", lambda *_: SimpleNamespace(call=call))
     step = manifest.graph.step("middle")
     task = StepCall(
         step=step, run_id="r", task_id="t-middle", attempt=0, max_user_retries=0, inputs=("r/start/t-start",)
