@@ -92,7 +92,8 @@ def run(manifest: Manifest, run_id: str, environment: dict[str, str], **more: An
         "cache": Path(manifest.command.datastore_root).parent / "cache",
         "python": sys.executable,
         "warm": True,
-        "idle_seconds": 3.0,
+        # Long enough for two steps one after the other on a busy machine.
+        "idle_seconds": 20.0,
         "links": {},
         "variables": {},
         "on_line": lambda _, text: lines.append(text),
