@@ -213,7 +213,12 @@ def _end_executions() -> None:
             if one.exec_status == "RUNNING" and one.exec_worker.env is not None:
                 one.exec_worker.env.set_stop(stop_date=one.start_date, error=None, cause="the test has ended")
     for thread in TMP_THREADS:
-        thread.join(10)
+        # moto lists a thread just before it starts it.
+        until = time.monotonic() + 5
+        while thread.ident is None and time.monotonic() < until:
+            time.sleep(0.01)
+        if thread.ident is not None:
+            thread.join(10)
     TMP_THREADS.clear()
 
 
