@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
+import httpx
 import pytest
 from tests.support.airflow import FlowRun, SharedAirflow
 from tests.support.interpreter import python
@@ -188,6 +190,10 @@ def test_a_failed_run_is_resumed_as_a_new_run_that_clones_what_had_finished(
     cli("fragile.py", "terminate", origin.run_id, name="managed.origin")
     origin.wait(expect="failed")
     is_killed(airflow, tmp_path)
+    # Whoever watches a run that failed sees it by the exit status, and whoever looks at the page, too.
+    assert cli("fragile.py", "status", origin.run_id, "--watch", name="managed.origin", ok=False).returncode == 1
+    place = f"/metaflow/dags/managed.origin/runs/{quote(origin.dag_run_id, safe='')}"
+    assert 'class="state failed">failed<' in httpx.get(airflow.server.url + place).text
     (tmp_path / "hang").unlink()
     before = (tmp_path / "notes").read_text()
     resume = ["resume", "--origin-run-id", origin.run_id, "--run-id-file", str(id_file)]
@@ -308,6 +314,14 @@ assert [one.pathspec for one in flow.list_runs()] == [sys.argv[1]]
 assert flow.production_token
 same = DeployedFlow.get_triggered_run("managed.api", run_id, impl="airflow")
 assert same.status == "SUCCEEDED"
+try:
+    DeployedFlow.get_triggered_run("managed.api", "airflow-unknown", impl="airflow").wait_for_completion(timeout=60)
+except TimeoutError:
+    raise
+except Exception as error:
+    assert "airflow-unknown" in str(error), error
+else:
+    raise SystemExit("a run that Airflow does not know was taken for one that has ended")
 assert "managed.api" in [one.name for one in DeployedFlow.list_deployed_flows(impl="airflow")]
 again = flow.trigger(required="y", number=5, ratio=0.25, flag=True, config={"a": 1}, notes=sys.argv[2])
 again.wait_for_completion(check_interval=1, timeout=200)
