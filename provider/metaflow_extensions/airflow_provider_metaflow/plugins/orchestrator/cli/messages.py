@@ -1,4 +1,4 @@
-"""What the commands print, write for Metaflow's Deployer, and tell of runs and deployments."""
+"""What the commands print, and what they write for Metaflow's Deployer."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def print_json(document: Any) -> None:
 
 
 def write_attributes(path: str | None, **attributes: Any) -> None:
-    """Tell Metaflow's Deployer, which waits at the other end of a pipe, what it must know."""
+    """Write the attributes for which Metaflow's Deployer waits at the other end of a pipe."""
     if path:
         Path(path).write_text(json.dumps(attributes), encoding="utf-8")
 
 
-def tell_started(obj: Any, options: Mapping[str, Any], target: Target, run_id: str) -> None:
-    """Tell of a run that was started: to the user, to a file, and to Metaflow's Deployer.
+def report_started(obj: Any, options: Mapping[str, Any], target: Target, run_id: str) -> None:
+    """Report a run that was started: to the user, to a file, and to Metaflow's Deployer.
 
     :param obj: state of Metaflow's command line.
     :param options: values of the options of ``trigger`` or ``resume``.
@@ -72,8 +72,8 @@ def write_run_id(options: Mapping[str, Any], run_id: str) -> None:
         Path(options["run_id_file"]).write_text(run_id, encoding="utf-8")
 
 
-def tell_deployed(obj: Any, manifest: Manifest, group: str) -> None:
-    """Tell the namespace of a deployed flow, and what starts its runs.
+def report_deployed(obj: Any, manifest: Manifest, group: str) -> None:
+    """Print the namespace of a deployed flow, and what starts its runs.
 
     :param obj: state of Metaflow's command line.
     :param manifest: the compiled flow.

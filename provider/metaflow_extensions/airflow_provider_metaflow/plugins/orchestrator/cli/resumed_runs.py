@@ -94,7 +94,7 @@ def stored_texts(obj: Any, run_id: str) -> dict[str, str] | None:
 
 
 def change_parameters(obj: Any, run_id: str, options: Mapping[str, Any], given: Collection[str]) -> None:
-    """Store parameters as those of a run that goes on in place.
+    """Store new values of parameters for a run that is resumed in place.
 
     :param obj: state of Metaflow's command line.
     :param run_id: Metaflow run id.

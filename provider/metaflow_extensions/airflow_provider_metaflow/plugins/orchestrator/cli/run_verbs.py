@@ -7,7 +7,7 @@ from typing import Any
 from metaflow import parameters
 from metaflow._vendor import click
 
-from .messages import tell_started
+from .messages import report_started
 from .options import AUTHORIZE, JSON, RUN_ID, add_options, plain_errors_of
 from .parameters import GivenOptions, OptionalParameters
 from .target import ResumeRequest, Runs, Target, Values
@@ -30,7 +30,7 @@ def add_run_verbs(group: Any, target: Target) -> None:
 
 
 def _report(target: Target, runs: Runs, obj: Any, options: Values, run_id: str) -> None:
-    tell_started(obj, options, target, run_id)
+    report_started(obj, options, target, run_id)
     runs.show_link(run_id)
     if options["wait"]:
         runs.watch(run_id)

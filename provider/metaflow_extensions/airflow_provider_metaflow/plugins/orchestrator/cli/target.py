@@ -124,7 +124,7 @@ class Runs(Protocol):
         ...
 
     def resume(self, request: ResumeRequest) -> str | None:
-        """Start a run that takes over results of another one, and return its run id; None if that one itself goes on.
+        """Start a run that reuses results of another one, and return its run id; None if that one itself is resumed.
 
         :param request: which run, and how.
         """
@@ -268,7 +268,7 @@ class Target(Protocol):
         :param obj: state of Metaflow's command line.
         :param manifest: the compiled flow.
         :param request: what was asked for.
-        :return: what Metaflow's Deployer is told beside the name, as its ``additional_info``.
+        :return: what Metaflow's Deployer gets beside the name, as its ``additional_info``.
         """
         ...
 

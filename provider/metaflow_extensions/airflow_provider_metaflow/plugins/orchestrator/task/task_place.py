@@ -35,7 +35,7 @@ ORIGIN_VARIABLE = "METAFLOW_ORCHESTRATOR_ORIGIN"
 names of the parameters that the run was given; with colons between."""
 
 CHANGED_VARIABLE = "METAFLOW_ORCHESTRATOR_CHANGED"
-"""Environment variable of a run that goes on in place with other parameters than its first tasks have seen."""
+"""Environment variable of a run that is resumed in place with other parameters than its first tasks have seen."""
 
 PARAMETERS_TASK_VARIABLE = "METAFLOW_ORCHESTRATOR_PARAMETERS_TASK"
 """Environment variable of the tasks of a resumed run, for ``resumed_run.py``."""

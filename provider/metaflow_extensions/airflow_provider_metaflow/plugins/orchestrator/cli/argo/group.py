@@ -14,7 +14,7 @@ from metaflow.metaflow_config import KUBERNETES_NAMESPACE
 from metaflow_adapters.ownership import PLACEHOLDER_TOKEN, token_for
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.adapters import adapter_of
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.builder import make_group
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.messages import print_data, tell_deployed
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.messages import print_data, report_deployed
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.target import DeployRequest, Runs, Values
 from metaflow_orchestration.documents.manifest import Manifest
 
@@ -78,7 +78,7 @@ class ArgoTarget:
         obj.echo("Deploying *%s* to Argo Workflows..." % name, bold=True)
         adapter("deploy").apply(deployment, obj.argo_cluster, secret)
         obj.echo("Workflow *%s* for flow *%s* deployed to Argo Workflows." % (name, obj.flow.name), bold=True)
-        tell_deployed(obj, manifest, self.name)
+        report_deployed(obj, manifest, self.name)
         return {}
 
     def print_checked(self, obj: Any, request: DeployRequest) -> bool:

@@ -14,7 +14,7 @@ from metaflow.metaflow_config import SFN_STATE_MACHINE_PREFIX
 from metaflow_adapters.ownership import PLACEHOLDER_TOKEN, token_for
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.adapters import adapter_of
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.builder import make_group
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.messages import print_data, tell_deployed
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.messages import print_data, report_deployed
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.target import DeployRequest, Runs, Values
 from metaflow_orchestration.documents.manifest import Manifest
 
@@ -86,7 +86,7 @@ class SfnTarget:
         machine.deploy(obj.aws)
         adapter("deploy.notify").save_endpoints(obj.flow.name, machine.name, request.options, obj.aws)
         obj.echo("State machine *%s* for flow *%s* deployed." % (machine.name, obj.flow.name), bold=True)
-        tell_deployed(obj, manifest, self.name)
+        report_deployed(obj, manifest, self.name)
         return {}
 
     def print_checked(self, obj: Any, request: DeployRequest) -> bool:
