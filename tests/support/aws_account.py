@@ -17,7 +17,7 @@ from metaflow_adapters.step_functions.aws.client import Aws
 from metaflow_adapters.step_functions.machine import FlowMachine
 from metaflow_adapters.step_functions.settings import AwsSettings
 from tests.engines.aws.authority import Authority
-from tests.engines.aws.enforcement import ACCOUNT, REGION, Enforcement, client_of
+from tests.engines.aws.enforcement import ACCOUNT, REGION, Enforcement, client_of, error
 
 DEPLOYER = f"arn:aws:iam::{ACCOUNT}:user/deployer"
 QUEUE = "queue-ec2"
@@ -201,6 +201,22 @@ def aws_account(folder: Path) -> Iterator[Account]:
             batch_jobs.in_process = None
             os.environ.clear()
             os.environ.update(kept)
+
+
+def refusing(number: int) -> tuple[Callable[[str, str, str], None], list[str]]:
+    """Refuse the deployer's call of that number; the list holds which it was."""
+    seen: list[str] = []
+    refused: list[str] = []
+
+    def interrupt(arn: str, service: str, operation: str) -> None:
+        if arn != DEPLOYER:
+            return
+        seen.append(operation)
+        if len(seen) == number:
+            refused.append(operation)
+            raise error("AccessDeniedException", f"{operation} is refused", operation, 403)
+
+    return interrupt, refused
 
 
 def _end_executions() -> None:

@@ -50,7 +50,7 @@ def make_arguments(
     arguments = {**ours, "schedule": _schedule(graph, watchers, dag_id), **given}
     arguments["tags"] = sorted({*ours["tags"], *(given.get("tags") or ())})
     default_args = given.get("default_args") or {}
-    _check_default_args(graph, default_args)
+    check_default_args(graph, default_args, "MetaflowDag")
     arguments["default_args"] = {**ours["default_args"], **default_args}
     _add_notifiers(arguments, manifest)
     arguments["doc_md"] = _with_record(arguments["doc_md"], manifest)
@@ -73,11 +73,18 @@ def with_doc_file(given: Mapping[str, Any], caller: str) -> dict[str, Any]:
     return {**given, "doc_md": file.read_text() if file.is_file() else name}
 
 
-def _check_default_args(graph: FlowGraph, default_args: Mapping[str, Any]) -> None:
-    if default_args:
-        from airflow_provider_metaflow.plan.translator import check_default_args
+def check_default_args(graph: FlowGraph, default_args: Mapping[str, Any], owner: str) -> None:
+    """Check ``default_args`` that are for the tasks of one flow; most DAG files have none, and import nothing for it.
 
-        check_default_args(graph, default_args, "MetaflowDag")
+    :param graph: the flow.
+    :param default_args: what was given.
+    :param owner: name of the class that they were given to.
+    :raises InvalidOptionError: if one could not take effect.
+    """
+    if default_args:
+        from airflow_provider_metaflow.plan import translator
+
+        translator.check_default_args(graph, default_args, owner)
 
 
 def _check_params(graph: FlowGraph, params: Mapping[str, Any]) -> None:

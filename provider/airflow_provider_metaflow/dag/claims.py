@@ -21,6 +21,7 @@ from metaflow_orchestration.exceptions import CacheFolderError, InvalidOptionErr
 
 _KIND = "dag_ids"
 _FILES = "dag_files"
+"""The hash of each DAG file as it was when it was parsed last."""
 _ATTRIBUTE = "__metaflow_dag_ids__"
 _GONE = "gone"
 _SECONDS = 600
@@ -101,7 +102,7 @@ def parsed_by_the_dag_processor() -> DagFile | None:
 
 def _claim_among_files(dag_id: str, flow: str, file: DagFile) -> None:
     cache = settings.cache()
-    record = cache.folder(_KIND) / f"{hashlib.sha256(dag_id.encode()).hexdigest()[:32]}.json"
+    record = _place(cache, _KIND, dag_id, "json")
     relative = file.path.relative_to(file.bundle_path) if file.path.is_relative_to(file.bundle_path) else file.path
     own = _Claim(
         bundle=file.bundle,
@@ -111,7 +112,7 @@ def _claim_among_files(dag_id: str, flow: str, file: DagFile) -> None:
         content=_content(file.path),
         at=time.time(),
     )
-    parsed = _parsed_file(cache, own.path)
+    parsed = _place(cache, _FILES, own.path, "sha256")
     if _text(parsed) != own.content:
         write_atomically(parsed, own.content.encode())
     with locked(record):
@@ -141,15 +142,15 @@ def _still_holds(other: _Claim, own: _Claim, cache: Cache) -> bool:
         return False
     content = _content(Path(other.path))
     is_changed = content != other.content
-    if content == _GONE or (is_changed and _text(_parsed_file(cache, other.path)) == content):
+    if content == _GONE or (is_changed and _text(_place(cache, _FILES, other.path, "sha256")) == content):
         return False
     interval = conf.getint("dag_processor", "min_file_process_interval", fallback=30)
     return own.at - other.at < (_RENEWAL_SECONDS if is_changed else _SECONDS) + 4 * interval
 
 
-def _parsed_file(cache: Cache, path: str) -> Path:
-    """Return where the hash of a DAG file is kept as it was when it was parsed last."""
-    return cache.folder(_FILES) / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.sha256"
+def _place(cache: Cache, kind: str, name: str, suffix: str) -> Path:
+    """Return where something is kept under a name of any form."""
+    return cache.folder(kind) / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.{suffix}"
 
 
 def _text(path: Path) -> str:

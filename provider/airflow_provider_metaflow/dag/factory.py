@@ -17,7 +17,7 @@ from airflow_provider_metaflow.plan.parameters import is_template
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import FlowGraph
 
-from .arguments import Watchers, first_line, make_arguments, with_doc_file
+from .arguments import Watchers, check_default_args, first_line, make_arguments, with_doc_file
 from .claims import claim_dag_id
 from .compiled import find_manifest
 from .emit import Emission
@@ -162,7 +162,7 @@ class MetaflowTaskGroup(TaskGroup):
         _check_overrides(graph, overrides)
         group_arguments.setdefault("tooltip", first_line(graph.doc))
         super().__init__(group_id=group_id or graph.name, **group_arguments)
-        _check_group_defaults(graph, group_arguments.get("default_args") or {})
+        check_default_args(graph, group_arguments.get("default_args") or {}, "MetaflowTaskGroup")
         plan = plan_of(manifest)
         dag = self.dag or DagContext.get_current()
         if dag is None:
@@ -278,13 +278,6 @@ def _check_overrides(graph: FlowGraph, overrides: Overrides) -> None:
         from airflow_provider_metaflow.plan.translator import check_overrides
 
         check_overrides(graph, overrides, BaseOperator)
-
-
-def _check_group_defaults(graph: FlowGraph, default_args: Mapping[str, Any]) -> None:
-    if default_args:
-        from airflow_provider_metaflow.plan.translator import check_default_args
-
-        check_default_args(graph, default_args, "MetaflowTaskGroup")
 
 
 def _check_id(dag_id: str, graph: FlowGraph) -> None:

@@ -14,8 +14,8 @@ from airflow_provider_metaflow.compute.local.processes import LocalCompute
 from airflow_provider_metaflow.compute.platform import make_remote
 from airflow_provider_metaflow.compute.remote import Progress, RemoteCompute, deferred_again
 from airflow_provider_metaflow.plan.dag import MAP_LABEL, contexts_task_id
+from metaflow_orchestration.containers.placement import Placement
 from metaflow_orchestration.exceptions import FinalFailureError, MissingResultError, StepFailedError
-from metaflow_orchestration.graph.compute import Compute
 from metaflow_orchestration.graph.identity import (
     RUN_KEY,
     Attempt,
@@ -82,9 +82,8 @@ class StepExecution:
         # Known once the inputs are; see `_inputs`.
         self._run_id = progress.run_id if progress else ""
         facts = facts_of(context["dag_run"])
-        self._placement = operator.place(operator.manifest)
-        needs_store = self._placement.compute is Compute.LOCAL
-        self._identity = RunIdentity(self._first_run, facts, self._local, needs_store=needs_store)
+        self._placement = operator.placement or Placement()
+        self._identity = RunIdentity(self._first_run, facts, self._local, needs_store=self._placement.is_local)
         self._counts = TryCounts(
             name=f"{self._first_run}.{self._step.name}.{self._ti.map_index}",
             started=facts.started,
@@ -200,7 +199,7 @@ class StepExecution:
         self._manifest, self._begun_with = begun_with(self._manifest, instance, self._local), instance.manifest
         self._graph, self._code = self._manifest.graph, self._manifest.code
         self._step = self._graph.step(self._operator.step)
-        # Its decorators count, too: a step that has lost its @kubernetes since goes on in pods, and with its @catch.
+        # A deployment since may have changed its decorators: those that the run began with count.
         self._placement = self._operator.place(self._manifest)
         self._number_attempt()
         self.close()
@@ -303,8 +302,7 @@ class StepExecution:
         return self._earlier.finished({path: self._call(path, paths) for path, paths in inputs.items()})
 
     def _lingering(self, finished: Sequence[StepCall]) -> frozenset[str]:
-        is_local = self._placement.compute is Compute.LOCAL
-        return frozenset() if is_local else self._platform().lingering(finished)
+        return frozenset() if self._placement.is_local else self._platform().lingering(finished)
 
     def _run_one(self, path: IndexPath, inputs: tuple[str, ...]) -> TaskOutcome:
         if not self._step.recursive:
@@ -375,7 +373,7 @@ class StepExecution:
     ) -> list[dict[str, Any] | None]:
         """Run tasks where the step's compute is; return their outcome documents."""
         parameters = self._run_parameters()
-        if self._placement.compute is Compute.LOCAL:
+        if self._placement.is_local:
             return [self._run_here(call, parameters) for call in calls]
         remote = self._platform()
         current = calls[0].task_id
@@ -435,7 +433,7 @@ class StepExecution:
 
     def _gang_size(self, path: IndexPath) -> int | None:
         """Return how many nodes the step before has asked for."""
-        if not self._step.gang or self._placement.compute is Compute.LOCAL:
+        if not self._step.gang or self._placement.is_local:
             return None
         parent = self._graph.step(self._step.parents[0])
         outcome = self._view.outcomes(parent).get(path[: len(parent.foreach_path)])

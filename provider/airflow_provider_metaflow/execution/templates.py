@@ -17,18 +17,6 @@ if TYPE_CHECKING:
 
     from metaflow_orchestration.graph.model import FlowGraph
 
-DATE_NAMES = (
-    "data_interval_end",
-    "data_interval_start",
-    "ds",
-    "ds_nodash",
-    "logical_date",
-    "ts",
-    "ts_nodash",
-    "ts_nodash_with_tz",
-)
-"""Names of Airflow's template context that a run without a logical date has not (``get_template_context``)."""
-
 
 def render_parameters(
     graph: FlowGraph,
@@ -48,7 +36,8 @@ def render_parameters(
     :raises ParameterValueError: if a template cannot be rendered.
     """
     given: Collection[str] = Surroundings(graph, context).given_values() if fill else ()
-    dated = {**dates_of(context["dag_run"]), **context}
+    dates = dates_of(context["dag_run"])
+    dated = {**dates, **context}
     rendered = {}
     for name, value in templates.items():
         if name in given:
@@ -56,12 +45,12 @@ def render_parameters(
         try:
             rendered[name] = render(value, dated)
         except TemplateError as error:
-            raise _unrendered(graph, name, value, error) from None
+            raise _unrendered(graph, name, value, error, dates) from None
     return rendered
 
 
 def dates_of(dag_run: Any) -> dict[str, Any]:
-    """Return Airflow's template variables about the date of a run, as they are for one that has no logical date.
+    """Return the template variables that Airflow leaves out of ``get_template_context`` without a logical date.
 
     :param dag_run: the DAG run in Airflow's task context.
     """
@@ -79,13 +68,15 @@ def dates_of(dag_run: Any) -> dict[str, Any]:
     }
 
 
-def _unrendered(graph: FlowGraph, name: str, template: Any, error: TemplateError) -> ParameterValueError:
+def _unrendered(
+    graph: FlowGraph, name: str, template: Any, error: TemplateError, dates: Collection[str]
+) -> ParameterValueError:
     hint = "Correct the template, or start the run with a value for the parameter."
     if isinstance(error, UndefinedError):
         hint = (
             "Use a name of Airflow's template context that this run has, or start the run with a value for the "
             "parameter; of a run without a logical date these dates are known, from run_after: "
-            f"{', '.join(DATE_NAMES)}."
+            f"{', '.join(dates)}."
         )
     return ParameterValueError(
         f"the template {template!r} for parameter {name!r} cannot be rendered: {error}.", flow=graph.name, hint=hint

@@ -31,12 +31,12 @@ def check_deployable(manifest: Manifest) -> None:
     :param manifest: the compiled flow.
     :raises MetaflowProviderError: naming what Airflow refuses, or a platform cannot honour.
     """
-    from metaflow_orchestration.containers.options import check_options, resolve_compute
+    from metaflow_orchestration.containers.placement import place_step
 
     check_name(manifest.deployment.name, manifest.graph.name)
     check_rules(manifest)
     for step in manifest.graph.steps:
-        check_options(manifest, step, resolve_compute(manifest, step, None), {})
+        place_step(manifest, step.name, None)
 
 
 def check_rules(manifest: Manifest) -> None:

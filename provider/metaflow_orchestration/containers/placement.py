@@ -24,6 +24,11 @@ class Placement:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def is_local(self) -> bool:
+        """Whether the step is a process of the worker."""
+        return self.compute is Compute.LOCAL
+
+    @property
     def runs_arrays(self) -> bool:
         """Whether all tasks of a task instance run as one array of the platform."""
         return self.compute is Compute.BATCH and bool(self.options.get("array_jobs"))

@@ -12,11 +12,20 @@ from airflow.sdk import DAG
 from tests.support.task_runs import FlowRun, MemoryMetaflow
 
 from airflow_provider_metaflow import MetaflowTaskGroup
-from airflow_provider_metaflow.execution.templates import DATE_NAMES
 from metaflow_orchestration.documents.manifest import Manifest, encode_manifest
 
 MakeDag = Callable[..., DAG]
 
+DATE_NAMES = (
+    "data_interval_end",
+    "data_interval_start",
+    "ds",
+    "ds_nodash",
+    "logical_date",
+    "ts",
+    "ts_nodash",
+    "ts_nodash_with_tz",
+)
 ALL_DATES = " ".join(f"{{{{ {name} }}}}" for name in DATE_NAMES)
 
 

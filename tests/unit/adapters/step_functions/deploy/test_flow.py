@@ -10,8 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.engines.aws.enforcement import error
-from tests.support.aws_account import DEPLOYER, ROLES, SETTINGS, STATES, Account, Job
+from tests.support.aws_account import ROLES, SETTINGS, STATES, Account, Job, refusing
 
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.aws.client import AwsError
@@ -204,22 +203,6 @@ def test_a_submission_on_an_inactive_definition_is_refused(account: Account, the
     found = account.ended(account.start(made))
     assert found["status"] == "FAILED"
     assert "not ACTIVE" in found["cause"]
-
-
-def refusing(number: int) -> tuple[Callable[[str, str, str], None], list[str]]:
-    """Refuse the deployer's call of that number; the list tells which it was."""
-    seen: list[str] = []
-    refused: list[str] = []
-
-    def interrupt(arn: str, service: str, operation: str) -> None:
-        if arn != DEPLOYER:
-            return
-        seen.append(operation)
-        if len(seen) == number:
-            refused.append(operation)
-            raise error("AccessDeniedException", f"{operation} is refused", operation, 403)
-
-    return interrupt, refused
 
 
 def test_whatever_call_is_refused_the_deployed_flow_goes_on_running(account: Account, there: There) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.engines.aws.enforcement import error
-from tests.support.aws_account import DEPLOYER, SETTINGS, STATES, Account, Job, job_roles
+from tests.support.aws_account import DEPLOYER, SETTINGS, STATES, Account, Job, job_roles, refusing
 from tests.support.template_roles import grant_template
 
 from metaflow_adapters.step_functions import FlowMachine
@@ -164,22 +163,6 @@ def test_clean_up_that_is_not_permitted_is_a_warning(
     assert any("states:DeleteStateMachine" in one for one in caplog.messages)
     assert account.ended(account.start(plain))["status"] == "SUCCEEDED"
     assert account.executions("single-step-after") == []
-
-
-def refusing(number: int) -> tuple[Callable[[str, str, str], None], list[str]]:
-    """Refuse the deployer's call of that number; the list holds which it was."""
-    seen: list[str] = []
-    refused: list[str] = []
-
-    def interrupt(arn: str, service: str, operation: str) -> None:
-        if arn != DEPLOYER:
-            return
-        seen.append(operation)
-        if len(seen) == number:
-            refused.append(operation)
-            raise error("AccessDeniedException", f"{operation} is refused", operation, 403)
-
-    return interrupt, refused
 
 
 def refusal_of(account: Account, made: FlowMachine) -> str | None:
