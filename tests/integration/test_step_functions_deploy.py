@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.engines.aws.shared import ADMINISTRATOR
 from tests.support.interpreter import python
-from tests.support.object_store import credentials_of
+from tests.support.object_store import BUCKET, credentials_of
 from tests.support.step_functions import STATES, Execution, StepFunctions
 
 from metaflow_adapters.step_functions import publish_event
@@ -86,6 +86,30 @@ def test_a_flow_that_waits_for_two_events_runs_once_for_each_pair(step_functions
         ("new", "2"),
         ("3", "3"),
     }
+
+
+def test_a_claim_of_events_that_s3_refuses_fails_the_gathering_and_a_redrive_starts_the_run(
+    step_functions: StepFunctions, flows: Path
+) -> None:
+    aws, events = step_functions, step_functions.client("events")
+    aws.create(flows / "events/on_both.py", name="refused-claim")
+    machine = aws.principals("refused-claim").machine
+    granted = aws.store.authority[machine].policies
+    allowed = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "states.amazonaws.com"}}
+    trust = {"Version": "2012-10-17", "Statement": [allowed]}
+    claims = {"Effect": "Deny", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/*/claims/*"}
+    aws.store.authority.add(machine, [*granted, {"Version": "2012-10-17", "Statement": [claims]}], trust)
+    for event, payload in (("tests.one", {"first": "1"}), ("tests.two", {"b": "2"})):
+        publish_event(event, payload, client=events)
+        settled(aws, "refused-claim-events")
+    gathering, *_ = aws.runs("refused-claim-events", "OnBothFlow")
+    gathering.wait(expect="FAILED")
+    assert aws.runs("refused-claim", "OnBothFlow") == []
+    aws.store.authority.add(machine, granted, trust)
+    aws.client("stepfunctions").redrive_execution(executionArn=gathering.arn)
+    run = only_run(aws, "refused-claim", "OnBothFlow")
+    run.wait()
+    assert run.artifacts()["start"][((), ())]["seen"] == ("1", "2")
 
 
 def test_a_flow_follows_the_runs_of_another_that_succeed(step_functions: StepFunctions, flows: Path) -> None:

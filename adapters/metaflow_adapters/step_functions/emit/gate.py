@@ -28,7 +28,11 @@ _ABSENT = ("S3.NoSuchKeyException", "S3.NoSuchKey")
 _WAITING = "wait for more events"
 _SAVE = "save event"
 _CLAIM = "claim events"
+_READ_CLAIM = "read claim"
+_COMPARE_CLAIM = "check claim"
+_CLAIM_AGAIN = "claim events again"
 _START = "start run"
+_EXECUTION = "$states.context.Execution.Id"
 
 
 def gate_definition(
@@ -97,16 +101,7 @@ class _Gate:
             yield self._s3(
                 _name("find", slot), "getObject", self._key(slot), after, assign=found, catch=(absent,), retry=retry
             )
-        all_events = " & ".join(f"$e{slot}" for slot in self._slots)
-        yield self._s3(
-            _CLAIM,
-            "putObject",
-            evaluated(f"{text(self._prefix + 'claims/')} & $hash({all_events},'SHA-256')"),
-            _START,
-            arguments={"Body": "", "IfNoneMatch": "*"},
-            catch=(Catcher(errors=ANY_FAILURE, next=_WAITING),),
-            retry=(),
-        )
+        yield from self.claim()
         parsed = ",".join(f"$parse($e{slot})" for slot in self._slots)
         yield Task(
             name=_START,
@@ -115,6 +110,28 @@ class _Gate:
             retry=_PATIENT,
             next=_name("delete", self._slots[0]),
         )
+
+    def claim(self) -> Iterator[State]:
+        """Claim the events for this execution, or leave them to the one that has claimed them.
+
+        A claim that failed says by no name of an error whether another execution was first: S3's SDK has one name for
+        a condition that does not hold, a missing permission and a request that was throttled, and a claim whose answer
+        was lost fails when it is made again. So the claim holds its execution and is read. One that is not there is
+        made again; if that fails, too, so does the execution: the events are kept, and a redrive claims them.
+        """
+        all_events = " & ".join(f"$e{slot}" for slot in self._slots)
+        key = evaluated(f"{text(self._prefix + 'claims/')} & $hash({all_events},'SHA-256')")
+        # An object, which S3 gets as JSON.
+        claim = {"Body": {"execution": evaluated(_EXECUTION)}, "IfNoneMatch": "*"}
+        failed = Catcher(errors=ANY_FAILURE, next=_READ_CLAIM)
+        yield self._s3(_CLAIM, "putObject", key, _START, arguments=claim, catch=(failed,), retry=())
+        owner = {"owner": evaluated("$parse($states.result.Body).execution")}
+        absent = Catcher(errors=_ABSENT, next=_CLAIM_AGAIN)
+        retry = (Retrier(errors=_ABSENT, max_attempts=0), *_PATIENT)
+        yield self._s3(_READ_CLAIM, "getObject", key, _COMPARE_CLAIM, assign=owner, catch=(absent,), retry=retry)
+        rules = ((evaluated(f"$owner = {_EXECUTION}"), _START),)
+        yield Choice(name=_COMPARE_CLAIM, rules=rules, default=_WAITING)
+        yield self._s3(_CLAIM_AGAIN, "putObject", key, _START, arguments=claim)
 
     def forget(self) -> Iterator[State]:
         """Forget what was handed on; an event that has come meanwhile stays."""
