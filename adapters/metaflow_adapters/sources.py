@@ -6,17 +6,53 @@ container needs instead is known here, when the flow is compiled; ``placed_task.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from metaflow_orchestration.graph.model import FlowGraph, Step, StepKind
 
 
-def sources_of(graph: FlowGraph, step: Step) -> dict[str, Any] | None:
-    """Return where the inputs of a step come from; None for the start step, whose input are the parameters.
+class Branch(TypedDict, total=False):
+    """An open branch that a step closes or goes on: its last step where only one can be, else its first.
 
-    ``branches`` holds one entry per open branch: the ``parent`` where only one can be, else the ``first`` step, from
-    which the choices of switches lead on. ``foreach`` names the step whose splits a join closes, ``gang`` the
-    ``@parallel`` step.
+    :param parent: the step before.
+    :param depth: how many foreaches the parent stands in.
+    :param first: the step from which the choices of switches lead on.
+    """
+
+    parent: str
+    depth: int
+    first: str
+
+
+class Sources(TypedDict, total=False):
+    """Where the inputs of a step come from.
+
+    :param branches: the open branches.
+    :param foreach: the step whose splits a join closes.
+    :param gang: the ``@parallel`` step whose nodes a join closes.
+    """
+
+    branches: list[Branch]
+    foreach: str
+    gang: str
+
+
+class _Depth(TypedDict):
+    depth: int
+
+
+class WalkedStep(_Depth, total=False):
+    """A step through which the inputs of another are looked for.
+
+    :param depth: how many foreaches it stands in.
+    :param next: the step that follows; left out of a switch, whose tasks have kept their choice.
+    """
+
+    next: str
+
+
+def sources_of(graph: FlowGraph, step: Step) -> Sources | None:
+    """Return where the inputs of a step come from; None for the start step, whose input are the parameters.
 
     :param graph: the flow.
     :param step: the step.
@@ -39,24 +75,25 @@ def sources_of(graph: FlowGraph, step: Step) -> dict[str, Any] | None:
     return {"foreach": opener.name, "branches": branches} if opener.kind is StepKind.FOREACH else {"branches": branches}
 
 
-def walked_steps(graph: FlowGraph, step: Step) -> dict[str, dict[str, Any]]:
+def walked_steps(graph: FlowGraph, step: Step) -> dict[str, WalkedStep]:
     """Return the facts of the steps through which the inputs of a step must be looked for.
 
     :param graph: the flow.
     :param step: the step.
     """
-    branches = (sources_of(graph, step) or {}).get("branches", [])
+    branches = (sources_of(graph, step) or Sources()).get("branches", [])
     names = {name for one in branches if "first" in one for name in reachable(graph, one["first"], step.name)}
     return {name: _facts(graph.step(name)) for name in sorted(names) if _leads_to(graph, name, step)}
 
 
-def _facts(step: Step) -> dict[str, Any]:
-    following = _following(step)
-    known = {"next": following[0]} if step.kind is not StepKind.SWITCH else {}
-    return {"depth": len(step.foreach_path), **known}
+def _facts(step: Step) -> WalkedStep:
+    known: WalkedStep = {"depth": len(step.foreach_path)}
+    if step.kind is not StepKind.SWITCH:
+        known["next"] = _following(step)[0]
+    return known
 
 
-def _branch(graph: FlowGraph, step: Step, first: str) -> dict[str, Any]:
+def _branch(graph: FlowGraph, step: Step, first: str) -> Branch:
     inside = reachable(graph, first, step.name)
     parents = [graph.step(name) for name in step.parents if name in inside]
     if len(parents) == 1 and not parents[0].recursive:
@@ -64,7 +101,7 @@ def _branch(graph: FlowGraph, step: Step, first: str) -> dict[str, Any]:
     return {"first": first}
 
 
-def _only(parent: Step) -> dict[str, Any]:
+def _only(parent: Step) -> Branch:
     return {"parent": parent.name, "depth": len(parent.foreach_path)}
 
 

@@ -23,6 +23,17 @@ _PAGE = 100
 def event_asset(event: str) -> Asset:
     """Return the asset of an event, e.g. as an outlet of a task that publishes it, or for an ``AssetWatcher``.
 
+    ```python
+    from airflow.sdk import task
+    from airflow_provider_metaflow.events import event_asset
+
+
+    @task(outlets=[event_asset("data-ready")])
+    def extract(): ...
+    ```
+
+    New in version 0.1.0.
+
     :param event: name of the event.
     """
     from airflow.sdk import Asset
@@ -38,6 +49,14 @@ def publish_event(
     missing_ok: bool = False,
 ) -> str | None:
     """Publish an event through Airflow's REST API and return its id.
+
+    ```python
+    from airflow_provider_metaflow.events import publish_event
+
+    publish_event("data-ready", {"day": "2026-01-31"})
+    ```
+
+    New in version 0.1.0.
 
     :param event: name of the event.
     :param payload: its fields, as JSON types; ``@trigger`` can map them to parameters.

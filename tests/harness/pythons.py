@@ -22,9 +22,6 @@ ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.10", "3.12", "3.13")
 """Beside 3.11, which everything else runs on."""
 
-OLDEST = ("3.10",)
-"""What `make test` runs; each costs it five minutes of both cores."""
-
 _UV = str(Path(sys.executable).parent / "uv")
 
 

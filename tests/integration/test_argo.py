@@ -31,7 +31,8 @@ def runs(argo: Argo, flows: Path, request: pytest.FixtureRequest) -> Iterator[di
     argo.clean()
 
 
-@pytest.mark.parametrize(("name", "shape", "conf"), shape_parameters(*CONTROL_FLOW))
+# A gang runs in test_argo_features.py, too.
+@pytest.mark.parametrize(("name", "shape", "conf"), shape_parameters(*CONTROL_FLOW, "parallel"))
 def test_a_shape_on_argo_produces_the_artifacts_of_a_local_run(
     runs: dict[str, Workflow], flows: Path, name: str, shape: str, conf: dict[str, object]
 ) -> None:

@@ -40,7 +40,13 @@ def test_a_run_survives_controller_api_server_and_object_store(patient: Argo) ->
     assert not run.has("started-1")
 
 
-@pytest.mark.parametrize("end", ["deleted", pytest.param("killed", marks=pytest.mark.built_cluster)])
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param("deleted", marks=pytest.mark.extended),
+        pytest.param("killed", marks=pytest.mark.built_cluster),
+    ],
+)
 def test_a_pod_that_is_ended_by_somebody_is_a_failed_attempt(patient: Argo, end: str) -> None:
     run = waiting_run(patient)
     (pod,) = patient.cluster.get("pods", "-l", f"workflows.argoproj.io/workflow={run.name}")

@@ -200,6 +200,7 @@ def test_a_flow_in_a_mapped_task_group_runs_once_for_each_instance(
     assert found == ["x", "y", "z"]
 
 
+@pytest.mark.extended
 def test_a_join_that_is_cleared_after_the_database_was_cleaned_finds_its_inputs(
     airflow: SharedAirflow, flows: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from tests.support.kubernetes import HOST
 from tests.support.package_index import package_index
 from tests.support.pods import Pods
 
-pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
+pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes, pytest.mark.extended]
 
 PROJECT = """
 [project]

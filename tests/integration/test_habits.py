@@ -64,6 +64,7 @@ def test_a_retried_recursion_goes_on_at_the_round_that_failed(finished: tuple[Fl
     assert notes(folder, "loop") == ["1 0", "2 0", "3 0", "3 1", "4 1", "5 1"]
 
 
+@pytest.mark.extended
 def test_a_retried_pack_of_recursions_goes_on_at_the_round_that_failed(finished: tuple[FlowRun, Path]) -> None:
     run, folder = finished
     assert len([key for key in run.instances() if key[0] == "drain"]) == 6

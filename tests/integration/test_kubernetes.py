@@ -114,7 +114,13 @@ def test_a_pod_that_succeeds_while_nobody_watches_is_not_run_again(pods: Pods, f
     assert not pods.has(run, "started-1")
 
 
-@pytest.mark.parametrize("end", ["deleted", pytest.param("killed", marks=pytest.mark.built_cluster)])
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param("deleted", marks=pytest.mark.extended),
+        pytest.param("killed", marks=pytest.mark.built_cluster),
+    ],
+)
 def test_a_pod_that_is_ended_by_somebody_is_a_failed_attempt(pods: Pods, flows: Path, end: str) -> None:
     pods.deploy(flows / "containers/patient.py")
     run = pods.airflow.start("PatientFlow", "PatientFlow")

@@ -26,8 +26,8 @@ def runs(pods: Pods, flows: Path, request: pytest.FixtureRequest) -> dict[str, F
 
 @pytest.mark.parametrize(
     ("name", "shape", "conf"),
-    # A pod runs one task, whatever the graph: those that differ in what a task gets or tells.
-    shape_parameters(*GRAPH_ONLY),
+    # A pod runs one task, whatever the graph; one gang runs in test_kubernetes.py, one in jobs of test_batch.py.
+    shape_parameters(*GRAPH_ONLY, "parallel"),
 )
 def test_a_shape_in_pods_produces_the_artifacts_of_a_local_run(
     pods: Pods, runs: dict[str, FlowRun], flows: Path, name: str, shape: str, conf: dict[str, object]
@@ -48,10 +48,10 @@ def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(pods: Pods
 
 def test_a_foreach_beyond_the_map_limit_is_packed_and_each_of_its_tasks_has_a_pod(pods: Pods, flows: Path) -> None:
     pods.deploy(flows / "aws/wide.py", "--with", "kubernetes")
-    run = pods.airflow.start("WideFlow", "WideFlow", {"splits": 12})
+    run = pods.airflow.start("WideFlow", "WideFlow", {"splits": 9})
     run.wait(timeout=300)
-    assert pods.artifacts(run)["join"][((), ())]["results"] == list(range(12))
-    # At most 8 instances for 12 tasks: two by two.
-    assert len([key for key in run.instances() if key[0] == "body"]) == 6
+    assert pods.artifacts(run)["join"][((), ())]["results"] == list(range(9))
+    # At most 8 instances for 9 tasks: two by two.
+    assert len([key for key in run.instances() if key[0] == "body"]) == 5
     started = re.findall(r"Building pod (wideflow-body-\S+)", run.log("body", map_index=0))
     assert len(set(started)) == len(started) == 2

@@ -145,7 +145,7 @@ def test_a_run_is_suspended_terminated_and_resumed_in_place_by_its_owner_only(
     run = started(airflow, id_file, "managed.fragile", "FragileFlow")
     airflow.wait_until(lambda: hangs(tmp_path), 240)
     busy = cli("fragile.py", "delete", name="managed.fragile", ok=False)
-    assert "1 runs of managed.fragile are going on" in busy.stderr
+    assert "1 runs of managed.fragile are running" in busy.stderr
     stranger = {"METAFLOW_USER": "stranger", "METAFLOW_HOME": str(tmp_path)}
     refused = cli("fragile.py", "terminate", run.run_id, name="managed.fragile", ok=False, environment=stranger)
     assert "production token is needed" in refused.stderr
@@ -234,8 +234,8 @@ def test_a_run_of_metaflows_own_scheduler_is_resumed_on_airflow(
     assert found["end"][((), ())]["of_end"] == (3, [10, 20], False, "default", 7)
     assert found["collect"][((), ())]["bodies"] == [(3, 10), (3, 20)]
     # The split that had finished was taken over, not run again.
-    assert "takes over the result of" in run.log("body", map_index=0)
-    assert "takes over the result of" not in run.log("body", map_index=1)
+    assert "clones the result of" in run.log("body", map_index=0)
+    assert "clones the result of" not in run.log("body", map_index=1)
 
 
 def test_a_trigger_whose_answer_is_lost_starts_one_run(cli: Cli, airflow: SharedAirflow, tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def test_the_worker_unpickles_nothing_that_an_isolated_task_has_written(
         (lambda summary: summary["outcome"].update(num_splits="3 + 3"), "a wrong num_splits"),
         (lambda summary: summary["outcome"].update(values=[{"x": 1}]), "a wrong values"),
         (lambda summary: summary["outcome"].update(gang={"x": 1}), "a wrong gang"),
-        (lambda summary: summary.update(version=99), "is no summary of version 1"),
+        (lambda summary: summary.update(version=99), "is of version 99, and this release reads version 1. Deploy the"),
+        (lambda summary: summary.update(version="1"), "is no summary of version 1"),
     ],
 )
 def test_an_outcome_with_fields_of_wrong_types_is_refused_by_name(

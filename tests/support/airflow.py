@@ -41,7 +41,9 @@ class FlowRun:
         return airflow_run_id(self.dag_id, self.dag_run_id, self.id_prefix)
 
     def wait(self, timeout: float = 600, expect: str | None = "success") -> str:
-        state = runs.wait_for_run(self.airflow.server.client, self.dag_id, self.dag_run_id, timeout=patient(timeout))
+        state = runs.wait_for_run(
+            self.airflow.server.client, self.dag_id, self.dag_run_id, timeout=patient(timeout), pause=1
+        )
         if expect and state != expect:
             raise AssertionError(f"{self.dag_id} ended as {state}, not {expect}:\n{self.explain()}")
         return state
@@ -184,7 +186,7 @@ class SharedAirflow:
         assert killed, f"no process has the title {title!r}"
 
     def wait_until(self, condition: Any, timeout: float = 60) -> None:
-        wait_until(condition, timeout, pause=0.2)
+        wait_until(condition, timeout, pause=0.5)
 
 
 @contextmanager

@@ -117,6 +117,7 @@ class AirflowPlay:
             airflow_id=lambda name: name,
             contexts_of=contexts_task_id,
             max_length=lambda: MAX_MAP_LENGTH,
+            recorded=lambda: None,
             probe=lambda *_: [None] * 1000,
         )
         items = view.items()

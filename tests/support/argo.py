@@ -54,7 +54,7 @@ class Workflow:
             if found.get("status", {}).get("phase") in _ENDED:
                 assert found["status"]["phase"] == expect, self.story(found)
                 return found
-            time.sleep(1)
+            time.sleep(2)
         raise AssertionError(f"{self.name} did not end in {timeout} s:\n{self.story(self.get())}")
 
     def nodes(self) -> dict[str, dict[str, Any]]:

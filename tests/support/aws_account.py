@@ -78,7 +78,7 @@ class Job:
         assert place is not None
         flow = self.account.flow
         key = f"metaflow/mf.sfn/{flow}/{place.run_id}/{place.at}/{place.step}"
-        body = json.dumps({"told": fact, "iteration": 0}).encode()
+        body = json.dumps({"reported": fact, "iteration": 0}).encode()
         self.client("s3").put_object(Bucket=BUCKET, Key=key, Body=body)
 
 

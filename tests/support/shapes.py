@@ -42,16 +42,25 @@ Shape = tuple[str, str, str, dict[str, object]]
 """Id, shape, flow and parameters."""
 
 
-CONTROL_FLOW = ("single_step", "split_in_foreach", "switch-short", "switch-leave", "switch_in_split-False")
+CONTROL_FLOW = (
+    "single_step",
+    "custom_names",
+    "nested_foreach",
+    "split_in_foreach",
+    "switch-short",
+    "switch-leave",
+    "switch_in_foreach",
+    "switch_in_split-False",
+)
 """What differs in control flow only, which every engine is also tested on with random graphs, played in process."""
 
 
-GRAPH_ONLY = (*CONTROL_FLOW, "custom_names", "nested_foreach", "switch_in_foreach", "recursion")
+GRAPH_ONLY = (*CONTROL_FLOW, "recursion")
 """What differs in nothing that a pod or a job sees, where Airflow walks the graph and each of them runs one task."""
 
 
 def shape_parameters(*also: str) -> list[ParameterSet]:
-    """Return the parameters `name`, `shape` and `conf` of tests of all shapes, for where each task is a pod or a job.
+    """Return the parameters `name`, `shape` and `conf` of tests of all shapes.
 
     Shapes that stand in one of the others are for `make test-extended`.
 

@@ -60,7 +60,7 @@ class Execution:
             if found["status"] != "RUNNING":
                 assert found["status"] == expect, self.story(found)
                 return found
-            time.sleep(0.5)
+            time.sleep(1)
         raise AssertionError(f"{self.arn} did not end in {timeout} s:\n{self.story(self.get())}")
 
     def history(self) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 from site_pages import commands, configuration, errors, included
 
@@ -45,6 +47,35 @@ def test_what_a_snippet_imports_of_this_package_exists() -> None:
     assert ("airflow_provider_metaflow", "MetaflowDag") in names
     for module, name in names:
         assert hasattr(import_module(module), name), f"{module} has no {name}"
+
+
+def _public() -> list[tuple[str, str]]:
+    """Module and name of each object of the API page."""
+    names = re.findall(r"^::: (\S+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    return [(module, name) for module, _, name in (one.rpartition(".") for one in names)]
+
+
+@pytest.mark.parametrize(("module", "name"), _public(), ids=[".".join(one) for one in _public()])
+def test_each_object_of_the_api_says_since_when_and_has_an_example_of_calls_that_it_takes(
+    module: str, name: str
+) -> None:
+    from importlib import import_module
+
+    import airflow_provider_metaflow
+
+    found = getattr(import_module(module), name)
+    text = inspect.getdoc(found) or ""
+    (since,) = re.findall(r"^New in version ([0-9.]+)\.$", text, re.MULTILINE)
+    assert Version(since) <= Version(airflow_provider_metaflow.__version__)
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    tree = ast.parse(example)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("airflow_provider", "metaflow_")):
+            for alias in node.names:
+                assert hasattr(import_module(str(node.module)), alias.name)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+            keywords = {str(one.arg): None for one in node.keywords}
+            inspect.signature(found).bind(*node.args, **keywords)
 
 
 def _command_lines() -> Iterator[tuple[str, str]]:

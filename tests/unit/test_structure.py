@@ -48,21 +48,10 @@ def test_a_cycle_by_way_of_a_third_file_is_found() -> None:
 MAX_LINES, MAX_FUNCTION, MAX_CLASS, MAX_MODULES = 300, 50, 200, 20
 
 TOO_BIG = {
-    "airflow_provider_metaflow/dag/factory.py MetaflowDag.__init__": 58,
-    "airflow_provider_metaflow/dag/factory.py MetaflowTaskGroup.__init__": 70,
-    "airflow_provider_metaflow/execution/run_view.py AirflowRunView": 231,
-    "airflow_provider_metaflow/execution/step_execution.py": 497,
-    "airflow_provider_metaflow/execution/step_execution.py StepExecution": 442,
-    "airflow_provider_metaflow/execution/step_execution.py StepExecution.__init__": 58,
-    "airflow_provider_metaflow/get_provider_info.py get_provider_info": 124,
-    "airflow_provider_metaflow/operators/step.py MetaflowStepOperator": 205,
-    "airflow_provider_metaflow/plugin/app.py show_run": 66,
-    "…/deployer/airflow_deployer.py AirflowDeployer.create": 75,
-    "…/deployer/airflow_deployer_objects.py AirflowDeployedFlow": 207,
-    "…/deployer/argo_deployer.py ArgoDeployer.create": 92,
-    "…/deployer/sfn_deployer.py SfnDeployer.create": 77,
+    # One literal, which Airflow asks for and a test compares with provider.yaml: pieces of it would be harder to read.
+    "airflow_provider_metaflow/get_provider_info.py get_provider_info": 123,
 }
-"""What is bigger than it should be. The list may only get shorter, and a number only lower."""
+"""What is bigger than it should be, and why. The list may only get shorter, and a number only lower."""
 
 
 def sizes() -> dict[str, int]:
@@ -83,8 +72,15 @@ def _place(path: Path) -> str:
     return path.relative_to(ROOT).as_posix().partition("/")[2].replace(EXTENSION, "…")
 
 
+def _lines(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
 def too_long(source: str) -> list[tuple[str, int]]:
-    """Return the qualified names and lengths of classes and functions that are too long."""
+    """Return the qualified names and lengths of classes and functions that are too long.
+
+    Their own docstrings do not count: what is public says each parameter, what it raises, and an example.
+    """
     found = []
 
     def visit(node: ast.AST, within: str) -> None:
@@ -92,7 +88,7 @@ def too_long(source: str) -> list[tuple[str, int]]:
             name = within
             if isinstance(one, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 name = f"{within}.{one.name}" if within else one.name
-                size = (one.end_lineno or one.lineno) - one.lineno + 1
+                size = _lines(one) - (_lines(one.body[0]) if ast.get_docstring(one) is not None else 0)
                 if size > (MAX_CLASS if isinstance(one, ast.ClassDef) else MAX_FUNCTION):
                     found.append((name, size))
             visit(one, name)
@@ -116,7 +112,22 @@ def test_the_adapters_need_no_exception() -> None:
 
 
 @pytest.mark.parametrize(("lines", "is_too_long"), [(MAX_FUNCTION, False), (MAX_FUNCTION + 1, True)])
-def test_a_method_is_measured_from_its_def_to_its_last_line(lines: int, is_too_long: bool) -> None:
+def test_a_method_is_measured_without_its_docstring(lines: int, is_too_long: bool) -> None:
     body = "".join(f"        x = {number}\n" for number in range(lines - 1))
-    found = too_long(f"class A:\n    def method(self):\n{body}")
-    assert found == ([("A.method", lines)] if is_too_long else [])
+    text = '        """What it does.\n\n        More of it.\n        """\n'
+    for documented in ("", text):
+        found = too_long(f"class A:\n    def method(self):\n{documented}{body}")
+        assert found == ([("A.method", lines)] if is_too_long else [])
+
+
+MAX_FREE_DICTS = 5
+"""Of ``dict[str, Any]`` in 1,000 lines: documents that cross a process are typed, formats of others are passed on."""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_documents_are_typed(package: str) -> None:
+    (folder,) = (ROOT / one / package for one in ("provider", "adapters") if (ROOT / one / package).is_dir())
+    sources = [path.read_text() for path in sorted(folder.rglob("*.py"))]
+    lines = sum(source.count("\n") for source in sources)
+    free = sum(source.count("dict[str, Any]") for source in sources)
+    assert free * 1000 / lines <= MAX_FREE_DICTS, f"{free} dict[str, Any] in {lines} lines"

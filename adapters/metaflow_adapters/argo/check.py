@@ -126,7 +126,7 @@ def _schedules(manifest: Manifest, now: datetime) -> Iterator[Row]:
             yield from schedule_rows(NAME, subject, cron, zone, fire_times(cron, zone, now))
 
 
-def _rules(deployment: ArgoDeployment) -> Iterator[dict[str, Any]]:
+def _rules(deployment: ArgoDeployment) -> Iterator[dict[str, list[str]]]:
     """Yield what the deployer must be allowed, as rules of a Kubernetes role."""
     plurals = {"WorkflowTemplate": "workflowtemplates", "CronWorkflow": "cronworkflows", "Sensor": "sensors"}
     for document in deployment.to_dicts():

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaflow_adapters.argo.objects.containers import StepContainer, shared_container, step_container
+from metaflow_adapters.argo.objects.containers import SharedContainer, StepContainer, shared_container, step_container
 from metaflow_adapters.argo.objects.events import emit_sensor, event_parameters, event_settings
 from metaflow_adapters.argo.objects.gangs import GANGS, emit_gang
 from metaflow_adapters.argo.objects.hooks import EXIT, HEARTBEAT, emit_heartbeat, emit_hooks
@@ -17,7 +17,7 @@ from metaflow_adapters.argo.objects.schedule import emit_cron
 from metaflow_adapters.argo.objects.spec import Raw, Spec, Task, WorkflowTemplate, model
 from metaflow_adapters.argo.objects.templates import emit_templates
 from metaflow_adapters.argo.plan.flow import FlowPlan, StepPlan, plan_flow
-from metaflow_adapters.argo.plan.names import check_name
+from metaflow_adapters.argo.plan.names import TEMPLATE_NAME
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 
@@ -50,6 +50,15 @@ def compile_flow(
 ) -> ArgoDeployment:
     """Return a flow as live objects of Argo Workflows.
 
+    ```python
+    from metaflow_adapters.argo import compile_flow
+
+    deployment = compile_flow("flows/training.py", namespace="flows", priority=5)
+    print(deployment.to_yaml())
+    ```
+
+    New in version 0.1.0.
+
     :param flow: a flow file, the manifest that ``argo create --manifest-only`` wrote of it, or a manifest.
     :param name: name of the workflow template.
     :param top_level: options before the subcommand, e.g. ``["--with", "retry"]``.
@@ -81,7 +90,7 @@ def deployment_of(manifest: Manifest, options: ArgoOptions) -> ArgoDeployment:
     shared = shared_container(manifest)
     deployment = manifest.deployment
     first = containers[manifest.graph.start]
-    hooks = emit_hooks(manifest, first, tell_failures=options.tell_failures)
+    hooks = emit_hooks(manifest, first, report_failures=options.report_failures)
     entry, *templates = emit_templates(plan, containers, None, gangs_of(shared, options.gang))
     if options.heartbeat:
         templates.append(emit_heartbeat(manifest, first))
@@ -135,7 +144,7 @@ def checked_deployment(manifest: Manifest, options: ArgoOptions) -> ArgoDeployme
     :param options: Argo's own options.
     :raises MetaflowProviderError: if Argo cannot honour the flow, or an object is too big.
     """
-    check_name(manifest.deployment.name, manifest.graph.name)
+    TEMPLATE_NAME.check(manifest.deployment.name, manifest.graph.name)
     made = deployment_of(manifest, options)
     check_limits(made)
     return made
@@ -158,7 +167,7 @@ def containers_of(
     }
 
 
-def gangs_of(shared: dict[str, Any], kind: str) -> Callable[[StepPlan, StepContainer], Any]:
+def gangs_of(shared: SharedContainer, kind: str) -> Callable[[StepPlan, StepContainer], Any]:
     """Return what makes the templates of ``@parallel`` steps.
 
     :param shared: command and variables of all steps.

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from metaflow_adapters.argo.cluster.client import CRONS, TEMPLATES, ArgoCluster
+from metaflow_adapters.argo.cluster.objects import ArgoObject
 from metaflow_adapters.argo.cluster.suspension import is_kept_suspended, suspending
 from metaflow_adapters.argo.objects.configuration import as_configured
 from metaflow_adapters.argo.objects.containers import on_batch
@@ -116,7 +117,7 @@ def _changes(
         yield partial(delete_sensor, cluster, before)
 
 
-def _has_other_sensor(before: Mapping[str, Any], documents: Sequence[Mapping[str, Any]], namespace: str) -> bool:
+def _has_other_sensor(before: ArgoObject, documents: Sequence[Mapping[str, Any]], namespace: str) -> bool:
     """Tell whether a deployment had a sensor under another name, or in another namespace, than it has now."""
     notes = before["metadata"].get("annotations") or {}
     place = (notes.get(SENSOR), notes.get(SENSOR_NAMESPACE) or namespace)

@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaflow_adapters.argo.cluster.objects import ArgoObject
 from metaflow_adapters.argo.cluster.suspension import is_kept_suspended, suspending
 from metaflow_adapters.argo.objects.plain import plain
 from metaflow_adapters.argo.objects.spec import Spec, live
+from metaflow_orchestration.containers.objects import KubernetesObject
 from metaflow_orchestration.documents.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -23,13 +25,25 @@ class ArgoDeployment:
 
     They are made when somebody asks for one of them: the command line needs only :meth:`to_dicts`, and no Hera.
 
+    ```python
+    from metaflow_adapters.argo import compile_flow
+
+    deployment = compile_flow("flows/training.py")
+    deployment.template.labels["team"] = "ml"
+    deployment.to_file("build/")
+    ```
+
+    New in version 0.1.0.
+
     :param template: the workflow template to be.
     :param cron: the cron workflow to be, None without a schedule.
     :param sensor: see :attr:`sensor`.
     :param manifest: see :attr:`manifest`.
     """
 
-    def __init__(self, template: Spec, cron: Spec | None, *, sensor: dict[str, Any] | None, manifest: Manifest) -> None:
+    def __init__(
+        self, template: Spec, cron: Spec | None, *, sensor: KubernetesObject | None, manifest: Manifest
+    ) -> None:
         self._template, self._cron = template, cron
         self.sensor = sensor
         """Argo Events' sensor that starts it by ``@trigger`` or ``@trigger_on_finish``; None without one."""
@@ -48,11 +62,11 @@ class ArgoDeployment:
         made: CronWorkflow | None = live(self._cron)
         return made
 
-    def to_dicts(self) -> list[dict[str, Any]]:
+    def to_dicts(self) -> list[KubernetesObject]:
         """Return all objects as plain data, as Kubernetes takes them."""
         return list(self._dicts())
 
-    def _dicts(self) -> Iterator[dict[str, Any]]:
+    def _dicts(self) -> Iterator[KubernetesObject]:
         yield self.template.to_dict() if "template" in self.__dict__ else plain(self._template)
         if self._cron is not None:
             yield self.cron.to_dict() if "cron" in self.__dict__ else plain(self._cron)  # type: ignore[union-attr]
@@ -103,7 +117,7 @@ class ArgoDeployment:
         elif there is not None:
             self._suspend(there, service)
 
-    def _suspend(self, there: dict[str, Any], service: WorkflowsService) -> None:
+    def _suspend(self, there: ArgoObject, service: WorkflowsService) -> None:
         from hera.workflows import models as m
 
         change = suspending(there)
@@ -133,12 +147,12 @@ class ArgoDeployment:
         return difference(f"{here.kind} {here.name}", self._there(here, get), here.to_dict())
 
     @staticmethod
-    def _there(here: WorkflowTemplate | CronWorkflow, get: Callable[..., Any]) -> dict[str, Any] | None:
+    def _there(here: WorkflowTemplate | CronWorkflow, get: Callable[..., Any]) -> ArgoObject | None:
         """Return an object as it is on the server, None if it is not there."""
         from hera.exceptions import NotFound
 
         with suppress(NotFound):
-            found: dict[str, Any] = json.loads(
+            found: ArgoObject = json.loads(
                 get(here.name, namespace=here.namespace).json(exclude_none=True, by_alias=True)
             )
             return found

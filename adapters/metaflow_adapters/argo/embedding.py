@@ -91,6 +91,19 @@ def embed_flow(
 
     The output parameter ``pathspec`` of its task is the pathspec of the run, e.g. ``Flow/argo-mine-x1-train``.
 
+    ```python
+    from hera.workflows import DAG, Workflow
+    from metaflow_adapters.argo import embed_flow
+
+    training = embed_flow("flows/training.py", "train")
+    with Workflow(generate_name="nightly-", entrypoint="main") as workflow:
+        workflow.templates.extend(training.templates)
+        with DAG(name="main"):
+            training.task(parameters={"alpha": 0.5})
+    ```
+
+    New in version 0.1.0.
+
     :param flow: see :func:`~.compile.compile_flow`.
     :param name: what the names of its templates start with.
     :param top_level: see :func:`~.compile.compile_flow`.
@@ -159,6 +172,16 @@ def flow_task(
     **task: Any,
 ) -> Task:
     """Add a flow to the workflow that is open, and return the task of the open ``DAG`` that runs it.
+
+    ```python
+    from hera.workflows import DAG, Workflow
+    from metaflow_adapters.argo import flow_task
+
+    with Workflow(generate_name="nightly-", entrypoint="main") as workflow, DAG(name="main"):
+        flow_task("flows/training.py", "train", parameters={"alpha": 0.5})
+    ```
+
+    New in version 0.1.0.
 
     :param flow: see :func:`~.compile.compile_flow`.
     :param name: name of the task, and what the names of the flow's templates start with.

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from metaflow_adapters.argo.plan.flow import DagPlan, FlowPlan, TaskPlan
+from metaflow_orchestration.containers.objects import KubernetesObject
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import FlowGraph
 
@@ -149,7 +150,7 @@ def _node_bytes() -> tuple[float, float]:
     return len(text) / _SAMPLES, len(packed) / _SAMPLES
 
 
-def _sample_nodes() -> Iterator[tuple[str, dict[str, Any]]]:
+def _sample_nodes() -> Iterator[tuple[str, KubernetesObject]]:
     """Yield nodes of pods in the form of Argo 3.7, with what differs from node to node."""
     for number in range(_SAMPLES):
         digits = int(hashlib.sha256(str(number).encode()).hexdigest()[:8], 16)

@@ -29,7 +29,7 @@ class ArgoOptions:
     :param concurrency_policy: of a scheduled flow, while an earlier run still runs: ``Allow``, ``Forbid``, ``Replace``.
     :param successful_runs_kept: of a scheduled flow; 10,000, if left out.
     :param failed_runs_kept: of a scheduled flow; 10,000, if left out.
-    :param tell_failures: whether a notification of a failure says what failed first.
+    :param report_failures: whether a notification of a failure says what failed first.
     :param heartbeat: whether a container next to the steps keeps the run alive for Metaflow's service.
     :param events: how events come to this installation; Metaflow's configuration, if left out.
     """
@@ -45,7 +45,7 @@ class ArgoOptions:
     concurrency_policy: str | None = None
     successful_runs_kept: int | None = None
     failed_runs_kept: int | None = None
-    tell_failures: bool = True
+    report_failures: bool = True
     heartbeat: bool = False
     events: EventSettings | None = None
 
@@ -64,7 +64,7 @@ class ArgoOptionFields(TypedDict, total=False):
     concurrency_policy: str | None
     successful_runs_kept: int | None
     failed_runs_kept: int | None
-    tell_failures: bool
+    report_failures: bool
     heartbeat: bool
     events: EventSettings | None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from metaflow_adapters.notifications import notified_endpoints
 from metaflow_adapters.step_functions.deploy.flow import check_deployable
+from metaflow_adapters.step_functions.emit.resources import Statement
 from metaflow_adapters.step_functions.emit.schedule import aws_cron
 from metaflow_adapters.step_functions.language.jsonata import to_json
 from metaflow_adapters.step_functions.language.states import MAX_NAME as MAX_STATE_NAME
@@ -220,12 +221,8 @@ def _needs(machine: FlowMachine) -> Iterator[Row]:
         yield need(NAME, "log group", str(settings.log_group))
 
 
-def _summed_up(statement: dict[str, Any]) -> str:
+def _summed_up(statement: Statement) -> str:
     """Return a statement in short; the whole of it is the document of its row."""
-    actions, resources = _listed(statement["Action"]), _listed(statement["Resource"])
+    resources = statement["Resource"]
     where = resources[0] if len(resources) == 1 else f"{len(resources)} resources"
-    return f"{', '.join(actions)} on {where}"
-
-
-def _listed(given: Any) -> list[str]:
-    return given if isinstance(given, list) else [given]
+    return f"{', '.join(statement['Action'])} on {where}"

@@ -20,15 +20,17 @@ from metaflow_adapters.step_functions.emit.job_definitions import AFTER, inline_
 from metaflow_adapters.step_functions.emit.job_settings import JobSettings
 from metaflow_adapters.step_functions.emit.job_states import INLINE_INPUT, MachineContext
 from metaflow_adapters.step_functions.emit.jobs import Jobs, make_jobs
-from metaflow_adapters.step_functions.emit.resources import Resources
+from metaflow_adapters.step_functions.emit.resources import EventPattern, Resources, Rule
 from metaflow_adapters.step_functions.emit.schedule import reset_of, schedule_of
 from metaflow_adapters.step_functions.emit.scopes import emit_scope
+from metaflow_adapters.step_functions.language.asl import Definition, MachineFields
 from metaflow_adapters.step_functions.language.definition import machine_of
 from metaflow_adapters.step_functions.language.jsonata import to_json
 from metaflow_adapters.step_functions.permissions.needs import all_policies, needs_of
 from metaflow_adapters.step_functions.plan.flow import job_kinds, plan_flow
 from metaflow_adapters.step_functions.plan.names import helper_name, machine_helper_name
 from metaflow_adapters.step_functions.plan.nodes import ScopePlan
+from metaflow_orchestration.containers.objects import BatchObject
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 
@@ -81,6 +83,15 @@ def compile_flow(
 ) -> FlowMachine:
     """Return a flow as a state machine.
 
+    ```python
+    from metaflow_adapters.step_functions import compile_flow
+
+    machine = compile_flow("flows/training.py", create=["--max-workers", "50"])
+    machine.deploy()
+    ```
+
+    New in version 0.1.0.
+
     :param flow: a flow file, the manifest that ``sfn create --manifest-only`` wrote of it, or a manifest.
     :param name: name of the state machine.
     :param top_level: options before the subcommand, e.g. ``["--with", "retry"]``.
@@ -128,9 +139,12 @@ def machine_from(manifest: Manifest, options: StepFunctionsOptions) -> FlowMachi
         poll_seconds=options.gang_poll_seconds,
     )
     states = emit_scope(plan, context)
-    limit = {"TimeoutSeconds": deployment.workflow_timeout} if deployment.workflow_timeout else {}
-    comment = {"Comment": graph.doc.strip()[:500]} if graph.doc.strip() else {}
-    definition = machine_of(states, graph.name, **comment, **limit)
+    fields: MachineFields = {}
+    if graph.doc.strip():
+        fields["Comment"] = graph.doc.strip()[:500]
+    if deployment.workflow_timeout:
+        fields["TimeoutSeconds"] = deployment.workflow_timeout
+    definition = machine_of(states, graph.name, **fields)
     after = _after(manifest, jobs, settings)
     resources = _resources(manifest, jobs, context, settings, after)
     resources = dataclasses.replace(resources, uploads=uploads, job_definitions=(*resources.job_definitions, *after[1]))
@@ -176,7 +190,7 @@ def _datastore(manifest: Manifest) -> tuple[str, str]:
     return bucket, f"{root.rstrip('/')}/" if root else ""
 
 
-def _after(manifest: Manifest, jobs: Jobs, settings: AwsSettings) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+def _after(manifest: Manifest, jobs: Jobs, settings: AwsSettings) -> tuple[Definition | None, list[BatchObject]]:
     """Return the machine that follows runs, and the job definition that only it uses."""
     start = manifest.graph.start
     job = dataclasses.replace(jobs.by_step[start], name=f"{manifest.graph.name}-after"[:128])
@@ -189,7 +203,7 @@ def _after(manifest: Manifest, jobs: Jobs, settings: AwsSettings) -> tuple[dict[
     return after_definition(manifest, job, settings.place().partition), own
 
 
-def _with_secrets(manifest: Manifest, like: dict[str, Any], settings: AwsSettings) -> dict[str, Any]:
+def _with_secrets(manifest: Manifest, like: BatchObject, settings: AwsSettings) -> BatchObject:
     container = dict(like["containerProperties"])
     if not container.get("executionRoleArn"):
         role = settings.execution_role
@@ -212,12 +226,12 @@ def _resources(
     jobs: Jobs,
     context: MachineContext,
     settings: AwsSettings,
-    after: tuple[dict[str, Any] | None, list[dict[str, Any]]],
+    after: tuple[Definition | None, list[BatchObject]],
 ) -> Resources:
     graph, name, place = manifest.graph, manifest.deployment.name, settings.place()
     role = settings.events_role or NO_ROLE
     schedules = [schedule_of(manifest, place.machine(name), role)]
-    helpers: dict[str, dict[str, Any]] = {}
+    helpers: dict[str, Definition] = {}
     rules = []
     target = place.machine(name)
     if needs_gate(graph):
@@ -250,7 +264,7 @@ def _resources(
     )
 
 
-def _rule(name: str, pattern: dict[str, Any], target: str, role: str) -> dict[str, Any]:
+def _rule(name: str, pattern: EventPattern, target: str, role: str) -> Rule:
     return {
         "Name": name,
         "EventPattern": to_json(pattern),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from metaflow_adapters.step_functions.language.asl import Definition
 from metaflow_adapters.step_functions.language.jsonata import to_json
 from metaflow_adapters.step_functions.language.states import Scope
 from metaflow_orchestration.documents.manifest import Manifest
@@ -15,6 +16,7 @@ from .settings import AwsSettings, Place
 
 if TYPE_CHECKING:
     from metaflow_adapters.step_functions.aws.client import Aws
+    from metaflow_adapters.step_functions.permissions.trust import Template, TrustPolicy
 
     from .compile import StepFunctionsOptions
 
@@ -22,6 +24,17 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class FlowMachine:
     """A flow as a state machine.
+
+    ```python
+    from metaflow_adapters.step_functions import compile_flow
+
+    machine = compile_flow("flows/training.py")
+    print(machine.to_json())
+    machine.deploy()
+    machine.trigger(alpha=0.5)
+    ```
+
+    New in version 0.1.0.
 
     :param name: name of the state machine.
     :param states: its states, frozen and typed.
@@ -36,7 +49,7 @@ class FlowMachine:
 
     name: str
     states: Scope
-    definition: dict[str, Any]
+    definition: Definition
     resources: Resources
     manifest: Manifest
     settings: AwsSettings
@@ -54,13 +67,13 @@ class FlowMachine:
         """Return the definition as text, for Terraform, CDK or CloudFormation. Equal flows give equal bytes."""
         return to_json(self.definition)
 
-    def trust_policies(self) -> dict[str, dict[str, Any]]:
+    def trust_policies(self) -> dict[str, TrustPolicy]:
         """Return the trust policies of the roles: which service may assume each of them."""
         from metaflow_adapters.step_functions.permissions.trust import trust_policies
 
         return trust_policies(self.place, list(self.resources.policies))
 
-    def roles_template(self) -> dict[str, Any]:
+    def roles_template(self) -> Template:
         """Return the roles and the deployer's policy as one template of CloudFormation."""
         from metaflow_adapters.step_functions.permissions.trust import roles_template
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metaflow_orchestration.containers.options import split_options
 from metaflow_orchestration.documents.manifest import CodePackage, Manifest
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from airflow_provider_metaflow.compute.remote import RemoteCompute
     from airflow_provider_metaflow.operators.step import MetaflowStepOperator
     from metaflow_orchestration.containers.placement import Placement
+
+    from .batch.compute import BatchCompute
+    from .kubernetes.compute import PodCompute
 
 
 def make_remote(
@@ -41,21 +44,24 @@ def make_remote(
     """
     step = manifest.graph.step(operator.step)
     attributes, arguments = split_options(manifest, step, placement.compute, placement.options)
-    shared: dict[str, Any] = {
-        "owner": operator,
-        "context": context,
-        "manifest": manifest,
-        "code": code,
-        "variables": variables,
-        "local": local,
-        "first_attempt": first_attempt,
-        "attributes": attributes,
-        "arguments": arguments,
-    }
-    if placement.compute is Compute.KUBERNETES:
+    return _platform(placement.compute)(
+        owner=operator,
+        context=context,
+        manifest=manifest,
+        code=code,
+        variables=variables,
+        local=local,
+        first_attempt=first_attempt,
+        attributes=attributes,
+        arguments=arguments,
+    )
+
+
+def _platform(compute: Compute) -> type[PodCompute | BatchCompute]:
+    if compute is Compute.KUBERNETES:
         from .kubernetes.compute import PodCompute
 
-        return PodCompute(**shared)
+        return PodCompute
     from .batch.compute import BatchCompute
 
-    return BatchCompute(**shared)
+    return BatchCompute

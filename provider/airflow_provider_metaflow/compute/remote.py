@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_metaflow._compat import TaskDeferred
+from airflow_provider_metaflow.formats import TriggerEventData
 from metaflow_orchestration.containers.command import encode_document, task_document
 from metaflow_orchestration.containers.options import deadline_of, task_limit_of
 from metaflow_orchestration.documents.container_settings import remote_settings
 from metaflow_orchestration.documents.manifest import CodePackage, Manifest
+from metaflow_orchestration.documents.task import OutcomeDocument
 from metaflow_orchestration.exceptions import FinalFailureError, StepFailedError
 from metaflow_orchestration.run.commands import StepCall, resumed_variables, task_variables
 
@@ -34,15 +36,15 @@ class Progress:
     """
 
     current: str
-    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    done: dict[str, OutcomeDocument] = field(default_factory=dict)
     iteration: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     final: bool = False
     run_id: str = ""
     finals: list[str] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON types."""
+    def to_json(self) -> Mapping[str, object]:
+        """Return it as JSON types, from which :class:`Progress` is made again."""
         return asdict(self)
 
 
@@ -51,7 +53,7 @@ class RemoteCompute(Protocol):
 
     def run(
         self, calls: Sequence[StepCall], parameters: Mapping[str, str] | None, gang: int | None
-    ) -> list[dict[str, Any] | None]:
+    ) -> list[OutcomeDocument | None]:
         """Run tasks and return their outcome documents; None where the task has failed.
 
         :param calls: the tasks; several of them are run as one array.
@@ -60,7 +62,7 @@ class RemoteCompute(Protocol):
         :raises TaskDeferred: if Airflow's triggerer waits for them.
         """
 
-    def resume(self, calls: Sequence[StepCall], event: dict[str, Any]) -> list[dict[str, Any] | None]:
+    def resume(self, calls: Sequence[StepCall], event: TriggerEventData) -> list[OutcomeDocument | None]:
         """Go on after a deferral, and return what :meth:`run` would have returned.
 
         :param calls: the tasks.
@@ -139,7 +141,7 @@ class RemoteTask:
         """
         return deadline_of(call.step)
 
-    def stored(self, calls: Sequence[StepCall], attempt: int) -> list[dict[str, Any] | None]:
+    def stored(self, calls: Sequence[StepCall], attempt: int) -> list[OutcomeDocument | None]:
         """Return outcome documents from the datastore, None for tasks whose attempt has no result there.
 
         :param calls: the tasks.

@@ -31,7 +31,7 @@ def render(manifest: Manifest) -> RenderableType:
     head = Text(f"{graph.name}", style="bold")
     head.append(f"  deployed as {manifest.deployment.name} by {manifest.deployment.owner}", style="default")
     table = Table(box=None)
-    for column in ("Step", "goes on to", "notes"):
+    for column in ("Step", "next steps", "notes"):
         table.add_column(column)
     for step in graph.steps:
         # A join stands beside the split that it closes.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_metaflow.formats import Arguments
 from airflow_provider_metaflow.plan.record import record_line
 from airflow_provider_metaflow.plan.rules import check_rules
 from metaflow_orchestration.documents.manifest import Manifest
@@ -31,7 +32,7 @@ def make_arguments(
     given: Mapping[str, Any],
     fixed: Mapping[str, Any],
     templates: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Arguments:
     """Return all keyword arguments of a DAG.
 
     :param manifest: the compiled flow.
@@ -60,7 +61,7 @@ def make_arguments(
     return arguments
 
 
-def with_doc_file(given: Mapping[str, Any], caller: str) -> dict[str, Any]:
+def with_doc_file(given: Mapping[str, Any], caller: str) -> Arguments:
     """Return arguments of a DAG with the text of ``doc_md``'s file, which Airflow reads if the name ends with ``.md``.
 
     :param given: arguments of the user.
@@ -100,11 +101,11 @@ def _check_params(graph: FlowGraph, params: Mapping[str, Any]) -> None:
             )
 
 
-def _of_flow(manifest: Manifest, max_workers: int | None) -> dict[str, Any]:
+def _of_flow(manifest: Manifest, max_workers: int | None) -> Arguments:
     graph, deployment = manifest.graph, manifest.deployment
     # A manifest may be older than the rules of the release that reads it.
     check_rules(manifest)
-    arguments: dict[str, Any] = {
+    arguments: Arguments = {
         "catchup": False,
         "tags": sorted({"metaflow", *deployment.tags}),
         "description": first_line(graph.doc) or f"Metaflow flow {graph.name}",
@@ -177,7 +178,7 @@ def _params(graph: FlowGraph, fixed: Mapping[str, Any], templates: Mapping[str, 
             parameter = replace(parameter, required=False, default=None)  # noqa: PLW2901
         default = fixed.get(parameter.name, UNSET)
         default = default_value(parameter) if default is UNSET else exact_value(default)
-        arguments: dict[str, Any] = json_schema(parameter, default)
+        arguments: Arguments = json_schema(parameter, default)
         if parameter.name in templates:
             said.append(f"Default: {templates[parameter.name]}")
         if said:
@@ -188,7 +189,7 @@ def _params(graph: FlowGraph, fixed: Mapping[str, Any], templates: Mapping[str, 
     return params
 
 
-def _add_notifiers(arguments: dict[str, Any], manifest: Manifest) -> None:
+def _add_notifiers(arguments: Arguments, manifest: Manifest) -> None:
     """Add our notifiers to the callbacks that the user has given."""
     wanted = manifest.deployment.notifications
     if wanted is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from airflow.sdk import DAG, Asset, AssetAll, AssetAny, BaseOperator, TaskGroup
 
+from airflow_provider_metaflow.formats import Arguments
 from airflow_provider_metaflow.operators.step import MetaflowStepOperator
 from airflow_provider_metaflow.plan.dag import MAP_LABEL, SOME_RULE, DagPlan, SegmentPlan, SplitsPlan, TaskPlan
 from airflow_provider_metaflow.plan.events import ASSET_GROUP, asset_name, watched_name
@@ -164,7 +165,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
         if plan.segment is not None and plan.trigger_rule == SOME_RULE and len(plan.upstream) > 1:
             _check_release(graph.name, plan.step)
         # What means something else for operators of other kinds is not left to the default_args of a larger DAG.
-        arguments: dict[str, Any] = {"multiple_outputs": False, "parameters": None}
+        arguments: Arguments = {"multiple_outputs": False, "parameters": None}
         arguments.update(trigger_rule=plan.trigger_rule, **self.shared, **self.compute)
         if plan.segment is not None and not self._has_default("map_index_template"):
             arguments["map_index_template"] = f"{{{{ {MAP_LABEL} }}}}"
@@ -198,7 +199,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
         """Tell whether an operator argument is in the default_args around the flow."""
         return name in self.dag.default_args or (self.group is not None and name in (self.group.default_args or {}))
 
-    def _chosen(self, plan: TaskPlan) -> dict[str, Any]:
+    def _chosen(self, plan: TaskPlan) -> Arguments:
         """Return what the user decides about a step."""
         if self.translator is None:
             return dict(self.overrides.get(plan.step, {}))
@@ -209,7 +210,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
         return step_arguments(self.translator, context, self.overrides, BaseOperator)
 
 
-def _merged(arguments: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(arguments: Mapping[str, Any], chosen: Mapping[str, Any]) -> Arguments:
     """Return the arguments of a task with what the user has chosen for its step."""
     merged = {**arguments, **chosen}
     for name in ("kubernetes", "batch"):

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup
-from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
-from airflow.sdk.definitions.taskgroup import MappedTaskGroup
+from airflow.sdk.definitions._internal.contextmanager import TaskGroupContext
 
 from airflow_provider_metaflow.plan.dag import plan_of
-from airflow_provider_metaflow.plan.parameters import is_template
 from metaflow_orchestration.exceptions import InvalidOptionError
-from metaflow_orchestration.graph.model import FlowGraph
 
 from .arguments import Watchers, check_default_args, first_line, make_arguments, with_doc_file
-from .claims import claim_dag_id
+from .checks import (
+    check_notifications,
+    check_overrides,
+    check_parameters,
+    claimed_id,
+    dag_around,
+    templates_and_values,
+    warn_of_schedule,
+    warn_of_trigger_rule,
+)
 from .compiled import find_manifest
 from .emit import Emission
 
 if TYPE_CHECKING:
     from airflow_provider_metaflow.plan.translator import FlowTranslator
+    from metaflow_orchestration.documents.manifest import Manifest
 
 Overrides = Mapping[str, Mapping[str, Any]]
 
@@ -32,6 +38,14 @@ class MetaflowDag(DAG):
     """An Airflow DAG that runs a Metaflow flow.
 
     All further keyword arguments are those of :class:`airflow.sdk.DAG` and win over what the flow says.
+
+    ```python
+    from airflow_provider_metaflow import MetaflowDag
+
+    dag = MetaflowDag("flows/training.py", max_workers=8, step_overrides={"train": {"queue": "gpu"}})
+    ```
+
+    New in version 0.1.0.
 
     :param flow: a flow file, or the manifest that ``airflow create`` wrote; relative to the DAG file.
     :param dag_id: default: the name of the deployment.
@@ -77,17 +91,9 @@ class MetaflowDag(DAG):
     ) -> None:
         caller = sys._getframe(1).f_code.co_filename
         manifest = find_manifest(flow, caller, dag_id, options, compile_options, python, project_root)
-        graph = manifest.graph
-        given = dict(parameters or {})
-        _check_names(graph, given)
-        overrides = step_overrides or {}
-        _check_overrides(graph, overrides)
-        if dag_id:
-            _check_id(dag_id, graph)
-        name = dag_id or manifest.deployment.name
-        claim_dag_id(name, manifest)
-        templates = {name: value for name, value in given.items() if is_template(value)}
-        fixed = {name: value for name, value in given.items() if name not in templates}
+        templates, fixed = templates_and_values(manifest.graph, parameters or {})
+        check_overrides(manifest.graph, step_overrides or {})
+        name = claimed_id(dag_id, manifest)
         arguments = make_arguments(
             manifest,
             name,
@@ -106,16 +112,26 @@ class MetaflowDag(DAG):
             dag=self,
             group=None,
             id_prefix="",
-            shared=_shared(pool or manifest.deployment.worker_pool, python, warm_process),
+            shared=_shared(manifest, pool, python, warm_process),
             compute=_given(compute=compute, kubernetes=kubernetes, batch=batch),
             start={"parameters": templates, "fills_parameters": True} if templates else {},
             translator=translator,
-            overrides=overrides,
+            overrides=step_overrides or {},
         ).emit()
 
 
 class MetaflowTaskGroup(TaskGroup):
     """A task group that runs a Metaflow flow inside a larger DAG.
+
+    ```python
+    from airflow.sdk import DAG
+    from airflow_provider_metaflow import MetaflowTaskGroup
+
+    with DAG("nightly", schedule="@daily"):
+        training = MetaflowTaskGroup("flows/training.py", parameters={"day": "{{ ds }}"})
+    ```
+
+    New in version 0.1.0.
 
     :param flow: as for :class:`MetaflowDag`.
     :param group_id: default: the name of the flow.
@@ -149,37 +165,17 @@ class MetaflowTaskGroup(TaskGroup):
         caller = sys._getframe(1).f_code.co_filename
         manifest = find_manifest(flow, caller, None, options, compile_options, python, project_root)
         graph = manifest.graph
-        if manifest.deployment.notifications is not None:
-            raise InvalidOptionError(
-                "tells of the end of its runs, but as a part of a DAG it has no run of its own.",
-                flow=graph.name,
-                hint="Remove the --notify options, and set on_failure_callback of the DAG.",
-            )
-        _warn_of_schedule(graph)
-        given = dict(parameters or {})
-        _check_parameters(graph, given)
-        overrides = step_overrides or {}
-        _check_overrides(graph, overrides)
+        check_notifications(manifest)
+        warn_of_schedule(graph)
+        check_parameters(graph, parameters or {})
+        check_overrides(graph, step_overrides or {})
         group_arguments.setdefault("tooltip", first_line(graph.doc))
         super().__init__(group_id=group_id or graph.name, **group_arguments)
         check_default_args(graph, group_arguments.get("default_args") or {}, "MetaflowTaskGroup")
         plan = plan_of(manifest)
-        dag = self.dag or DagContext.get_current()
-        if dag is None:
-            raise InvalidOptionError(
-                "MetaflowTaskGroup stands in no DAG.", flow=graph.name, hint="Use it in `with DAG(…):`."
-            )
-        if plan.segments and _is_mapped(self):
-            raise InvalidOptionError(
-                "has a foreach and stands in a mapped task group; Airflow cannot nest mapped task groups.",
-                flow=graph.name,
-                hint="Loop inside the flow, or trigger one DAG run per item.",
-            )
-        _warn_of_trigger_rule(graph, dag.default_args)
+        dag = dag_around(self, plan, graph)
+        warn_of_trigger_rule(graph, dag.default_args)
         self.metaflow_manifest = manifest
-        shared = _shared(pool or manifest.deployment.worker_pool, python, warm_process)
-        if max_workers:
-            shared["max_active_tis_per_dagrun"] = max_workers
         TaskGroupContext.push(self)
         try:
             self.metaflow_tasks = Emission(
@@ -188,11 +184,11 @@ class MetaflowTaskGroup(TaskGroup):
                 dag=dag,
                 group=self,
                 id_prefix=str(self.child_id("")),  # type: ignore[no-untyped-call]
-                shared=shared,
+                shared=_shared(manifest, pool, python, warm_process, max_workers),
                 compute=_given(compute=compute, kubernetes=kubernetes, batch=batch),
-                start={"parameters": given},
+                start={"parameters": dict(parameters or {})},
                 translator=translator,
-                overrides=overrides,
+                overrides=step_overrides or {},
             ).emit()
         finally:
             TaskGroupContext.pop()
@@ -215,75 +211,20 @@ class MetaflowTaskGroup(TaskGroup):
         return end.output
 
 
-def _warn_of_schedule(graph: FlowGraph) -> None:
-    """Airflow shows it as a warning of the DAG."""
-    ignored = [name for name, found in (("@schedule", graph.schedule), ("triggers", graph.triggers)) if found]
-    if ignored:
-        warnings.warn(
-            f"flow {graph.name}: {' and '.join(ignored)} do not count inside a larger DAG, whose schedule does.",
-            stacklevel=3,
-        )
-
-
-def _warn_of_trigger_rule(graph: FlowGraph, default_args: Mapping[str, Any]) -> None:
-    """Warn of what does not count; the default_args of a larger DAG are for its other tasks, too."""
-    if "trigger_rule" in default_args:
-        warnings.warn(
-            f"flow {graph.name}: the trigger_rule of default_args does not count for its steps, of which the flow "
-            "decides when they run.",
-            stacklevel=3,
-        )
-
-
-def _is_mapped(group: TaskGroup | None) -> bool:
-    while group is not None:
-        if isinstance(group, MappedTaskGroup):
-            return True
-        group = group.parent_group
-    return False
-
-
-def _shared(pool: str | None, python: str | None, warm_process: bool | None) -> dict[str, Any]:
-    return _given(pool=pool, python=python, warm_process=warm_process)
+def _shared(
+    manifest: Manifest, pool: str | None, python: str | None, warm_process: bool | None, max_workers: int | None = None
+) -> dict[str, Any]:
+    """Return the operator arguments of all tasks."""
+    return _given(
+        pool=pool or manifest.deployment.worker_pool,
+        python=python,
+        warm_process=warm_process,
+        max_active_tis_per_dagrun=max_workers or None,
+    )
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
-
-
-def _check_names(graph: FlowGraph, given: Mapping[str, Any]) -> None:
-    known = [parameter.name for parameter in graph.parameters]
-    for name in given:
-        if name not in known:
-            raise InvalidOptionError(
-                f"has no parameter {name!r}.",
-                flow=graph.name,
-                hint=f"Known are: {', '.join(known) or 'none'}.",
-            )
-
-
-def _check_parameters(graph: FlowGraph, given: Mapping[str, Any]) -> None:
-    _check_names(graph, given)
-    for parameter in graph.parameters:
-        if parameter.required and parameter.name not in given:
-            raise InvalidOptionError(
-                f"parameter {parameter.name!r} is required but not given.",
-                flow=graph.name,
-                hint="Add it to `parameters`.",
-            )
-
-
-def _check_overrides(graph: FlowGraph, overrides: Overrides) -> None:
-    if overrides:
-        from airflow_provider_metaflow.plan.translator import check_overrides
-
-        check_overrides(graph, overrides, BaseOperator)
-
-
-def _check_id(dag_id: str, graph: FlowGraph) -> None:
-    from metaflow_orchestration.graph.naming import check_name
-
-    check_name(dag_id, graph.name)
 
 
 __all__ = ["MetaflowDag", "MetaflowTaskGroup"]

@@ -222,6 +222,14 @@ def load_flow_dags(namespace: dict[str, Any], folder: str | Path, pattern: str =
     left go on in the background: until a later parse finds them, each shows as an import error, or as the DAG that it
     was before it was changed.
 
+    ```python
+    from airflow_provider_metaflow import load_flow_dags
+
+    load_flow_dags(globals(), "flows/", pattern="train_*.py", pool="ml")
+    ```
+
+    New in version 0.1.0.
+
     :param namespace: ``globals()`` of the DAG file, which gets the DAGs.
     :param folder: folder of flow files and manifests; relative to the DAG file.
     :param pattern: which files.

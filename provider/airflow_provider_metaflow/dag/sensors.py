@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup
 
+from airflow_provider_metaflow.formats import Arguments
 from metaflow_orchestration.exceptions import MissingExtraError
 from metaflow_orchestration.graph.model import FlowGraph, Sensor, SensorKind
 
@@ -31,7 +32,7 @@ def _sensors(graph: FlowGraph, dag: DAG, task_group: TaskGroup | None) -> Iterat
         yield operator(task_id=sensor.name, dag=dag, task_group=task_group, **_arguments(sensor))
 
 
-def _arguments(sensor: Sensor) -> dict[str, Any]:
+def _arguments(sensor: Sensor) -> Arguments:
     arguments = {
         name: timedelta(seconds=value) if name in _SECONDS else value for name, value in sensor.arguments.items()
     }

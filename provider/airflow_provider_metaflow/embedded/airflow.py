@@ -13,6 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -235,18 +236,35 @@ class EmbeddedAirflow:
 
     def _await_api(self) -> None:
         end = time.monotonic() + _START_SECONDS
+        # The API server builds its API for tasks at the first request for it. That takes a busy machine a minute, and
+        # the supervisor of the first task would give up before. So it is built now, while the scheduler comes up.
+        tasks = threading.Thread(target=_build_task_api, args=(self.url, end), daemon=True)
         while time.monotonic() < end:
             self.check_alive()
-            with contextlib.suppress(httpx.HTTPError):
-                health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5, trust_env=False)
-                if health.is_success and health.json()["scheduler"]["status"] == "healthy":
-                    return
+            if _is_healthy(self.url, tasks) and not tasks.is_alive():
+                return
             time.sleep(0.2)
         raise EmbeddedAirflowError(f"Airflow did not come up within {_START_SECONDS} s; see {self.home}.")
 
 
 _OPTIONS = {"scheduler": ("--skip-serve-logs",), "triggerer": ("--skip-serve-logs",)}
 """All processes see the log files; the servers of logs would listen on all interfaces."""
+
+
+def _is_healthy(url: str, on_answer: threading.Thread) -> bool:
+    """Return whether the scheduler is healthy; start a thread at the first answer of the API server."""
+    try:
+        health = httpx.get(f"{url}/api/v2/monitor/health", timeout=5, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    if on_answer.ident is None:
+        on_answer.start()
+    return health.is_success and bool(health.json()["scheduler"]["status"] == "healthy")
+
+
+def _build_task_api(url: str, end: float) -> None:
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.get(f"{url}/execution/health", timeout=max(1, end - time.monotonic()), trust_env=False)
 
 
 def _make_private(folder: Path) -> None:

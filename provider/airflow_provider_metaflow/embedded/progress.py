@@ -1,4 +1,4 @@
-"""Shows how a run goes on: a bar per step on a terminal, plain lines elsewhere."""
+"""Shows the progress of a run: a bar per step on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from airflow_provider_metaflow._compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
 from metaflow_orchestration.documents.structs import built
 from metaflow_orchestration.exceptions import MissingResultError, StepNotRunnableError
+from metaflow_orchestration.graph.identity import Attempt, attempt_of, fallback_retries
+from metaflow_orchestration.graph.model import Retry
 
 
 @built
@@ -45,6 +47,19 @@ class TryCounts:
     tries: int
     max_tries: int
     retries: int
+
+    def attempt(self, retry: Retry, before_clear: int) -> Attempt:
+        """Return which Metaflow attempt this try makes.
+
+        :param retry: how often the step may be attempted again.
+        :param before_clear: how many tries came before the last clear.
+        """
+        return attempt_of(
+            self.tries,
+            # One more try than is granted comes after a clear during the last.
+            tries_left=max(self.max_tries - self.tries, 0),
+            error_retries=fallback_retries(retry.user, retry.error, granted=self.max_tries - before_clear),
+        )
 
     def before_clear(self, local: Callable[[], LocalCompute]) -> int:
         """Return how many tries came before the last clear.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class Surroundings:
+class DagRunContext:
     """The DAG run of one task instance.
 
     :param graph: the flow.

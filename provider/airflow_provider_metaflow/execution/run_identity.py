@@ -101,11 +101,6 @@ class RunIdentity:
         self._found: InstanceOutcome | None = None
         self._is_read = False
 
-    @property
-    def is_cleared(self) -> bool:
-        """Whether tasks of the DAG run were cleared."""
-        return self._facts.clears > 0
-
     def begin(self, try_number: int, parameters: Mapping[str, str], manifest: Manifest) -> InstanceOutcome:
         """Return the run that a try of the start step works for, and record it before anything of it is run.
 

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import count
 from typing import Any
 
 from metaflow_orchestration.exceptions import MissingResultError
-from metaflow_orchestration.graph.identity import old_task_id, run_number, task_id
+from metaflow_orchestration.graph.identity import run_number
 from metaflow_orchestration.graph.model import FlowGraph, Step
-from metaflow_orchestration.run.contexts import (
-    IndexPath,
-    check_contexts,
-    context_items,
-    map_indexes_under,
-    split_contexts,
-)
+from metaflow_orchestration.run.contexts import IndexPath, context_items, map_indexes_under
 from metaflow_orchestration.run.outcome import (
     XCOM_KEY,
     InstanceOutcome,
@@ -26,12 +18,13 @@ from metaflow_orchestration.run.outcome import (
     check_run,
 )
 
+from .foreach_contexts import ForeachContexts
+from .stored_results import StoredResults
+
 _FEW = 32
 """Up to so many task instances are asked one by one; more are read in one request for all."""
 
-_GENERATIONS = 4
-
-Probe = Callable[[str, Sequence[str]], list[dict[str, Any] | None]]
+Probe = Callable[[str, str, Sequence[str]], list[dict[str, Any] | None]]
 
 
 class AirflowRunView:
@@ -45,7 +38,8 @@ class AirflowRunView:
     :param airflow_id: function from a step's or splits task's name to its Airflow task id.
     :param contexts_of: function from a foreach step to the task that lists its contexts.
     :param max_length: returns Airflow's limit of mapped task instances.
-    :param probe: reads outcome documents from the datastore: step, task ids.
+    :param recorded: returns what the start step has recorded of the run, None if there is no record.
+    :param probe: reads outcome documents from the datastore: step, run id, task ids.
     """
 
     def __init__(  # noqa: PLR0913  (its ways to the rest of the run)
@@ -59,22 +53,32 @@ class AirflowRunView:
         airflow_id: Callable[[str], str],
         contexts_of: Callable[[Step], str],
         max_length: Callable[[], int],
+        recorded: Callable[[], InstanceOutcome | None],
         probe: Probe,
     ) -> None:
         self._graph, self._step, self._ti, self._code, self._first_run = graph, step, ti, code, first_run
-        self._airflow_id, self._contexts_of, self._probe = airflow_id, contexts_of, probe
-        self._max_length = max_length
+        self._airflow_id, self._recorded, self._probe = airflow_id, recorded, probe
+        self._stored = StoredResults(self._probe_run)
+        self._contexts = ForeachContexts(
+            graph=graph,
+            step=step.name,
+            ti=ti,
+            airflow_id=airflow_id,
+            contexts_of=contexts_of,
+            max_length=max_length,
+            stored=self._stored,
+        )
         self._seen: dict[str, InstanceOutcome] = {}
         self._own: dict[str, Any] | None = None
         self._states: Mapping[str, Any] | None = None
         self.all_cloned = True
-        """Whether all outcomes that were read are of tasks taken over from another run."""
+        """Whether all outcomes that were read are of tasks cloned from another run."""
 
     def own_context(self) -> dict[str, Any]:
         """Return the index context of this task instance."""
         if self._own is None:
             if self._step.foreach_path:
-                (self._own,) = self._contexts(self._step.foreach_path[-1], self._ti.map_index)
+                (self._own,) = self._contexts.read(self._step.foreach_path[-1], self._ti.map_index)
             else:
                 self._own = {"items": [[]], "parents": [], "label": ""}
         return self._own
@@ -84,8 +88,8 @@ class AirflowRunView:
         return context_items(self.own_context())
 
     def any_instance(self) -> InstanceOutcome | None:
-        """Return some outcome that was read, for what all of a run have in common."""
-        return next(iter(self._seen.values()), None)
+        """Return some outcome that was read, or the record of the start step: what all of a run have in common."""
+        return next(iter(self._seen.values()), None) or self._recorded()
 
     def outcomes(self, parent: Step, *, of_successes: bool = False) -> dict[IndexPath, TaskOutcome]:
         """Return the outcomes of those tasks of a step that concern this task instance.
@@ -171,83 +175,12 @@ class AirflowRunView:
         :param parent: the step.
         :param paths: index paths of its tasks.
         """
-        found = self._stored(parent, paths, partial(task_id, parent.name))
-        missing = [path for path in paths if path not in found]
-        # Of a run that an older release has begun.
-        return {**found, **self._stored(parent, missing, old_task_id)}
+        return self._stored.outcomes(parent, paths)
 
-    def _stored(
-        self, parent: Step, paths: Sequence[IndexPath], name: Callable[..., str]
-    ) -> dict[IndexPath, TaskOutcome]:
-        if not paths:
-            return {}
-        newest_first = list(reversed(range(_GENERATIONS)))
-        ids = [name(path, generation=g) for path in paths for g in newest_first]
-        documents = iter(self._probe(parent.name, ids))
-        found = {}
-        for path in paths:
-            candidates = [(g, next(documents)) for g in newest_first]
-            generation, document = next((one for one in candidates if one[1] is not None), (0, None))
-            rounds = count(1)
-            # Of a recursion the last round counts, which the others lead to.
-            while document is not None and parent.recursive and parent.name in (document.get("next") or ()):
-                (document,) = self._probe(parent.name, [name(path, iteration=next(rounds), generation=generation)])
-            if document is not None:
-                found[path] = TaskOutcome.from_document(path, document)
-        return found
-
-    def _contexts(self, foreach: str, map_index: int | None = None) -> list[dict[str, Any]]:
-        opener = self._graph.step(foreach)
-        source = self._airflow_id(self._contexts_of(opener))
-        pulled = self._ti.xcom_pull(task_ids=source, map_indexes=None)
-        if pulled is None:
-            pulled = self._rebuilt_contexts(opener)
-            if not pulled and map_index is None:
-                # Every split of the outer foreach took a branch without this one, whose tasks are all skipped.
-                return []
-            self._check_count(opener, source, pulled)
-        return check_contexts(pulled, len(opener.foreach_path) + 1, map_index)
-
-    def _rebuilt_contexts(self, opener: Step) -> list[dict[str, Any]]:
-        """Return the contexts of a foreach from what its tasks have left in the datastore.
-
-        The XComs of a run may be deleted (``airflow db clean``), and tasks of it cleared later.
-        """
-        airflow_id = self._airflow_id(opener.name)
-        states = self._ti.get_task_states(dag_id=self._ti.dag_id, task_ids=[airflow_id], run_ids=[self._ti.run_id])
-        succeeded = {name for name, state in states.get(self._ti.run_id, {}).items() if str(state) == "success"}
-        opened: list[tuple[int, list[IndexPath]]] = []
-        if not opener.foreach_path:
-            opened = [(-1, [()])] if airflow_id in succeeded else []
-        elif any(name.startswith(f"{airflow_id}_") for name in succeeded):
-            around = enumerate(self._contexts(opener.foreach_path[-1]))
-            opened = [(index, context_items(one)) for index, one in around if f"{airflow_id}_{index}" in succeeded]
-        found = self.stored(opener, [path for _, paths in opened for path in paths])
-        splits = [
-            (path, found[path].num_splits or 0, found[path].values, index)
-            for index, paths in opened
-            for path in paths
-            if path in found
-        ]
-        pack_size = (
-            self._ti.task.dag.task_dict[self._airflow_id(self._contexts_of(opener))].pack_size if splits else None
-        )
-        return split_contexts(splits, self._max_length(), pack_size)
-
-    def _check_count(self, opener: Step, source: str, contexts: Sequence[Any]) -> None:
-        """Check that there is a rebuilt context for each mapped task instance: the map indexes must mean the same."""
-        inside = next(one for one in self._graph.steps if one.foreach_path[-1:] == (opener.name,))
-        count = self._ti.get_ti_count(
-            dag_id=self._ti.dag_id, task_ids=[self._airflow_id(inside.name)], run_ids=[self._ti.run_id]
-        )
-        if count != len(contexts):
-            raise MissingResultError(
-                f"the XCom of {source} with the splits of the foreach is gone, and the datastore has the results of "
-                f"{len(contexts)} of its {count} task instances.",
-                flow=self._graph.name,
-                step=self._step.name,
-                hint=f"Clear {opener.name} and what comes after it, so that it runs again.",
-            )
+    def _probe_run(self, step: str, task_ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Return results of this run, which none has as long as it is not known which Metaflow run it is."""
+        instance = self.any_instance()
+        return [None] * len(task_ids) if instance is None else self._probe(step, instance.run_id, task_ids)
 
     def _map_indexes(self, parent: Step) -> list[int] | None:
         """Return the map indexes of the task instances that concern this one; None for all."""
@@ -260,7 +193,7 @@ class AirflowRunView:
             return list(self.own_context()["parents"])
         if not self._step.foreach_path:
             return None
-        return map_indexes_under(self._contexts(parent.foreach_path[-1]), self.items())
+        return map_indexes_under(self._contexts.read(parent.foreach_path[-1]), self.items())
 
     def _pull_all(self, parent: Step) -> list[Any]:
         pulled = self._ti.xcom_pull(task_ids=[self._airflow_id(parent.name)], key=XCOM_KEY)

@@ -1,51 +1,65 @@
-"""One try of one task instance of a step: inputs, Metaflow tasks, outcome. Loaded when a task runs, not at parse."""
+"""One try of one task instance of a step: inputs, Metaflow tasks, outcome. Loaded when a task runs, not at parse.
+
+Each stage takes what the one before it has found: the facts of the try, the Metaflow run with the inputs of its tasks,
+the tasks (package ``tasks``), and the report of their outcomes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from airflow_provider_metaflow import settings
-from airflow_provider_metaflow._compat import AirflowSkipException, TaskDeferred
-from airflow_provider_metaflow.compute.local.processes import LocalCompute
-from airflow_provider_metaflow.compute.platform import make_remote
-from airflow_provider_metaflow.compute.remote import Progress, RemoteCompute, deferred_again
+from airflow_provider_metaflow._compat import AirflowSkipException
+from airflow_provider_metaflow.compute.remote import Progress
 from airflow_provider_metaflow.plan.dag import MAP_LABEL, contexts_task_id
 from metaflow_orchestration.containers.placement import Placement
-from metaflow_orchestration.exceptions import FinalFailureError, MissingResultError, StepFailedError
-from metaflow_orchestration.graph.identity import (
-    RUN_KEY,
-    Attempt,
-    airflow_run_id,
-    attempt_of,
-    fallback_retries,
-    is_old_task_id,
-    old_task_id,
-    task_id,
+from metaflow_orchestration.exceptions import (
+    EditedXComError,
+    FinalFailureError,
+    MissingResultError,
+    ParameterValueError,
+    RedeployedError,
+    UnsupportedFeatureError,
 )
+from metaflow_orchestration.graph.identity import RUN_KEY, airflow_run_id
 from metaflow_orchestration.graph.model import StepKind
-from metaflow_orchestration.run.commands import StepCall, parameters_path
+from metaflow_orchestration.run.commands import parameters_path
 from metaflow_orchestration.run.contexts import IndexPath, split_contexts
 from metaflow_orchestration.run.inputs import is_optional, resolve_inputs
-from metaflow_orchestration.run.origin import Origin, leads_on
-from metaflow_orchestration.run.outcome import XCOM_KEY, InstanceOutcome, TaskOutcome, check_graph
+from metaflow_orchestration.run.origin import Origin
+from metaflow_orchestration.run.outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 
-from . import final_failures
 from .clears import TryCounts
-from .earlier_tries import EarlierTries, first_attempt
-from .first_manifest import begun_with
-from .run_context import Surroundings
+from .run_context import DagRunContext
 from .run_identity import RunIdentity, facts_of
 from .run_view import AirflowRunView
-from .step_log import StepLog
+from .step_compute import StepCompute
+from .step_definition import StepDefinition
+from .step_run import StepRun, begun_run
+from .tasks.calls import ExecutedTasks, TaskCalls
+from .tasks.clones import OriginClones
+from .tasks.earlier_tries import EarlierTries, first_attempt
+from .tasks.final_failures import FinalFailures
+from .tasks.pack import Pack
+from .tasks.progress import TryProgress
+from .tasks.runner import TaskRunner
+from .tasks.step_tasks import Inputs, StepTasks
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_metaflow.operators.step import MetaflowStepOperator
+
+FINAL_ERRORS = (
+    EditedXComError,
+    FinalFailureError,
+    MissingResultError,
+    ParameterValueError,
+    RedeployedError,
+    UnsupportedFeatureError,
+)
+"""Errors after which another try would meet the same input, or is not wanted."""
 
 
 class StepExecution:
@@ -64,434 +78,172 @@ class StepExecution:
         progress: Progress | None = None,
         event: dict[str, Any] | None = None,
     ) -> None:
-        self._progress, self._event = progress, event
-        self._done: dict[str, dict[str, Any]] = dict(progress.done) if progress else {}
-        self._failed: dict[str, str] = dict(progress.failed) if progress else {}
-        # A release that kept no names deferred the pack: all that failed in it wanted no other attempt, or none did.
-        finals = (progress.finals or (progress.failed if progress.final else ())) if progress else ()
-        self._finals: set[str] = set(finals)
         self._operator, self._context = operator, context
         self._ti: Any = context["ti"]
-        self._manifest, self._begun_with = operator.manifest, ""
-        self._graph = operator.manifest.graph
-        self._step = self._graph.step(operator.step)
-        # A step outside of each foreach has a map index only if the whole flow stands in a mapped task group.
-        index = self._ti.map_index
-        group_index = -1 if self._step.foreach_path or index is None else index
-        self._first_run = airflow_run_id(self._ti.dag_id, self._ti.run_id, operator.id_prefix, group_index)
-        # Known once the inputs are; see `_inputs`.
-        self._run_id = progress.run_id if progress else ""
+        self._progress = TryProgress(progress, event)
+        deployed = self._deployed = StepDefinition(operator.manifest, operator.step, operator.placement or Placement())
+        self._first_run = _first_run(operator, deployed, self._ti)
+        self._dag_run = DagRunContext(deployed.graph, context)
         facts = facts_of(context["dag_run"])
-        self._placement = operator.placement or Placement()
-        self._identity = RunIdentity(self._first_run, facts, self._local, needs_store=self._placement.is_local)
         self._counts = TryCounts(
-            name=f"{self._first_run}.{self._step.name}.{self._ti.map_index}",
+            name=f"{self._first_run}.{deployed.name}.{self._ti.map_index}",
             started=facts.started,
             clears=facts.clears,
             tries=self._ti.try_number - 1,
             max_tries=self._ti.max_tries,
             retries=operator.retries or 0,
         )
-        self._code = self._manifest.code
-        self._compute: LocalCompute | None = None
-        self._log = StepLog(operator.log)
-        self._remote: RemoteCompute | None = None
-        self._around = Surroundings(self._graph, context)
-        self._parameters: dict[str, str] | None = None
-        self._origin = self._origin_of_run()
-        self._all_cloned = True
-        self.pathspecs: list[str] = []
-        """``Flow/run/step/task`` of the tasks that were run."""
-        self.sources: list[str] = []
-        """``run/step/task`` of those that they took artifacts from."""
+        self._origin = _origin(operator, deployed, context)
+        self._compute = StepCompute(
+            operator,
+            context,
+            self._dag_run,
+            deployed,
+            inherited=self._origin.inherited if self._origin else None,
+            # A run that was cleared may have been given other parameters since its first tasks have run.
+            resumed=self._origin is not None or facts.clears > 0,
+        )
+        needs_store = deployed.placement.is_local
+        self._identity = RunIdentity(self._first_run, facts, self._compute.local, needs_store=needs_store)
         self._view = AirflowRunView(
-            self._graph,
-            self._step,
+            deployed.graph,
+            deployed.step,
             self._ti,
-            code=self._manifest.code.sha,
+            code=deployed.code.sha,
             first_run=self._first_run,
             airflow_id=operator.airflow_id,
             contexts_of=contexts_task_id,
             max_length=settings.max_map_length,
-            probe=self._probe,
+            recorded=self._identity.recorded,
+            probe=lambda step, run_id, task_ids: self._compute.local().probe(step, run_id, task_ids),
         )
+        self.executed = ExecutedTasks()
+        """The tasks that were run so far."""
 
     def close(self) -> None:
         """Kill a Metaflow task that still runs, and hang up."""
-        if self._remote is not None:
-            remote, self._remote = self._remote, None
-            remote.kill()
-        if self._compute is not None:
-            compute, self._compute = self._compute, None
-            compute.close()
-
-    def _origin_of_run(self) -> Origin | None:
-        dag_run: Any = self._context["dag_run"]
-        is_whole_dag = self._operator.id_prefix == ""
-        return Origin.of(self._graph, dag_run.conf or {}) if is_whole_dag else None
+        self._compute.close()
 
     def run(self) -> Any:
         """Run the tasks of the task instance, push their outcomes, and return the value to be mapped over."""
-        self._count_tries()
+        deployed = self._deployed
+        # Before anything else is read: a clear is recorded by the first try that sees it.
+        before_clear = self._counts.before_clear(self._compute.local)
         items = self._view.items()
-        if self._step.foreach_path:
+        if deployed.step.foreach_path:
             self._context[MAP_LABEL] = self._view.own_context()["label"]  # type: ignore[literal-required]
-        inputs = self._inputs(items)
+        parameters = None
+        if deployed.name == deployed.graph.start:
+            parameters = self._dag_run.parameters(self._operator.parameters, fill=self._operator.fills_parameters)
+            run = self._start_run(parameters)
+            inputs: Inputs = {(): (parameters_path(run.run_id),)}
+        else:
+            run, inputs = self._find_inputs(items)
         if not inputs:
-            if not is_optional(self._graph, self._step):
-                raise MissingResultError(
-                    f"has no input: no task of {', '.join(self._step.parents)} has reported a result in this run.",
-                    flow=self._graph.name,
-                    step=self._step.name,
-                    hint=f"Clear {', '.join(self._step.parents)}, so that they run.",
-                )
-            raise AirflowSkipException("No executed step leads here: the flow took another branch.")
-        outcomes = self._run_all(inputs)
+            raise _without_input(run.definition)
+        outcomes = self._pack(run, before_clear, parameters).run(inputs)
+        self._report(run, outcomes)
+        return self._return_value(run, outcomes)
+
+    def _start_run(self, parameters: Mapping[str, str]) -> StepRun:
+        """Return the run of the start step, which begins it unless an earlier try has."""
+        if self._progress.is_resumed:
+            # A release that knew no other id deferred it without one.
+            run = self._with_begun_flow(self._progress.run_id or self._first_run, self._identity.recorded())
+        else:
+            begun = self._identity.begin(self._ti.try_number, parameters, self._deployed.manifest)
+            run = StepRun(begun.run_id, self._deployed, begun.manifest)
+        # From here on, clients of Airflow know which run it is.
+        self._ti.xcom_push(key=RUN_KEY, value=run.run_id)
+        return run
+
+    def _find_inputs(self, items: Sequence[IndexPath]) -> tuple[StepRun, Inputs]:
+        """Return the run, and the tasks of this task instance with what they take artifacts from."""
+        resolved = resolve_inputs(self._deployed.graph, self._deployed.step, items, self._view)
+        reported = self._view.any_instance()
+        run = self._with_begun_flow(reported.run_id if reported else self._progress.run_id, reported)
+        return run, {path: tuple(f"{run.run_id}/{one}" for one in paths) for path, paths in resolved.items()}
+
+    def _with_begun_flow(self, run_id: str, reported: InstanceOutcome | None) -> StepRun:
+        run = begun_run(run_id, reported, self._deployed, self._compute.local, self._operator.place)
+        if reported is not None:
+            self._compute.use(run.definition)
+        return run
+
+    def _pack(self, run: StepRun, before_clear: int, parameters: Mapping[str, str] | None) -> Pack:
+        """Return the tasks of this task instance."""
+        step, origin, local, log = run.definition.step, self._origin, self._compute.local, self._operator.log
+        attempt = self._counts.attempt(step.retry, before_clear)
+        first = first_attempt(before_clear, generation=attempt.generation)
+        runner = TaskRunner(self._compute, self._progress, parameters, first)
+        clones = None
+        if origin is not None and self._view.all_cloned:
+            clones = OriginClones(origin=origin, step=step, parameters=parameters, local=local, log=log)
+        tasks = StepTasks(
+            definition=run.definition,
+            view=self._view,
+            calls=TaskCalls(
+                step=step,
+                run_id=run.run_id,
+                attempt=attempt,
+                origin_run=origin.run_id if origin else None,
+                has_old_ids=self._progress.has_old_ids,
+            ),
+            runner=runner,
+            clones=clones,
+            earlier=EarlierTries(step, None if first == attempt.number else first, local, runner.lingering),
+            progress=self._progress,
+            executed=self.executed,
+            log=log,
+        )
+        return Pack(tasks, FinalFailures(self._counts, before_clear, local))
+
+    def _report(self, run: StepRun, outcomes: Sequence[TaskOutcome]) -> None:
+        """Leave what the tasks after this one must know, and fill in the events that Airflow publishes."""
+        definition = run.definition
         instance = InstanceOutcome(
-            run_id=self._run_id,
-            code=self._code.sha,
-            graph=self._graph.shape,
-            manifest=self._begun_with,
+            run_id=run.run_id,
+            code=definition.code.sha,
+            graph=definition.graph.shape,
+            manifest=run.manifest,
             tasks=tuple(outcomes),
             map_index=self._ti.map_index,
         )
         self._ti.xcom_push(key=XCOM_KEY, value=instance.to_json())
-        self._around.emit_events(self._operator.outlets, self._step, self._run_id, [one.task_id for one in outcomes])
-        return self._return_value(outcomes)
+        task_ids = [one.task_id for one in outcomes]
+        self._dag_run.emit_events(self._operator.outlets, definition.step, run.run_id, task_ids)
 
-    def _count_tries(self) -> None:
-        """Find out which tries came before the last clear, and with it which Metaflow attempt this try is."""
-        self._before_clear = self._counts.before_clear(self._local)
-        self._number_attempt()
-
-    def _number_attempt(self) -> None:
-        """Find out which attempt this is by the tries of the step, and since which one results and containers count."""
-        counts, retry, before = self._counts, self._step.retry, self._before_clear
-        self._attempt = attempt_of(
-            counts.tries,
-            # One more try than is granted comes after a clear during the last.
-            tries_left=max(counts.max_tries - counts.tries, 0),
-            error_retries=fallback_retries(retry.user, retry.error, granted=counts.max_tries - before),
-        )
-        self._first_attempt = first_attempt(before, generation=self._attempt.generation)
-        minimum = None if self._first_attempt == self._attempt.number else self._first_attempt
-        self._earlier = EarlierTries(self._step, minimum, self._local, self._lingering)
-
-    def _inputs(self, items: Sequence[IndexPath]) -> dict[IndexPath, tuple[str, ...]]:
-        if self._step.name == self._graph.start:
-            self._begin()
-            # From here on, clients of Airflow know which run it is.
-            self._ti.xcom_push(key=RUN_KEY, value=self._run_id)
-            return {(): (parameters_path(self._run_id),)}
-        resolved = resolve_inputs(self._graph, self._step, items, self._view)
-        instance = self._view.any_instance() or self._identity.recorded()
-        if instance is not None:
-            self._run_id = instance.run_id
-            self._go_on_with(instance)
-        return {path: tuple(f"{self._run_id}/{i}" for i in paths) for path, paths in resolved.items()}
-
-    def _go_on_with(self, instance: InstanceOutcome | None) -> None:
-        """Take the flow that the run started with, whatever has been deployed since."""
-        if instance is None:
-            return
-        # Of the record in the datastore; that of XComs was checked when they were read.
-        check_graph(self._graph, self._step, self._code.sha, instance)
-        self._manifest, self._begun_with = begun_with(self._manifest, instance, self._local), instance.manifest
-        self._graph, self._code = self._manifest.graph, self._manifest.code
-        self._step = self._graph.step(self._operator.step)
-        # A deployment since may have changed its decorators: those that the run began with count.
-        self._placement = self._operator.place(self._manifest)
-        self._number_attempt()
-        self.close()
-
-    def _begin(self) -> None:
-        """Find the run of the start step, or begin it."""
-        if self._progress is None:
-            begun = self._identity.begin(self._ti.try_number, self._run_parameters() or {}, self._manifest)
-            self._run_id, self._begun_with = begun.run_id, begun.manifest
-            return
-        # A release that knew no other id deferred it without one.
-        self._run_id = self._run_id or self._first_run
-        self._go_on_with(self._identity.recorded())
-
-    def _run_parameters(self) -> dict[str, str] | None:
-        """Return the parameters of the run, for its start step only."""
-        if self._parameters is None and self._step.name == self._graph.start:
-            self._parameters = self._around.parameters(self._operator.parameters, fill=self._operator.fills_parameters)
-        return self._parameters
-
-    def _probe(self, step: str, ids: Sequence[str]) -> list[dict[str, Any] | None]:
-        """Return results of this run from the datastore."""
-        instance = self._view.any_instance() or self._identity.recorded()
-        if instance is None:
-            return [None] * len(ids)
-        return self._local().probe(step, instance.run_id, ids)
-
-    def _run_all(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> list[TaskOutcome]:
-        """Run every task; one that fails does not keep the others of its pack from running."""
-        is_pack = len(inputs) > 1
-        if is_pack and self._placement.runs_arrays:
-            return self._run_array(inputs)
-        finished = self._finished_before(inputs) if self._progress is None else {}
-        if is_pack and self._progress is None:
-            self._take_final_failures()
-        outcomes = []
-        for path, paths in inputs.items():
-            name = self._task_id(path)
-            if path in finished:
-                self._operator.log.info("Metaflow task %s has a result of an earlier try", name)
-                outcomes.append(finished[path])
-            if path in finished or name in self._failed:
-                continue
-            try:
-                outcomes.append(self._run_one(path, paths))
-            except StepFailedError as error:
-                if not is_pack:
-                    raise
-                self._operator.log.error("%s", error)  # noqa: TRY400  (its own log has told more)
-                self._failed[name] = error.message
-                if isinstance(error, FinalFailureError):
-                    self._finals.add(name)
-        if self._failed:
-            self._keep_final_failures()
-            raise self._pack_failed(len(self._failed), len(inputs), next(iter(self._failed.values())))
-        return outcomes
-
-    def _pack_failed(self, failed: int, of: int, first: str) -> StepFailedError:
-        # Others may succeed in another try; those that asked for none are left out of it.
-        kind = FinalFailureError if self._failed and self._finals >= self._failed.keys() else StepFailedError
-        return kind(
-            f"{failed} of {of} packed tasks failed; the first: {first}", flow=self._graph.name, step=self._step.name
-        )
-
-    def _take_final_failures(self) -> None:
-        """Leave out the tasks of the pack that asked for no further attempt in a try since the last clear."""
-        if self._earlier.minimum is None:
-            return
-        found = final_failures.load(self._local(), self._counts, self._before_clear)
-        self._failed.update(found)
-        self._finals.update(found)
-
-    def _keep_final_failures(self) -> None:
-        if self._finals and not self._finals >= self._failed.keys():
-            failed = {name: self._failed[name] for name in sorted(self._finals)}
-            final_failures.save(self._local(), self._counts, self._before_clear, failed)
-
-    def _run_array(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> list[TaskOutcome]:
-        """Run all tasks of a pack that have no result yet as one array of the platform."""
-        known = self._finished_before(inputs)
-        calls = {path: self._call(path, paths) for path, paths in inputs.items() if path not in known}
-        for path, call in list(calls.items()):
-            cloned = self._clone(call, path, 0)
-            if cloned is not None:
-                known[path] = cloned
-                del calls[path]
-        if calls:
-            self._all_cloned = False
-            self.pathspecs.extend(self._pathspec(call) for call in calls.values())
-            self.sources.extend(dict.fromkeys(one for call in calls.values() for one in call.inputs))
-            documents = self._run_calls(list(calls.values()), None)
-            ended = [(path, one) for path, one in zip(calls, documents, strict=True) if one is not None]
-            known.update({path: TaskOutcome.from_document(path, one) for path, one in ended})
-        failed = [self._pathspec(call) for path, call in calls.items() if path not in known]
-        if failed:
-            raise self._pack_failed(len(failed), len(inputs), failed[0])
-        return [known[path] for path in inputs]
-
-    def _finished_before(self, inputs: Mapping[IndexPath, tuple[str, ...]]) -> dict[IndexPath, TaskOutcome]:
-        return self._earlier.finished({path: self._call(path, paths) for path, paths in inputs.items()})
-
-    def _lingering(self, finished: Sequence[StepCall]) -> frozenset[str]:
-        return frozenset() if self._placement.is_local else self._platform().lingering(finished)
-
-    def _run_one(self, path: IndexPath, inputs: tuple[str, ...]) -> TaskOutcome:
-        if not self._step.recursive:
-            return self._run_task(path, inputs, iteration=0)
-        iteration, outcome = self._deferred_iteration(path) or self._earlier.last_iteration(
-            path, lambda number: self._call(path, inputs, number)
-        )
-        while outcome is None or self._step.name in outcome.next_steps:
-            if outcome is not None:
-                inputs = (f"{self._run_id}/{self._step.name}/{outcome.task_id}",)
-            outcome = self._run_task(path, inputs, iteration=iteration)
-            iteration += 1
-        return outcome
-
-    def _deferred_iteration(self, path: IndexPath) -> tuple[int, TaskOutcome | None] | None:
-        """Return where a recursive switch was deferred, None if this task was not."""
-        if self._progress is None or not self._progress.iteration:
-            return None
-        iteration = self._progress.iteration
-        before = self._task_id(path, iteration - 1)
-        document = self._done.get(before)
-        return None if document is None else (iteration, TaskOutcome.from_document(path, document))
-
-    def _run_task(self, path: IndexPath, inputs: tuple[str, ...], *, iteration: int) -> TaskOutcome:
-        call = self._call(path, inputs, iteration)
-        if call.task_id in self._done:
-            return TaskOutcome.from_document(path, self._done[call.task_id])
-        cloned = self._clone(call, path, iteration)
-        if cloned is not None:
-            return cloned
-        self._all_cloned = False
-        pathspec = self._pathspec(call)
-        self.pathspecs.append(pathspec)
-        self.sources.extend(inputs)
-        self._operator.log.info("Metaflow task %s, attempt %d", pathspec, call.attempt)
-        (document,) = self._run_calls([call], self._gang_size(path), iteration)
-        outcome = TaskOutcome.from_document(path, document or {})
-        if self._step.kind is StepKind.FOREACH and not outcome.num_splits:
-            raise StepFailedError("its foreach has no size.", flow=self._graph.name, step=self._step.name)
-        return outcome
-
-    def _call(self, path: IndexPath, inputs: tuple[str, ...], iteration: int = 0) -> StepCall:
-        attempt: Attempt = self._attempt
-        return StepCall(
-            step=self._step,
-            run_id=self._run_id,
-            task_id=self._task_id(path, iteration),
-            attempt=attempt.number,
-            max_user_retries=attempt.max_user_retries,
-            inputs=inputs,
-            split_index=0 if self._step.gang else (path[-1] if path else None),
-            ubf_context="ubf_control" if self._step.gang else None,
-            origin_run=self._origin.run_id if self._origin else None,
-        )
-
-    def _task_id(self, path: IndexPath, iteration: int = 0) -> str:
-        generation = self._attempt.generation
-        if self._progress is not None and is_old_task_id(self._progress.current):
-            # An older release has deferred this try, whose containers are named after its task.
-            return old_task_id(path, iteration=iteration, generation=generation)
-        return task_id(self._step.name, path, iteration=iteration, generation=generation)
-
-    def _pathspec(self, call: StepCall) -> str:
-        return f"{self._graph.name}/{call.run_id}/{call.step.name}/{call.task_id}"
-
-    def _run_calls(
-        self, calls: Sequence[StepCall], gang: int | None, iteration: int = 0
-    ) -> list[dict[str, Any] | None]:
-        """Run tasks where the step's compute is; return their outcome documents."""
-        parameters = self._run_parameters()
-        if self._placement.is_local:
-            return [self._run_here(call, parameters) for call in calls]
-        remote = self._platform()
-        current = calls[0].task_id
-        try:
-            if self._is_awaited(current) and self._event is not None:
-                event, self._event = self._event, None
-                documents = remote.resume(calls, event)
-            else:
-                documents = remote.run(calls, parameters, gang)
-        except TaskDeferred as deferral:
-            # What the triggerer now waits for must not end with this process.
-            self._remote = None
-            raise deferred_again(
-                deferral,
-                Progress(
-                    current,
-                    self._done,
-                    iteration,
-                    self._failed,
-                    final=bool(self._finals),
-                    run_id=self._run_id,
-                    finals=sorted(self._finals),
-                ),
-            ) from None
-        if len(calls) == 1 and documents[0] is not None:
-            # Of a recursion the last outcome is enough.
-            self._done = {} if self._step.recursive else self._done
-            self._done[current] = documents[0]
-        return documents
-
-    def _run_here(self, call: StepCall, parameters: dict[str, str] | None) -> dict[str, Any]:
-        has_failed = True
-        try:
-            document = self._local().run(call, parameters)
-            has_failed = False
-        finally:
-            self._log.end(failed=has_failed)
-        return document
-
-    def _platform(self) -> RemoteCompute:
-        if self._remote is None:
-            self._remote = make_remote(
-                self._operator,
-                self._placement,
-                self._context,
-                self._manifest,
-                self._code,
-                self._around.task_variables(),
-                self._local(),
-                self._first_attempt,
-            )
-        return self._remote
-
-    def _is_awaited(self, name: str) -> bool:
-        """Tell whether a task is what was waited for; of an array any may be the first that has no result."""
-        return self._progress is not None and (self._progress.current == name or self._placement.runs_arrays)
-
-    def _gang_size(self, path: IndexPath) -> int | None:
-        """Return how many nodes the step before has asked for."""
-        if not self._step.gang or self._placement.is_local:
-            return None
-        parent = self._graph.step(self._step.parents[0])
-        outcome = self._view.outcomes(parent).get(path[: len(parent.foreach_path)])
-        return outcome.num_parallel if outcome else None
-
-    def _clone(self, call: StepCall, path: IndexPath, iteration: int) -> TaskOutcome | None:
-        """Take over the result of the origin's task, if this run is resumed and nothing before it was run anew."""
-        if self._origin is None or not self._view.all_cloned or not self._all_cloned:
-            return None
-        local = self._local()
-        found = self._origin.task(self._step, path, iteration, local, self._run_id)
-        if found is None:
-            return None
-        name, document = found
-        if not leads_on(self._step, document):
-            source = f"{self._origin.run_id}/{self._step.name}/{name}"
-            self._operator.log.info("%s is not taken over: it leads to %s", source, document.get("next"))
-            return None
-        parameters = self._run_parameters()
-        nodes = [one for one in document.get("gang") or () if one != name]
-        # The nodes of a gang are named after their control task.
-        own_ids = {name: call.task_id, **{one: call.task_id + _node(one, name, of) for of, one in enumerate(nodes, 1)}}
-        for origin, own in own_ids.items():
-            source = f"{self._origin.run_id}/{call.step.name}/{origin}"
-            self._operator.log.info("Metaflow task %s takes over the result of %s", own, source)
-            copy = msgspec.structs.replace(call, task_id=own, clone_of=source, ubf_context=None)
-            outcome = local.run(copy, parameters)
-            if origin == name:
-                first, parameters = outcome, None
-        gang = tuple(own_ids[one] for one in document.get("gang") or ())
-        return replace(TaskOutcome.from_document(path, first), gang=gang, cloned=True)
-
-    def _return_value(self, outcomes: Sequence[TaskOutcome]) -> Any:
-        if self._step.kind is StepKind.FOREACH and not self._step.foreach_path:
+    def _return_value(self, run: StepRun, outcomes: Sequence[TaskOutcome]) -> Any:
+        graph, step = run.definition.graph, run.definition.step
+        if step.kind is StepKind.FOREACH and not step.foreach_path:
             (only,) = outcomes
             splits = [((), only.num_splits or 0, only.values, -1)]
             return split_contexts(splits, settings.max_map_length(), self._operator.pack_size)
-        return f"{self._graph.name}/{self._run_id}" if self._step.name == self._graph.end else None
-
-    def _local(self) -> LocalCompute:
-        if self._compute is None:
-            self._compute = LocalCompute(
-                manifest=self._manifest,
-                code=self._code,
-                cache=settings.cache(),
-                python=self._operator.python or settings.python(),
-                warm=settings.warm_process() if self._operator.warm_process is None else self._operator.warm_process,
-                idle_seconds=settings.warm_process_idle_seconds(),
-                links=self._around.links(),
-                variables=self._around.variables(),
-                on_line=self._log.write,
-                inherited=self._origin.inherited if self._origin else None,
-                # A run that was cleared may have been given other parameters since its first tasks have run.
-                resumed=self._origin is not None or self._identity.is_cleared,
-            )
-        return self._compute
+        return f"{graph.name}/{run.run_id}" if step.name == graph.end else None
 
 
-def _node(node: str, control: str, number: int) -> str:
-    """Return what tells a node of a gang from its control task; other deployers name both as they like."""
-    return node.removeprefix(control) if node.startswith(control) else f"_node_{number}"
+def _first_run(operator: MetaflowStepOperator, deployed: StepDefinition, ti: Any) -> str:
+    """Return the Metaflow run id that the DAG run has unless it was made again."""
+    # A step outside of each foreach has a map index only if the whole flow stands in a mapped task group.
+    group_index = -1 if deployed.step.foreach_path or ti.map_index is None else ti.map_index
+    return airflow_run_id(ti.dag_id, ti.run_id, operator.id_prefix, group_index)
+
+
+def _origin(operator: MetaflowStepOperator, deployed: StepDefinition, context: Context) -> Origin | None:
+    """Return the run that this one resumes; a flow that is a part of a DAG resumes none."""
+    dag_run: Any = context["dag_run"]
+    is_whole_dag = operator.id_prefix == ""
+    return Origin.of(deployed.graph, dag_run.conf or {}) if is_whole_dag else None
+
+
+def _without_input(definition: StepDefinition) -> Exception:
+    """Return the error of a task instance without input; it is skipped if the flow took another branch."""
+    graph, step = definition.graph, definition.step
+    if is_optional(graph, step):
+        return AirflowSkipException("No executed step leads here: the flow took another branch.")
+    return MissingResultError(
+        f"has no input: no task of {', '.join(step.parents)} has reported a result in this run.",
+        flow=graph.name,
+        step=step.name,
+        hint=f"Clear {', '.join(step.parents)}, so that they run.",
+    )

@@ -10,7 +10,7 @@ from jinja2 import TemplateError, UndefinedError
 
 from metaflow_orchestration.exceptions import ParameterValueError
 
-from .run_context import Surroundings
+from .run_context import DagRunContext
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,7 +35,7 @@ def render_parameters(
     :param fill: whether values that the run was started with win; templates for these are not rendered, and left out.
     :raises ParameterValueError: if a template cannot be rendered.
     """
-    given: Collection[str] = Surroundings(graph, context).given_values() if fill else ()
+    given: Collection[str] = DagRunContext(graph, context).given_values() if fill else ()
     dates = dates_of(context["dag_run"])
     dated = {**dates, **context}
     rendered = {}

@@ -27,6 +27,6 @@ def cancel_dag_run(dag_id: str, dag_run_id: str) -> bool:
             if run is not None and run.state not in runs.FINISHED:
                 runs.end_run(client, run)
     except MetaflowProviderError as error:
-        log.warning("The run %s of %s goes on, it could not be ended: %s", dag_run_id, dag_id, error)
+        log.warning("The run %s of %s is still running, it could not be ended: %s", dag_run_id, dag_id, error)
         return False
     return True

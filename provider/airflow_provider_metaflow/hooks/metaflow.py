@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from airflow.sdk import BaseHook
 
 from airflow_provider_metaflow import settings
+from airflow_provider_metaflow.reading.documents import Answer, NoAnswer, Question, Source
 from airflow_provider_metaflow.reading.environment import reading_environment, starting_environment
 from airflow_provider_metaflow.reading.index import TooLargeError, metadatum
 from airflow_provider_metaflow.reading.local_files import LocalFiles, local_root
@@ -23,6 +24,9 @@ from airflow_provider_metaflow.reading.questions import Reader
 from metaflow_orchestration.exceptions import InvalidOptionError, MetaflowQueryError
 
 log = logging.getLogger(__name__)
+
+GivenAnswer = dict[str, Any]
+"""The answer of ``reading/documents.py`` that belongs to the question; only who asks knows which it is."""
 
 _SECONDS = 120.0
 _CONNECTION_SECONDS = 600.0
@@ -44,6 +48,18 @@ class MetaflowHook(BaseHook):
     What tasks have stored is never unpickled: answers come from JSON that the tasks themselves have written. A local
     datastore is read as files; anything else is asked by a long-lived process per connection, which has none of
     Airflow's own settings and secrets in its environment.
+
+    ```python
+    from airflow.sdk import task
+    from airflow_provider_metaflow import MetaflowHook
+
+
+    @task
+    def has_finished(pathspec: str) -> bool:
+        return MetaflowHook().ask("run", pathspec=pathspec)["finished"]
+    ```
+
+    New in version 0.1.0.
 
     :param metaflow_conn_id: connection of type ``metaflow``. The default connection may be missing; then the
         environment of the worker counts.
@@ -89,8 +105,8 @@ class MetaflowHook(BaseHook):
         seconds: float = _SECONDS,
         stays: bool = False,
         **question: Any,
-    ) -> dict[str, Any]:
-        """Ask a question and return the answer; see ``reading/questions.py`` and ``reading/process.py``.
+    ) -> GivenAnswer:
+        """Ask a question and return the answer, that of ``reading/documents.py`` to this question.
 
         :param op: name of the question.
         :param variables: further environment variables.
@@ -120,7 +136,7 @@ class MetaflowHook(BaseHook):
         _judged(POOL.ask(settings.python(), asked.environment, asked.question, seconds, stays=True))
         return True
 
-    async def aask(self, op: str, **question: Any) -> dict[str, Any]:
+    async def aask(self, op: str, **question: Any) -> GivenAnswer:
         """Ask a question in a triggerer.
 
         :param op: name of the question.
@@ -156,7 +172,7 @@ class _Asked:
     :param files: reader of a local datastore that also holds the metadata.
     """
 
-    question: Mapping[str, Any]
+    question: Question
     environment: Mapping[str, str]
     files: Reader | None
 
@@ -165,16 +181,17 @@ class _Asked:
         environment = (starting_environment if op in _DEPLOYMENT else reading_environment)(variables)
         namespace = environment.get("METAFLOW_DEFAULT_NAMESPACE") or None
         # Not as variables of the process: one process answers about all deployments.
-        source: Mapping[str, str] = question.get("source") or {}
+        source = cast("Source", question.get("source") or {})
         sysroot = environment.get("METAFLOW_DATASTORE_SYSROOT_LOCAL")
         # A deployment names the datastore itself, Metaflow's variable the folder that holds it.
         root = source.get("root") or (local_root(sysroot) if sysroot else None)
         kinds = {source.get(name) or environment.get(variable) for name, variable in _KINDS.items()}
         is_local = op in _READ and kinds == {"local"} and root
         files = LocalFiles(str(root), TooLargeError, metadatum) if is_local else None
-        return cls({"op": op, "namespace": namespace, **question}, environment, Reader(files, files) if files else None)
+        asked = cast("Question", {"op": op, "namespace": namespace, **question})
+        return cls(asked, environment, Reader(files, files) if files else None)
 
-    def ask_once(self, seconds: float) -> dict[str, Any]:
+    def ask_once(self, seconds: float) -> Answer:
         """Ask a process of its own what must not be asked twice."""
         try:
             process = ReaderProcess(settings.python(), self.environment)
@@ -199,16 +216,17 @@ def _is_configured_by_file(environment: Mapping[str, str]) -> bool:
     return any(folder.glob("config*.json"))
 
 
-def _judged(answer: dict[str, Any]) -> dict[str, Any]:
+def _judged(answer: Answer) -> GivenAnswer:
     if "error" in answer:
-        is_transient, is_plain = bool(answer.get("transient")), bool(answer.get("plain"))
-        raise MetaflowQueryError(f"{answer['error']}.", transient=is_transient, plain=is_plain)
-    return answer
+        why = cast("NoAnswer", answer)
+        is_transient, is_plain = bool(why.get("transient")), bool(why.get("plain"))
+        raise MetaflowQueryError(f"{why['error']}.", transient=is_transient, plain=is_plain)
+    return cast("GivenAnswer", answer)
 
 
 def _variables(connection: Any) -> dict[str, str]:
     """Return the environment variables that a connection stands for."""
-    extra: dict[str, Any] = connection.extra_dejson
+    extra: Mapping[str, Any] = connection.extra_dejson
     variables: dict[str, str | None] = {}
     if connection.host:
         scheme = connection.schema or ("" if "://" in connection.host else "http")

@@ -17,6 +17,16 @@ MAX_BYTES = 48 * 1024
 class MetaflowArtifactOperator(BaseOperator):
     """Return an artifact, if it is small and JSON can hold it.
 
+    ```python
+    from airflow_provider_metaflow import MetaflowArtifactOperator
+
+    accuracy = MetaflowArtifactOperator(
+        task_id="accuracy", pathspec="{{ ti.xcom_pull('train') }}", artifact="accuracy"
+    )
+    ```
+
+    New in version 0.1.0.
+
     :param pathspec: ``Flow/run`` (the run's end task), ``Flow/run/step`` (the step's only task) or
         ``Flow/run/step/task``; templated.
     :param artifact: name of the artifact; templated.
@@ -59,6 +69,15 @@ class MetaflowArtifactOperator(BaseOperator):
 
 def artifact(pathspec: Any, name: str, *, task_id: str | None = None, **arguments: Any) -> Any:
     """Return a small artifact of a run as an XCom, e.g. ``artifact(train.pathspec, "accuracy")``.
+
+    ```python
+    from airflow_provider_metaflow import MetaflowRunOperator, artifact
+
+    train = MetaflowRunOperator(task_id="train", deployment="training")
+    accuracy = artifact(train.output, "accuracy")
+    ```
+
+    New in version 0.1.0.
 
     :param pathspec: see :class:`MetaflowArtifactOperator`; may be an XCom.
     :param name: name of the artifact.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.sdk import BaseOperator
 
@@ -16,6 +16,8 @@ from airflow_provider_metaflow.links.metaflow import PATHSPEC_KEY, MetaflowRunLi
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_metaflow.reading.documents import StatusQuestion, TriggerQuestion
+
 _FINISHED = ("success", "failed")
 
 
@@ -23,6 +25,14 @@ class MetaflowRunOperator(BaseOperator):
     """Start a run of a deployed flow, on this Airflow or by any deployer of Metaflow, and wait for its end.
 
     Returns the run's pathspec. Pushes ``metaflow_pathspec`` and the link to the Metaflow UI before it waits.
+
+    ```python
+    from airflow_provider_metaflow import MetaflowRunOperator
+
+    train = MetaflowRunOperator(task_id="train", deployment="training", parameters={"day": "{{ ds }}"}, deferrable=True)
+    ```
+
+    New in version 0.1.0.
 
     :param deployment: name of the deployment: the DAG id on Airflow; templated.
     :param parameters: values by parameter name; templated.
@@ -93,7 +103,7 @@ class MetaflowRunOperator(BaseOperator):
 
             cancel_dag_run(self.deployment, self._dag_run_id)
         elif self.impl is not None and self.metaflow_pathspec is not None:
-            self._hook().ask("terminate", **self._question())
+            self._hook().ask(**self._question("terminate"))
 
     def _here(self, context: Context) -> str:
         from metaflow_orchestration.graph.identity import airflow_run_id
@@ -160,7 +170,7 @@ class MetaflowRunOperator(BaseOperator):
         self._announce(context["ti"], self._earlier_elsewhere(context, hook) or self._trigger(context, hook))
         if not self.wait_for_completion:
             return str(self.metaflow_pathspec)
-        question = {"op": "status", **self._question()}
+        question = self._question("status")
         if self.deferrable:
             from airflow_provider_metaflow.triggers.metaflow import MetaflowTrigger
 
@@ -171,8 +181,9 @@ class MetaflowRunOperator(BaseOperator):
         return self._judge(answer)
 
     def _trigger(self, context: Context, hook: Any) -> str:
-        arguments = {"deployment": self.deployment, "impl": self.impl, "parameters": dict(self.parameters or {})}
-        pathspec = str(hook.ask("trigger", **arguments)["pathspec"])
+        given = dict(self.parameters or {})
+        call: TriggerQuestion = {"op": "trigger", "deployment": self.deployment, "impl": self.impl, "parameters": given}
+        pathspec = str(hook.ask(**call)["pathspec"])
         keep_run(self, context, pathspec=pathspec)
         return pathspec
 
@@ -180,7 +191,7 @@ class MetaflowRunOperator(BaseOperator):
         pathspec = earlier_run(self, context).get("pathspec")
         if not isinstance(pathspec, str):
             return None
-        answer = hook.ask("status", **{**self._question(), "pathspec": pathspec})
+        answer = hook.ask(**{**self._question("status"), "pathspec": pathspec})
         if "error" in answer or (answer["finished"] and not answer["successful"]):
             return None
         self.log.info("The run of an earlier try of this task is waited for.")
@@ -202,8 +213,8 @@ class MetaflowRunOperator(BaseOperator):
 
         return MetaflowHook(self.metaflow_conn_id)
 
-    def _question(self) -> dict[str, Any]:
-        return {"deployment": self.deployment, "impl": self.impl, "pathspec": self.metaflow_pathspec}
+    def _question(self, op: Literal["status", "terminate"]) -> StatusQuestion:
+        return {"op": op, "deployment": self.deployment, "impl": self.impl, "pathspec": str(self.metaflow_pathspec)}
 
     def _judge_state(self, state: Any) -> str:
         return self._judge({"successful": _text(state) == "success", "status": _text(state)})

@@ -138,28 +138,12 @@ class MetaflowStepOperator(BaseOperator):
 
     def _execute(self, context: Context, **resumed: Any) -> Any:
         # Here and not above, since every parse of a DAG file imports this module.
-        from airflow_provider_metaflow.execution.step_execution import StepExecution
-        from metaflow_orchestration.exceptions import (
-            EditedXComError,
-            FinalFailureError,
-            MissingResultError,
-            ParameterValueError,
-            RedeployedError,
-            UnsupportedFeatureError,
-        )
+        from airflow_provider_metaflow.execution.step_execution import FINAL_ERRORS, StepExecution
 
         try:
             self._execution = StepExecution(self, context, **resumed)
             return self._execution.run()
-        except (
-            EditedXComError,
-            FinalFailureError,
-            MissingResultError,
-            ParameterValueError,
-            RedeployedError,
-            UnsupportedFeatureError,
-        ) as error:
-            # Another try would meet the same input, or is not wanted.
+        except FINAL_ERRORS as error:
             where = "" if error.flow else f"flow {self.manifest.graph.name} step {self.step}: "
             raise AirflowFailException(f"{where}{error}") from error
         finally:
@@ -187,7 +171,7 @@ class MetaflowStepOperator(BaseOperator):
     @property
     def metaflow_pathspec(self) -> str | None:
         """The Metaflow task that was run last, for the links."""
-        ran = self._execution.pathspecs if self._execution else []
+        ran = self._execution.executed.pathspecs if self._execution else []
         return ran[-1] if ran else None
 
     def place(self, manifest: Manifest) -> Placement:
@@ -214,9 +198,9 @@ class MetaflowStepOperator(BaseOperator):
         """Return the lineage of the tasks that were run; called by Airflow's OpenLineage provider."""
         from airflow_provider_metaflow.execution.lineage import step_lineage
 
-        execution = self._execution
         doc = self.manifest.graph.step(self.step).doc
-        ran, inputs = (execution.pathspecs, execution.sources) if execution else ([], [])
+        executed = self._execution.executed if self._execution else None
+        ran, inputs = (executed.pathspecs, executed.sources) if executed else ([], [])
         return step_lineage(self.manifest.graph.name, ran, inputs, doc)
 
     def get_openlineage_facets_on_failure(self, ti: Any) -> OperatorLineage[Any, Any]:

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from airflow_provider_metaflow.formats import ParamValues
 from metaflow_orchestration.exceptions import ParameterValueError
 from metaflow_orchestration.graph.model import EventTrigger, FlowGraph
 
@@ -219,7 +220,7 @@ def _seconds(event: ReceivedEvent) -> int:
     return int(given if is_time else event.timestamp)  # type: ignore[arg-type]
 
 
-def mapped_values(flow: str, triggers: Sequence[EventTrigger], events: Sequence[ReceivedEvent]) -> dict[str, Any]:
+def mapped_values(flow: str, triggers: Sequence[EventTrigger], events: Sequence[ReceivedEvent]) -> ParamValues:
     """Return the parameters' values that the events of a run carry.
 
     :param flow: name of the flow.
@@ -228,7 +229,7 @@ def mapped_values(flow: str, triggers: Sequence[EventTrigger], events: Sequence[
     :raises ParameterValueError: if the flow maps a field that the payload does not hold.
     """
     newest = {event.name: event for event in newest_events(events)}
-    values: dict[str, Any] = {}
+    values: ParamValues = {}
     for trigger in triggers:
         event = newest.get(trigger.event)
         if event is not None:

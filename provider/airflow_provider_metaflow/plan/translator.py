@@ -47,6 +47,17 @@ def allowed(operator: type) -> frozenset[str]:
 class StepContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a translator may look at.
 
+    ```python
+    from airflow_provider_metaflow import FlowTranslator
+
+
+    class OnePoolForEachFlow(FlowTranslator):
+        def pool(self, context):
+            return f"{context.flow.name}-splits" if context.mapped else context.flow.name
+    ```
+
+    New in version 0.1.0.
+
     :param flow: the flow.
     :param step: the step.
     :param mapped: whether the step stands in a foreach.
@@ -58,7 +69,23 @@ class StepContext(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlowTranslator:
-    """Decides the Airflow arguments of each step; subclass it and override what you need."""
+    """Decides the Airflow arguments of each step; subclass it and override what you need.
+
+    ```python
+    from airflow_provider_metaflow import FlowTranslator, MetaflowDag
+
+
+    class LargeStepsInTheirQueue(FlowTranslator):
+        def queue(self, context):
+            asked = [one.name for one in context.step.decorators]
+            return "large" if "resources" in asked else None
+
+
+    dag = MetaflowDag("flows/training.py", translator=LargeStepsInTheirQueue())
+    ```
+
+    New in version 0.1.0.
+    """
 
     def pool(self, context: StepContext) -> str | None:  # noqa: ARG002
         """Return the pool of a step, None for the pool of the flow.

@@ -15,6 +15,7 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import func, select
 
 from airflow_provider_metaflow.deploy.record import ShownRecord
+from airflow_provider_metaflow.formats import ParamValues
 from airflow_provider_metaflow.plan.events import event_of
 from metaflow_orchestration.exceptions import EditedXComError
 from metaflow_orchestration.graph.identity import RUN_KEY, airflow_run_id, old_task_id, reported_run_id, task_id
@@ -142,7 +143,7 @@ class AirflowRun:
                 return [name for path in paths for name in (task_id(step, path), old_task_id(path))]
         return None
 
-    def conf(self) -> dict[str, Any]:
+    def conf(self) -> ParamValues:
         """Return the parameters that the run was triggered with."""
         query = select(DagRun.conf).where(DagRun.dag_id == self.dag_id, DagRun.run_id == self.run_id)
         row = self._session.execute(query).first()

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -134,42 +133,26 @@ def show_run(
     if record is None:
         return _page(values)
     run = AirflowRun(session, dag_id, run_id)
-    state = values["state"] = run.state()
-    values["is_live"] = state in ("running", "queued")
-    index = int(map_index) if map_index and re.fullmatch(r"[0-9]{1,6}", map_index) else -1
-    if task is None:
-        values["flows"] = flows if len(flows) > 1 else []
-        values["instances"] = run.instances(record) if record.is_mapped else []
-        index = values["instances"][0] if values["instances"] and index < 0 else index
+    values.update(_choice(run, record, flows, task, map_index))
+    index = values["shown_index"]
     own = run.metaflow_run(record, index if record.is_mapped else -1)
-    values["shown_index"] = index
     if own is None:
-        values["note"] = "The run has not begun yet."
-        return _page(values)
+        return _page({**values, "note": "The run has not begun yet."})
     base = str(request.scope.get("root_path") or "").removesuffix("/metaflow")
     step = task.removeprefix(record.prefix) if task and task.removeprefix(record.prefix) in record.steps else None
     tasks = run.tasks(record, step, index) if step and index >= 0 and not record.is_mapped else None
     pathspec = f"{record.flow}/{own}"
     values.update(_of_airflow(run, record, step, index, base))
-    values.update(pathspec=pathspec, snippet=view.snippet(pathspec), step=step, allowed=allowed)
-    ui = view.web_address(settings.ui_url())
-    values["ui"] = f"{ui}/{pathspec}" if ui else ""
-    question: dict[str, Any] = {"pathspec": pathspec, "step": step, **({} if tasks is None else {"tasks": tasks})}
+    values.update(_ways_to(pathspec), step=step, allowed=allowed)
     try:
-        # Who may see it was decided before; the answer does not depend on who asks.
-        key = (record, pathspec, step, None if tasks is None else tuple(tasks))
-        answer = _CACHE.get(key, lambda: _ask(record, "overview", question))
+        answer = _overview(record, pathspec, step, tasks)
     except HTTPException as error:
-        values["note"] = error.detail
-        return _page(values, error.status_code, error.headers)
+        return _page({**values, "note": error.detail}, error.status_code, error.headers)
     if answer["exists"]:
-        values["run"] = answer
-        defaults = view.param_defaults(data)
-        known = answer["parameters"]
-        values["parameters"] = view.parameters(known, record, run.conf(), defaults, run.events()) if known else []
-        values["cards"] = _cards_address(base, dag_id, run_id, record, index)
+        values.update(run=answer, parameters=_parameters(answer["parameters"], record, run, data))
+        values["cards"] = view.cards_address(base, dag_id, run_id, record, index)
     else:
-        values["note"] = f"The run {pathspec} {_UNREGISTERED.get(state, _UNREGISTERED[''])}"
+        values["note"] = f"The run {pathspec} {_UNREGISTERED.get(values['state'], _UNREGISTERED[''])}"
     return _page(values)
 
 
@@ -185,6 +168,43 @@ def _chosen(flows: Sequence[ShownRecord], task: str | None, prefix: str | None) 
     return flows[0] if len(flows) == 1 and not flows[0].prefix else None
 
 
+def _choice(
+    run: AirflowRun, record: ShownRecord, flows: Sequence[ShownRecord], task: str | None, map_index: str | None
+) -> dict[str, Any]:
+    """Return the state of a DAG run, which map index of it is shown, and what else the reader may choose."""
+    state = run.state()
+    instances = run.instances(record) if task is None and record.is_mapped else []
+    index = int(map_index) if map_index and re.fullmatch(r"[0-9]{1,6}", map_index) else -1
+    return {
+        "state": state,
+        "is_live": state in ("running", "queued"),
+        "flows": flows if task is None and len(flows) > 1 else [],
+        "instances": instances,
+        "shown_index": instances[0] if instances and index < 0 else index,
+    }
+
+
+def _overview(record: ShownRecord, pathspec: str, step: str | None, tasks: Sequence[str] | None) -> dict[str, Any]:
+    """Return what Metaflow knows of a run, or of some tasks of a step."""
+    question: dict[str, Any] = {"pathspec": pathspec, "step": step, **({} if tasks is None else {"tasks": tasks})}
+    # Who may see it was decided before; the answer does not depend on who asks.
+    key = (record, pathspec, step, None if tasks is None else tuple(tasks))
+    return _CACHE.get(key, lambda: _ask(record, "overview", question))
+
+
+def _parameters(
+    known: Mapping[str, str | None], record: ShownRecord, run: AirflowRun, data: Any
+) -> list[view.ShownParameter]:
+    """Return the parameters of a run with where their values come from."""
+    return view.parameters(known, record, run.conf(), view.param_defaults(data), run.events()) if known else []
+
+
+def _ways_to(pathspec: str) -> dict[str, Any]:
+    """Return how to reach a run elsewhere: in Python, and in Metaflow's own user interface where one is configured."""
+    ui = view.web_address(settings.ui_url())
+    return {"pathspec": pathspec, "snippet": view.snippet(pathspec), "ui": f"{ui}/{pathspec}" if ui else ""}
+
+
 def _of_airflow(run: AirflowRun, record: ShownRecord, step: str | None, index: int, base: str) -> dict[str, Any]:
     """Return what Airflow knows of the steps: the timeline, and where the logs are."""
     only = index if record.is_mapped or (step and index >= 0) else None
@@ -194,14 +214,6 @@ def _of_airflow(run: AirflowRun, record: ShownRecord, step: str | None, index: i
         for name in record.steps
     }
     return {"timeline": view.timeline(times, datetime.now(timezone.utc)), "logs": logs}
-
-
-def _cards_address(base: str, dag_id: str, run_id: str, record: ShownRecord, index: int) -> tuple[str, str]:
-    """Return what stands before and after step, task and hash in the address of a card."""
-    query = {"flow": record.prefix, "map_index": str(index) if record.is_mapped else ""}
-    text = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items() if value)
-    address = f"{base}/metaflow/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/cards"
-    return address, f"?{text}" if text else ""
 
 
 @app.get("/dags/{dag_id}/runs/{run_id}/cards/{step}/{task}/{card}", dependencies=[*_MAY_READ, Depends(_may_see_values)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import func, select
 
 from airflow_provider_metaflow.deploy.record import record_text
+from airflow_provider_metaflow.rest.client import AirflowObject
 from airflow_provider_metaflow.rest.dags import TAG
 
 router = APIRouter()
@@ -45,7 +46,7 @@ def list_deployments(
     return JSONResponse({"dags": [_shown(row, records.get(row.dag_id)) for row in rows], "total_entries": total})
 
 
-def _shown(row: DagModel, record: str | None) -> dict[str, Any]:
+def _shown(row: DagModel, record: str | None) -> AirflowObject:
     return {
         "dag_id": row.dag_id,
         "is_paused": row.is_paused,

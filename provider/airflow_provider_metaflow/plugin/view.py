@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_metaflow.deploy.record import ShownRecord
+from airflow_provider_metaflow.formats import ParamValues
 
 from .airflow_run import StepTimes
 
@@ -22,7 +23,27 @@ _DONE = ("success", "skipped", "removed")
 _MARKS = {"failed": "failed", "upstream_failed": "failed", "success": "done"}
 
 
-def timeline(times: Sequence[StepTimes], now: datetime) -> list[dict[str, Any]]:
+class Bar(TypedDict):
+    """A bar of the timeline; ``left`` and ``width`` are in percent of its width."""
+
+    step: str
+    state: str
+    mark: str
+    detail: str
+    left: float
+    width: float
+    duration: str
+
+
+class ShownParameter(TypedDict):
+    """A parameter of a run, with where its value comes from."""
+
+    name: str
+    value: str | None
+    source: str
+
+
+def timeline(times: Sequence[StepTimes], now: datetime) -> list[Bar]:
     """Return the bars of the timeline, in percent of its width; steps that have not begun have none.
 
     :param times: when the steps ran.
@@ -37,7 +58,7 @@ def timeline(times: Sequence[StepTimes], now: datetime) -> list[dict[str, Any]]:
     bars = []
     for one in times:
         state = next((name for name, _ in _STATES if one.states.get(name)), "")
-        bar = {
+        bar: Bar = {
             "step": one.step,
             "state": dict(_STATES).get(state, "not started"),
             "mark": _MARKS.get(state, ""),
@@ -48,8 +69,9 @@ def timeline(times: Sequence[StepTimes], now: datetime) -> list[dict[str, Any]]:
         }
         if one.start is not None:
             seconds = max((_end(one, now) - one.start).total_seconds(), 0)
-            left = round(100 * (one.start - first).total_seconds() / whole, 2)
-            bar.update(left=left, width=round(min(100 * seconds / whole, 100 - left), 2), duration=duration(seconds))
+            bar["left"] = round(100 * (one.start - first).total_seconds() / whole, 2)
+            bar["width"] = round(min(100 * seconds / whole, 100 - bar["left"]), 2)
+            bar["duration"] = duration(seconds)
         bars.append(bar)
     return bars
 
@@ -92,7 +114,7 @@ def parameters(
     conf: Mapping[str, Any],
     defaults: Mapping[str, Any],
     events: set[str],
-) -> list[dict[str, Any]]:
+) -> list[ShownParameter]:
     """Return the parameters of a run with where their values come from.
 
     :param values: their values as texts.
@@ -119,7 +141,7 @@ def _source(
     return "DAG file" if name in flow.given else "default"
 
 
-def param_defaults(data: Any) -> dict[str, Any]:
+def param_defaults(data: Any) -> ParamValues:
     """Return the defaults of a DAG's parameters.
 
     :param data: Airflow's JSON form of the DAG.
@@ -158,3 +180,18 @@ def snippet(pathspec: str) -> str:
     """
     kind = "Task" if pathspec.count("/") == 3 else "Run"
     return f'from metaflow import {kind}, namespace\n\nnamespace(None)\n{kind.lower()} = {kind}("{pathspec}")'
+
+
+def cards_address(base: str, dag_id: str, run_id: str, record: ShownRecord, index: int) -> tuple[str, str]:
+    """Return what stands before and after step, task and hash in the address of a card.
+
+    :param base: path that Airflow is served under.
+    :param dag_id: the DAG.
+    :param run_id: Airflow's id of the run.
+    :param record: the flow.
+    :param index: map index of the run's task group, where the flow stands in a mapped one.
+    """
+    query = {"flow": record.prefix, "map_index": str(index) if record.is_mapped else ""}
+    text = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items() if value)
+    address = f"{base}/metaflow/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/cards"
+    return address, f"?{text}" if text else ""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from .index import CannotAnswerError, Facts, Index, NotFoundError, Store, TooLargeError
 
+if TYPE_CHECKING:
+    from .documents import RunQuestion, StoredArtifact, StoredSummary
+
 SUMMARY = "orchestrator_summary.json"
+VERSION = 1
 """As in ``task_summary.py``."""
 
 MAX_SUMMARY_BYTES = 4 * 1024 * 1024
@@ -27,7 +31,7 @@ class RunFacts:
     def __init__(self, index: Index, store: Store) -> None:
         self.index, self.store = index, store
 
-    def parts(self, question: Mapping[str, Any], *depths: int) -> tuple[str, ...]:
+    def parts(self, question: RunQuestion, *depths: int) -> tuple[str, ...]:
         """Return the parts of a pathspec whose run exists in the namespace of the question."""
         pathspec = str(question["pathspec"])
         parts = tuple(pathspec.split("/"))
@@ -43,7 +47,7 @@ class RunFacts:
             raise CannotAnswerError(f"the run {parts[0]}/{parts[1]} is not in the namespace {namespace}")
         return parts
 
-    def task(self, question: Mapping[str, Any]) -> tuple[str, ...] | None:
+    def task(self, question: RunQuestion) -> tuple[str, ...] | None:
         """Return the parts of the pathspec of a task that a question names, None if there is none."""
         parts = self.parts(question, 2, 3, 4)
         if len(parts) == 2:
@@ -82,18 +86,22 @@ class RunFacts:
         marks = [one.value for one in metadata if one.field == "attempt_ok" and one.attempt in (None, last)]
         return Facts(last, is_ok=bool(marks) and marks[-1] == "True", is_running=max(started, default=0) > last)
 
-    def summary(self, path: Sequence[str], attempt: int | None) -> dict[str, Any] | None:
+    def summary(self, path: Sequence[str], attempt: int | None) -> StoredSummary | None:
         """Return the summary of a task; None if it has written none that can be read."""
         try:
             found = self.store.document([*path, f"{attempt}.{SUMMARY}"], MAX_SUMMARY_BYTES)
         except TooLargeError:
             return None
-        if not isinstance(found, dict) or found.get("version") != 1 or not isinstance(found.get("artifacts"), dict):
+        if (
+            not isinstance(found, dict)
+            or found.get("version") != VERSION
+            or not isinstance(found.get("artifacts"), dict)
+        ):
             return None
         known = {str(name): one for name, one in found["artifacts"].items() if isinstance(one, dict)}
-        return {**found, "artifacts": known}
+        return cast("StoredSummary", {**found, "artifacts": known})
 
-    def names(self, path: Sequence[str], attempt: int | None) -> dict[str, dict[str, Any]]:
+    def names(self, path: Sequence[str], attempt: int | None) -> dict[str, StoredArtifact]:
         """Return types and sizes of the artifacts as Metaflow's own index of a task has them."""
         try:
             found = self.store.document([*path, f"{attempt}.data.json"], MAX_SUMMARY_BYTES)

@@ -114,7 +114,8 @@ class LocalFiles:
                     raise self._too_large(state.st_size)
                 return file.read(limit).decode("utf-8", "replace")
 
-    def _own(self, path: Sequence[str]) -> dict[str, Any] | None:
+    def _own(self, path: Sequence[str]) -> Mapping[str, Any] | None:
+        """Return what Metaflow's local metadata provider has written of an object."""
         found = self.document([*path, "_meta", "_self.json"], _MAX_METADATA_BYTES)
         return found if isinstance(found, dict) else None
 

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .facts import RunFacts
 from .previews import is_secret, is_secret_name, preview, shortened
+
+if TYPE_CHECKING:
+    from .documents import (
+        OverviewAnswer,
+        OverviewQuestion,
+        ShownArtifact,
+        ShownError,
+        ShownStep,
+        ShownTask,
+        StoredArtifact,
+        StoredSummary,
+    )
 
 MAX_TASKS = 200
 _MAX_PARAMETER = 500
@@ -26,7 +38,7 @@ class Overview:
     def __init__(self, facts: RunFacts, each: Callable[..., Any]) -> None:
         self._facts, self._each = facts, each
 
-    def of(self, flow: str, run: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    def of(self, flow: str, run: str, question: OverviewQuestion) -> OverviewAnswer:
         """Describe a run.
 
         :param flow: the flow.
@@ -48,7 +60,7 @@ class Overview:
             tasks.append([(flow, run, step, one) for one in wanted[: max(left, 0)]])
             left -= len(wanted)
         described = self._each(self._describe, [path for paths in tasks for path in paths])
-        steps = [
+        steps: list[ShownStep] = [
             {"step": step, "tasks": [next(described) for _ in paths]} for step, paths in zip(shown, tasks, strict=True)
         ]
         end = self._facts.end_task(flow, run)
@@ -62,9 +74,9 @@ class Overview:
             "complete": left >= 0,
         }
 
-    def _describe(self, path: Sequence[str]) -> dict[str, Any]:
+    def _describe(self, path: Sequence[str]) -> ShownTask:
         facts = self._facts.facts(*path)
-        found: Mapping[str, Any] = {}
+        found: Mapping[str, StoredArtifact] = {}
         error = None
         if facts.attempt is not None:
             summary = self._facts.summary(path, facts.attempt)
@@ -89,9 +101,10 @@ class Overview:
             path = (flow, run, start, task)
             attempt = self._facts.facts(*path).attempt
             summary = self._facts.summary(path, attempt) if attempt is not None else None
-            if summary is not None and isinstance(summary.get("parameters"), list):
+            names = summary.get("parameters") if summary is not None else None
+            if summary is not None and isinstance(names, list):
                 artifacts = summary["artifacts"]
-                return {str(one): _parameter_text(str(one), artifacts.get(one)) for one in summary["parameters"]}
+                return {str(one): _parameter_text(str(one), artifacts.get(one)) for one in names}
         for task in self._facts.index.tasks(flow, run, "_parameters")[:1]:
             return dict.fromkeys(sorted(self._facts.names((flow, run, "_parameters", task), 0)))
         return {}
@@ -109,7 +122,7 @@ def is_one_of(task: str, wanted: Sequence[str] | None) -> bool:
     return bool({stem, re.sub(r"(-r\d+)?(-g\d+)?\Z", "", stem)} & set(wanted))
 
 
-def _shown(name: str, artifact: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(name: str, artifact: StoredArtifact) -> ShownArtifact:
     text = preview(name, artifact["value"]) if "value" in artifact else None
     return {
         "name": name,
@@ -120,7 +133,7 @@ def _shown(name: str, artifact: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _error_of(summary: Mapping[str, Any] | None) -> dict[str, str] | None:
+def _error_of(summary: StoredSummary | None) -> ShownError | None:
     """Return the exception that ended a failed task; None for one that succeeded or was killed."""
     found = summary.get("error") if summary and summary.get("ok") is not True else None
     if not isinstance(found, dict):
@@ -129,7 +142,7 @@ def _error_of(summary: Mapping[str, Any] | None) -> dict[str, str] | None:
     return {"type": shortened(kind, 200), "message": _HIDDEN if is_secret(message) else shortened(message, _MAX_ERROR)}
 
 
-def _parameter_text(name: str, artifact: Mapping[str, Any] | None) -> str | None:
+def _parameter_text(name: str, artifact: StoredArtifact | None) -> str | None:
     artifact = artifact or {}
     if "value" in artifact:
         if is_secret_name(name) or is_secret(artifact["value"]):

@@ -23,9 +23,12 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from metaflow_orchestration.exceptions import MetaflowQueryError
+
+if TYPE_CHECKING:
+    from .documents import Answer, Question
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +36,6 @@ MAX_PROCESSES = 4
 IDLE_SECONDS = 300.0
 _SCRIPT = Path(__file__).with_name("process.py")
 _LAST_LINES = 20
-
-Answer = dict[str, Any]
 
 
 class GoneError(Exception):
@@ -79,7 +80,7 @@ class ReaderProcess:
         """Whether there are questions that it has not answered."""
         return bool(self._pending)
 
-    def submit(self, question: Mapping[str, Any]) -> Future[Answer]:
+    def submit(self, question: Question) -> Future[Answer]:
         """Ask a question, without waiting.
 
         :param question: see ``questions.py``.
@@ -177,11 +178,11 @@ class ReaderPool:
         self,
         python: str,
         environment: Mapping[str, str],
-        question: Mapping[str, Any],
+        question: Question,
         seconds: float,
         *,
         stays: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """Return the answer to a question that may be asked twice.
 
         :param python: interpreter of the process.
@@ -208,9 +209,7 @@ class ReaderPool:
                     raise _dead(process) from None
         raise _dead(process)
 
-    async def aask(
-        self, python: str, environment: Mapping[str, str], question: Mapping[str, Any], seconds: float
-    ) -> dict[str, Any]:
+    async def aask(self, python: str, environment: Mapping[str, str], question: Question, seconds: float) -> Answer:
         """Do the same in an event loop.
 
         :param python: interpreter of the process.

@@ -12,10 +12,10 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # This file runs as a script, of an interpreter that need not have this package; its folder is a package of its own.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -25,6 +25,20 @@ from reading.questions import Reader  # type: ignore[import-not-found]
 from reading.remote_stores import RemoteStore, S3Store  # type: ignore[import-not-found]
 
 sys.path.pop(0)
+
+if TYPE_CHECKING:
+    from airflow_provider_metaflow.reading.documents import (
+        Answer,
+        Done,
+        NoAnswer,
+        Question,
+        RunAnswer,
+        Source,
+        StatusQuestion,
+        TerminateAnswer,
+        TriggerAnswer,
+        TriggerQuestion,
+    )
 
 _THREADS = 8
 _MAX_SOURCES = 32
@@ -70,7 +84,7 @@ def _lines(idle_seconds: float | None) -> Iterator[bytes]:
         yield from lines
 
 
-def _reader() -> tuple[dict[str, Any] | None, Any]:
+def _reader() -> tuple[NoAnswer | None, Any]:
     try:
         import metaflow  # noqa: F401
     except ImportError as error:
@@ -83,11 +97,11 @@ class _Lazy:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._readers: dict[str, Any] = {}
+        self._readers: dict[str, Reader] = {}
         # Not that of the requests, which wait for what runs here.
         self._pool = ThreadPoolExecutor(_THREADS)
 
-    def get(self, source: Mapping[str, str]) -> Any:
+    def get(self, source: Source) -> Any:
         """Return the reader.
 
         :param source: ``metadata``, ``datastore`` and ``root``; what is missing is as Metaflow is configured.
@@ -118,7 +132,7 @@ def refuse_pickles() -> None:
     sys.addaudithook(check)
 
 
-def _answer(reader: _Lazy, question: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(reader: _Lazy, question: Question) -> Answer:
     from metaflow.exception import MetaflowException, MetaflowNotFound
 
     try:
@@ -133,7 +147,7 @@ def _answer(reader: _Lazy, question: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}", "transient": isinstance(error, OSError)}
 
 
-def _answer_of(reader: _Lazy, question: Mapping[str, Any]) -> dict[str, Any]:
+def _answer_of(reader: _Lazy, question: Question) -> Answer:
     if question["op"] == "ping":
         return _ping()
     if question["op"] in _DEPLOYMENT:
@@ -141,14 +155,14 @@ def _answer_of(reader: _Lazy, question: Mapping[str, Any]) -> dict[str, Any]:
 
         metaflow.namespace(question.get("namespace"))
         return _DEPLOYMENT[question["op"]](question)
-    source = question.get("source") or {}
+    source: Source = question.get("source") or {}
     if question["op"] == "prepare":
         return _prepare(reader, source)
-    answer: dict[str, Any] = reader.get(source).answer(question)
+    answer: Answer = reader.get(source).answer(question)
     return answer
 
 
-def _prepare(reader: _Lazy, source: Mapping[str, str]) -> dict[str, Any]:
+def _prepare(reader: _Lazy, source: Source) -> Done:
     """Import what the first question would wait for, and open the connection to the datastore."""
     reader.get(source).prepare()
     return {"message": "prepared"}
@@ -171,7 +185,7 @@ def _provider(wanted: str = "") -> tuple[Any, str, str]:
     return next(one for one in METADATA_PROVIDERS if kind == one.TYPE), kind, where
 
 
-def _sources(source: Mapping[str, str]) -> tuple[Any, Any]:
+def _sources(source: Source) -> tuple[Any, Any]:
     from metaflow.metaflow_config import DEFAULT_DATASTORE
     from metaflow.plugins import DATASTORES
 
@@ -226,7 +240,7 @@ def _time(one: Mapping[str, Any]) -> Any:
     return one.get("ts_epoch") or 0
 
 
-def _ping() -> dict[str, Any]:
+def _ping() -> Done:
     """Ask the metadata service for its version, or look whether the local datastore is there."""
     provider, kind, where = _provider()
     if kind == "local":
@@ -236,7 +250,7 @@ def _ping() -> dict[str, Any]:
     return {"message": f"metadata service {provider._version(None)} at {where}"}
 
 
-def _trigger(question: Mapping[str, Any]) -> dict[str, Any]:
+def _trigger(question: TriggerQuestion) -> TriggerAnswer:
     """Start a run of a deployed flow. ``deployment``, ``impl``, ``parameters``."""
     from metaflow import DeployedFlow
 
@@ -244,7 +258,7 @@ def _trigger(question: Mapping[str, Any]) -> dict[str, Any]:
     return {"pathspec": deployed.trigger(**question["parameters"]).pathspec}
 
 
-def _status(question: Mapping[str, Any]) -> dict[str, Any]:
+def _status(question: StatusQuestion) -> RunAnswer:
     """Report how far a triggered run is. ``deployment``, ``impl``, ``pathspec``."""
     status = _triggered(question).status
     text = None if status is None else str(status).upper()
@@ -252,19 +266,19 @@ def _status(question: Mapping[str, Any]) -> dict[str, Any]:
     return {"exists": status is not None, "finished": done, "successful": text == "SUCCEEDED", "status": text}
 
 
-def _terminate(question: Mapping[str, Any]) -> dict[str, Any]:
+def _terminate(question: StatusQuestion) -> TerminateAnswer:
     """End a triggered run. ``deployment``, ``impl``, ``pathspec``."""
     return {"terminated": bool(_triggered(question).terminate())}
 
 
-def _triggered(question: Mapping[str, Any]) -> Any:
+def _triggered(question: StatusQuestion) -> Any:
     from metaflow import DeployedFlow
 
     run_id = question["pathspec"].rpartition("/")[2]
     return DeployedFlow.get_triggered_run(question["deployment"], run_id, impl=question["impl"])
 
 
-_DEPLOYMENT = {"trigger": _trigger, "status": _status, "terminate": _terminate}
+_DEPLOYMENT: dict[str, Callable[[Any], Answer]] = {"trigger": _trigger, "status": _status, "terminate": _terminate}
 
 if __name__ == "__main__":
     if not getattr(sys.flags, "safe_path", False):

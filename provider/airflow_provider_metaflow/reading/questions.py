@@ -9,13 +9,27 @@ too, and its interpreter need not have this package.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from .facts import RunFacts, card_folder
 from .index import CannotAnswerError, CardsOfRun, Index, NotFoundError, OnceAsked, Store, TooLargeError
 from .overview import Overview
+
+if TYPE_CHECKING:
+    from .documents import (
+        Answer,
+        ArtifactAnswer,
+        ArtifactQuestion,
+        CardAnswer,
+        CardQuestion,
+        Missing,
+        OverviewAnswer,
+        OverviewQuestion,
+        Question,
+        RunAnswer,
+        RunQuestion,
+    )
 
 
 class Reader:
@@ -36,19 +50,13 @@ class Reader:
         self._store.names(["_"])
         self._index.run("_", "0")
 
-    def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, question: Question) -> Answer:
         """Return the answer to a question; ``error`` holds one sentence if there is none.
 
         :param question: ``op`` is one of ``run``, ``artifact``, ``overview``, ``card``; see the methods below.
         """
-        operations: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-            "run": self._run,
-            "artifact": self._artifact,
-            "overview": self._overview,
-            "card": self._card,
-        }
         try:
-            return operations[question["op"]](question)
+            return self._answer(question)
         except NotFoundError as error:
             return {"exists": False, "message": str(error)}
         except CannotAnswerError as error:
@@ -56,21 +64,33 @@ class Reader:
         except OSError as error:
             return {"error": f"{type(error).__name__}: {error.strerror or error}", "transient": True}
 
-    def _run(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    def _answer(self, question: Question) -> Answer:
+        operation = question["op"]
+        if operation == "run":
+            return self._run(cast("RunQuestion", question))
+        if operation == "artifact":
+            return self._artifact(cast("ArtifactQuestion", question))
+        if operation == "overview":
+            return self._overview(cast("OverviewQuestion", question))
+        if operation == "card":
+            return self._card(cast("CardQuestion", question))
+        raise KeyError(operation)
+
+    def _run(self, question: RunQuestion) -> RunAnswer:
         """Return whether a run has finished. ``pathspec``: ``Flow/run``."""
         flow, run = self._facts.parts(question, 2)
         end = self._facts.end_task(flow, run)
         is_done = end is not None and self._facts.facts(flow, run, *end).is_successful
         return {"exists": True, "finished": is_done, "successful": is_done}
 
-    def _artifact(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    def _artifact(self, question: ArtifactQuestion) -> ArtifactAnswer | Missing:
         """Read the artifact ``name`` if it has at most ``max_bytes``.
 
         ``pathspec`` names a run (then its end task counts), a step (its only task) or a task.
         With ``"value": false`` return only whether it is there.
         """
         name, limit = str(question["name"]), question["max_bytes"]
-        missing = {"exists": False, "message": f"{question['pathspec']} has no artifact {name}"}
+        missing: Missing = {"exists": False, "message": f"{question['pathspec']} has no artifact {name}"}
         path = self._facts.task(question)
         if path is None:
             return missing
@@ -85,10 +105,9 @@ class Reader:
             return missing
         if not question.get("value", True):
             return {"exists": True, "task": pathspec}
-        if isinstance(found.get("size"), int) and found["size"] > limit:
-            raise CannotAnswerError(
-                f"artifact {name} of {pathspec} is {found['size']} bytes large; the limit is {limit}"
-            )
+        stored = found.get("size")
+        if isinstance(stored, int) and stored > limit:
+            raise CannotAnswerError(f"artifact {name} of {pathspec} is {stored} bytes large; the limit is {limit}")
         if "value" not in found:
             raise CannotAnswerError(f"artifact {name} of {pathspec} {_why_no_value(summary is not None)}")
         size = len(json.dumps(found["value"]))
@@ -98,13 +117,13 @@ class Reader:
             )
         return {"exists": True, "value": found["value"], "task": pathspec}
 
-    def _overview(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    def _overview(self, question: OverviewQuestion) -> OverviewAnswer:
         """Describe the run ``pathspec``, or only its ``step``: parameters, and per task artifacts and cards."""
         index = OnceAsked(self._index)
         flow, run = RunFacts(index, self._store).parts(question, 2)
         return Overview(RunFacts(index, CardsOfRun(self._store, flow, run)), self._each).of(flow, run, question)
 
-    def _card(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    def _card(self, question: CardQuestion) -> CardAnswer:
         """Return the HTML of a card. ``pathspec`` of a task, ``hash``, ``max_bytes``."""
         path = self._facts.parts(question, 4)
         limit = question["max_bytes"]

@@ -102,7 +102,7 @@ def wait_for_dag(
     *,
     digest: str | None = None,
     timeout: float = 300,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> DagInfo:
     """Wait until Airflow has parsed a DAG, and the deployment of it that was made last if that is known.
 
@@ -110,7 +110,7 @@ def wait_for_dag(
     :param dag_id: the DAG.
     :param digest: digest of the manifest to wait for.
     :param timeout: seconds.
-    :param tell: called once, with a sentence, if there is something to wait for.
+    :param report: called once, with a sentence, if there is something to wait for.
     :raises DagNotReadyError: if it has an import error, or does not appear in time.
     """
     began = datetime.now(timezone.utc)
@@ -129,9 +129,9 @@ def wait_for_dag(
                 f"Airflow has not parsed {what} {dag_id} within {timeout:g} s.",
                 hint="Check that the DAG file lies in a DAG bundle of this Airflow and that its DAG processor runs.",
             )
-        if tell is not None:
-            tell(f"Waiting for Airflow to parse the DAG {dag_id}...")
-            tell = None
+        if report is not None:
+            report(f"Waiting for Airflow to parse the DAG {dag_id}...")
+            report = None
         time.sleep(_PAUSE)
 
 

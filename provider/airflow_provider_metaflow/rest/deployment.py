@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_metaflow.deploy.record import DeploymentRecord, record_of
+from airflow_provider_metaflow.formats import ParamValues
 from airflow_provider_metaflow.plan.events import mapped_values
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.identity import RESUME_KEY, airflow_run_id
@@ -136,7 +137,7 @@ class DeployedDag:
         return runs.clear(self.client, run, step)
 
     def check_resumable(self, run: DagRun, step: str | None = None) -> None:
-        """Check that a run can go on in place.
+        """Check that a run can be resumed in place.
 
         :param run: the run.
         :param step: step that is to run again with all after it, if one is named.
@@ -157,7 +158,7 @@ class DeployedDag:
         given: Mapping[str, Any],
         *,
         stored: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
-    ) -> dict[str, Any]:
+    ) -> ParamValues:
         """Return the ``conf`` of a new run that reuses finished tasks of another one.
 
         :param origin: the other run.
@@ -194,7 +195,7 @@ class DeployedDag:
     def _check_ended(self, run: DagRun) -> None:
         if run.state not in FINISHED:
             raise InvalidOptionError(
-                f"the run {run.run_id} is still going on.",
+                f"the run {run.run_id} is still running.",
                 flow=self.record.flow,
                 hint="Wait for its end, or terminate it.",
             )
@@ -204,7 +205,7 @@ class DeployedDag:
         flow, _, run_id = origin.rpartition("/")
         return run_id if flow in ("", self.record.flow) else None
 
-    def _event_values(self, run: DagRun) -> dict[str, Any]:
+    def _event_values(self, run: DagRun) -> ParamValues:
         """Return the parameters' values from the events that a run was started by."""
         if not self.record.triggers:
             return {}
@@ -244,7 +245,7 @@ def wait_for_deployment(
     *,
     digest: str | None,
     timeout: float,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> DeployedDag:
     """Wait until Airflow has parsed a deployment; see :func:`~.dags.wait_for_dag`.
 
@@ -253,7 +254,7 @@ def wait_for_deployment(
     :param flow: flow that it must be of; None for any.
     :param digest: digest of the manifest that was published last, if known.
     :param timeout: seconds.
-    :param tell: called once if there is something to wait for.
+    :param report: called once if there is something to wait for.
     :raises DagNotReadyError: if it was deleted, has an import error, or does not appear in time.
     """
     if digest is None:
@@ -262,11 +263,11 @@ def wait_for_deployment(
             # Nobody knows of a DAG file that Airflow has still to parse.
             error = dags.import_error_of(client, name)
             raise dags.cannot_import(name, error) if error else dags.deleted(name)
-    return _deployed(client, dags.wait_for_dag(client, name, digest=digest, timeout=timeout, tell=tell), flow)
+    return _deployed(client, dags.wait_for_dag(client, name, digest=digest, timeout=timeout, report=report), flow)
 
 
 def check_idle(client: AirflowClient, name: str, flow: str) -> None:
-    """Check that no run of a deployment is going on.
+    """Check that no run of a deployment is running.
 
     :param client: the Airflow.
     :param name: the DAG id.
@@ -278,7 +279,7 @@ def check_idle(client: AirflowClient, name: str, flow: str) -> None:
     active = list(runs.list_runs(client, name, ("queued", "running")))
     if active:
         raise InvalidOptionError(
-            f"{len(active)} runs of {name} are going on, e.g. {active[0].run_id}.",
+            f"{len(active)} runs of {name} are running, e.g. {active[0].run_id}.",
             flow=flow,
             hint="Wait for their end, or end them with `airflow terminate`.",
         )

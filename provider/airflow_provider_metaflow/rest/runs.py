@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_metaflow.formats import ParamValues
 from airflow_provider_metaflow.plan.events import ReceivedEvent, event_of, read_payload
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.identity import RUN_KEY, airflow_run_id, first_run_id, reported_run_id
@@ -41,7 +42,7 @@ class DagRun:
     state: str
     start: datetime | None
     end: datetime | None
-    conf: dict[str, Any]
+    conf: ParamValues
 
     @property
     def status(self) -> str:

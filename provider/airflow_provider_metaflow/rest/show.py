@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import TypedDict
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -74,26 +74,50 @@ def _status(deployed: DeployedDag, run: DagRun) -> RenderableType:
     return Group(head, Text(deployed.url(run)), table)
 
 
-def status_document(deployed: DeployedDag, run: DagRun) -> dict[str, Any]:
+class RunDocument(TypedDict):
+    """A run, for ``--json``; times are in ISO 8601."""
+
+    run: str
+    status: str
+    started: str | None
+    ended: str | None
+    airflow_run: str
+
+
+class StepDocument(TypedDict):
+    """A step of a run: how many tasks are in each of Airflow's states."""
+
+    step: str
+    tasks: dict[str, int]
+
+
+class StatusDocument(RunDocument):
+    """How far a run is, for ``--json``."""
+
+    url: str
+    steps: list[StepDocument]
+
+
+def status_document(deployed: DeployedDag, run: DagRun) -> StatusDocument:
     """Return how far a run is, for ``--json``.
 
     :param deployed: the deployment.
     :param run: the run.
     """
     counts = task_instances.count_states(deployed.client, run, deployed.record.steps)
-    steps = [
+    steps: list[StepDocument] = [
         {"step": step, "tasks": {state or "waiting": count for state, count in counts[step].items()}}
         for step in deployed.record.steps
     ]
     return {**_run_document(deployed, run), "url": deployed.url(run), "steps": steps}
 
 
-def runs_document(deployed: DeployedDag, states: tuple[str, ...], limit: int) -> list[dict[str, Any]]:
+def runs_document(deployed: DeployedDag, states: tuple[str, ...], limit: int) -> list[RunDocument]:
     """Return the newest runs of a deployment, for ``--json``; see :func:`show_runs`."""
     return [_run_document(deployed, run) for run in list_of_runs(deployed, states, limit)]
 
 
-def _run_document(deployed: DeployedDag, run: DagRun) -> dict[str, Any]:
+def _run_document(deployed: DeployedDag, run: DagRun) -> RunDocument:
     return {
         "run": f"{deployed.record.flow}/{run.run_id}",
         "status": run.status,
@@ -115,7 +139,7 @@ def list_of_runs(deployed: DeployedDag, states: tuple[str, ...], limit: int) -> 
 
 
 def show_runs(deployed: DeployedDag, states: tuple[str, ...], limit: int) -> None:
-    """Show the newest runs of a deployment; the steps of those that are going on too.
+    """Show the newest runs of a deployment; the steps of those that are running, too.
 
     :param deployed: the deployment.
     :param states: Airflow states to choose; default: all.

@@ -16,6 +16,8 @@ from airflow_provider_metaflow.operators.artifact import MAX_BYTES
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_metaflow.reading.documents import ArtifactQuestion, Question, RunQuestion, StatusQuestion
+
 
 class _MetaflowSensor(BaseSensorOperator):
     """What both sensors have in common: poke, reschedule, or wait in the triggerer.
@@ -37,7 +39,7 @@ class _MetaflowSensor(BaseSensorOperator):
         self.metaflow_conn_id = metaflow_conn_id
         self.deferrable = deferrable
 
-    def question(self) -> dict[str, Any]:
+    def question(self) -> Question:
         """Return the question whose answer is waited for."""
         raise NotImplementedError
 
@@ -117,6 +119,16 @@ class MetaflowRunSensor(_MetaflowSensor):
     Only the orchestrator knows that a run has failed: give ``deployment`` and ``impl`` to have it asked. Without them
     the sensor sees successes, and a failed run as one that goes on.
 
+    ```python
+    from airflow_provider_metaflow import MetaflowRunSensor
+
+    trained = MetaflowRunSensor(
+        task_id="trained", run="TrainingFlow/argo-training-x7k2p", deployment="training", impl="argo-workflows"
+    )
+    ```
+
+    New in version 0.1.0.
+
     :param run: ``Flow/run``; templated.
     :param deployment: name of its deployment.
     :param impl: Metaflow's deployer of it, e.g. ``airflow``.
@@ -136,7 +148,7 @@ class MetaflowRunSensor(_MetaflowSensor):
         """The run, for the link to the Metaflow UI."""
         return self.run
 
-    def question(self) -> dict[str, Any]:
+    def question(self) -> RunQuestion | StatusQuestion:
         """Return the question whose answer is waited for."""
         if self.deployment is None:
             return {"op": "run", "pathspec": self.run}
@@ -162,6 +174,19 @@ class MetaflowRunSensor(_MetaflowSensor):
 class MetaflowArtifactSensor(_MetaflowSensor):
     """Wait until an artifact exists, or meets a condition.
 
+    ```python
+    from airflow_provider_metaflow import MetaflowArtifactSensor
+
+    good_enough = MetaflowArtifactSensor(
+        task_id="good-enough",
+        pathspec="{{ ti.xcom_pull('train') }}",
+        artifact="accuracy",
+        condition=lambda accuracy: accuracy > 0.9,
+    )
+    ```
+
+    New in version 0.1.0.
+
     :param pathspec: ``Flow/run``, ``Flow/run/step`` or ``Flow/run/step/task``; templated.
     :param artifact: name of the artifact; templated.
     :param condition: function of its value, for artifacts that JSON can hold; default: any value will do.
@@ -185,7 +210,7 @@ class MetaflowArtifactSensor(_MetaflowSensor):
         self.condition = condition
         self.max_bytes = max_bytes
 
-    def question(self) -> dict[str, Any]:
+    def question(self) -> ArtifactQuestion:
         """Return the question whose answer is waited for."""
         return {
             "op": "artifact",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from typing import cast
 
 from airflow.providers.standard.triggers.external_task import DagStateTrigger
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_metaflow.hooks.metaflow import MetaflowHook
+from airflow_provider_metaflow.formats import SerializedTrigger
+from airflow_provider_metaflow.hooks.metaflow import GivenAnswer, MetaflowHook
+from airflow_provider_metaflow.reading.documents import NoAnswer, Question
 from metaflow_orchestration.exceptions import MetaflowQueryError
 
 log = logging.getLogger(__name__)
@@ -23,7 +25,7 @@ class MetaflowTrigger(BaseTrigger):
     """Ask a question time and again until its answer settles; shared by the operator and both sensors.
 
     :param metaflow_conn_id: connection of :class:`MetaflowHook`.
-    :param question: ``{"op": …}``, see ``reading/questions.py``.
+    :param question: a question of ``reading/documents.py``.
     :param poll_interval: seconds between two questions.
     :param delay: seconds before the first.
     :param terminate: on a kill by the user, end the run that the question is about.
@@ -32,7 +34,7 @@ class MetaflowTrigger(BaseTrigger):
     def __init__(
         self,
         metaflow_conn_id: str,
-        question: dict[str, Any],
+        question: Question,
         poll_interval: float = 30.0,
         delay: float = 0.0,
         terminate: bool = False,
@@ -41,7 +43,7 @@ class MetaflowTrigger(BaseTrigger):
         self.metaflow_conn_id, self.question = metaflow_conn_id, question
         self.poll_interval, self.delay, self.terminate = poll_interval, delay, terminate
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
+    def serialize(self) -> SerializedTrigger:
         """Return class path and arguments, as plain JSON types."""
         return "airflow_provider_metaflow.triggers.metaflow.MetaflowTrigger", {
             "metaflow_conn_id": self.metaflow_conn_id,
@@ -62,7 +64,8 @@ class MetaflowTrigger(BaseTrigger):
             except MetaflowQueryError as error:
                 failures += 1
                 if not error.transient or failures >= _PATIENCE:
-                    yield _event({"error": str(error)})
+                    failure: NoAnswer = {"error": str(error)}
+                    yield _event(failure)
                     return
                 log.warning("Metaflow gave no answer, asking again: %s", error)
             else:
@@ -75,7 +78,7 @@ class MetaflowTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """End the run when a user kills the task that waits for it."""
         if self.terminate:
-            await MetaflowHook(self.metaflow_conn_id).aask(**{**self.question, "op": "terminate"})
+            await MetaflowHook(self.metaflow_conn_id).aask(**cast("Question", {**self.question, "op": "terminate"}))
 
 
 class MetaflowDagRunTrigger(DagStateTrigger):
@@ -84,7 +87,7 @@ class MetaflowDagRunTrigger(DagStateTrigger):
     :param arguments: those of Airflow's ``DagStateTrigger``.
     """
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
+    def serialize(self) -> SerializedTrigger:
         """Return class path and arguments."""
         _, arguments = super().serialize()
         return "airflow_provider_metaflow.triggers.metaflow.MetaflowDagRunTrigger", arguments
@@ -97,11 +100,11 @@ class MetaflowDagRunTrigger(DagStateTrigger):
             await asyncio.to_thread(cancel_dag_run, self.dag_id, run_id)
 
 
-def _event(payload: dict[str, Any]) -> TriggerEvent:
+def _event(payload: Mapping[str, object]) -> TriggerEvent:
     return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
 
-def is_settled(question: dict[str, Any], answer: dict[str, Any]) -> bool:
+def is_settled(question: Question, answer: GivenAnswer) -> bool:
     """Return whether an answer is one to go on with.
 
     :param question: the question.

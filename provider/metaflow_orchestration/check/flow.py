@@ -42,6 +42,14 @@ def check_flow(  # noqa: PLR0913  (keyword-only; the user's interface)
 ) -> Report:
     """Return what orchestrators would do with a flow. Nothing is deployed, uploaded, or asked of a service.
 
+    ```python
+    from metaflow_orchestration.check import check_flow
+
+    report = check_flow("flows/training.py", ["airflow", "argo"], width=500)
+    ```
+
+    New in version 0.1.0.
+
     :param flow: the flow file.
     :param targets: orchestrators: ``airflow``, ``argo``, ``step-functions``.
     :param width: number of splits of each foreach, for sizes and costs.

@@ -45,6 +45,15 @@ class State(str, Enum):
 class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that was found out about a flow on one orchestrator.
 
+    ```python
+    from metaflow_orchestration.check import check_flow
+
+    for row in check_flow("flows/training.py", ["step-functions"]).rows:
+        print(row.subject, row.found, row.fix)
+    ```
+
+    New in version 0.1.0.
+
     :param target: the orchestrator: ``airflow``, ``argo`` or ``step-functions``.
     :param topic: what the row is about.
     :param subject: what exactly, e.g. ``definition`` or ``deployer``.
@@ -74,6 +83,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 @built
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What was found out about a flow.
+
+    ```python
+    from metaflow_orchestration.check import check_flow
+
+    report = check_flow("flows/training.py")
+    print(report.to_json())
+    raise SystemExit(report.exit_code)
+    ```
+
+    New in version 0.1.0.
 
     :param flow: name of the flow, or its file if the name is not known.
     :param width: number of splits of each foreach for which sizes and costs were computed.

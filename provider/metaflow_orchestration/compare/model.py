@@ -46,7 +46,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     :param system_tags: tags that Metaflow has made.
     :param code: hash of the code package; empty for a local run, which has none.
     :param tasks: its tasks.
-    :param finished: whether its end step has ended; else the run goes on, or has failed.
+    :param finished: whether its end step has ended; else the run is still running, or has failed.
     """
 
     pathspec: str

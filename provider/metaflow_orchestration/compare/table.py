@@ -35,7 +35,7 @@ def render(comparison: Comparison) -> str:
             console.print(table)
         for pathspec in comparison.unfinished:
             console.print(
-                Text(f"The end step of {pathspec} has not ended: the run goes on, or has failed.", style="yellow")
+                Text(f"The end step of {pathspec} has not ended: it still runs, or has failed.", style="yellow")
             )
         size = f"{comparison.tasks:,} tasks and {comparison.artifacts:,} artifacts in both"
         console.print(Text(f"{size}; {len(counted):,} differences beside those of any two runs."))

@@ -11,6 +11,12 @@ from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFea
 from metaflow_orchestration.graph.compute import Compute, attributes_of, compute_of, merge_resources, parse_compute
 from metaflow_orchestration.graph.model import Step
 
+Attributes = dict[str, Any]
+"""Attributes of ``@kubernetes`` or ``@batch`` by name, of the types that Metaflow's decorators take."""
+
+OperatorArguments = dict[str, Any]
+"""Keyword arguments of an orchestrator's own operator for containers, as the user has given them."""
+
 LIMIT_SLACK_SECONDS = 600
 """How much later than Metaflow's own ``@timeout`` a platform ends a task: its limit counts from the first image pull,
 and retry and catch must see the timeout."""
@@ -174,7 +180,7 @@ def resolve_compute(manifest: Manifest, step: Step, chosen: str | None) -> Compu
     return compute
 
 
-def base_attributes(manifest: Manifest, step: Step, compute: Compute) -> dict[str, Any] | None:
+def base_attributes(manifest: Manifest, step: Step, compute: Compute) -> Attributes | None:
     """Return the attributes of the step's compute decorator, or those that a bare one would have.
 
     :param manifest: the compiled flow.
@@ -230,7 +236,7 @@ def _check_numbers(manifest: Manifest, step: Step, compute: Compute, given: Mapp
 
 def split_options(
     manifest: Manifest, step: Step, compute: Compute, given: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[Attributes, OperatorArguments]:
     """Return the attributes of a step's containers, and the arguments of the operator that starts them.
 
     :param manifest: the compiled flow.

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+
+OutcomeDocument = dict[str, Any]
+"""How a task ended, as the step decorator wrote it (``Outcome`` of the extension's ``task_documents.py``);
+:meth:`~metaflow_orchestration.run.outcome.TaskOutcome.from_document` reads it. A deferred task instance keeps it in
+Airflow's database as it is."""
 
 
 class Inherited(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,13 +4,64 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import FlowGraph, Step
 
-_VALID_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_MAX_NAME = 250
-"""Length of a DAG id (``airflow.models.dag``: ID_LEN)."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameRule:
+    """What an orchestrator takes as the name of a deployment.
+
+    :param role: what the name is to be, e.g. ``the name of a state machine``.
+    :param owner: what has the name, e.g. ``a state machine``.
+    :param pattern: regular expression that all of it matches.
+    :param allowed: the pattern in words.
+    :param longest: how many characters it may have.
+    :param option: what to shorten if it has more, e.g. ``--name``.
+    """
+
+    role: str
+    owner: str
+    pattern: str
+    allowed: str
+    longest: int
+    option: str
+
+    def matches(self, name: str) -> bool:
+        """Return whether a name has the right characters, however long it is.
+
+        :param name: the name.
+        """
+        return re.fullmatch(self.pattern, name) is not None
+
+    def check(self, name: str, flow: str) -> None:
+        """Check a name.
+
+        :param name: the name.
+        :param flow: flow to name in an error.
+        :raises InvalidOptionError: naming the rule.
+        """
+        if not self.matches(name):
+            raise InvalidOptionError(f"{name!r} cannot be {self.role}.", flow=flow, hint=f"Use {self.allowed}.")
+        if len(name) > self.longest:
+            raise InvalidOptionError(
+                f"the name {name!r} has {len(name)} characters; {self.owner} may have {self.longest}.",
+                flow=flow,
+                hint=f"Choose a shorter {self.option}.",
+            )
+
+
+DAG_ID = NameRule(
+    role="a DAG id",
+    owner="a DAG id",
+    pattern=r"[A-Za-z0-9_.-]+",
+    allowed="letters, digits, dashes, dots and underscores only",
+    longest=250,
+    option="--name or branch",
+)
+"""Its length is that of ``airflow.models.dag``: ID_LEN."""
 
 
 def project_name(full: str) -> str:
@@ -34,18 +85,7 @@ def check_name(name: str, flow_name: str) -> None:
     :param flow_name: flow to name in the error.
     :raises InvalidOptionError: if it holds other than ASCII letters, digits, ``_ . -`` or is over 250 long.
     """
-    if not _VALID_NAME.fullmatch(name):
-        raise InvalidOptionError(
-            f"{name!r} cannot be a DAG id.",
-            flow=flow_name,
-            hint="Use letters, digits, dashes, dots and underscores only.",
-        )
-    if len(name) > _MAX_NAME:
-        raise InvalidOptionError(
-            f"the DAG id {name[:40]}… has {len(name)} characters; Airflow allows {_MAX_NAME}.",
-            flow=flow_name,
-            hint="Choose a shorter --name or branch.",
-        )
+    DAG_ID.check(name, flow_name)
 
 
 def end_event(graph: FlowGraph) -> str:

@@ -97,7 +97,7 @@ def _validate_opener(graph: FlowGraph, step: Step) -> None:
     if step.kind in (StepKind.FOREACH, StepKind.PARALLEL) and len(step.next_steps) != 1:
         raise FlowCompileError("is a foreach that does not lead to one step.", flow=graph.name, step=step.name)
     if step.kind is StepKind.END and (step.next_steps or step.name != graph.end):
-        raise FlowCompileError("is an end that goes on.", flow=graph.name, step=step.name)
+        raise FlowCompileError("is the end step and has a next step.", flow=graph.name, step=step.name)
     if step.kind is not StepKind.END and not step.next_steps:
         raise FlowCompileError("leads to no step.", flow=graph.name, step=step.name)
 

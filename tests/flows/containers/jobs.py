@@ -8,7 +8,7 @@ class JobsFlow(FlowSpec):
 
     @step
     def start(self):
-        self.items = list(range(11))
+        self.items = list(range(4))
         self.next(self.square, foreach="items")
 
     @resources(memory=512)

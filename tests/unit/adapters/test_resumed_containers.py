@@ -115,7 +115,7 @@ class Containers:
         """Run tasks that must succeed; return those that were taken over."""
         ended = {f"{step}{place}": self.run(run_id, step, place, origin, **given) for step, place in tasks}
         assert {name: text for name, text in ended.items() if not text.startswith("0\n")} == {}
-        return [name for name, text in ended.items() if "is taken over" in text]
+        return [name for name, text in ended.items() if "is cloned" in text]
 
     def run_by_metaflow(self, *arguments: str) -> str:
         """Run the flow without any orchestrator, and return its run id; the run may fail."""
@@ -158,6 +158,7 @@ def test_a_resumed_run_has_the_parameters_that_it_is_given_and_all_others_of_its
     assert (containers.root / "splits").read_text() == "2"
 
 
+@pytest.mark.extended
 def test_what_follows_a_new_step_runs_again(containers: Containers) -> None:
     """The new step ran, and the step behind it was taken over from a run without it."""
     containers.run_all("argo-1")
@@ -182,6 +183,7 @@ def test_a_run_that_has_stored_nothing_is_named_and_not_tried_again(containers: 
     assert "flow ResumedFlow: the run argo-none, which is to be resumed, has stored no parameters" in ended
 
 
+@pytest.mark.extended
 def test_every_node_of_a_finished_gang_is_taken_over_by_the_node_in_its_place(tmp_path: Path) -> None:
     """The control node was; the others ran the user's code, which waited for it."""
     containers = Containers(tmp_path, GANG)
@@ -195,13 +197,14 @@ def test_every_node_of_a_finished_gang_is_taken_over_by_the_node_in_its_place(tm
         }
         ended = containers.run("sfn-2", "train", "", origin)
         assert ended.startswith("0\n")
-        assert "is taken over" in ended
+        assert "is cloned" in ended
         assert "trains" not in ended
     containers.variables = {}
     assert containers.run("sfn-2", "gather", "", origin).startswith("0\n")
     assert containers.artifact("sfn-2", "gather", "nodes") == [0, 1]
 
 
+@pytest.mark.extended
 def test_a_run_that_goes_on_in_place_with_other_parameters_has_them_in_each_step_that_runs_again(
     containers: Containers,
 ) -> None:

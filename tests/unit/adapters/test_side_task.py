@@ -68,7 +68,7 @@ def test_an_endpoint_that_refuses_is_told_without_its_address(
         monkeypatch.setenv("METAFLOW_NOTIFY_SLACK", f"{url}/secret-hook")
         assert side_task.main(dict(DOCUMENT), ".") == 1
     told = capsys.readouterr().err
-    assert "Slack could not be told: HTTPError" in told
+    assert "Slack could not be notified: HTTPError" in told
     assert "secret-hook" not in told
 
 

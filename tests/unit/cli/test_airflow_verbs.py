@@ -321,7 +321,7 @@ def test_a_resume_that_asks_for_two_things_or_none_is_refused(
 def test_a_deployment_is_deleted_by_its_owner_when_no_run_goes_on(deployed: Deployed) -> None:
     deployed.api.add_run("GroupedFlow", "r")
     assert "their production token is needed" in deployed.call("delete", user="mallory").output
-    assert "1 runs of GroupedFlow are going on" in deployed.call("delete").output
+    assert "1 runs of GroupedFlow are running" in deployed.call("delete").output
     assert len(list(deployed.folder.iterdir())) == 2
     deployed.api.runs["GroupedFlow"][0]["state"] = "success"
     done = deployed.call("delete")

@@ -314,7 +314,7 @@ def test_step_functions_shows_runs_with_their_times_and_why_they_failed(
 
 def test_a_redrive_runs_no_step_again(sfn: Flow, runs: Runs) -> None:
     done = sfn.call("resume", "r", "--redrive", "--step-to-rerun=body")
-    assert (done.code, "--redrive goes on where the run failed" in done.output) == (1, True)
+    assert (done.code, "--redrive continues where the run failed" in done.output) == (1, True)
     assert runs.asked == [("GroupedFlow", "GroupedFlow")], "nothing but which state machine it is"
 
 

@@ -46,15 +46,19 @@ def test_threads_that_read_the_first_manifest_of_a_process_at_once_do_not_crash_
         assert (done.returncode, done.stdout.count("NestedForeachFlow")) == (0, 16), done.stderr
 
 
+# A worker's process is asked with the class of its answer.
+READING = ("msgspec.convert", "self._ask", "self._call")
+
+
 def test_each_document_that_is_read_is_built_with_its_class() -> None:
     read, built = set(), set()
     for file in [*ROOT.glob("provider/**/*.py"), *ROOT.glob("adapters/**/*.py")]:
         for node in ast.walk(ast.parse(file.read_bytes())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "msgspec.json.decode":
                 read |= {ast.unparse(one.value) for one in node.keywords if one.arg == "type"}
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "msgspec.convert":
-                read.add(ast.unparse(node.args[1]))
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in READING:
+                read |= {ast.unparse(one) for one in node.args[1:2]}
             elif isinstance(node, ast.ClassDef) and "built" in map(ast.unparse, node.decorator_list):
                 built.add(node.name)
-    assert {"Manifest", "DeploymentRecord", "RemoteSettings"} <= read
-    assert {name for name in read if name.isidentifier()} <= built
+    assert {"Manifest", "DeploymentRecord", "RemoteSettings", "RunAnswer", "DoneAnswer"} <= read
+    assert {name for name in read if name.isidentifier() and name[0].isupper()} <= built

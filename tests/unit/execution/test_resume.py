@@ -262,6 +262,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.extended
 def test_nested_foreaches_and_rounds_of_a_run_of_metaflow_itself_are_found_where_they_stand(
     deployed: Deployed,
 ) -> None:

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from msgspec.structs import replace
+from tests.harness.measured import unmeasured
 from tests.support.random_flows import Block, bodies, flow_source, random_graph
 from tests.support.recorded import CODE, ROOT
 from tests.support.run_life import Key, LivingMetaflow, LivingRun, step_of
@@ -332,16 +333,15 @@ def _round(task_id: str) -> int:
 
 
 def test_a_run_succeeds_only_if_its_work_was_done_whatever_happens_to_it() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        RunLife,
-        settings=settings(
-            max_examples=SEQUENCES,
-            stateful_step_count=30,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            # Shrinking takes minutes: TEST_RUN_LIVES_SHRINK=1.
-            phases=[Phase.generate, *([Phase.shrink] if os.environ.get("TEST_RUN_LIVES_SHRINK") else [])],
-            suppress_health_check=list(HealthCheck),
-        ),
+    chosen = settings(
+        max_examples=SEQUENCES,
+        stateful_step_count=30,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        # Shrinking takes minutes: TEST_RUN_LIVES_SHRINK=1.
+        phases=[Phase.generate, *([Phase.shrink] if os.environ.get("TEST_RUN_LIVES_SHRINK") else [])],
+        suppress_health_check=list(HealthCheck),
     )
+    with unmeasured():
+        run_state_machine_as_test(RunLife, settings=chosen)  # type: ignore[no-untyped-call]

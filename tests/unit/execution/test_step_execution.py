@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.execution_time import comms
 from tests.support.task_runs import FlowRun, MemoryMetaflow, at
 
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
 from airflow_provider_metaflow.compute.remote import Progress
-from airflow_provider_metaflow.execution.step_execution import StepExecution
 from metaflow_orchestration.documents.manifest import read_manifest
 from metaflow_orchestration.exceptions import FinalFailureError, StepFailedError
 from metaflow_orchestration.graph.identity import airflow_run_id, position_in_step
@@ -478,19 +478,20 @@ def test_a_run_of_an_older_release_is_resumed(start: Start, metaflow: MemoryMeta
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("current", "own"), [("t", "t-g1"), ("t-middle", "t-middle-g1")])
 def test_a_try_that_an_older_release_has_deferred_goes_on_under_its_task_id(
-    start: Start, metaflow: MemoryMetaflow
+    start: Start, metaflow: MemoryMetaflow, current: str, own: str
 ) -> None:
     run = start("linear")
     run.run_all("start")
-    ti = run.run("middle").context["ti"]
-    operator = run.dag.task_dict["middle"]
-    context = {"ti": ti, "dag_run": ti.get_template_context()["dag_run"]}
-    for current, own in [("t", "t-g1"), ("t-middle", "t-middle-g1")]:
-        execution = StepExecution(operator, context, Progress(current))  # type: ignore[arg-type]
-        execution._count_tries()
-        execution._attempt = execution._attempt._replace(generation=1)
-        assert execution._task_id(()) == own
+    for _ in range(6):
+        run.run_all("middle")
+        run.clear("middle")
+    run.tries["middle", -1] += 1
+    kwargs = {"progress": Progress(current, run_id=metaflow.calls[0].run_id).to_json()}
+    deferred = comms.DeferTask.model_construct(next_method="resume", next_kwargs=kwargs)
+    assert run.run("middle", resumed=deferred, event={}) == "success"
+    assert metaflow.calls[-1].task_id == own
 
 
 def test_a_wide_join_reads_all_outcomes_in_one_request(start: Start, metaflow: MemoryMetaflow) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.task_runs import FlowRun, MemoryMetaflow
 
@@ -67,10 +68,10 @@ def test_the_error_of_a_failed_step_ends_with_the_message_of_its_exception(
     object.__setattr__(compute, "code", manifest.code)
     object.__setattr__(compute, "on_line", lambda _, text: lines.append(text))
 
-    def call(_: Any, on_line: Callable[[str, str], None]) -> dict[str, Any]:
+    def call(_: Any, answer: type[Any], on_line: Callable[[str, str], None]) -> Any:
         on_line("stderr", "Traceback (most recent call last):")
         on_line("stderr", "ValueError: asked to crash")
-        return {"status": 1, "outcome": None, "phase": "step"}
+        return msgspec.convert({"status": 1, "outcome": None, "phase": "step"}, answer)
 
     monkeypatch.setattr(LocalCompute, "_environment", lambda *_: {})
     monkeypatch.setattr(LocalCompute, "_unpacked", lambda _: tmp_path)

@@ -129,3 +129,39 @@ def test_what_a_worker_has_measured_is_kept_if_it_is_killed_after_its_last_test(
     found = coverage.CoverageData(str(data))
     found.read()
     assert [Path(one).name for one in found.measured_files()] == ["measured_product.py"]
+
+
+PAUSED = """
+import sys
+import coverage
+measuring = coverage.Coverage(data_file=sys.argv[1], config_file=False, source=[sys.argv[2]])
+measuring.start()
+sys.path.insert(0, sys.argv[2])
+from tests.harness.measured import unmeasured
+with unmeasured():
+    import left_out
+import measured_product
+measuring.stop()
+measuring.save()
+"""
+
+
+@pytest.mark.subprocess
+def test_what_is_not_to_be_measured_is_left_out_and_what_follows_is_measured(tmp_path: Path) -> None:
+    coverage = pytest.importorskip("coverage")
+    for name in ("left_out", "measured_product"):
+        (tmp_path / f"{name}.py").write_text("value = 1\n")
+    data = tmp_path / "measured"
+    subprocess.run([sys.executable, "-c", PAUSED, str(data), str(tmp_path)], cwd=measured.ROOT, check=True)
+    found = coverage.CoverageData(str(data))
+    found.read()
+    lines = {Path(one).name: found.lines(one) for one in found.measured_files()}
+    # Coverage.py names files that it has not seen, too.
+    assert {name for name, measured_lines in lines.items() if measured_lines} == {"measured_product.py"}
+
+
+def test_where_nothing_is_measured_nothing_is_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "coverage", raising=False)
+    with measured.unmeasured():
+        reached = True
+    assert reached

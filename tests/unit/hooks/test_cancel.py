@@ -29,4 +29,4 @@ def test_what_keeps_a_run_from_being_ended_is_in_the_log(
     monkeypatch.delenv("METAFLOW_AIRFLOW_URL", raising=False)
     with caplog.at_level(logging.WARNING):
         assert cancel_dag_run("d", "r") is False
-    assert "The run r of d goes on, it could not be ended: METAFLOW_AIRFLOW_URL is not set." in caplog.text
+    assert "The run r of d is still running, it could not be ended: METAFLOW_AIRFLOW_URL is not set." in caplog.text

@@ -124,7 +124,7 @@ def test_a_step_of_any_run_that_has_ended_runs_again_in_place_with_all_after_it(
     with pytest.raises(InvalidOptionError, match="has no step 'boddy' to run again"):
         deployed.resume_in_place(deployed.find("r"), "boddy")
     api.add_run("flow.one", "t", "running")
-    with pytest.raises(InvalidOptionError, match="is still going on"):
+    with pytest.raises(InvalidOptionError, match="is still running"):
         deployed.resume_in_place(deployed.find("t"), "body")
 
 
@@ -143,7 +143,7 @@ def test_a_resumed_run_takes_the_parameters_of_its_origin_unless_others_are_give
     ):
         deployed.resume_conf(RUN, "colect", {})
     api.add_run("flow.one", "t", "running")
-    with pytest.raises(InvalidOptionError, match="is still going on"):
+    with pytest.raises(InvalidOptionError, match="is still running"):
         deployed.resume_conf("t", None, {})
 
 
@@ -168,7 +168,7 @@ def test_a_deployment_with_runs_that_go_on_is_not_idle(
     api.add_run("flow.one", "s", "success")
     check_idle(client, "flow.one", "GroupedFlow")
     api.add_run("flow.one", "r", "queued")
-    with pytest.raises(InvalidOptionError, match=rf"1 runs of flow.one are going on, e.g. {RUN}"):
+    with pytest.raises(InvalidOptionError, match=rf"1 runs of flow.one are running, e.g. {RUN}"):
         check_idle(client, "flow.one", "GroupedFlow")
 
 
@@ -189,6 +189,6 @@ def test_a_deployment_is_waited_for_until_airflow_has_the_one_that_was_made_last
 
     record = from_markdown(newer)
     assert record is not None
-    found = wait_for_deployment(client, "flow.one", "GroupedFlow", digest=record.digest, timeout=20, tell=told.append)
+    found = wait_for_deployment(client, "flow.one", "GroupedFlow", digest=record.digest, timeout=20, report=told.append)
     assert found.record.digest == record.digest
     assert told == ["Waiting for Airflow to parse the DAG flow.one..."]

@@ -12,7 +12,7 @@ import pytest
 from metaflow.datastore import FlowDataStore
 from metaflow.plugins import DATASTORES
 
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_gang, placed_task, task_place
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import placed_task, resumed_run, task_place
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_place import Place
 
 LOCAL = next(one for one in DATASTORES if one.TYPE == "local")
@@ -172,7 +172,7 @@ def test_a_resumed_run_takes_over_what_has_succeeded_and_is_not_run_anew(results
     found = completed(results)
     assert "--clone-only=old/work/t-work" in found["tasks"][0]["arguments"]
     # A step behind it sees the parameters of this run, though the clone has those of the other.
-    assert found["env"][task_place.PARAMETERS_TASK_VARIABLE] == "r/_parameters/t-params"
+    assert found["env"][resumed_run.PARAMETERS_TASK_VARIABLE] == "r/_parameters/t-params"
     os.environ[task_place.ORIGIN_VARIABLE] = "../old"
     with pytest.raises(SystemExit, match="The name of the run to resume is"):
         completed(results)
@@ -187,7 +187,7 @@ def test_a_resumed_run_takes_the_parameters_from_its_origin_that_it_was_not_give
     os.environ[task_place.ORIGIN_VARIABLE] = ""
     found = completed(results, "start", sources=None, parameters=["size", "word"])
     assert "inherit" not in found["init"]
-    assert task_place.PARAMETERS_TASK_VARIABLE not in found["env"]
+    assert resumed_run.PARAMETERS_TASK_VARIABLE not in found["env"]
 
 
 def test_the_nodes_of_a_gang_share_the_attempt_and_address_of_the_control_node(results: Results) -> None:
@@ -208,7 +208,7 @@ def test_the_nodes_of_a_gang_share_the_attempt_and_address_of_the_control_node(r
 
 def test_a_gang_whose_control_node_does_not_start_is_given_up(results: Results) -> None:
     with pytest.raises(SystemExit, match="has not started in -1 s"):
-        placed_gang.await_record(results.store._storage_impl, "mf.gangs/r/absent", -1)
+        placed_task.await_record(results.store._storage_impl, "mf.gangs/r/absent", -1)
 
 
 def test_a_gang_of_one_runs_as_on_one_machine(results: Results) -> None:

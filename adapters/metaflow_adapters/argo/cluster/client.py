@@ -8,6 +8,7 @@ from typing import Any
 from metaflow_adapters.argo.objects.metadata import WORKFLOW_LABEL
 
 from .namespace import ArgoClusterError, Namespace, message_of, unreachable
+from .objects import ArgoObject
 
 _GROUP, _VERSION = "argoproj.io", "v1alpha1"
 _JOBSETS = ("jobset.x-k8s.io", "v1alpha2")
@@ -54,17 +55,17 @@ class ArgoCluster(Namespace):
                 raise unreachable(error) from None
             raise
 
-    def find(self, plural: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
+    def find(self, plural: str, name: str, namespace: str | None = None) -> ArgoObject | None:
         """Return an object, None if there is none of that name.
 
         :param plural: its kind, e.g. :data:`TEMPLATES`.
         :param name: its name.
         :param namespace: its namespace, where that is another one.
         """
-        found: dict[str, Any] | None = self._call("get", plural, name, namespace=namespace, missing_is_none=True)
+        found: ArgoObject | None = self._call("get", plural, name, namespace=namespace, missing_is_none=True)
         return found
 
-    def every(self, plural: str, selector: str = "") -> Iterator[dict[str, Any]]:
+    def every(self, plural: str, selector: str = "") -> Iterator[ArgoObject]:
         """Yield all objects of a kind.
 
         :param plural: the kind.
@@ -105,12 +106,12 @@ class ArgoCluster(Namespace):
             if _NO_DRY_RUN not in str(error):
                 raise
 
-    def create(self, document: Mapping[str, Any]) -> dict[str, Any]:
+    def create(self, document: Mapping[str, Any]) -> ArgoObject:
         """Create an object and return it as it is in the cluster.
 
         :param document: the object, with ``kind``.
         """
-        made: dict[str, Any] = self._call("create", _PLURALS[document["kind"]], dict(document))
+        made: ArgoObject = self._call("create", _PLURALS[document["kind"]], dict(document))
         return made
 
     def patch(self, plural: str, name: str, change: Mapping[str, Any], *, dry_run: bool = False) -> None:

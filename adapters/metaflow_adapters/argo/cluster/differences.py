@@ -7,11 +7,14 @@ import json
 from typing import Any
 
 from metaflow_adapters.argo.objects.yaml_text import to_yaml
+from metaflow_orchestration.containers.objects import KubernetesObject
+
+from .objects import ArgoObject
 
 _QUANTITIES = ("requests", "limits")
 
 
-def difference(what: str, there: dict[str, Any] | None, here: dict[str, Any]) -> str:
+def difference(what: str, there: ArgoObject | None, here: ArgoObject) -> str:
     """Return how the specification of an object here differs from that on a server, as a unified diff.
 
     :param what: kind and name of the object.
@@ -27,7 +30,7 @@ def difference(what: str, there: dict[str, Any] | None, here: dict[str, Any]) ->
     return "".join(lines)
 
 
-def _comparable(document: dict[str, Any]) -> str:
+def _comparable(document: ArgoObject) -> str:
     # In the order of the alphabet, which is that of a server's answers.
     spec = json.loads(json.dumps(_without_empty(document["spec"]), sort_keys=True))
     for template in spec.get("templates", []):
@@ -35,14 +38,14 @@ def _comparable(document: dict[str, Any]) -> str:
     return to_yaml({"spec": spec})
 
 
-def _quantities(values: dict[str, Any]) -> dict[str, str]:
+def _quantities(values: dict[str, str | int | float]) -> dict[str, str]:
     """Return quantities of resources as plain numbers: the server writes 0.2 as 200m."""
     from kubernetes.utils.quantity import parse_quantity
 
     return {name: f"{parse_quantity(one).normalize():f}" for name, one in values.items()}
 
 
-def _drop_shared(template: dict[str, Any], shared: dict[str, dict[str, str]]) -> None:
+def _drop_shared(template: KubernetesObject, shared: dict[str, dict[str, str]]) -> None:
     """Drop labels and annotations of all pods: the server writes them into each template when it checks it."""
     own = template.get("metadata", {})
     for kind, values in shared.items():

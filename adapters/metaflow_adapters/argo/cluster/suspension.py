@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from metaflow_orchestration.containers.objects import KubernetesObject
+
+from .objects import ArgoObject
 
 REMOVED = "metaflow/schedule_removed"
 """Annotation of a cron workflow whose flow has no schedule any more: whether somebody had suspended it before."""
@@ -11,7 +12,7 @@ REMOVED = "metaflow/schedule_removed"
 _BY_USER, _BY_DEPLOYMENT = "suspended", "running"
 
 
-def is_kept_suspended(cron: Mapping[str, Any] | None) -> bool:
+def is_kept_suspended(cron: ArgoObject | None) -> bool:
     """Return whether a cron workflow stays suspended when its flow is deployed again, with a schedule.
 
     One that was suspended because the flow had lost its schedule goes on.
@@ -27,7 +28,7 @@ def is_kept_suspended(cron: Mapping[str, Any] | None) -> bool:
     return bool(cron["spec"].get("schedules") or cron["spec"].get("schedule"))
 
 
-def suspending(cron: Mapping[str, Any] | None) -> dict[str, Any]:
+def suspending(cron: ArgoObject | None) -> KubernetesObject:
     """Return what to change at a cron workflow whose flow has no schedule any more; nothing if there is nothing to.
 
     It is kept, as Metaflow's own deployer does: deleting it would delete the runs that it has started.

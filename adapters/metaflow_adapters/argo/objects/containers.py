@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from metaflow_adapters.argo.plan.flow import ITERATION, PLACE, StepPlan
 from metaflow_adapters.documents import flow_document, step_document
@@ -16,6 +16,7 @@ from metaflow_orchestration.containers.command import (
     encode_inline,
     first_environment,
 )
+from metaflow_orchestration.containers.objects import KubernetesObject
 from metaflow_orchestration.containers.options import base_attributes, check_options, deadline_of
 from metaflow_orchestration.containers.pods import (
     DOWNWARD,
@@ -39,7 +40,43 @@ from .references import encoded, parameter, refuse_references
 
 _FOLDER = "/tmp/metaflow-outcome"  # noqa: S108  (in a container of its own)
 
-Environment = list[dict[str, Any]]
+
+class _Named(TypedDict):
+    name: str
+
+
+class EnvVar(_Named, total=False):
+    """A variable of a container (Kubernetes API, EnvVar)."""
+
+    value: str
+    valueFrom: dict[str, dict[str, str]]
+
+
+class SharedContainer(TypedDict):
+    """What the containers of all steps share (Kubernetes API, Container)."""
+
+    command: list[str]
+    env: list[EnvVar]
+    terminationMessagePath: str
+
+
+class _Container(TypedDict):
+    image: str
+    env: list[EnvVar]
+
+
+class ContainerFields(_Container, total=False):
+    """What a container has of its own (Kubernetes API, Container)."""
+
+    name: str
+    command: list[str]
+    imagePullPolicy: str
+    envFrom: list[KubernetesObject]
+    ports: list[KubernetesObject]
+    resources: KubernetesObject
+    volumeMounts: list[KubernetesObject]
+    securityContext: KubernetesObject
+    terminationMessagePath: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +92,8 @@ class StepContainer:
     :param pull_secrets: names of secrets for its image.
     """
 
-    container: dict[str, Any]
-    pod: dict[str, Any]
+    container: ContainerFields
+    pod: KubernetesObject
     retries: int
     delay_seconds: float | None
     deadline_seconds: int
@@ -64,7 +101,7 @@ class StepContainer:
     pull_secrets: tuple[str, ...]
 
 
-def shared_container(manifest: Manifest, *, resumable: bool = True) -> dict[str, Any]:
+def shared_container(manifest: Manifest, *, resumable: bool = True) -> SharedContainer:
     """Return command and variables that the containers of all steps share.
 
     :param manifest: the compiled flow.
@@ -87,10 +124,11 @@ def shared_container(manifest: Manifest, *, resumable: bool = True) -> dict[str,
     }
     if resumable:
         variables["METAFLOW_ORCHESTRATOR_ORIGIN_BASE64"] = encoded(parameter(ORIGIN))
-    downward = [{"name": k, "valueFrom": {"fieldRef": {"fieldPath": path}}} for k, path in DOWNWARD.items()]
+    env: list[EnvVar] = [{"name": name, "value": literal(value)} for name, value in variables.items()]
+    env += [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in DOWNWARD.items()]
     return {
         "command": [literal(word) for word in command],
-        "env": [*({"name": name, "value": literal(value)} for name, value in variables.items()), *downward],
+        "env": env,
         "terminationMessagePath": TERMINATION_LOG,
     }
 
@@ -122,7 +160,9 @@ def step_container(
     )
     deadline = deadline_of(step)
     pod = make_pod(attributes, command=[], environment={}, labels={}, annotations={}, deadline_seconds=deadline)
-    (container,) = pod["spec"]["containers"]
+    container: ContainerFields = pod["spec"]["containers"][0].copy()
+    container.pop("name", None)
+    container.pop("terminationMessagePath", None)
     own = container_command(manifest, manifest.code, step.name)
     refuse_references("@kubernetes", [pod, own], flow=manifest.graph.name, step=step.name)
     container["env"] = [{"name": TASK_VARIABLE, "value": encode_inline(document)}, *_placed(plan, retries)]
@@ -131,7 +171,7 @@ def step_container(
     if own != container_command(manifest, manifest.code, manifest.graph.start):
         container["command"] = [literal(word) for word in own]
     return StepContainer(
-        container={key: value for key, value in container.items() if key not in ("name", "terminationMessagePath")},
+        container=container,
         pod={**pod["spec"], "metadata": pod["metadata"]},
         retries=retries,
         delay_seconds=step.retry.delay_seconds,
@@ -160,7 +200,7 @@ def _events(manifest: Manifest, step: Step) -> dict[str, str]:
     return {"METAFLOW_ORCHESTRATOR_EVENTS": json.dumps(names), "ARGO_WORKFLOW_TEMPLATE": manifest.deployment.name}
 
 
-def _placed(plan: StepPlan, retries: int) -> Environment:
+def _placed(plan: StepPlan, retries: int) -> list[EnvVar]:
     found = {}
     if PLACE in plan.inputs:
         found["METAFLOW_ORCHESTRATOR_PLACE_BASE64"] = encoded(f"inputs.parameters.{PLACE}")

@@ -8,8 +8,9 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
+from metaflow_orchestration.containers.objects import KubernetesObject
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import EventTrigger, FlowGraph, ParameterType
@@ -24,6 +25,54 @@ _PAYLOAD = f"{{{{ $text := toRawJson $.Input.body.payload }}}}{sealing('$text')}
 """Go template for a payload as JSON; only its name, id and time are read."""
 
 _SENSOR_RESOURCES = {"cpu": "100m", "memory": "250Mi"}
+
+
+class ExpressionFilter(TypedDict):
+    """A filter of an event (Argo Events' API, ExprFilter)."""
+
+    expr: str
+    fields: list[dict[str, str]]
+
+
+class Dependency(TypedDict):
+    """An event that a sensor waits for (Argo Events' API, EventDependency)."""
+
+    name: str
+    eventName: str | None
+    eventSourceName: str | None
+    filters: dict[str, list[ExpressionFilter]]
+
+
+class TriggerParameter(TypedDict):
+    """What of an event goes where in an object that a sensor makes (Argo Events' API, TriggerParameter)."""
+
+    src: dict[str, str]
+    dest: str
+
+
+class KubernetesTrigger(TypedDict):
+    """Which object a sensor makes (Argo Events' API, StandardK8STrigger)."""
+
+    operation: str
+    source: dict[str, KubernetesObject]
+    parameters: list[TriggerParameter]
+
+
+class _Template(TypedDict):
+    name: str
+    k8s: KubernetesTrigger
+
+
+class TriggerTemplate(_Template, total=False):
+    """What a sensor does (Argo Events' API, TriggerTemplate)."""
+
+    conditionsReset: list[dict[str, dict[str, str]]]
+
+
+class SensorTrigger(TypedDict):
+    """What a sensor does when its events have come (Argo Events' API, Trigger)."""
+
+    template: TriggerTemplate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +124,7 @@ def event_parameters(graph: FlowGraph) -> Iterator[Spec]:
         yield Parameter(name=event_name(trigger.event), value=NULL, description=AUTOMATIC)
 
 
-def emit_sensor(manifest: Manifest, namespace: str | None, settings: EventSettings) -> dict[str, Any] | None:
+def emit_sensor(manifest: Manifest, namespace: str | None, settings: EventSettings) -> KubernetesObject | None:
     """Return the sensor that starts a flow, None if it waits for no events.
 
     As plain data: Hera's model of a sensor has no ``kind``, and loses the workflow that the sensor makes (Hera 7.1).
@@ -126,7 +175,7 @@ def _check(graph: FlowGraph, settings: EventSettings) -> None:
         )
 
 
-def _dependency(graph: FlowGraph, trigger: EventTrigger, settings: EventSettings) -> dict[str, Any]:
+def _dependency(graph: FlowGraph, trigger: EventTrigger, settings: EventSettings) -> Dependency:
     required = {one.name for one in graph.parameters if one.required}
     expressions = [_expression(f"name == {_literal(trigger.event)}", "name", "name")]
     expressions += [
@@ -146,7 +195,7 @@ def _dependency(graph: FlowGraph, trigger: EventTrigger, settings: EventSettings
     }
 
 
-def _expression(text: str, name: str, path: str) -> dict[str, Any]:
+def _expression(text: str, name: str, path: str) -> ExpressionFilter:
     return {"expr": text, "fields": [{"name": name, "path": f"body.payload.{_escaped(path)}"}]}
 
 
@@ -161,7 +210,7 @@ def _escaped(field: str) -> str:
     return re.sub(r"[^\w:\s\x7f-\U0010ffff-]", lambda found: f"\\{found[0]}", field, flags=re.ASCII)
 
 
-def _trigger(manifest: Manifest, namespace: str | None) -> dict[str, Any]:
+def _trigger(manifest: Manifest, namespace: str | None) -> SensorTrigger:
     graph, name = manifest.graph, manifest.deployment.name
     reset = graph.trigger_reset
     events = [{"name": one.event, "type": "run" if one.of_run else "event"} for one in graph.triggers]
@@ -178,18 +227,19 @@ def _trigger(manifest: Manifest, namespace: str | None) -> dict[str, Any]:
             "arguments": {"parameters": list(_arguments(graph))},
         },
     }
-    template: dict[str, Any] = {
-        "name": name,
-        "k8s": {
-            "operation": "create",
-            "source": {"resource": workflow},
-            "parameters": [*_mapped(graph), *_payloads(graph)],
-        },
+    found: SensorTrigger = {
+        "template": {
+            "name": name,
+            "k8s": {
+                "operation": "create",
+                "source": {"resource": workflow},
+                "parameters": [*_mapped(graph), *_payloads(graph)],
+            },
+        }
     }
-    found: dict[str, Any] = {"template": template}
     if reset is not None:
         by_time = {"cron": reset.cron, **({"timezone": reset.timezone} if reset.timezone else {})}
-        template["conditionsReset"] = [{"byTime": by_time}]
+        found["template"]["conditionsReset"] = [{"byTime": by_time}]
     return found
 
 
@@ -200,7 +250,7 @@ def _arguments(graph: FlowGraph) -> Iterator[dict[str, str]]:
         yield {"name": event_name(trigger.event), "value": NULL}
 
 
-def _mapped(graph: FlowGraph) -> Iterator[dict[str, Any]]:
+def _mapped(graph: FlowGraph) -> Iterator[TriggerParameter]:
     by_name = {one.name: one for one in graph.parameters}
     for trigger in graph.triggers:
         for parameter, field in trigger.parameters:
@@ -231,7 +281,7 @@ def _field(field: str, kind: ParameterType) -> str:
     return f'{{{{ if (hasKey $.Input.body.payload {name}) }}}}{text}{{{{ else }}}}{{{{ fail "absent" }}}}{{{{ end }}}}'
 
 
-def _payloads(graph: FlowGraph) -> Iterator[dict[str, Any]]:
+def _payloads(graph: FlowGraph) -> Iterator[TriggerParameter]:
     for trigger in graph.triggers:
         name = event_name(trigger.event)
         yield {

@@ -7,13 +7,13 @@ service is needed.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from metaflow_adapters.argo.options import JOB, JOBSET
 from metaflow_adapters.argo.plan.flow import NODES, StepPlan
 from metaflow_orchestration.containers.gang import JOB_LABEL
+from metaflow_orchestration.containers.objects import KubernetesObject
 
-from .containers import StepContainer
+from .containers import EnvVar, SharedContainer, StepContainer
 from .metadata import WORKFLOW_LABEL, step_annotations, step_labels
 from .references import whole_number
 from .spec import Parameter, Resource, Spec
@@ -36,7 +36,7 @@ _OWN = (
 )
 
 
-def emit_gang(plan: StepPlan, made: StepContainer, shared: dict[str, Any], kind: str) -> Spec:
+def emit_gang(plan: StepPlan, made: StepContainer, shared: SharedContainer, kind: str) -> Spec:
     """Return the template of a gang.
 
     :param plan: its plan.
@@ -74,9 +74,9 @@ def emit_gang(plan: StepPlan, made: StepContainer, shared: dict[str, Any], kind:
     )
 
 
-def _job(made: StepContainer, shared: dict[str, Any], step: str) -> dict[str, Any]:
-    fields = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _OWN]
-    nodes = {"name": "METAFLOW_ORCHESTRATOR_NODES", "value": _NODES}
+def _job(made: StepContainer, shared: SharedContainer, step: str) -> KubernetesObject:
+    fields: list[EnvVar] = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _OWN]
+    nodes: EnvVar = {"name": "METAFLOW_ORCHESTRATOR_NODES", "value": _NODES}
     container = {
         "name": "main",
         **shared,
@@ -105,7 +105,7 @@ def _job(made: StepContainer, shared: dict[str, Any], step: str) -> dict[str, An
     }
 
 
-def _jobset(job: dict[str, Any]) -> dict[str, Any]:
+def _jobset(job: KubernetesObject) -> KubernetesObject:
     spec = dict(job["spec"])
     keep = spec.pop("ttlSecondsAfterFinished")
     return {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from metaflow_adapters.documents import Aside, notice
 from metaflow_adapters.notifications import VARIABLE_PREFIX, notified_endpoints
 from metaflow_orchestration.containers.command import TASK_VARIABLE, encode_inline
 from metaflow_orchestration.documents.manifest import Manifest, Notifications
@@ -30,17 +30,17 @@ _RESOURCES = {"requests": {"cpu": "50m", "memory": "100Mi"}}
 _FAILED = ("Failed", "Error")
 
 
-def emit_hooks(manifest: Manifest, like: StepContainer, *, tell_failures: bool = True) -> list[Spec]:
+def emit_hooks(manifest: Manifest, like: StepContainer, *, report_failures: bool = True) -> list[Spec]:
     """Return the templates that run after a run, the first of which is to be the workflow's ``onExit``.
 
     :param manifest: the compiled flow.
     :param like: the container of a step, whose image, secrets and service account are used.
-    :param tell_failures: whether a notification of a failure holds what failed first, and the script of
+    :param report_failures: whether a notification of a failure holds what failed first, and the script of
         ``METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT`` is run.
     """
     steps, containers = [], []
-    for name, succeeded, document, env in _hooks(manifest, tell_failures):
-        reports = tell_failures and not succeeded and "function" not in document
+    for name, succeeded, document, env in _hooks(manifest, report_failures):
+        reports = report_failures and not succeeded and "function" not in document
         containers.append(_container(name, like, document, [*env, *([_FAILURES] if reports else [])]))
         steps.append(
             Step(
@@ -78,24 +78,19 @@ def _when(succeeded: bool) -> str:
     return " || ".join(f"{{{{workflow.status}}}} == {status}" for status in _FAILED)
 
 
-def _hooks(manifest: Manifest, tell_failures: bool) -> Iterator[tuple[str, bool, dict[str, Any], list[Spec]]]:
+def _hooks(manifest: Manifest, report_failures: bool) -> Iterator[tuple[str, bool, Aside, list[Spec]]]:
     for number, hook in enumerate(manifest.graph.exit_hooks):
         kind = "success" if hook.on_success else "error"
         yield f"exit-hook-{kind}-{number}", hook.on_success, {"function": hook.function}, []
     script = error_script(manifest)
-    if script and tell_failures:
+    if script and report_failures:
         yield ERROR_CAPTURE, False, {"error_script": script}, []
     notifications = manifest.deployment.notifications
     if notifications is None:
         return
     for wanted, succeeded in ((notifications.on_error, False), (notifications.on_success, True)):
         if wanted:
-            document = {
-                "succeeded": succeeded,
-                "deployment": manifest.deployment.name,
-                "alert_source": notifications.incident_io_source,
-                "metadata": dict(notifications.incident_io_metadata),
-            }
+            document = notice(manifest.deployment.name, notifications, succeeded=succeeded)
             yield f"notify-on-{'success' if succeeded else 'error'}", succeeded, document, _secrets(notifications)
 
 
@@ -112,7 +107,7 @@ def _secrets(notifications: Notifications) -> list[Spec]:
     ]
 
 
-def _container(name: str, like: StepContainer, document: dict[str, Any], env: list[Spec]) -> Spec:
+def _container(name: str, like: StepContainer, document: Aside, env: list[Spec]) -> Spec:
     return Container(
         name=name,
         image=like.container["image"],

@@ -23,7 +23,7 @@ MAKER = "metaflow/user"
 SENSOR = "metaflow/sensor_name"
 SENSOR_NAMESPACE = "metaflow/sensor_namespace"
 ORIGIN = "metaflow-origin"
-"""Parameter of a resumed run: the run that it takes over results from, and steps to run again, with colons between."""
+"""Parameter of a resumed run: the run that it clones results from, and steps to run again, with colons between."""
 
 STEP_LABEL = "metaflow/step"
 STEP = "metaflow/step_name"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from .spec import Raw, Spec
+from metaflow_orchestration.containers.objects import KubernetesObject
+
+from .spec import Fields, Raw, Spec
+
+Writer = Callable[[Fields], KubernetesObject]
+"""Writes an object of one of Hera's classes, whose arguments are given, as JSON types."""
 
 _API_VERSION = "argoproj.io/v1alpha1"
 _MAPS = ("annotations", "labels", "limits", "nodeSelector", "requests")
@@ -47,7 +52,7 @@ def _plain(value: Any) -> Any:
     return _KINDS.get(value.kind, _fields)(_given(value))
 
 
-def _given(spec: Spec) -> dict[str, Any]:
+def _given(spec: Spec) -> Fields:
     return {name: _plain(one) for name, one in spec.fields.items() if one is not None}
 
 
@@ -56,25 +61,25 @@ def _word(name: str) -> str:
     return _WORDS.get(name) or head + "".join(part.title() for part in rest)
 
 
-def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(given: Fields) -> KubernetesObject:
     return {_word(name): value for name, value in given.items()}
 
 
-def _split(given: Mapping[str, Any], *groups: tuple[str, ...]) -> list[dict[str, Any]]:
+def _split(given: Fields, *groups: tuple[str, ...]) -> list[KubernetesObject]:
     """Return the fields of each group, and then those of none."""
     known = {name for group in groups for name in group}
     parts = [{name: given[name] for name in group if name in given} for group in groups]
     return [*map(_fields, parts), _fields({name: value for name, value in given.items() if name not in known})]
 
 
-def _task(given: Mapping[str, Any]) -> dict[str, Any]:
+def _task(given: Fields) -> KubernetesObject:
     found = _fields(given)
     if "arguments" in found:
         found["arguments"] = {"parameters": found["arguments"]}
     return found
 
 
-def _template(given: Mapping[str, Any], kind: str, content: Any) -> dict[str, Any]:
+def _template(given: Fields, kind: str, content: Any) -> KubernetesObject:
     metadata, rest = _split(given, ("labels", "annotations"))
     metadata = {name: value for name, value in metadata.items() if value}
     for name in ("inputs", "outputs"):
@@ -83,30 +88,30 @@ def _template(given: Mapping[str, Any], kind: str, content: Any) -> dict[str, An
     return {**rest, **({"metadata": metadata} if metadata else {}), kind: content}
 
 
-def _of(kind: str, own: tuple[str, ...]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+def _of(kind: str, own: tuple[str, ...]) -> Writer:
     """Return how a template is written whose own fields stand in a part of their own."""
 
-    def written(given: Mapping[str, Any]) -> dict[str, Any]:
+    def written(given: Fields) -> KubernetesObject:
         content = _fields({name: given[name] for name in own if name in given})
         return _template({name: value for name, value in given.items() if name not in own}, kind, content)
 
     return written
 
 
-def _steps(given: Mapping[str, Any]) -> dict[str, Any]:
+def _steps(given: Fields) -> KubernetesObject:
     # One after the other; those of an inner list at once.
     groups = [one if isinstance(one, list) else [one] for one in given["sub_steps"]]
     return _template({name: value for name, value in given.items() if name != "sub_steps"}, "steps", groups)
 
 
-def _workflow_template(given: Mapping[str, Any]) -> dict[str, Any]:
+def _workflow_template(given: Fields) -> KubernetesObject:
     metadata, spec = _split(given, _IN_METADATA)
     if "arguments" in spec:
         spec["arguments"] = {"parameters": spec["arguments"]}
     return {"apiVersion": _API_VERSION, "kind": "WorkflowTemplate", "metadata": metadata, "spec": spec}
 
 
-def _cron_workflow(given: Mapping[str, Any]) -> dict[str, Any]:
+def _cron_workflow(given: Fields) -> KubernetesObject:
     metadata, workflow, spec = _split(given, _IN_METADATA, ("workflow_template_ref",))
     return {
         "apiVersion": _API_VERSION,
@@ -116,7 +121,7 @@ def _cron_workflow(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_KINDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+_KINDS: dict[str, Writer] = {
     "Container": _of("container", _IN_CONTAINER),
     "CronWorkflow": _cron_workflow,
     "DAG": _of("dag", ("tasks",)),

@@ -14,6 +14,9 @@ from typing import Any
 
 _MODELS = "models."
 
+Fields = dict[str, Any]
+"""Keyword arguments of a class of Hera, by name (https://hera.readthedocs.io/en/stable/api/workflows/hera/)."""
+
 
 class Spec:
     """One object of Hera to be: the name of its class, and its arguments as attributes that can be changed.
@@ -25,7 +28,7 @@ class Spec:
     __slots__ = ("fields", "kind")
 
     kind: str
-    fields: dict[str, Any]
+    fields: Fields
 
     def __init__(self, kind: str, /, **fields: Any) -> None:
         object.__setattr__(self, "kind", kind)

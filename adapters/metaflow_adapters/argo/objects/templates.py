@@ -17,7 +17,7 @@ from metaflow_adapters.argo.plan.flow import (
     TaskPlan,
 )
 
-from .containers import StepContainer, retry_expression
+from .containers import EnvVar, SharedContainer, StepContainer, retry_expression
 from .metadata import step_annotations, step_labels
 from .spec import DAG, Container, Parameter, Raw, RetryStrategy, Spec, Step, Steps, Suspend, Task, model, raw
 
@@ -87,7 +87,7 @@ def emit_gate(name: str) -> Spec:
     return Suspend(name=name, duration="0")
 
 
-def emit_step(plan: StepPlan, made: StepContainer, shared: dict[str, Any] | None) -> Spec:
+def emit_step(plan: StepPlan, made: StepContainer, shared: SharedContainer | None) -> Spec:
     """Return the template of a step's container.
 
     :param plan: its plan.
@@ -95,7 +95,7 @@ def emit_step(plan: StepPlan, made: StepContainer, shared: dict[str, Any] | None
     :param shared: command and variables of all steps, where the workflow does not hold them for all.
     """
     own, pod = made.container, made.pod
-    base = shared or {}
+    shared_env: list[EnvVar] = shared["env"] if shared else []
     metadata = pod["metadata"]
     return Container(
         name=plan.name,
@@ -103,9 +103,9 @@ def emit_step(plan: StepPlan, made: StepContainer, shared: dict[str, Any] | None
         outputs=_output(plan, made),
         image=own["image"],
         image_pull_policy=own.get("imagePullPolicy"),
-        command=own.get("command") or base.get("command"),
-        termination_message_path=base.get("terminationMessagePath"),
-        env=_models("EnvVar", [*base.get("env", ()), *own["env"]]),
+        command=own.get("command") or (shared["command"] if shared else None),
+        termination_message_path=shared["terminationMessagePath"] if shared else None,
+        env=_models("EnvVar", [*shared_env, *own["env"]]),
         env_from=_models("EnvFromSource", own.get("envFrom")),
         ports=_models("ContainerPort", own.get("ports")),
         resources=raw("ResourceRequirements", own.get("resources")),
@@ -147,7 +147,7 @@ def _models(kind: str, given: Iterable[Any] | None) -> list[Spec] | None:
 def emit_templates(
     plan: FlowPlan,
     containers: dict[str, StepContainer],
-    shared: dict[str, Any] | None,
+    shared: SharedContainer | None,
     emit_gang: Callable[[StepPlan, StepContainer], Template],
     place: str | None = None,
 ) -> list[Template]:

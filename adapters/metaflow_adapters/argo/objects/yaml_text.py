@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import yaml
+
+from metaflow_orchestration.containers.objects import KubernetesObject
 
 _UNUSUAL = re.compile("[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
@@ -23,7 +24,7 @@ def _text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def to_yaml(document: dict[str, Any]) -> str:
+def to_yaml(document: KubernetesObject) -> str:
     """Return plain data as YAML in its own order.
 
     :param document: JSON types.

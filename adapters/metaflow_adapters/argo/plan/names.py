@@ -7,13 +7,20 @@ import re
 from collections.abc import Iterable, Iterator
 
 from metaflow_orchestration.compile.deployment.names import Name, named, refuse_name_of_project
-from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.naming import NameRule
 
 MAX_NAME = 45
 """Longest name of a workflow template: CronWorkflow names have at most 52 characters, sensors and services less
 (``metaflow.plugins.argo.argo_workflows_cli``)."""
 
-_VALID = re.compile(r"[a-z]([a-z0-9.-]*[a-z0-9])?")
+TEMPLATE_NAME = NameRule(
+    role="the name of a workflow template",
+    owner="a workflow template",
+    pattern=r"[a-z]([a-z0-9.-]*[a-z0-9])?",
+    allowed="lowercase letters, digits, dots and dashes; start with a letter, end with a letter or digit",
+    longest=MAX_NAME,
+    option="one with `argo --name`",
+)
 _PARTS = (("project", 12), ("branch", 14), ("flow", 11))
 
 
@@ -48,46 +55,23 @@ def dashed(name: str) -> str:
     return name.replace("_", "-")
 
 
-def check_name(name: str, flow: str) -> None:
-    """Check the name that a user gave to a deployment.
-
-    :param name: ``--name``.
-    :param flow: flow to name in an error.
-    :raises InvalidOptionError: naming the rule.
-    """
-    if not _VALID.fullmatch(name):
-        raise InvalidOptionError(
-            f"{name!r} cannot be the name of a workflow template.",
-            flow=flow,
-            hint="Use lowercase letters, digits, dots and dashes; start with a letter, end with a letter or digit.",
-        )
-    if len(name) > MAX_NAME:
-        raise InvalidOptionError(
-            f"the name {name!r} has {len(name)} characters; a workflow template may have {MAX_NAME}.",
-            flow=flow,
-            hint="Choose a shorter --name.",
-        )
-
-
 def deployed_name(flow: str, project: tuple[str, str] | None = None) -> str:
     """Return the name of a deployment that the user gave none.
 
     :param flow: name of the flow.
     :param project: project and branch of a ``@project``.
+    :raises InvalidOptionError: if it is too long; that of a project is cut.
     """
     full = ".".join([*project, flow]) if project else flow
     name = _sanitized(full)
-    if not _VALID.fullmatch(name):
+    if not TEMPLATE_NAME.matches(name):
         name = f"f{name}".rstrip(".-")
     if len(name) <= MAX_NAME:
         return name
-    if project is None:
-        raise InvalidOptionError(
-            f"the name {name!r} has {len(name)} characters; a workflow template may have {MAX_NAME}.",
-            flow=flow,
-            hint="Choose a shorter one with `argo --name`.",
-        )
-    return _cut([*project, flow], full)
+    if project is not None:
+        return _cut([*project, flow], full)
+    TEMPLATE_NAME.check(name, flow)
+    return name
 
 
 def _cut(parts: Iterable[str], full: str) -> str:
@@ -116,7 +100,7 @@ def argo_name(flow: str, given: str | None) -> Name:
 
     refuse_name_of_project(flow, given)
     if given:
-        check_name(given, flow)
+        TEMPLATE_NAME.check(given, flow)
         return named(given)
     project = current.get("project_name")
     return named(deployed_name(flow, (project, current.branch_name) if project else None))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from metaflow_adapters.argo.cluster.client import WORKFLOWS, ArgoCluster
+from metaflow_adapters.argo.cluster.objects import ArgoObject
 
 ACTIVE = ("", "Pending", "Running")
 """Phases of a workflow that has not ended; one that the controller has not looked at has none."""
@@ -15,7 +14,7 @@ _END_SECONDS, _PAUSE_SECONDS = 20, 1
 """How long the end of a terminated workflow is waited for, which may start a gang until then."""
 
 
-def phase_of(workflow: Mapping[str, Any]) -> str:
+def phase_of(workflow: ArgoObject) -> str:
     """Return the phase of a workflow, empty if it has none yet.
 
     :param workflow: the workflow.
@@ -23,7 +22,7 @@ def phase_of(workflow: Mapping[str, Any]) -> str:
     return str(workflow.get("status", {}).get("phase") or "")
 
 
-def end_gangs(cluster: ArgoCluster, workflow: Mapping[str, Any]) -> None:
+def end_gangs(cluster: ArgoCluster, workflow: ArgoObject) -> None:
     """Delete the Jobs and JobSets of a workflow that was terminated, until it has ended and makes none any more.
 
     :param cluster: where it runs.
@@ -39,7 +38,7 @@ def end_gangs(cluster: ArgoCluster, workflow: Mapping[str, Any]) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _gang_kinds(workflow: Mapping[str, Any]) -> set[str]:
+def _gang_kinds(workflow: ArgoObject) -> set[str]:
     """Return which kinds of objects a workflow makes for its gangs: ``Job``, ``JobSet``."""
     templates = workflow.get("status", {}).get("storedWorkflowTemplateSpec", {}).get("templates", ())
     manifests = [one["resource"].get("manifest", "") for one in templates if "resource" in one]

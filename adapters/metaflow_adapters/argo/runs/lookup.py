@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS, ArgoCluster
+from metaflow_adapters.argo.cluster.objects import ArgoObject
 from metaflow_adapters.argo.objects.metadata import FLOW, OWNER, STEP_LABEL, WORKFLOW_LABEL
 from metaflow_orchestration.containers.pods import label_value
 from metaflow_orchestration.exceptions import InvalidOptionError
@@ -27,7 +27,7 @@ class RunLookup:
     def __init__(self, cluster: ArgoCluster, name: str, flow: str) -> None:
         self._cluster, self._name, self._flow = cluster, name, flow
 
-    def template(self) -> dict[str, Any]:
+    def template(self) -> ArgoObject:
         """Return the deployed template.
 
         :raises InvalidOptionError: if there is none, or it holds no flow.
@@ -45,7 +45,7 @@ class RunLookup:
             )
         return found
 
-    def find(self, run_id: str) -> dict[str, Any]:
+    def find(self, run_id: str) -> ArgoObject:
         """Return the workflow of a run.
 
         :param run_id: its run id.
@@ -64,11 +64,11 @@ class RunLookup:
             )
         return found
 
-    def _notes(self, workflow: Mapping[str, Any]) -> dict[str, str]:
+    def _notes(self, workflow: ArgoObject) -> dict[str, str]:
         """Return the annotations of a workflow, over those of its template."""
         return {**self._notes_of_template(workflow), **(workflow["metadata"].get("annotations") or {})}
 
-    def _notes_of_template(self, workflow: Mapping[str, Any]) -> dict[str, str]:
+    def _notes_of_template(self, workflow: ArgoObject) -> dict[str, str]:
         """Return the annotations of a workflow that its controller has not yet looked at."""
         stored = workflow.get("status", {}).get("storedWorkflowTemplateSpec", {}).get("workflowMetadata", {})
         spec = workflow["spec"].get("workflowMetadata", {})
@@ -105,7 +105,7 @@ class RunLookup:
             yield node, self._cluster.log(pod.metadata.name)
 
 
-def status_of(workflow: Mapping[str, Any]) -> str:
+def status_of(workflow: ArgoObject) -> str:
     """Return the status of a run in Metaflow's words; of those of Argo, an error is a failure.
 
     :param workflow: the workflow.

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from metaflow_adapters.argo.cluster.client import CRONS, SENSORS, TEMPLATES, WORKFLOWS, ArgoCluster
+from metaflow_adapters.argo.cluster.objects import ArgoObject
 from metaflow_adapters.argo.objects.metadata import (
     BRANCH,
     FLOW,
@@ -58,7 +59,7 @@ class ArgoRuns(RunLookup):
                 f"the parameter {missing[0]!r} is required.", flow=self._flow, hint=f"Give it by --{missing[0]}."
             )
         given = [{"name": name, "value": sealed(value)} for name, value in parameters.items()]
-        workflow = {
+        workflow: ArgoObject = {
             "apiVersion": "argoproj.io/v1alpha1",
             "kind": "Workflow",
             "metadata": {"generateName": f"{self._name}-", "namespace": self._cluster.namespace},
@@ -69,7 +70,7 @@ class ArgoRuns(RunLookup):
         }
         return f"{PREFIX}{submit(self._cluster, workflow, template)}"
 
-    def owned(self, run_id: str, caller: Caller) -> dict[str, Any]:
+    def owned(self, run_id: str, caller: Caller) -> ArgoObject:
         """Return the workflow of a run that the caller may change.
 
         :param run_id: its run id.
@@ -118,7 +119,7 @@ class ArgoRuns(RunLookup):
         """
         self._change(run_id, caller, "unsuspended", {"spec": {"suspend": None}})
 
-    def _change(self, run_id: str, caller: Caller, what: str, change: Mapping[str, Any]) -> dict[str, Any]:
+    def _change(self, run_id: str, caller: Caller, what: str, change: Mapping[str, Any]) -> ArgoObject:
         found = self.owned(run_id, caller)
         phase = phase_of(found)
         if phase not in ACTIVE:
@@ -135,7 +136,7 @@ class ArgoRuns(RunLookup):
         *,
         stored: Callable[[], Mapping[str, str] | None] = lambda: None,
     ) -> str:
-        """Start a run that takes over what another has finished, and return its run id.
+        """Start a run that clones the finished tasks of another, and return its run id.
 
         :param run_id: the run to resume.
         :param caller: who asks.
@@ -173,7 +174,7 @@ class ArgoRuns(RunLookup):
         :raises InvalidOptionError: if the deployment is somebody else's.
         """
         template = self.template()
-        self._check_owner(template["metadata"]["annotations"], caller, f"{self._name} was deployed by")
+        self._check_owner(template["metadata"].get("annotations") or {}, caller, f"{self._name} was deployed by")
         # The template last: without it nobody would know whose the others are.
         self._cluster.delete(CRONS, self._name)
         delete_sensor(self._cluster, template)
@@ -181,7 +182,7 @@ class ArgoRuns(RunLookup):
         self._cluster.delete(TEMPLATES, self._name)
 
 
-def delete_sensor(cluster: ArgoCluster, template: Mapping[str, Any], *, dry_run: bool = False) -> None:
+def delete_sensor(cluster: ArgoCluster, template: ArgoObject, *, dry_run: bool = False) -> None:
     """Delete the sensor of a deployment, if it has one.
 
     :param cluster: where it is deployed.

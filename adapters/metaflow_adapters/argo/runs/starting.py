@@ -10,6 +10,7 @@ from typing import Any
 
 from metaflow_adapters.argo.cluster.client import TEMPLATES, WORKFLOWS, ArgoCluster
 from metaflow_adapters.argo.cluster.namespace import ArgoClusterError
+from metaflow_adapters.argo.cluster.objects import ArgoObject, ObjectMeta
 from metaflow_orchestration.containers.command import FLOW_VARIABLE, TASK_VARIABLE
 
 from .ending import phase_of
@@ -22,7 +23,7 @@ _SUBMISSIONS, _PAUSE_SECONDS = 6, 1.0
 _UNKNOWN = re.compile(r'workflowtemplates?\.argoproj\.io ".*" not found')
 
 
-def submit(cluster: ArgoCluster, workflow: Mapping[str, Any], template: Mapping[str, Any]) -> str:
+def submit(cluster: ArgoCluster, workflow: ArgoObject, template: ArgoObject) -> str:
     """Start a workflow of a template, and return its name.
 
     A controller that has not heard of the template yet ends the workflow with an error, before any of its tasks: it is
@@ -35,10 +36,11 @@ def submit(cluster: ArgoCluster, workflow: Mapping[str, Any], template: Mapping[
     :raises ArgoClusterError: if the controller still does not know the template.
     """
     made = cluster.create(workflow)
-    name: str = made["metadata"]["name"]
+    name = made["metadata"]["name"]
     if not _is_fresh(template, made):
         return name
-    metadata = {key: value for key, value in workflow["metadata"].items() if key != "generateName"}
+    metadata = workflow["metadata"].copy()
+    metadata.pop("generateName")
     for submission in range(_SUBMISSIONS):
         found = _looked_at(cluster, name)
         lost = _is_lost(found)
@@ -47,7 +49,7 @@ def submit(cluster: ArgoCluster, workflow: Mapping[str, Any], template: Mapping[
         cluster.delete(WORKFLOWS, name)
         if submission + 1 < _SUBMISSIONS:
             time.sleep(_PAUSE_SECONDS)
-            again = {**metadata, "name": name} if lost else workflow["metadata"]
+            again: ObjectMeta = {**metadata, "name": name} if lost else workflow["metadata"]
             name = cluster.create({**workflow, "metadata": again})["metadata"]["name"]
     raise ArgoClusterError(
         f"Argo's controller does not find the workflow template {template['metadata']['name']!r}, or not its latest "
@@ -56,7 +58,7 @@ def submit(cluster: ArgoCluster, workflow: Mapping[str, Any], template: Mapping[
     )
 
 
-def _is_fresh(template: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+def _is_fresh(template: ArgoObject, made: ArgoObject) -> bool:
     """Compare times of the API server, whose clock may not be that of this machine."""
     metadata = template["metadata"]
     changes = [one.get("time") for one in metadata.get("managedFields") or ()]
@@ -68,10 +70,12 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def _is_outdated(workflow: Mapping[str, Any], template: Mapping[str, Any] | None) -> bool:
+def _is_outdated(workflow: ArgoObject, template: ArgoObject | None) -> bool:
     """Return whether a workflow runs other steps, or other code, than its template holds now."""
     stored = workflow.get("status", {}).get("storedWorkflowTemplateSpec")
-    return bool(stored and template) and _documents(stored) != _documents((template or {})["spec"])
+    if not stored or template is None:
+        return False
+    return _documents(stored) != _documents(template["spec"])
 
 
 def _documents(spec: Mapping[str, Any]) -> list[str]:
@@ -81,7 +85,7 @@ def _documents(spec: Mapping[str, Any]) -> list[str]:
     return [one.get("value", "") for one in variables if one["name"] in (FLOW_VARIABLE, TASK_VARIABLE)]
 
 
-def _looked_at(cluster: ArgoCluster, name: str) -> Mapping[str, Any]:
+def _looked_at(cluster: ArgoCluster, name: str) -> ArgoObject:
     """Return a workflow that the controller has looked at, or that has waited for it long enough."""
     end = time.monotonic() + _WAIT_SECONDS
     while True:
@@ -91,6 +95,6 @@ def _looked_at(cluster: ArgoCluster, name: str) -> Mapping[str, Any]:
         time.sleep(_LOOK_SECONDS)
 
 
-def _is_lost(workflow: Mapping[str, Any]) -> bool:
+def _is_lost(workflow: ArgoObject) -> bool:
     message = workflow.get("status", {}).get("message") or ""
     return phase_of(workflow) == "Error" and _UNKNOWN.search(message) is not None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 from metaflow_orchestration.exceptions import MetaflowProviderError
+
+from .structures import JobQueue, Machine, RegisteredDefinition
 
 _DENIED = ("AccessDeniedException", "AccessDenied", "AccessDeniedFault", "UnauthorizedOperation")
 """Codes by which services of AWS refuse who may not call them."""
@@ -98,7 +100,7 @@ class Aws:
 
     def __init__(self, make: Callable[[str], Any] | None = None) -> None:
         self._make = make
-        self._queues: dict[str, dict[str, Any]] = {}
+        self._queues: dict[str, JobQueue] = {}
 
     def _client(self, name: str, **settings: Any) -> Any:
         if self._make is not None:
@@ -157,7 +159,7 @@ class Aws:
                 for one in page["stateMachines"]:
                     yield one["name"], one["stateMachineArn"]
 
-    def find_machine(self, name: str, arn: str | None = None) -> dict[str, Any] | None:
+    def find_machine(self, name: str, arn: str | None = None) -> Machine | None:
         """Return a state machine, None if there is none of that name.
 
         :param name: its name.
@@ -170,14 +172,14 @@ class Aws:
             return None
         with aws_call(f"Reading the state machine {name}"):
             try:
-                found: dict[str, Any] = self.states.describe_state_machine(stateMachineArn=arn)
+                found: Machine = self.states.describe_state_machine(stateMachineArn=arn)
             except ClientError as error:
                 if code_of(error) != "StateMachineDoesNotExist":
                     raise
                 return None
         return found
 
-    def readable_machine(self, name: str, arn: str) -> dict[str, Any] | None:
+    def readable_machine(self, name: str, arn: str) -> Machine | None:
         """Return a state machine, None if these credentials may not read it.
 
         :param name: its name.
@@ -187,14 +189,14 @@ class Aws:
 
         with aws_call(f"Reading the state machine {name}"):
             try:
-                found: dict[str, Any] = self.states.describe_state_machine(stateMachineArn=arn)
+                found: Machine = self.states.describe_state_machine(stateMachineArn=arn)
             except ClientError as error:
                 if code_of(error) != "AccessDeniedException":
                     raise
                 return None
         return found
 
-    def queue(self, name: str) -> dict[str, Any]:
+    def queue(self, name: str) -> JobQueue:
         """Return a job queue, as AWS describes it.
 
         :param name: its name or ARN.
@@ -219,7 +221,7 @@ class Aws:
             found = self.batch.describe_compute_environments(computeEnvironments=[environment])["computeEnvironments"]
         return str(found[0].get("computeResources", {}).get("type", "EC2"))
 
-    def definitions_of(self, machine: str, tag: str) -> Iterator[dict[str, Any]]:
+    def definitions_of(self, machine: str, tag: str) -> Iterator[RegisteredDefinition]:
         """Yield the active job definitions that were made for a state machine.
 
         :param machine: its name.
@@ -243,7 +245,7 @@ class Aws:
             self.s3.put_object(Bucket=bucket, Key=key, Body=content)
 
 
-def start_parameters(machine: Mapping[str, Any]) -> dict[str, str] | None:
+def start_parameters(machine: Machine) -> dict[str, str] | None:
     """Return what a state machine says of its flow, ours or one of Metaflow's own deployer; None if it is neither.
 
     :param machine: the state machine, as AWS describes it.

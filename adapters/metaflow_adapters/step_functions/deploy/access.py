@@ -24,7 +24,8 @@ from metaflow_adapters.step_functions.aws.client import (
     aws_call,
     trust_hint,
 )
-from metaflow_adapters.step_functions.permissions.roles import Statement
+from metaflow_adapters.step_functions.aws.structures import Simulation
+from metaflow_adapters.step_functions.emit.resources import Statement
 
 if TYPE_CHECKING:
     from metaflow_adapters.step_functions.machine import FlowMachine
@@ -100,20 +101,20 @@ def fitted(machine: FlowMachine, access: Access) -> FlowMachine:
     options = machine.options
     if options is None:
         return machine
+    changed = options
     lacking = set(_BEYOND_TEMPLATE) if access.denied is None else {one["Sid"] for one in access.denied}
     used = {one["Sid"] for one in machine.resources.policies["state_machine"]["Statement"]}
-    changes: dict[str, Any] = {}
     if lacking & used & set(_TAGS):
-        changes["tag_jobs"] = False
+        changed = dataclasses.replace(changed, tag_jobs=False)
     if lacking & used & set(_CHILDREN) and options.distributed is None:
-        changes["distributed"] = False
+        changed = dataclasses.replace(changed, distributed=False)
         _LOG.warning(
             "Maps of %s run inline, 40 splits at once and 25,000 events in a run, for its role %s distribute them: %s",
             machine.name,
             "may not" if access.denied is not None else "is not known to be allowed to",
             _text(one for one in machine.resources.policies["state_machine"]["Statement"] if one["Sid"] in _CHILDREN),
         )
-    return machine_from(machine.manifest, dataclasses.replace(options, **changes)) if changes else machine
+    return machine if changed is options else machine_from(machine.manifest, changed)
 
 
 def check_access(machine: FlowMachine, access: Access) -> None:
@@ -153,14 +154,15 @@ def _not_trusted(flow: str, role: str, service: str) -> AwsError:
 
 
 def _text(statements: Iterable[Statement]) -> str:
-    return json.dumps([{key: one[key] for key in one if key != "Sid"} for one in statements])
+    return json.dumps([{key: value for key, value in one.items() if key != "Sid"} for one in statements])
 
 
 def _denied(aws: Aws, role: str | None, statements: Sequence[Statement]) -> tuple[tuple[Statement, ...] | None, bool]:
     """Return what of some statements a role lacks, None if unknown, and whether only revisions may be submitted."""
     if not role:
         return (), False
-    found, revisions = [], False
+    found: list[Statement] = []
+    revisions = False
     for statement in statements:
         try:
             pairs = list(_refused_pairs(aws, role, statement))
@@ -182,7 +184,7 @@ _COLONS_OF_REVISION = 6
 def _refused_pairs(aws: Aws, role: str, statement: Statement) -> Iterator[tuple[str, str]]:
     """Yield actions and resources of a statement that a role does not permit."""
     context = {**_CONTEXT, **statement.get("Condition", {}).get("StringEquals", {})}
-    given: dict[str, Any] = {
+    given: Simulation = {
         "PolicySourceArn": role,
         "ActionNames": statement["Action"],
         "ContextEntries": [

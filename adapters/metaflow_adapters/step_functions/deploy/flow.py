@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from metaflow_adapters.step_functions.aws.client import Aws, AwsError, NotPermittedError, aws_call, code_of
+from metaflow_adapters.step_functions.aws.structures import LoggingConfiguration, MachineSettings, RegisteredDefinition
+from metaflow_adapters.step_functions.emit.resources import Rule
 from metaflow_adapters.step_functions.language.jsonata import to_json
-from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, check_name
+from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, MACHINE_NAME
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 from .access import EVENTS, SCHEDULER, STATES, Access, access_of, check_access, fitted
@@ -105,7 +107,7 @@ def _put_all(
     return {one["Name"] for one in rules}
 
 
-def _put_rules(rules: Iterable[dict[str, Any]], aws: Aws, changes: Changes, flow: str) -> None:
+def _put_rules(rules: Iterable[Rule], aws: Aws, changes: Changes, flow: str) -> None:
     for rule in rules:
         put_rule(rule, aws, changes, flow)
 
@@ -126,7 +128,7 @@ def _validate(machine: FlowMachine, aws: Aws) -> None:
             )
 
 
-def _register(machine: FlowMachine, aws: Aws, known: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def _register(machine: FlowMachine, aws: Aws, known: Iterable[RegisteredDefinition]) -> dict[str, int]:
     """Register the job definitions that AWS has not, and return the latest revision of each by name."""
     revisions: dict[str, int] = {}
     for one in known:
@@ -156,7 +158,7 @@ def check_deployable(machine: FlowMachine) -> None:
     :param machine: the flow.
     :raises InvalidOptionError: naming the rule, or the setting that is missing.
     """
-    check_name(machine.name, machine.manifest.graph.name)
+    MACHINE_NAME.check(machine.name, machine.manifest.graph.name)
     flow, settings, resources = machine.manifest.graph.name, machine.settings, machine.resources
     if not settings.machine_role:
         raise InvalidOptionError("there is no role for state machines.", flow=flow, hint="Set METAFLOW_SFN_IAM_ROLE.")
@@ -174,15 +176,15 @@ def check_deployable(machine: FlowMachine) -> None:
         )
 
 
-def _fields(definition: str, role: str, log_group: str | None) -> dict[str, Any]:
-    logging: dict[str, Any] = {"level": "OFF"}
+def _fields(definition: str, role: str, log_group: str | None) -> MachineSettings:
+    logging: LoggingConfiguration = {"level": "OFF"}
     if log_group:
         destination = {"cloudWatchLogsLogGroup": {"logGroupArn": log_group}}
         logging = {"level": "ALL", "includeExecutionData": True, "destinations": [destination]}
     return {"definition": definition, "roleArn": role, "loggingConfiguration": logging}
 
 
-def _put_machine(aws: Aws, name: str, arn: str, fields: dict[str, Any], changes: Changes) -> str | None:
+def _put_machine(aws: Aws, name: str, arn: str, fields: MachineSettings, changes: Changes) -> str | None:
     """Make a state machine or change it, and return the definition that it had."""
     from botocore.exceptions import ClientError
 
@@ -201,7 +203,7 @@ def _put_machine(aws: Aws, name: str, arn: str, fields: dict[str, Any], changes:
                 changes.add(f"Deleting the state machine {name}", undo)
                 return None
         aws.states.update_state_machine(stateMachineArn=arn, **fields)
-    kept = {key: found[key] for key in ("definition", "roleArn", "loggingConfiguration") if key in found}
+    kept = {key: value for key, value in found.items() if key in MachineSettings.__annotations__}
     changes.add(
         f"Restoring the state machine {name}", lambda: aws.states.update_state_machine(stateMachineArn=arn, **kept)
     )
@@ -222,7 +224,7 @@ def difference(machine: FlowMachine, aws: Aws) -> str:
     found = aws.find_machine(machine.name)
     old = json.loads(_PINNED.sub(r"\1", found["definition"])) if found is not None else {}
 
-    def lines(definition: dict[str, Any]) -> list[str]:
+    def lines(definition: Mapping[str, object]) -> list[str]:
         return json.dumps(definition, indent=1).splitlines(keepends=True) if definition else []
 
     new = lines(machine.definition)

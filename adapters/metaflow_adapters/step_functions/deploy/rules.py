@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import cast
 
 from metaflow_adapters.step_functions.aws.client import Aws, NotPermittedError, aws_call, code_of, start_parameters
+from metaflow_adapters.step_functions.emit.resources import Rule
 from metaflow_adapters.step_functions.plan.names import HELPERS, MAX_RULES, SCHEDULES, helper_name, machine_helper_name
 from metaflow_orchestration.exceptions import InvalidOptionError
 
@@ -17,7 +18,7 @@ from .changes import Changes
 _LOG = logging.getLogger(__name__)
 
 
-def put_rule(rule: dict[str, Any], aws: Aws, changes: Changes, flow: str) -> None:
+def put_rule(rule: Rule, aws: Aws, changes: Changes, flow: str) -> None:
     """Make a rule, or change it.
 
     :param rule: fields of ``PutRule``, and its ``Targets``.
@@ -27,9 +28,9 @@ def put_rule(rule: dict[str, Any], aws: Aws, changes: Changes, flow: str) -> Non
     :raises AwsError: if it is not permitted.
     :raises InvalidOptionError: if EventBridge does not take the target.
     """
-    name, targets = rule["Name"], rule["Targets"]
+    fields = rule.copy()
+    name, targets = fields["Name"], fields.pop("Targets")
     before, is_known = _rule_before(aws, name)
-    fields = {key: value for key, value in rule.items() if key != "Targets"}
     try:
         with aws_call(f"Making the rule {name}"):
             aws.events.put_rule(**fields, State="ENABLED")
@@ -51,7 +52,7 @@ def put_rule(rule: dict[str, Any], aws: Aws, changes: Changes, flow: str) -> Non
         )
 
 
-def _without_source(fields: dict[str, Any]) -> dict[str, Any] | None:
+def _without_source(fields: Rule) -> Rule | None:
     pattern = json.loads(fields.get("EventPattern") or "{}")
     if "source" not in pattern:
         return None
@@ -59,7 +60,7 @@ def _without_source(fields: dict[str, Any]) -> dict[str, Any] | None:
     return {**fields, "EventPattern": json.dumps(pattern, separators=(",", ":"))}
 
 
-def _rule_before(aws: Aws, name: str) -> tuple[dict[str, Any] | None, bool]:
+def _rule_before(aws: Aws, name: str) -> tuple[Rule | None, bool]:
     """Return a rule with its targets, None if there is none, and whether that is known."""
     from botocore.exceptions import ClientError
 
@@ -75,16 +76,18 @@ def _rule_before(aws: Aws, name: str) -> tuple[dict[str, Any] | None, bool]:
     except NotPermittedError:
         return None, False
     kept = ("Name", "ScheduleExpression", "EventPattern", "State", "Description", "RoleArn")
-    return {**{key: found[key] for key in kept if found.get(key)}, "Targets": targets}, True
+    return cast("Rule", {**{key: found[key] for key in kept if found.get(key)}, "Targets": targets}), True
 
 
-def _restore(aws: Aws, name: str, before: dict[str, Any] | None) -> None:
+def _restore(aws: Aws, name: str, before: Rule | None) -> None:
     if before is None:
         delete_rule(aws, name)
         return
-    aws.events.put_rule(**{key: value for key, value in before.items() if key != "Targets"})
-    if before["Targets"]:
-        aws.events.put_targets(Rule=name, Targets=before["Targets"])
+    fields = before.copy()
+    targets = fields.pop("Targets")
+    aws.events.put_rule(**fields)
+    if targets:
+        aws.events.put_targets(Rule=name, Targets=targets)
 
 
 def delete_rule(aws: Aws, name: str) -> None:

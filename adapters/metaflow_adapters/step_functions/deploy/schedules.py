@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from metaflow_adapters.step_functions.aws.client import (
     Aws,
@@ -13,6 +13,7 @@ from metaflow_adapters.step_functions.aws.client import (
     code_of,
     trust_hint,
 )
+from metaflow_adapters.step_functions.emit.resources import Rule, ScheduleFields
 from metaflow_adapters.step_functions.plan.names import SCHEDULES, helper_name
 
 from .access import SCHEDULER
@@ -29,7 +30,7 @@ _UTC = ("UTC", "Etc/UTC")
 
 def put_schedules(
     machine: FlowMachine, aws: Aws, changes: Changes, *, is_trusted: bool | None, rules_trusted: bool | None = None
-) -> tuple[dict[str, Any], ...]:
+) -> tuple[Rule, ...]:
     """Make the schedules of a deployment, and return rules for those that cannot be schedules of the Scheduler.
 
     Roles made for Metaflow's own deployer trust EventBridge and not its Scheduler. A rule knows no timezone.
@@ -54,21 +55,20 @@ def put_schedules(
     return tuple(rules)
 
 
-def _rule_of(schedule: dict[str, Any]) -> dict[str, Any]:
-    target = schedule["Target"]
+def _rule_of(schedule: ScheduleFields) -> Rule:
     return {
         "Name": schedule["Name"],
         "ScheduleExpression": schedule["ScheduleExpression"],
         "Description": schedule["Description"],
         # Metaflow's own deployer gives its target the name of the rule; under another id there would be two targets.
-        "Targets": [{"Id": schedule["Name"], **target}],
+        "Targets": [{"Id": schedule["Name"], **schedule["Target"]}],
     }
 
 
-def _put_schedule(schedule: dict[str, Any], aws: Aws, changes: Changes, *, is_trusted: bool | None) -> None:
+def _put_schedule(schedule: ScheduleFields, aws: Aws, changes: Changes, *, is_trusted: bool | None) -> None:
     from botocore.exceptions import ClientError
 
-    name, role = schedule["Name"], str(schedule["Target"]["RoleArn"])
+    name, role = schedule["Name"], schedule["Target"]["RoleArn"]
     if is_trusted is False:
         raise NotTrustedError(f"{SCHEDULER} may not assume the role {role}.", hint=trust_hint(role, SCHEDULER))
     with aws_call(f"Making the schedule {name}", role=role, service=SCHEDULER):
@@ -86,14 +86,14 @@ def _put_schedule(schedule: dict[str, Any], aws: Aws, changes: Changes, *, is_tr
         changes.add(f"Restoring the schedule {name}", lambda: aws.scheduler.update_schedule(**before))
 
 
-def _schedule_before(aws: Aws, name: str) -> dict[str, Any] | None:
+def _schedule_before(aws: Aws, name: str) -> ScheduleFields | None:
     try:
         with aws_call(f"Reading the schedule {name}"):
             found = aws.scheduler.get_schedule(Name=name)
     except NotPermittedError:
         return None
-    kept = ("Name", "Description", "FlexibleTimeWindow", "ScheduleExpression", "ScheduleExpressionTimezone", "State")
-    return {key: found[key] for key in (*kept, "Target") if key in found}
+    # AWS also returns what `UpdateSchedule` does not take, e.g. when the schedule was made.
+    return cast("ScheduleFields", {key: found[key] for key in ScheduleFields.__annotations__ if key in found})
 
 
 def remove_schedules(aws: Aws, name: str, kept: set[str]) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from metaflow_adapters.step_functions.aws.client import Aws, AwsError, NotPermittedError, aws_call
+from metaflow_adapters.step_functions.aws.structures import Execution, RegisteredDefinition
 from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, HELPERS, machine_helper_name
 
 from .rules import stop_rules
@@ -29,7 +30,7 @@ _REDRIVEN = ("FAILED", "TIMED_OUT", "ABORTED")
 
 
 def tidy(machine: FlowMachine, aws: Aws, *, triggers: set[str], before: Mapping[str, str],
-         definitions: Sequence[dict[str, Any]]) -> None:  # fmt: skip
+         definitions: Sequence[RegisteredDefinition]) -> None:  # fmt: skip
     """Remove what is no longer used. The deployment is complete: what cannot be removed is only logged.
 
     :param machine: the flow.
@@ -68,7 +69,9 @@ def _allowed(clean_up: Callable[[], Any], *, is_expected: bool = False) -> None:
         _LOG.log(level, "Something of the deployment before may be left: %s", problem)
 
 
-def _remove_unused(machine: FlowMachine, aws: Aws, old: Sequence[dict[str, Any]], before: Mapping[str, str]) -> None:
+def _remove_unused(
+    machine: FlowMachine, aws: Aws, old: Sequence[RegisteredDefinition], before: Mapping[str, str]
+) -> None:
     names = {one["jobDefinitionName"] for one in old}
     # An execution that began a moment ago may not be listed yet.
     used = {name for text in before.values() for name in _named(text, names)}
@@ -106,7 +109,7 @@ def _definitions_in_use(aws: Aws, arn: str) -> Iterator[str]:
         yield described["definition"]
 
 
-def _executions_in_use(aws: Aws, arn: str) -> Iterator[dict[str, Any]]:
+def _executions_in_use(aws: Aws, arn: str) -> Iterator[Execution]:
     from botocore.exceptions import ClientError
 
     from metaflow_adapters.step_functions.aws.client import code_of
@@ -123,7 +126,7 @@ def _executions_in_use(aws: Aws, arn: str) -> Iterator[dict[str, Any]]:
                 raise
 
 
-def deregister(aws: Aws, definition: Mapping[str, Any]) -> None:
+def deregister(aws: Aws, definition: RegisteredDefinition) -> None:
     """Deregister a job definition.
 
     :param aws: clients of AWS.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
+from metaflow_adapters.documents import Aside, notice
 from metaflow_adapters.notifications import notified_endpoints
+from metaflow_adapters.step_functions.language.asl import Definition
 from metaflow_adapters.step_functions.language.definition import machine_of
 from metaflow_adapters.step_functions.language.jsonata import evaluated, literal, text
 from metaflow_adapters.step_functions.language.retries import Catcher
@@ -29,7 +30,7 @@ _VERDICT = "check for failures"
 _DONE = "done"
 
 
-def after_definition(manifest: Manifest, job: Job, partition: str) -> dict[str, Any] | None:
+def after_definition(manifest: Manifest, job: Job, partition: str) -> Definition | None:
     """Return the definition of the machine, None if nothing follows a run.
 
     :param manifest: the compiled flow.
@@ -68,7 +69,7 @@ def _alone(task: Task) -> Scope:
     return Scope(start=task.name, states=(caught, Succeed(name=failed, output={"failed": task.name})))
 
 
-def followed(definition: dict[str, Any]) -> list[str]:
+def followed(definition: Definition) -> list[str]:
     """Return the statuses of runs that something follows.
 
     :param definition: definition of the machine.
@@ -94,24 +95,19 @@ def _branches(manifest: Manifest, job: Job, partition: str, *, succeeded: bool) 
     if notifications is None or not (notifications.on_success if succeeded else notifications.on_error):
         return
     if needs_secrets(manifest):
-        document = {
-            "succeeded": succeeded,
-            "deployment": manifest.deployment.name,
-            "orchestrator": "step-functions",
-            "alert_source": notifications.incident_io_source,
-            "metadata": dict(notifications.incident_io_metadata),
-        }
-        yield _job(f"notify on {kind}", job, document, partition, tells_cause=not succeeded)
+        document = notice(manifest.deployment.name, notifications, succeeded=succeeded)
+        document["orchestrator"] = "step-functions"
+        yield _job(f"notify on {kind}", job, document, partition, with_cause=not succeeded)
     if notifications.sns_topic:
         yield _sns(manifest, notifications.sns_topic, kind, partition, succeeded=succeeded)
 
 
-def _job(name: str, job: Job, document: dict[str, Any], partition: str, *, tells_cause: bool = False) -> Task:
+def _job(name: str, job: Job, document: Aside, partition: str, *, with_cause: bool = False) -> Task:
     variables = {
         TASK_VARIABLE: encode_inline({"aside": document}),
         "METAFLOW_ORCHESTRATOR_RUN": evaluated(_RUN),
     }
-    if tells_cause:
+    if with_cause:
         detail = "$states.input.detail"
         failure = (
             f"{{'displayName':$exists({detail}.error)?{detail}.error:{detail}.status,"

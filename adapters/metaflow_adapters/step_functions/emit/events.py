@@ -12,6 +12,8 @@ from metaflow_adapters.step_functions.plan.names import prefixed, project_name
 from metaflow_adapters.step_functions.settings import Place
 from metaflow_orchestration.graph.model import EventTrigger, FlowGraph
 
+from .resources import EventPattern
+
 SOURCE = "metaflow"
 """Source of events that people publish."""
 
@@ -21,6 +23,14 @@ STATUS_CHANGE = "Step Functions Execution Status Change"
 
 def publish_event(name: str, payload: Mapping[str, Any] | None = None, *, client: Any = None) -> str:
     """Publish an event that flows wait for by ``@trigger(event=…)``, and return its id.
+
+    ```python
+    from metaflow_adapters.step_functions import publish_event
+
+    publish_event("data-ready", {"day": "2026-01-31"})
+    ```
+
+    New in version 0.1.0.
 
     :param name: name of the event.
     :param payload: its fields, JSON types.
@@ -49,7 +59,7 @@ def finished_machine(trigger: EventTrigger, prefix: str | None) -> str:
     return project_name(full) if "." in full else full
 
 
-def pattern_of(trigger: EventTrigger, place: Place, prefix: str | None) -> dict[str, Any]:
+def pattern_of(trigger: EventTrigger, place: Place, prefix: str | None) -> EventPattern:
     """Return the pattern of a rule for an event.
 
     :param trigger: the event.
@@ -61,7 +71,7 @@ def pattern_of(trigger: EventTrigger, place: Place, prefix: str | None) -> dict[
     return status_pattern(place.machine(finished_machine(trigger, prefix)), ["SUCCEEDED"])
 
 
-def status_pattern(machine_arn: str, statuses: list[str]) -> dict[str, Any]:
+def status_pattern(machine_arn: str, statuses: list[str]) -> EventPattern:
     """Return the pattern of a rule for runs that end.
 
     :param machine_arn: their state machine.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from metaflow_adapters.step_functions.language.asl import Definition
 from metaflow_adapters.step_functions.language.definition import machine_of
 from metaflow_adapters.step_functions.language.jsonata import evaluated, quoted, text
 from metaflow_adapters.step_functions.language.retries import Catcher, Retrier
@@ -37,7 +38,7 @@ _EXECUTION = "$states.context.Execution.Id"
 
 def gate_definition(
     graph: FlowGraph, *, machine_arn: str, bucket: str, prefix: str, place: Place, name_prefix: str | None
-) -> dict[str, Any]:
+) -> Definition:
     """Return the definition of the machine.
 
     :param graph: the flow.

@@ -12,6 +12,7 @@ from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG
 from metaflow_adapters.step_functions.plan.nodes import JobKind
 from metaflow_orchestration.containers.batch_jobs import container_overrides, job_definition, task_environment
 from metaflow_orchestration.containers.command import FLOW_VARIABLE, container_command, encode_inline, first_environment
+from metaflow_orchestration.containers.objects import BatchObject
 from metaflow_orchestration.containers.options import deadline_of
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.model import Step
@@ -41,7 +42,7 @@ def definition_of(
     attributes: Mapping[str, Any],
     flow_variable: str,
     settings: JobSettings,
-) -> dict[str, Any]:
+) -> BatchObject:
     """Return the job definition of a step, as ``RegisterJobDefinition`` takes it.
 
     :param manifest: the compiled flow.
@@ -103,7 +104,7 @@ def definition_patterns(machine: str) -> tuple[str, ...]:
     return own, f"{own}{AFTER}"
 
 
-def _retry_strategy(step: Step) -> dict[str, Any]:
+def _retry_strategy(step: Step) -> BatchObject:
     """Return the retries of an array's jobs, which no state tries again one by one."""
     return {
         "attempts": retries_of(step) + 1,

@@ -55,7 +55,7 @@ def attributes_of_step(manifest: Manifest, step: Step, settings: JobSettings) ->
             f"AWS Step Functions needs --datastore=s3, and it has {manifest.code.datastore!r}.", flow=flow
         )
     check_options(manifest, step, Compute.BATCH, {})
-    found: dict[str, Any] = {**(base_attributes(manifest, step, Compute.BATCH) or {})}
+    found = base_attributes(manifest, step, Compute.BATCH) or {}
     if settings.queue is not None:
         found["queue"] = settings.queue
     if settings.image is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from metaflow_adapters.step_functions.language.asl import Json
 from metaflow_adapters.step_functions.language.jsonata import Text, evaluated, joined, text
 from metaflow_adapters.step_functions.language.retries import Catcher, Retrier
 from metaflow_adapters.step_functions.language.states import INPUT as STATE_INPUT
@@ -19,6 +19,7 @@ from .submission import (
     RETRY_COUNT,
     RUN,
     Job,
+    Submission,
     as_data,
     constant,
     run_of,
@@ -111,7 +112,7 @@ def emit_job(node: JobNode, context: MachineContext) -> Task:
     variables = {PLACE: joined(*place)}
     if is_first:
         variables[INPUT] = _input() if context.takes_long_input else "$string($states.input)"
-    output: Any = STATE_INPUT
+    output: Json = STATE_INPUT
     if is_last:
         run_id = joined(*at[:-1]) if is_first else f"$substringBefore({context.at},'/')"
         output = {"run_id": evaluated(run_id)}
@@ -129,7 +130,7 @@ def emit_job(node: JobNode, context: MachineContext) -> Task:
     )
 
 
-def _assigned(job: Job, at: str, context: MachineContext) -> dict[str, Any]:
+def _assigned(job: Job, at: str, context: MachineContext) -> dict[str, Json]:
     """Return the variables that the start step sets for what is in no map."""
     run = {RUN: evaluated(run_of(None))} if job.flow is not None or job.has_run_tag else {}
     return {AT: evaluated(at), **run, SHARED: as_data(_shared(context))}
@@ -155,15 +156,15 @@ def _input() -> str:
     return f"($i:=$string($states.input);$length($encodeUrlComponent($i))>{INLINE_INPUT}?$error('long'):$i)"
 
 
-def _shared(context: MachineContext) -> dict[str, Any]:
+def _shared(context: MachineContext) -> Submission:
     """Return the fields of submissions that are in a variable."""
     fields = submission(context.jobs(context.start), None)
-    return {name: value for name, value in fields.items() if name not in ("JobName", "Parameters")}
+    fields.pop("JobName")
+    fields.pop("Parameters", None)
+    return fields
 
 
-def _arguments(
-    node: JobNode, fields: dict[str, Any], variables: Mapping[str, str], shared: Mapping[str, Any]
-) -> dict[str, Any] | str:
+def _arguments(node: JobNode, fields: Submission, variables: Mapping[str, str], shared: Submission) -> Json:
     """Return the arguments of a submission.
 
     :param node: its node.

@@ -12,6 +12,7 @@ from typing import Any
 from metaflow_adapters.documents import described_parameters
 from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG
 from metaflow_adapters.step_functions.plan.nodes import JobKind
+from metaflow_orchestration.containers.objects import BatchObject
 from metaflow_orchestration.documents.container_settings import remote_settings
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.model import Step
@@ -42,7 +43,7 @@ class Jobs:
     :param by_step: what the state of each step says.
     """
 
-    definitions: tuple[dict[str, Any], ...]
+    definitions: tuple[BatchObject, ...]
     by_step: Mapping[str, Job]
 
 
@@ -55,7 +56,7 @@ def make_jobs(manifest: Manifest, kinds: Mapping[str, JobKind], flow_variable: s
     :param settings: what jobs need to know besides the flow.
     :raises UnsupportedFeatureError: naming the step and what AWS Batch cannot honour.
     """
-    definitions: dict[str, dict[str, Any]] = {}
+    definitions: dict[str, BatchObject] = {}
     by_step = {}
     of_steps = {step.name: attributes_of_step(manifest, step, settings) for step in manifest.graph.steps}
     # By the deployment's tag policies know the jobs of a flow from those of others. If any job has tags all have it.
@@ -129,8 +130,9 @@ def _parameters(manifest: Manifest) -> dict[str, str]:
         described = described_parameters(manifest.graph)
         text = json.dumps(described, separators=(",", ":"))
         if len(text.encode()) > MAX_PARAMETERS_BYTES:
-            short = {name: {**one, "description": None} for name, one in described.items()}
-            text = json.dumps(short, separators=(",", ":"))
+            for one in described.values():
+                one["description"] = None
+            text = json.dumps(described, separators=(",", ":"))
         found["metaflow.parameters"] = text
     if project is not None:
         found |= {"metaflow.project_name": project.name, "metaflow.branch_name": project.branch}

@@ -4,7 +4,86 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
+
+from metaflow_adapters.step_functions.language.asl import Definition
+from metaflow_orchestration.containers.objects import BatchObject
+
+Conditions = dict[str, dict[str, str | list[str]]]
+"""Condition of a statement: values by operator and key (IAM user guide, "JSON policy elements: Condition")."""
+
+
+class _Allowed(TypedDict):
+    Sid: str
+    Effect: str
+    Action: list[str]
+    Resource: list[str]
+
+
+class Statement(_Allowed, total=False):
+    """A statement of a policy (IAM user guide, "JSON policy elements reference")."""
+
+    Condition: Conditions
+
+
+Statements = list[Statement]
+
+
+class PolicyDocument(TypedDict):
+    """A policy of IAM."""
+
+    Version: str
+    Statement: Statements
+
+
+_PatternHead = TypedDict("_PatternHead", {"source": list[str], "detail-type": list[str]})
+
+
+class EventPattern(_PatternHead, total=False):
+    """Which events a rule is about (EventBridge user guide, "Event patterns")."""
+
+    detail: dict[str, list[str]]
+
+
+class RuleTarget(TypedDict, total=False):
+    """What a rule starts, an entry of ``Targets`` of ``PutTargets``."""
+
+    Id: str
+    Arn: str
+    RoleArn: str
+    Input: str
+
+
+class Rule(TypedDict, total=False):
+    """A rule of EventBridge: the fields of ``PutRule``, and its ``Targets``."""
+
+    Name: str
+    EventPattern: str
+    ScheduleExpression: str
+    State: str
+    Description: str
+    RoleArn: str
+    Targets: list[RuleTarget]
+
+
+class ScheduleTarget(TypedDict):
+    """What a schedule starts."""
+
+    Arn: str
+    RoleArn: str
+    Input: str
+
+
+class ScheduleFields(TypedDict):
+    """A schedule of EventBridge Scheduler, as ``CreateSchedule`` takes it."""
+
+    Name: str
+    ScheduleExpression: str
+    ScheduleExpressionTimezone: str
+    FlexibleTimeWindow: dict[str, str]
+    State: str
+    Description: str
+    Target: ScheduleTarget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +98,9 @@ class Resources:
     :param uploads: content of objects that must be in S3, by URL.
     """
 
-    job_definitions: tuple[dict[str, Any], ...]
-    state_machines: Mapping[str, dict[str, Any]]
-    schedules: tuple[dict[str, Any], ...]
-    rules: tuple[dict[str, Any], ...]
-    policies: Mapping[str, dict[str, Any]]
+    job_definitions: tuple[BatchObject, ...]
+    state_machines: Mapping[str, Definition]
+    schedules: tuple[ScheduleFields, ...]
+    rules: tuple[Rule, ...]
+    policies: Mapping[str, PolicyDocument]
     uploads: Mapping[str, bytes]

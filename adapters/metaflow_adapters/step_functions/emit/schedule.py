@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from metaflow_adapters.step_functions.plan.names import helper_name
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import Schedule
 from metaflow_orchestration.graph.schedule import airflow_cron, airflow_timezone
 
+from .resources import ScheduleFields, ScheduleTarget
+
 _AWS_FIELDS = 6
 _DAY, _MONTH, _WEEKDAY = 2, 3, 4
 
 
-def schedule_of(manifest: Manifest, machine_arn: str, role: str) -> dict[str, Any] | None:
+def schedule_of(manifest: Manifest, machine_arn: str, role: str) -> ScheduleFields | None:
     """Return the schedule of a flow as ``CreateSchedule`` takes it, None without one.
 
     :param manifest: the compiled flow.
@@ -25,11 +25,11 @@ def schedule_of(manifest: Manifest, machine_arn: str, role: str) -> dict[str, An
     graph = manifest.graph
     if graph.schedule is None:
         return None
-    target = {"Arn": machine_arn, "RoleArn": role, "Input": "{}"}
+    target: ScheduleTarget = {"Arn": machine_arn, "RoleArn": role, "Input": "{}"}
     return _fields(manifest, graph.schedule, "", f"Starts the Metaflow flow {graph.name}.", target)
 
 
-def reset_of(manifest: Manifest, gate_arn: str, role: str, given: str) -> dict[str, Any] | None:
+def reset_of(manifest: Manifest, gate_arn: str, role: str, given: str) -> ScheduleFields | None:
     """Return the schedule by which events that have come are forgotten, None without one.
 
     :param manifest: the compiled flow.
@@ -42,13 +42,13 @@ def reset_of(manifest: Manifest, gate_arn: str, role: str, given: str) -> dict[s
     if graph.trigger_reset is None:
         return None
     described = f"Makes the Metaflow flow {graph.name} forget the events that have come."
-    target = {"Arn": gate_arn, "RoleArn": role, "Input": given}
+    target: ScheduleTarget = {"Arn": gate_arn, "RoleArn": role, "Input": given}
     return _fields(manifest, graph.trigger_reset, "reset", described, target)
 
 
 def _fields(
-    manifest: Manifest, schedule: Schedule, what: str, described: str, target: dict[str, str]
-) -> dict[str, Any]:
+    manifest: Manifest, schedule: Schedule, what: str, described: str, target: ScheduleTarget
+) -> ScheduleFields:
     flow = manifest.graph.name
     return {
         "Name": helper_name(manifest.deployment.name, what),

@@ -73,7 +73,7 @@ def _read(node: ReadNode, context: MachineContext) -> Task:
             "Key": evaluated(joined(Text(context.prefix), context.at, Text(f"/{node.step}"))),
         },
         retry=(Retrier(errors=ANY_FAILURE),),
-        assign={node.variable: evaluated("$parse($states.result.Body).told"), **_first_try(node)},
+        assign={node.variable: evaluated("$parse($states.result.Body).reported"), **_first_try(node)},
         next=node.next,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from metaflow_adapters.step_functions.language.jsonata import Text, evaluated, joined, literal, text
 from metaflow_adapters.step_functions.language.retries import Retrier
@@ -80,6 +80,17 @@ class Job:
     delay_seconds: float | None = None
 
 
+class Submission(TypedDict, total=False):
+    """What ``SubmitJob`` of AWS Batch takes, as far as it says which job it is; texts may be :class:`Expression`."""
+
+    JobDefinition: str
+    JobName: str
+    JobQueue: str
+    ShareIdentifier: str
+    Tags: dict[str, str]
+    Parameters: dict[str, str]
+
+
 def service(partition: str, name: str) -> str:
     """Return the resource of a service that Step Functions calls.
 
@@ -149,14 +160,14 @@ def run_of(at: str | None) -> Expression:
     return Expression("'sfn-'&$states.context.Execution.Name" if at is None else f"$substringBefore({at},'/')")
 
 
-def submission(job: Job, at: str | None, *, is_array: bool = False) -> dict[str, Any]:
+def submission(job: Job, at: str | None, *, is_array: bool = False) -> Submission:
     """Return the arguments of a submission that say which job it is.
 
     :param job: the job.
     :param at: as for :func:`described`.
     :param is_array: as for :func:`described`.
     """
-    fields: dict[str, Any] = {"JobDefinition": job.definition, "JobName": job.name, "JobQueue": job.queue}
+    fields: Submission = {"JobDefinition": job.definition, "JobName": job.name, "JobQueue": job.queue}
     if job.share is not None:
         fields["ShareIdentifier"] = job.share
     tags: dict[str, str] = {**job.tags, **({RUN_ID: run_of(at)} if job.has_run_tag else {})}

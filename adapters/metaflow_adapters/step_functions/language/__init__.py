@@ -1,1 +1,1 @@
-"""The Amazon States Language, and JSONata inside of it, as frozen typed data."""
+"""The Amazon States Language, and JSONata inside of it, as typed data."""

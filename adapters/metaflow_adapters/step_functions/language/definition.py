@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from metaflow_orchestration.exceptions import InvalidOptionError
 
-from .states import MAX_NAME, Json, Scope
+from .asl import Definition, MachineFields
+from .states import MAX_NAME, Scope
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-def machine_of(scope: Scope, flow: str, **fields: Json) -> dict[str, Json]:
+def machine_of(scope: Scope, flow: str, **fields: Unpack[MachineFields]) -> Definition:
     """Return a definition.
 
     :param scope: the states.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-Json = Any
+from .asl import CatcherFields, Json, RetrierFields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +26,20 @@ class Retrier:
     max_delay_seconds: int | None = None
     full_jitter: bool = False
 
-    def to_asl(self) -> Json:
+    def to_asl(self) -> RetrierFields:
         """Return the entry as JSON types."""
-        found = {
-            "ErrorEquals": list(self.errors),
-            "IntervalSeconds": self.interval_seconds,
-            "MaxAttempts": self.max_attempts,
-            "BackoffRate": self.backoff_rate,
-            "MaxDelaySeconds": self.max_delay_seconds,
-            "JitterStrategy": "FULL" if self.full_jitter else None,
-        }
-        return {name: value for name, value in found.items() if value is not None}
+        found: RetrierFields = {"ErrorEquals": list(self.errors)}
+        if self.interval_seconds is not None:
+            found["IntervalSeconds"] = self.interval_seconds
+        if self.max_attempts is not None:
+            found["MaxAttempts"] = self.max_attempts
+        if self.backoff_rate is not None:
+            found["BackoffRate"] = self.backoff_rate
+        if self.max_delay_seconds is not None:
+            found["MaxDelaySeconds"] = self.max_delay_seconds
+        if self.full_jitter:
+            found["JitterStrategy"] = "FULL"
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,9 @@ class Catcher:
     next: str
     output: Json = None
 
-    def to_asl(self) -> Json:
+    def to_asl(self) -> CatcherFields:
         """Return the entry as JSON types."""
-        output = {} if self.output is None else {"Output": self.output}
-        return {"ErrorEquals": list(self.errors), "Next": self.next, **output}
+        found: CatcherFields = {"ErrorEquals": list(self.errors), "Next": self.next}
+        if self.output is not None:
+            found["Output"] = self.output
+        return found

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
+from .asl import ChoiceFields, Json, ScopeFields, StateFields
 from .retries import Catcher, Retrier
 
 MAX_NAME = 80
@@ -19,8 +19,6 @@ MAX_LABEL = 40
 """Longest label of a distributed map (Step Functions developer guide, "Distributed mode")."""
 
 INPUT = "{% $states.input %}"
-
-Json = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +32,7 @@ class State:
     name: str
     rare: bool = False
 
-    def to_asl(self) -> dict[str, Json]:
+    def to_asl(self) -> StateFields:
         """Return the state as JSON types."""
         raise NotImplementedError
 
@@ -65,14 +63,16 @@ class Step(State):
         if self.next is not None:
             yield self.next
 
-    def _form(self, kind: str, **fields: Json) -> dict[str, Json]:
-        return {
-            "Type": kind,
-            **{name: value for name, value in fields.items() if value is not None},
-            **({"Assign": self.assign} if self.assign else {}),
-            "Output": self.output,
-            **({"Next": self.next} if self.next is not None else {"End": True}),
-        }
+    def _followed(self, own: StateFields) -> StateFields:
+        """Return a state with what all states that go on have; its own fields come first."""
+        if self.assign:
+            own["Assign"] = self.assign
+        own["Output"] = self.output
+        if self.next is not None:
+            own["Next"] = self.next
+        else:
+            own["End"] = True
+        return own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +90,14 @@ class Task(Step):
     retry: tuple[Retrier, ...] = ()
     catch: tuple[Catcher, ...] = ()
 
-    def to_asl(self) -> dict[str, Json]:
+    def to_asl(self) -> StateFields:
         """Return the state as JSON types."""
-        return self._form(
-            "Task",
-            Resource=self.resource,
-            Arguments=self.arguments,
-            Retry=[one.to_asl() for one in self.retry] or None,
-            Catch=[one.to_asl() for one in self.catch] or None,
-        )
+        own: StateFields = {"Type": "Task", "Resource": self.resource, "Arguments": self.arguments}
+        if self.retry:
+            own["Retry"] = [one.to_asl() for one in self.retry]
+        if self.catch:
+            own["Catch"] = [one.to_asl() for one in self.catch]
+        return self._followed(own)
 
     def targets(self) -> Iterator[str]:
         """Yield the names of the states that may follow."""
@@ -115,9 +114,9 @@ class Wait(Step):
 
     seconds: int
 
-    def to_asl(self) -> dict[str, Json]:
+    def to_asl(self) -> StateFields:
         """Return the state as JSON types."""
-        return self._form("Wait", Seconds=self.seconds)
+        return self._followed({"Type": "Wait", "Seconds": self.seconds})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +130,9 @@ class Choice(State):
     rules: tuple[tuple[str, str], ...]
     default: str
 
-    def to_asl(self) -> dict[str, Json]:
+    def to_asl(self) -> StateFields:
         """Return the state as JSON types."""
-        choices = [{"Condition": condition, "Next": target} for condition, target in self.rules]
+        choices: list[ChoiceFields] = [{"Condition": condition, "Next": target} for condition, target in self.rules]
         return {"Type": "Choice", "Choices": choices, "Default": self.default}
 
     def targets(self) -> Iterator[str]:
@@ -151,7 +150,7 @@ class Succeed(State):
 
     output: Json = field(default_factory=dict)
 
-    def to_asl(self) -> dict[str, Json]:
+    def to_asl(self) -> StateFields:
         """Return the state as JSON types."""
         return {"Type": "Succeed", "Output": self.output}
 
@@ -167,7 +166,7 @@ class Fail(State):
     error: str
     cause: str
 
-    def to_asl(self) -> dict[str, Json]:
+    def to_asl(self) -> StateFields:
         """Return the state as JSON types."""
         return {"Type": "Fail", "Error": self.error, "Cause": self.cause}
 
@@ -181,9 +180,9 @@ class Parallel(Step):
 
     branches: tuple[Scope, ...]
 
-    def to_asl(self) -> dict[str, Json]:
+    def to_asl(self) -> StateFields:
         """Return the state as JSON types."""
-        return self._form("Parallel", Branches=[one.to_asl() for one in self.branches])
+        return self._followed({"Type": "Parallel", "Branches": [one.to_asl() for one in self.branches]})
 
     def scopes(self) -> Iterator[Scope]:
         """Yield the scopes inside."""
@@ -209,17 +208,16 @@ class Map(Step):
     max_concurrency: int | None = None
     label: str | None = None
 
-    def to_asl(self) -> dict[str, Json]:
+    def to_asl(self) -> StateFields:
         """Return the state as JSON types."""
         mode = {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"} if self.distributed else {"Mode": "INLINE"}
-        return self._form(
-            "Map",
-            Items=self.items,
-            ItemSelector=self.selector,
-            MaxConcurrency=self.max_concurrency,
-            Label=self.label,
-            ItemProcessor={"ProcessorConfig": mode, **self.body.to_asl()},
-        )
+        own: StateFields = {"Type": "Map", "Items": self.items, "ItemSelector": self.selector}
+        if self.max_concurrency is not None:
+            own["MaxConcurrency"] = self.max_concurrency
+        if self.label is not None:
+            own["Label"] = self.label
+        own["ItemProcessor"] = {"ProcessorConfig": mode, **self.body.to_asl()}
+        return self._followed(own)
 
     def scopes(self) -> Iterator[Scope]:
         """Yield the scopes inside."""
@@ -237,7 +235,7 @@ class Scope:
     start: str
     states: tuple[State, ...]
 
-    def to_asl(self) -> dict[str, Json]:
+    def to_asl(self) -> ScopeFields:
         """Return the scope as JSON types."""
         return {"StartAt": self.start, "States": {one.name: one.to_asl() for one in self.states}}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+from metaflow_adapters.step_functions.emit.resources import PolicyDocument, Statement
 from metaflow_adapters.step_functions.plan.names import (
     HELPERS,
     MAX_RULES,
@@ -15,7 +15,7 @@ from metaflow_adapters.step_functions.plan.names import (
 )
 from metaflow_adapters.step_functions.settings import Place
 
-from .roles import Needs, Statement, allow, definition_arns, document, list_buckets, terminate_jobs
+from .roles import Needs, allow, definition_arns, document, list_buckets, terminate_jobs
 
 ASKED = ("iam:GetRole", "iam:SimulatePrincipalPolicy")
 """What ``create`` asks IAM about roles, before it changes anything."""
@@ -29,7 +29,7 @@ def deployer_policy(
     events_roles: Sequence[str],
     job_roles: Sequence[str],
     log_groups: Sequence[str],
-) -> dict[str, Any]:
+) -> PolicyDocument:
     """Return the policy document of who deploys a flow.
 
     :param place: where in AWS.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from metaflow_adapters.notifications import notified_endpoints
 from metaflow_adapters.step_functions.emit.documents import FOLDER
 from metaflow_adapters.step_functions.emit.job_definitions import DEFAULT_LOG_GROUP, definition_patterns
 from metaflow_adapters.step_functions.emit.job_states import MachineContext
 from metaflow_adapters.step_functions.emit.jobs import Jobs
-from metaflow_adapters.step_functions.emit.resources import Resources
+from metaflow_adapters.step_functions.emit.resources import PolicyDocument, Resources
 from metaflow_adapters.step_functions.language.states import Map, Scope
 from metaflow_adapters.step_functions.plan.names import DEPLOYMENT_TAG, UNKNOWN_SECRET, secret_name
 from metaflow_adapters.step_functions.settings import AwsSettings
+from metaflow_orchestration.containers.objects import BatchObject
 from metaflow_orchestration.documents.container_settings import remote_settings
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.compute import attributes_of
@@ -59,7 +59,7 @@ def needs_of(
     )
 
 
-def all_policies(needs: Needs, settings: AwsSettings, resources: Resources) -> dict[str, dict[str, Any]]:
+def all_policies(needs: Needs, settings: AwsSettings, resources: Resources) -> dict[str, PolicyDocument]:
     """Return all policy documents of a deployment, that of the deployer too.
 
     :param needs: what the deployment uses.
@@ -80,13 +80,13 @@ def all_policies(needs: Needs, settings: AwsSettings, resources: Resources) -> d
     return {"deployer": deployer, **policies(place, needs)}
 
 
-def _log_group(container: dict[str, Any]) -> str:
+def _log_group(container: BatchObject) -> str:
     options = (container.get("logConfiguration") or {}).get("options") or {}
     return str(options.get("awslogs-group", DEFAULT_LOG_GROUP))
 
 
-def _of_nodes(definition: dict[str, Any]) -> dict[str, Any]:
-    container: dict[str, Any] = definition["nodeProperties"]["nodeRangeProperties"][0]["container"]
+def _of_nodes(definition: BatchObject) -> BatchObject:
+    container: BatchObject = definition["nodeProperties"]["nodeRangeProperties"][0]["container"]
     return container
 
 

@@ -6,13 +6,11 @@ for, for distributed maps and for logging those of the Step Functions developer 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from metaflow_adapters.step_functions.emit.resources import PolicyDocument, Statement
 from metaflow_adapters.step_functions.settings import Place
-
-Statement = dict[str, Any]
 
 BATCH_RULE = "StepFunctionsGetEventsForBatchJobsRule"
 """The rule by which Step Functions learns that a job has ended; its role makes it."""
@@ -69,7 +67,7 @@ class Needs:
     endpoint_secrets: Sequence[str] = ()
 
 
-def policies(place: Place, needs: Needs) -> dict[str, dict[str, Any]]:
+def policies(place: Place, needs: Needs) -> dict[str, PolicyDocument]:
     """Return the policy documents by the role that needs them.
 
     ``state_machine`` (``METAFLOW_SFN_IAM_ROLE``), ``events`` for rules and schedules
@@ -182,7 +180,7 @@ def allow(name: str, actions: Sequence[str], resources: Sequence[str]) -> Statem
     return {"Sid": name, "Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
 
 
-def document(statements: Any) -> dict[str, Any]:
+def document(statements: Iterable[Statement]) -> PolicyDocument:
     """Return a policy document.
 
     :param statements: its statements.

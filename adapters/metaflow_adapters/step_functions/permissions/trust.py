@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from metaflow_adapters.step_functions.emit.resources import Conditions, PolicyDocument, Statement
 from metaflow_adapters.step_functions.settings import Place
 
 from .deployer import ASKED
@@ -38,7 +39,46 @@ VARIABLES = {
 _EXECUTION_POLICY = "service-role/AmazonECSTaskExecutionRolePolicy"
 
 
-def trust_policies(place: Place, roles: Sequence[str]) -> dict[str, dict[str, Any]]:
+class TrustStatement(TypedDict):
+    """Who may assume a role, and for what."""
+
+    Effect: str
+    Principal: dict[str, list[str]]
+    Action: str
+    Condition: Conditions
+
+
+class TrustPolicy(TypedDict):
+    """A trust policy of IAM."""
+
+    Version: str
+    Statement: list[TrustStatement]
+
+
+class TemplateResource(TypedDict):
+    """A resource of a template; its properties are those of its type."""
+
+    Type: str
+    Properties: dict[str, object]
+
+
+class TemplateOutput(TypedDict):
+    """An output of a template; its value is a function of CloudFormation."""
+
+    Description: str
+    Value: dict[str, object]
+
+
+class Template(TypedDict):
+    """A template of CloudFormation (its user guide, "Template sections")."""
+
+    AWSTemplateFormatVersion: str
+    Description: str
+    Resources: dict[str, TemplateResource]
+    Outputs: dict[str, TemplateOutput]
+
+
+def trust_policies(place: Place, roles: Sequence[str]) -> dict[str, TrustPolicy]:
     """Return the trust policies of roles: a service may assume a role for resources of this account only.
 
     :param place: where in AWS.
@@ -47,8 +87,8 @@ def trust_policies(place: Place, roles: Sequence[str]) -> dict[str, dict[str, An
     return {role: _trust(place, SERVICES[role]) for role in roles if role in SERVICES}
 
 
-def _trust(place: Place, services: Sequence[str]) -> dict[str, Any]:
-    statement = {
+def _trust(place: Place, services: Sequence[str]) -> TrustPolicy:
+    statement: TrustStatement = {
         "Effect": "Allow",
         "Principal": {"Service": list(services)},
         "Action": "sts:AssumeRole",
@@ -57,7 +97,7 @@ def _trust(place: Place, services: Sequence[str]) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def roles_template(machine: FlowMachine) -> dict[str, Any]:
+def roles_template(machine: FlowMachine) -> Template:
     """Return the roles of a deployment and its deployer's policy as one template of CloudFormation.
 
     Its outputs are the values of Metaflow's settings.
@@ -65,9 +105,9 @@ def roles_template(machine: FlowMachine) -> dict[str, Any]:
     :param machine: the flow.
     """
     found, trust = machine.resources.policies, machine.trust_policies()
-    resources: dict[str, Any] = {}
+    resources: dict[str, TemplateResource] = {}
     for role in trust:
-        properties = {
+        properties: dict[str, object] = {
             "AssumeRolePolicyDocument": _substituted(trust[role]),
             "Policies": [{"PolicyName": f"metaflow-{role}", "PolicyDocument": _substituted(found[role])}],
         }
@@ -79,7 +119,7 @@ def roles_template(machine: FlowMachine) -> dict[str, Any]:
         "Type": "AWS::IAM::ManagedPolicy",
         "Properties": {"PolicyDocument": _substituted(_passing(found[DEPLOYER], list(trust)))},
     }
-    outputs = {
+    outputs: dict[str, TemplateOutput] = {
         f"{_IDS[role]}Arn": {"Description": VARIABLES[role], "Value": {"Fn::GetAtt": [_IDS[role], "Arn"]}}
         for role in trust
     }
@@ -95,7 +135,7 @@ def roles_template(machine: FlowMachine) -> dict[str, Any]:
     }
 
 
-def _passing(document: dict[str, Any], roles: Sequence[str]) -> dict[str, Any]:
+def _passing(document: PolicyDocument, roles: Sequence[str]) -> PolicyDocument:
     """Return a deployer's policy that passes the roles of the template in place of those of the configuration."""
     own = ("AskRoles", "PassMachine", "PassEvents", "PassJobs")
     kept = [one for one in document["Statement"] if one["Sid"] not in own]
@@ -104,7 +144,7 @@ def _passing(document: dict[str, Any], roles: Sequence[str]) -> dict[str, Any]:
     return {**document, "Statement": [*kept, allow("AskRoles", list(ASKED), asked), *passed]}
 
 
-def _pass(role: str) -> dict[str, Any]:
+def _pass(role: str) -> Statement:
     statement = allow(f"Pass{_IDS[role]}", ["iam:PassRole"], [f"${{{_IDS[role]}.Arn}}"])
     return {**statement, "Condition": {"StringEquals": {"iam:PassedToService": list(SERVICES[role])}}}
 

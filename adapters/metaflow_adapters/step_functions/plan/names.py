@@ -7,7 +7,7 @@ import hashlib
 import re
 
 from metaflow_orchestration.compile.deployment.names import Name, named, refuse_name_of_project
-from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.graph.naming import NameRule
 
 MAX_NAME = 80
 """Longest name of a state machine (Step Functions, service quotas)."""
@@ -34,26 +34,14 @@ _PROJECT_CUT = 60
 _RULE_CUT = 47
 _INVALID = re.compile(r"[^A-Za-z0-9_.-]")
 
-
-def check_name(name: str, flow: str) -> None:
-    """Check the name of a state machine.
-
-    :param name: the name.
-    :param flow: flow to name in an error.
-    :raises InvalidOptionError: naming the rule.
-    """
-    if not name or _INVALID.search(name):
-        raise InvalidOptionError(
-            f"{name!r} cannot be the name of a state machine.",
-            flow=flow,
-            hint="Use letters, digits, dashes, dots and underscores only.",
-        )
-    if len(name) > MAX_NAME:
-        raise InvalidOptionError(
-            f"the name {name!r} has {len(name)} characters; a state machine may have {MAX_NAME}.",
-            flow=flow,
-            hint="Choose a shorter one with `sfn --name`.",
-        )
+MACHINE_NAME = NameRule(
+    role="the name of a state machine",
+    owner="a state machine",
+    pattern=r"[A-Za-z0-9_.-]+",
+    allowed="letters, digits, dashes, dots and underscores only",
+    longest=MAX_NAME,
+    option="one with `sfn --name`",
+)
 
 
 def prefixed(name: str, prefix: str | None) -> str:
@@ -132,5 +120,5 @@ def sfn_name(flow: str, given: str | None, prefix: str | None) -> Name:
     if current.get("project_name"):
         return named(project_name(prefixed(current.project_flow_name, prefix)))
     name = prefixed(given or flow, prefix)
-    check_name(name, flow)
+    MACHINE_NAME.check(name, flow)
     return named(name)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from metaflow_adapters.step_functions.aws.client import Aws, AwsError, aws_call
+from metaflow_adapters.step_functions.aws.structures import Execution, JobDetail
 
 from .history import OpenSubmission, children, read_history
 
@@ -53,14 +53,14 @@ def _end(aws: Aws, job_id: str, reason: str) -> None:
         aws.batch.terminate_job(jobId=job_id, reason=reason)
 
 
-def _described(aws: Aws, job_ids: list[str]) -> Iterator[dict[str, Any]]:
+def _described(aws: Aws, job_ids: list[str]) -> Iterator[JobDetail]:
     for start in range(0, len(job_ids), _DESCRIBED):
         with aws_call("Reading the jobs of the run"):
             found = aws.batch.describe_jobs(jobs=job_ids[start : start + _DESCRIBED])["jobs"]
         yield from found
 
 
-def _stopped_children(aws: Aws, map_run: str, reason: str) -> list[dict[str, Any]]:
+def _stopped_children(aws: Aws, map_run: str, reason: str) -> list[Execution]:
     """Return the executions of a map run that did not succeed, when none of them submits a job any more.
 
     One that failed may have left a gang in another of its branches.

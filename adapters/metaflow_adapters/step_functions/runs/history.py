@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from metaflow_adapters.step_functions.aws.client import Aws, aws_call
+from metaflow_adapters.step_functions.aws.structures import Execution, HistoryEvent, TaskDetails
 
 _PAGE = {"PageSize": 1000}
 """The longest page that AWS gives: a call each, of which it takes about 20 a second."""
@@ -74,18 +74,18 @@ def read_history(aws: Aws, execution_arn: str) -> History:
     open_ones: dict[int, OpenSubmission] = {}
     for event in _events(aws, execution_arn):
         own, before = event["id"], event.get("previousEventId", 0)
-        entered = event.get("stateEnteredEventDetails", {}).get("name")
-        states[own] = entered or states.get(before, "")
-        waited, called = (event.get(f"task{what}EventDetails", {}) for what in ("Submitted", "Succeeded"))
+        entered = event.get("stateEnteredEventDetails")
+        states[own] = entered["name"] if entered else states.get(before, "")
+        waited, called = event.get("taskSubmittedEventDetails", {}), event.get("taskSucceededEventDetails", {})
         if waited.get("resourceType") == "batch":
             job_id = json.loads(waited["output"])["JobId"]
             found.jobs.append(StartedJob(state=states[own], job_id=job_id, waited=True))
         if _is_submission(called):
             job_id = json.loads(called["output"])["JobId"]
             found.jobs.append(StartedJob(state=states[own], job_id=job_id, waited=False))
-        for kind in ("mapRunStartedEventDetails", "mapRunRedrivenEventDetails"):
-            if kind in event:
-                found.map_runs[event[kind]["mapRunArn"]] = states[own]
+        for begun in (event.get("mapRunStartedEventDetails"), event.get("mapRunRedrivenEventDetails")):
+            if begun is not None:
+                found.map_runs[begun["mapRunArn"]] = states[own]
         scheduled = event.get("taskScheduledEventDetails", {})
         if _is_submission(scheduled):
             open_ones[own] = _submission(scheduled, event["timestamp"])
@@ -112,14 +112,14 @@ def whole_run(aws: Aws, execution_arn: str, statuses: Sequence[str] = ()) -> Ite
             yield from whole_run(aws, child["executionArn"], statuses)
 
 
-def children(aws: Aws, map_run_arn: str, statuses: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+def children(aws: Aws, map_run_arn: str, statuses: Sequence[str] = ()) -> Iterator[Execution]:
     """Yield the executions of a map run, the oldest first.
 
     :param aws: clients of AWS.
     :param map_run_arn: the map run.
     :param statuses: only those of these statuses; all if empty.
     """
-    found: list[dict[str, Any]] = []
+    found: list[Execution] = []
     with aws_call("Listing the executions of a distributed map"):
         for status in statuses or (None,):
             kept = {"statusFilter": status} if status else {}
@@ -130,7 +130,7 @@ def children(aws: Aws, map_run_arn: str, statuses: Sequence[str] = ()) -> Iterat
     yield from sorted(found, key=lambda one: one["startDate"])
 
 
-def _events(aws: Aws, execution_arn: str) -> list[dict[str, Any]]:
+def _events(aws: Aws, execution_arn: str) -> list[HistoryEvent]:
     with aws_call("Reading the history"):
         pages = aws.states.get_paginator("get_execution_history").paginate(
             executionArn=execution_arn, PaginationConfig=_PAGE
@@ -138,12 +138,12 @@ def _events(aws: Aws, execution_arn: str) -> list[dict[str, Any]]:
         return [event for page in pages for event in page["events"]]
 
 
-def _is_submission(details: Mapping[str, Any]) -> bool:
+def _is_submission(details: TaskDetails) -> bool:
     """Tell whether an event is of a call that submits the job of a gang."""
     return details.get("resourceType") == "aws-sdk:batch" and details.get("resource") == "submitJob"
 
 
-def _submission(scheduled: Mapping[str, Any], since: datetime) -> OpenSubmission:
+def _submission(scheduled: TaskDetails, since: datetime) -> OpenSubmission:
     given = json.loads(scheduled["parameters"])
     environment: dict[str, str] = {}
     for nodes in given.get("NodeOverrides", {}).get("NodePropertyOverrides", []):

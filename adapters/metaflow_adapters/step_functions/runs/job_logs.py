@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from metaflow_adapters.step_functions.aws.client import Aws, aws_call
+from metaflow_adapters.step_functions.aws.structures import JobDetail
 from metaflow_adapters.step_functions.emit.job_definitions import DEFAULT_LOG_GROUP
 
 _DESCRIBED = 100
@@ -19,7 +19,7 @@ def lines_of(aws: Aws, job_id: str) -> Iterator[str]:
     :param job_id: the job.
     """
     with aws_call(f"Reading the job {job_id}"):
-        jobs = aws.batch.describe_jobs(jobs=[job_id])["jobs"]
+        jobs: list[JobDetail] = aws.batch.describe_jobs(jobs=[job_id])["jobs"]
         parts = list(_parts(jobs[0])) if jobs else []
         for start in range(0, len(parts), _DESCRIBED):
             jobs += aws.batch.describe_jobs(jobs=parts[start : start + _DESCRIBED])["jobs"]
@@ -31,13 +31,13 @@ def lines_of(aws: Aws, job_id: str) -> Iterator[str]:
             yield from _stream(aws, job, stream)
 
 
-def _parts(job: Mapping[str, Any]) -> Iterator[str]:
+def _parts(job: JobDetail) -> Iterator[str]:
     """Yield the ids of the children of an array or the nodes of a gang (AWS Batch user guide, "Job IDs")."""
     yield from (f"{job['jobId']}:{number}" for number in range(job.get("arrayProperties", {}).get("size") or 0))
     yield from (f"{job['jobId']}#{number}" for number in range(job.get("nodeProperties", {}).get("numNodes") or 0))
 
 
-def _stream(aws: Aws, job: Mapping[str, Any], stream: str) -> Iterator[str]:
+def _stream(aws: Aws, job: JobDetail, stream: str) -> Iterator[str]:
     options = (job.get("container", {}).get("logConfiguration") or {}).get("options") or {}
     group = options.get("awslogs-group", DEFAULT_LOG_GROUP)
     with aws_call(f"Reading the log {stream}"):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 from metaflow_adapters.step_functions.aws.client import Aws, AwsError, aws_call, code_of, start_parameters
+from metaflow_adapters.step_functions.aws.structures import Execution
 from metaflow_adapters.step_functions.plan.flow import state_name
 from metaflow_orchestration.exceptions import InvalidOptionError
 
@@ -54,7 +54,7 @@ class RunLookup:
             )
         return found["stateMachineArn"], parameters
 
-    def find(self, run_id: str) -> dict[str, Any]:
+    def find(self, run_id: str) -> Execution:
         """Return the execution of a run.
 
         :param run_id: its run id.
@@ -69,7 +69,7 @@ class RunLookup:
         arn = self.machine()[0].replace(":stateMachine:", ":execution:") + f":{run_id.removeprefix(PREFIX)}"
         with aws_call(f"Reading the run {run_id}"):
             try:
-                found: dict[str, Any] = self._aws.states.describe_execution(executionArn=arn)
+                found: Execution = self._aws.states.describe_execution(executionArn=arn)
             except ClientError as error:
                 if code_of(error) not in ("ExecutionDoesNotExist", "InvalidArn"):
                     raise
@@ -78,13 +78,13 @@ class RunLookup:
                 ) from None
         return found
 
-    def every(self, statuses: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    def every(self, statuses: Sequence[str] = ()) -> Iterator[Execution]:
         """Yield the executions of the deployment, the newest first.
 
         :param statuses: only those of these statuses; all if empty.
         """
         arn, _ = self.machine()
-        found = []
+        found: list[Execution] = []
         with aws_call(f"Listing the runs of {self._name}"):
             for status in statuses or (None,):
                 kept = {"statusFilter": status} if status else {}
@@ -105,7 +105,7 @@ class RunLookup:
                 if wanted in (None, job.state):
                     yield from ((job.state, line) for line in lines_of(self._aws, job.job_id))
 
-    def map_lines(self, found: Mapping[str, Any]) -> Iterator[str]:
+    def map_lines(self, found: Execution) -> Iterator[str]:
         """Yield lines about the distributed maps of a run: how many splits have ended, and why some failed.
 
         :param found: its execution, as :meth:`find` returns it.

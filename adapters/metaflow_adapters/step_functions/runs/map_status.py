@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from metaflow_adapters.step_functions.aws.client import Aws, aws_call
+from metaflow_adapters.step_functions.aws.structures import Execution
 
 from .history import children
 
@@ -45,14 +45,14 @@ def _failures(aws: Aws, map_run: str) -> Iterator[str]:
     failed = list(children(aws, map_run, _FAILED))
     for one in failed[:_MAX_FAILURES]:
         with aws_call("Reading an execution of a distributed map"):
-            found = aws.states.describe_execution(executionArn=one["executionArn"])
+            found: Execution = aws.states.describe_execution(executionArn=one["executionArn"])
         error = found.get("error") or found["status"].lower().replace("_", " ")
         yield f"split {_path(found)}: {error}: {short_cause(found.get('cause') or '')}".rstrip(": ")
     if len(failed) > _MAX_FAILURES:
         yield f"and {len(failed) - _MAX_FAILURES} more splits that failed"
 
 
-def _path(child: Mapping[str, Any]) -> str:
+def _path(child: Execution) -> str:
     """Return the index path of a split, e.g. ``3`` or ``3-0`` in a foreach in another."""
     at = json.loads(child.get("input") or "{}").get("at", "")
     return str(at).rpartition("/t-")[2].strip("-") or str(child.get("name", ""))

@@ -11,6 +11,7 @@ from typing import Any
 from metaflow_adapters.documents import origin_text
 from metaflow_adapters.ownership import check_owner
 from metaflow_adapters.step_functions.aws.client import aws_call
+from metaflow_adapters.step_functions.aws.structures import Execution
 from metaflow_adapters.step_functions.deploy.deployments import remove_deployment
 from metaflow_orchestration.exceptions import InvalidOptionError
 
@@ -83,7 +84,7 @@ class SfnRuns(RunLookup):
         *,
         stored: Callable[[], Mapping[str, Any] | None] = lambda: None,
     ) -> str:
-        """Start a run that takes over what another has finished, and return its run id.
+        """Start a run that clones the finished tasks of another, and return its run id.
 
         :param run_id: the run to resume.
         :param caller: who asks.
@@ -116,7 +117,7 @@ class SfnRuns(RunLookup):
         return True
 
     def check_ended(self, run_id: str, caller: Caller) -> None:
-        """Check that a run can go on in place.
+        """Check that a run can be resumed in place.
 
         :param run_id: the run.
         :param caller: who asks.
@@ -136,19 +137,19 @@ class SfnRuns(RunLookup):
             self._aws.states.redrive_execution(executionArn=found["executionArn"])
         return run_id
 
-    def _redrivable(self, run_id: str, caller: Caller) -> dict[str, Any]:
+    def _redrivable(self, run_id: str, caller: Caller) -> Execution:
         found = self._ended(run_id, caller)
         succeeded = found["status"] == "SUCCEEDED"
         if succeeded or found.get("redriveStatus") == "NOT_REDRIVABLE":
             reason = "it has succeeded" if succeeded else found.get("redriveStatusReason") or "AWS gives no reason"
             raise InvalidOptionError(
-                f"the run {run_id} cannot go on in place: {reason.rstrip('.')}.",
+                f"the run {run_id} cannot be resumed in place: {reason.rstrip('.')}.",
                 flow=self._flow,
                 hint="Resume it as a new run, without --redrive; --step-to-rerun runs steps that succeeded again.",
             )
         return found
 
-    def _ended(self, run_id: str, caller: Caller) -> dict[str, Any]:
+    def _ended(self, run_id: str, caller: Caller) -> Execution:
         found = self._owned(run_id, caller)
         if found["status"] == "RUNNING":
             raise InvalidOptionError(
@@ -156,7 +157,7 @@ class SfnRuns(RunLookup):
             )
         return found
 
-    def _owned(self, run_id: str, caller: Caller) -> dict[str, Any]:
+    def _owned(self, run_id: str, caller: Caller) -> Execution:
         found = self.find(run_id)
         self._check_owner(caller, f"the run {run_id} belongs to a deployment of")
         return found
@@ -187,5 +188,5 @@ def _check(known: Mapping[str, Any], parameters: Mapping[str, Any], flow: str) -
         )
 
 
-def _words(execution: Mapping[str, Any]) -> str:
-    return str(execution["status"]).lower().replace("_", " ")
+def _words(execution: Execution) -> str:
+    return execution["status"].lower().replace("_", " ")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_metaflow._compat import TaskDeferred
 from airflow_provider_metaflow.compute.remote import RemoteTask
+from airflow_provider_metaflow.formats import TriggerEventData
 from metaflow_orchestration.containers.batch_jobs import (
     ARRAY_SIZES,
     MAX_OVERRIDES_BYTES,
@@ -21,6 +22,9 @@ from metaflow_orchestration.containers.batch_jobs import (
     task_environment,
 )
 from metaflow_orchestration.containers.command import TASK_VARIABLE, container_command, first_environment
+from metaflow_orchestration.containers.objects import BatchObject
+from metaflow_orchestration.containers.options import Attributes, OperatorArguments
+from metaflow_orchestration.documents.task import OutcomeDocument
 from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError
 from metaflow_orchestration.run.commands import NO_RETRY, StepCall
 
@@ -38,17 +42,17 @@ class BatchCompute(RemoteTask):
     :param arguments: arguments of Airflow's Batch operator that the user has set.
     """
 
-    attributes: dict[str, Any]
-    arguments: dict[str, Any]
+    attributes: Attributes
+    arguments: OperatorArguments
     _running: MetaflowBatchOperator | None = None
 
     def run(
         self, calls: Sequence[StepCall], parameters: Mapping[str, str] | None, gang: int | None
-    ) -> list[dict[str, Any] | None]:
+    ) -> list[OutcomeDocument | None]:
         """See :class:`~.remote.RemoteCompute`."""
         return self._watch(calls, self._operator(calls, parameters, gang), None)
 
-    def resume(self, calls: Sequence[StepCall], event: dict[str, Any]) -> list[dict[str, Any] | None]:
+    def resume(self, calls: Sequence[StepCall], event: TriggerEventData) -> list[OutcomeDocument | None]:
         """See :class:`~.remote.RemoteCompute`."""
         return self._watch(calls, self._operator(calls, None, None), event)
 
@@ -62,8 +66,8 @@ class BatchCompute(RemoteTask):
             self._running.on_kill()
 
     def _watch(
-        self, calls: Sequence[StepCall], operator: MetaflowBatchOperator, event: dict[str, Any] | None
-    ) -> list[dict[str, Any] | None]:
+        self, calls: Sequence[StepCall], operator: MetaflowBatchOperator, event: TriggerEventData | None
+    ) -> list[OutcomeDocument | None]:
         self._running = operator
         error: Exception | None = None
         try:
@@ -123,7 +127,7 @@ class BatchCompute(RemoteTask):
         calls: Sequence[StepCall],
         parameters: Mapping[str, str] | None,
         gang: int | None,
-    ) -> dict[str, Any]:
+    ) -> BatchObject:
         """Give a job what it is submitted with, and return its definition; not needed to attach to one."""
         call = calls[0]
         environment = task_environment(self.attributes)

@@ -16,10 +16,11 @@ from airflow_provider_metaflow.compute.kubernetes.failure import (
 )
 from airflow_provider_metaflow.compute.kubernetes.identity import PodIdentity, names_of_attempts
 from airflow_provider_metaflow.compute.remote import RemoteTask
+from airflow_provider_metaflow.formats import Arguments, TriggerEventData
 from metaflow_orchestration.containers.command import TASK_VARIABLE, container_command, first_environment
 from metaflow_orchestration.containers.gang import INDEX_LABEL, gang_environment
 from metaflow_orchestration.containers.objects import KubernetesObject
-from metaflow_orchestration.containers.options import POD_OVERRIDE
+from metaflow_orchestration.containers.options import POD_OVERRIDE, Attributes, OperatorArguments
 from metaflow_orchestration.containers.pods import (
     CONTAINER,
     TASK_LABEL,
@@ -32,6 +33,7 @@ from metaflow_orchestration.containers.pods import (
     task_environment,
 )
 from metaflow_orchestration.documents.container_settings import remote_settings
+from metaflow_orchestration.documents.task import OutcomeDocument
 from metaflow_orchestration.exceptions import StepFailedError
 from metaflow_orchestration.run.commands import NO_RETRY, StepCall
 
@@ -47,19 +49,19 @@ class PodCompute(RemoteTask):
     :param arguments: arguments of Airflow's pod operator that the user has set.
     """
 
-    attributes: dict[str, Any]
-    arguments: dict[str, Any]
+    attributes: Attributes
+    arguments: OperatorArguments
     _running: MetaflowPodOperator | None = None
 
     def run(
         self, calls: Sequence[StepCall], parameters: Mapping[str, str] | None, gang: int | None
-    ) -> list[dict[str, Any] | None]:
+    ) -> list[OutcomeDocument | None]:
         """See :class:`~.remote.RemoteCompute`."""
         (call,) = calls
         operator = self._operator(call, self._pod(call, parameters, gang), gang)
         return [self._watch(call, operator, None)]
 
-    def resume(self, calls: Sequence[StepCall], event: dict[str, Any]) -> list[dict[str, Any] | None]:
+    def resume(self, calls: Sequence[StepCall], event: TriggerEventData) -> list[OutcomeDocument | None]:
         """See :class:`~.remote.RemoteCompute`."""
         (call,) = calls
         gang = event.get("gang")
@@ -78,8 +80,8 @@ class PodCompute(RemoteTask):
             self._running.on_kill()
 
     def _watch(
-        self, call: StepCall, operator: MetaflowPodOperator, event: dict[str, Any] | None
-    ) -> dict[str, Any] | None:
+        self, call: StepCall, operator: MetaflowPodOperator, event: TriggerEventData | None
+    ) -> OutcomeDocument | None:
         self._running = operator
         try:
             if event is not None:
@@ -100,7 +102,7 @@ class PodCompute(RemoteTask):
             self._running = None
         return self._outcome(call, operator)
 
-    def _outcome(self, call: StepCall, operator: MetaflowPodOperator) -> dict[str, Any]:
+    def _outcome(self, call: StepCall, operator: MetaflowPodOperator) -> OutcomeDocument:
         document = outcome_message(operator.last_seen or {})
         if document is None or document.get("task_id") != call.task_id:
             # Cut, or not of this task.
@@ -109,7 +111,7 @@ class PodCompute(RemoteTask):
             raise self.failure(call, "its pod succeeded but there is no result in the datastore")
         return document
 
-    def _after_failure(self, call: StepCall, operator: MetaflowPodOperator, error: Exception) -> dict[str, Any]:
+    def _after_failure(self, call: StepCall, operator: MetaflowPodOperator, error: Exception) -> OutcomeDocument:
         pod, node = operator.last_seen, getattr(operator, "failed_node", None)
         code = exit_code(pod) if pod is not None else None
         if node is not None:
@@ -136,7 +138,7 @@ class PodCompute(RemoteTask):
 
         arguments = dict(self.arguments)
         override = arguments.pop(POD_OVERRIDE, None)
-        made: dict[str, Any] = {
+        made: Arguments = {
             "task_id": self.owner.task_id,
             "name": pod_name(self.manifest, call),
             # The name holds the attempt: Kubernetes itself refuses a second pod for it.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from metaflow_orchestration.containers.pods import CONTAINER
+from metaflow_orchestration.documents.task import OutcomeDocument
 
 UNKNOWN = "its pod failed, and Kubernetes does not say why"
 
@@ -48,8 +49,10 @@ def exit_code(pod: Mapping[str, Any]) -> int | None:
     return code
 
 
-def outcome_message(pod: Mapping[str, Any]) -> dict[str, Any] | None:
+def outcome_message(pod: Mapping[str, Any]) -> OutcomeDocument | None:
     """Return what the container has written as its last message, None if that is no document of ours.
+
+    It is the outcome of the task, or with ``last_lines`` how it failed.
 
     :param pod: the pod.
     """

@@ -5,13 +5,12 @@ Loaded when a ``@parallel`` step runs in pods.
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.providers.cncf.kubernetes.utils.pod_manager import OnKillAction
 from kubernetes_asyncio import client
 
 from airflow_provider_metaflow._compat import AIRFLOW_V_3_3_PLUS
+from airflow_provider_metaflow.formats import SerializedTrigger
 
 JOB_KEY = "job"
 """In ``trigger_kwargs``: name of the gang's job."""
@@ -20,7 +19,7 @@ JOB_KEY = "job"
 class MetaflowGangTrigger(KubernetesPodTrigger):
     """The trigger of Airflow's Kubernetes provider, which would delete the pod of the control node alone."""
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
+    def serialize(self) -> SerializedTrigger:
         """Return class path and arguments, as plain JSON types."""
         return f"{__name__}.{type(self).__name__}", super().serialize()[1]
 

@@ -10,14 +10,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from airflow_provider_metaflow.compute.error_text import ErrorText
 from metaflow_orchestration.cache import Cache
 from metaflow_orchestration.documents.manifest import CodePackage, Manifest
-from metaflow_orchestration.documents.task import Inherited
+from metaflow_orchestration.documents.task import Inherited, OutcomeDocument
 from metaflow_orchestration.exceptions import StepFailedError
 from metaflow_orchestration.graph.identity import PARAMETERS_STEP, PARAMETERS_TASK
 from metaflow_orchestration.graph.model import Step
@@ -28,14 +28,37 @@ from metaflow_orchestration.run.commands import (
     step_arguments,
 )
 
-from .answers import check_answer, time_limit
+from .answers import (
+    DoneAnswer,
+    FindTasksAnswer,
+    HasRunAnswer,
+    ProbeAnswer,
+    RecordAnswer,
+    RunAnswer,
+    SaveAnswer,
+    check_answer,
+    time_limit,
+)
 from .code import unpacked
 from .environments import shared_environment, task_environment, worker_environment
 from .module_process import ModuleProcess
-from .request import request_base
+from .request import (
+    FindTasksRequest,
+    FlowOfRequest,
+    HasRunRequest,
+    LoadRecordRequest,
+    ProbeRequest,
+    Request,
+    RunRequest,
+    SaveRecordRequest,
+    SaveRequest,
+    encoded,
+)
 from .runner import LineWriter, Runner
 from .runner_process import RunnerSettings
 from .session import Session
+
+_Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 
 @dataclass(slots=True)
@@ -88,41 +111,36 @@ class LocalCompute:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, call: StepCall, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def run(self, call: StepCall, parameters: Mapping[str, str] | None = None) -> OutcomeDocument:
         """Run one task and return its outcome document.
 
         :param call: which task.
         :param parameters: for the start step, the parameters of the run.
         :raises StepFailedError: if it failed.
         """
-        environment = self._environment(call)
-        request = {
-            **request_base(self.manifest, self.code, self._unpacked(), environment),
-            "op": "run",
-            "step": call.step.name,
-            "run_id": call.run_id,
-            "task_id": call.task_id,
-            "attempt": call.attempt,
-            "arguments": step_arguments(self.manifest, call),
-            "time_limit": time_limit(call),
-        }
-        if parameters is not None:
-            init = init_request(self.manifest, call.run_id, parameters, self.inherited)
-            request["init"] = msgspec.to_builtins(init)
+        request = RunRequest(
+            step=call.step.name,
+            run_id=call.run_id,
+            task_id=call.task_id,
+            attempt=call.attempt,
+            arguments=tuple(step_arguments(self.manifest, call)),
+            time_limit=time_limit(call),
+            init=msgspec.UNSET
+            if parameters is None
+            else init_request(self.manifest, call.run_id, parameters, self.inherited),
+        )
         errors = ErrorText()
 
         def on_line(stream: str, text: str) -> None:
             errors.feed(stream, text)
             self.on_line(stream, text)
 
-        answer = self._runner(environment).call(request, on_line)
-        check_answer(self.manifest.graph.name, call, answer, errors.message)
-        outcome: dict[str, Any] = answer["outcome"]
-        return outcome
+        answer = self._call(request, RunAnswer, self._environment(call), on_line)
+        return check_answer(self.manifest.graph.name, call, answer, errors.message)
 
     def probe(
         self, step: str, run_id: str, task_ids: Sequence[str], *, min_attempt: int = 0, stop: bool = False
-    ) -> list[dict[str, Any] | None]:
+    ) -> list[OutcomeDocument | None]:
         """Return the outcome documents of tasks that have finished, None for others.
 
         :param step: the step.
@@ -131,12 +149,12 @@ class LocalCompute:
         :param min_attempt: results of earlier attempts do not count.
         :param stop: end the list at the first task that has not finished.
         """
-        bounds = {"min_attempt": min_attempt, "stop_at_missing": stop}
-        found: list[dict[str, Any] | None]
-        found = self._ask("probe", step, run_id=run_id, task_ids=list(task_ids), **bounds)["outcomes"]
-        return found
+        asked = ProbeRequest(
+            step=step, run_id=run_id, task_ids=tuple(task_ids), min_attempt=min_attempt, stop_at_missing=stop
+        )
+        return self._ask(asked, ProbeAnswer).outcomes
 
-    def find_tasks(self, step: Step, run_id: str, resumed: str) -> dict[str, dict[str, Any]] | None:
+    def find_tasks(self, step: Step, run_id: str, resumed: str) -> dict[str, OutcomeDocument] | None:
         """Return the outcome documents of a step's finished tasks by the ids that this package would give them.
 
         None if the run was made by this package, whose tasks are found by their ids.
@@ -145,32 +163,32 @@ class LocalCompute:
         :param run_id: Metaflow run id of a run that any deployer may have made.
         :param resumed: Metaflow run id of the run that resumes it; what is found is kept beside it.
         """
-        facts = {"depth": len(step.foreach_path), "gang": step.gang}
-        answer = self._ask("find_tasks", step.name, run_id=run_id, resumed=resumed, **facts)
-        found: dict[str, dict[str, Any]] | None = answer["outcomes"]
-        return found
+        asked = FindTasksRequest(
+            step=step.name, run_id=run_id, resumed=resumed, depth=len(step.foreach_path), gang=step.gang
+        )
+        return self._ask(asked, FindTasksAnswer).outcomes
 
     def save(self, data: bytes) -> str:
         """Put bytes into the flow's datastore, by their content; return their URL.
 
         :param data: the bytes.
         """
-        url: str = self._ask("save", data=base64.b64encode(data).decode())["url"]
-        return url
+        return self._ask(SaveRequest(data=base64.b64encode(data).decode()), SaveAnswer).url
 
     def has_run(self, run_id: str) -> bool:
         """Return whether a run with its parameters is in the datastore.
 
         :param run_id: Metaflow run id.
         """
-        return bool(self._ask("has_run", PARAMETERS_STEP, run_id=run_id, task_id=PARAMETERS_TASK)["found"])
+        asked = HasRunRequest(step=PARAMETERS_STEP, run_id=run_id, task_id=PARAMETERS_TASK)
+        return self._ask(asked, HasRunAnswer).found
 
     def load_record(self, name: str) -> Any:
         """Return the record of a DAG run id from the datastore, None if there is none.
 
         :param name: name of the record.
         """
-        return self._ask("load_record", name=name)["record"]
+        return self._ask(LoadRecordRequest(name=name), RecordAnswer).record
 
     def save_record(self, name: str, record: Any) -> None:
         """Replace the record of a DAG run id in the datastore.
@@ -178,13 +196,16 @@ class LocalCompute:
         :param name: name of the record.
         :param record: JSON types.
         """
-        self._ask("save_record", name=name, record=record)
+        self._ask(SaveRecordRequest(name=name, record=record), DoneAnswer)
 
-    def _ask(self, operation: str, step: str = "", **fields: Any) -> dict[str, Any]:
-        environment = self._shared_environment()
-        base = request_base(self.manifest, self.code, self._unpacked(), environment)
-        request = {**base, "op": operation, "step": step, **fields}
-        return self._runner(environment).call(request, self.on_line)
+    def _ask(self, request: Request, answer: type[_Answer]) -> _Answer:
+        return self._call(request, answer, self._shared_environment(), self.on_line)
+
+    def _call(
+        self, request: Request, answer: type[_Answer], environment: Mapping[str, str], on_line: LineWriter
+    ) -> _Answer:
+        flow = FlowOfRequest.of(self.manifest, self.code, self._unpacked(), environment)
+        return self._runner(environment).call(encoded(flow, request), answer, on_line)
 
     def run_module(self, module: str, *arguments: str) -> None:
         """Run a module of the packaged Metaflow that is no task, e.g. an exit hook, and pass its output on.

@@ -8,8 +8,9 @@ import logging
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from metaflow_orchestration.exceptions import StepNotRunnableError
 
@@ -17,6 +18,8 @@ from .runner_process import RunnerSettings, runner_command, runner_environment
 from .warm_runner import connect_warm
 
 log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 
 class LineWriter(Protocol):
@@ -71,24 +74,24 @@ class Runner:
                 process.stdout.close()
             process.wait()
 
-    def call(self, request: Mapping[str, Any], on_line: LineWriter) -> dict[str, Any]:
+    def call(self, request: bytes, answer: type[_Answer], on_line: LineWriter) -> _Answer:
         """Send a request and return the ``end`` event that answers it.
 
-        :param request: see ``task_runner.py``.
+        :param request: what :func:`~.request.encoded` has made.
+        :param answer: what the answer is, see ``answers.py``.
         :param on_line: gets each line that the task writes.
-        :raises StepNotRunnableError: if the runner dies without an answer.
+        :raises StepNotRunnableError: if the runner dies without an answer, or answers something else.
         """
-        data = json.dumps(request).encode() + b"\n"
         try:
-            self._send(data)
+            self._send(request)
             for line in self._lines():
-                event: dict[str, Any] = json.loads(line)
+                event = json.loads(line)
                 if event["event"] == "line":
                     on_line(event["stream"], event["text"])
                 elif "error" in event:
                     raise StepNotRunnableError(f"the task could not be started:\n{event['error']}")
                 else:
-                    return event
+                    return _read(event, answer)
         except (BrokenPipeError, ConnectionResetError):
             pass
         raise StepNotRunnableError(
@@ -131,3 +134,13 @@ class Runner:
                 f"the interpreter {self._settings.python!r} cannot be started ({error.strerror}).",
                 hint="Name one that exists on the worker, or none to use Airflow's own.",
             ) from error
+
+
+def _read(event: Any, answer: type[_Answer]) -> _Answer:
+    try:
+        return msgspec.convert(event, answer)
+    except msgspec.ValidationError as error:
+        raise StepNotRunnableError(
+            f"the process that runs Metaflow has answered what this release does not know ({error}).",
+            hint="Its code comes with the flow: deploy the flow again, with the release that the worker has.",
+        ) from None

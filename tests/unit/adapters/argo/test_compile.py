@@ -93,7 +93,7 @@ DECORATED: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("decorated/pods", "argo.yaml", {}, {}),
     ("decorated/pods", "argo-job.yaml", {}, {"gang": "job", "image": "other:3"}),
     ("decorated/nightly", "argo.yaml", {"name": "market.prod.nightlyflow", "notifications": NOTIFIED}, EVERY_OPTION),
-    ("decorated/nightly", "argo-quiet.yaml", {"notifications": NOTIFIED}, {"tell_failures": False}),
+    ("decorated/nightly", "argo-quiet.yaml", {"notifications": NOTIFIED}, {"report_failures": False}),
     ("decorated/triggered", "argo.yaml", {"name": "market.test.testing.triggeredflow"}, {}),
     ("decorated/on_finish", "argo.yaml", {"name": "market.test.testing.onfinishflow"}, {}),
 ]

@@ -100,15 +100,15 @@ class Results:
 @pytest.mark.parametrize(
     ("document", "status", "outcome", "exit_status", "saved"),
     [
-        ({"tells": "splits"}, 0, {"num_splits": 3}, 0, {"at/start": {"told": 3, "iteration": 0}}),
-        ({"tells": "next"}, 0, {"next": ["a"]}, 0, {"at/start": {"told": "a", "iteration": 0}}),
-        ({"tells": "nodes"}, 0, {"num_parallel": 4}, 0, {"at/start": {"told": 4, "iteration": 0}}),
+        ({"reports": "splits"}, 0, {"num_splits": 3}, 0, {"at/start": {"reported": 3, "iteration": 0}}),
+        ({"reports": "next"}, 0, {"next": ["a"]}, 0, {"at/start": {"reported": "a", "iteration": 0}}),
+        ({"reports": "nodes"}, 0, {"num_parallel": 4}, 0, {"at/start": {"reported": 4, "iteration": 0}}),
         ({}, 0, {"next": ["a"]}, 0, {}),
-        ({"tells": "splits"}, 1, None, 1, {}),
+        ({"reports": "splits"}, 1, None, 1, {}),
         ({}, 202, None, 202, {"at/start.final": {"status": 202}}),
         # An array has 10,000 children at most; a map may have more.
-        ({"tells": "splits", "is_array": True}, 0, {"num_splits": 10_001}, 1, {}),
-        ({"tells": "splits"}, 0, {"num_splits": 10_001}, 0, {"at/start": {"told": 10_001, "iteration": 0}}),
+        ({"reports": "splits", "is_array": True}, 0, {"num_splits": 10_001}, 1, {}),
+        ({"reports": "splits"}, 0, {"num_splits": 10_001}, 0, {"at/start": {"reported": 10_001, "iteration": 0}}),
     ],
 )
 def test_a_job_tells_the_machine_how_its_task_ended(

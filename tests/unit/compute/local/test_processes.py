@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 from tests.support.environment import environment_variable
 
 from airflow_provider_metaflow.compute.local import warm_runner
+from airflow_provider_metaflow.compute.local.answers import DoneAnswer
 from airflow_provider_metaflow.compute.local.code import unpacked
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
 from airflow_provider_metaflow.compute.local.runner import Runner
@@ -314,5 +316,6 @@ def test_a_client_that_comes_when_the_warm_process_exits_starts_another(
     with Runner(settings) as session:
         thread.join()
         assert session._process is None, "it was to be a warm one"
+        request = json.dumps({"op": "nonsense", "env": base}).encode() + b"\n"
         with pytest.raises(StepNotRunnableError, match="has no attribute '_nonsense'"):
-            session.call({"op": "nonsense", "env": base}, lambda stream, text: None)
+            session.call(request, DoneAnswer, lambda stream, text: None)

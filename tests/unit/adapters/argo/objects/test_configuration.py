@@ -58,7 +58,7 @@ def test_variables_that_are_to_be_skipped_come_from_the_pod_only(
     assert all(name in text for name in ("METAFLOW_CARD_S3ROOT", "SHAPE", "METAFLOW_CODE_URL"))
 
 
-@pytest.mark.parametrize(("options", "runs"), [({}, True), ({"tell_failures": False}, False)])
+@pytest.mark.parametrize(("options", "runs"), [({}, True), ({"report_failures": False}, False)])
 def test_a_script_for_errors_runs_after_a_failure_unless_errors_are_not_to_be_captured(
     options: dict[str, Any], runs: bool, configure: Callable[..., None], on_s3: Callable[..., Manifest]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metaflow_adapters.argo.plan.names import MAX_NAME, Names, check_name, deployed_name
+from metaflow_adapters.argo.plan.names import MAX_NAME, TEMPLATE_NAME, Names, deployed_name
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 
@@ -21,7 +21,7 @@ def test_a_long_name_of_a_project_is_cut_readably_and_stays_its_own() -> None:
     for name in names:
         assert len(name) <= MAX_NAME
         assert name.startswith("marketingana.test.feature")
-        check_name(name, "F")
+        TEMPLATE_NAME.check(name, "F")
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_long_name_of_a_project_is_cut_readably_and_stays_its_own() -> None:
 )
 def test_a_bad_name_is_refused_with_the_rule(name: str, told: str) -> None:
     with pytest.raises(InvalidOptionError, match=told):
-        check_name(name, "F")
+        TEMPLATE_NAME.check(name, "F")
 
 
 def test_a_flow_name_that_is_too_long_asks_for_another() -> None:

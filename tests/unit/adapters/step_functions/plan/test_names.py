@@ -4,7 +4,7 @@ import pytest
 from metaflow.plugins.aws.step_functions.event_bridge_client import format as stock_rule
 
 from metaflow_adapters.step_functions.plan.names import (
-    check_name,
+    MACHINE_NAME,
     helper_name,
     machine_helper_name,
     prefixed,
@@ -45,4 +45,4 @@ def test_a_prefix_is_set_once() -> None:
 @pytest.mark.parametrize(("name", "told"), [("a b", "cannot be the name"), ("x" * 81, "81 characters"), ("", "cannot")])
 def test_a_name_that_aws_refuses_is_refused_first(name: str, told: str) -> None:
     with pytest.raises(InvalidOptionError, match=told):
-        check_name(name, "Flow")
+        MACHINE_NAME.check(name, "Flow")

@@ -210,7 +210,7 @@ def test_a_run_that_succeeded_is_not_redriven_and_the_way_out_is_named(account: 
     started = runs.start({})
     account.ended(runs.find(started)["executionArn"])
     for call in (runs.redrive, runs.check_ended):
-        with pytest.raises(InvalidOptionError, match=r"cannot go on in place: it has succeeded\..*without --redrive"):
+        with pytest.raises(InvalidOptionError, match=r"resumed in place: it has succeeded\..*without --redrive"):
             call(started, ANN)
 
 

@@ -86,7 +86,7 @@ class AdapterRuns(ABC):
         return str(self.runs.start(given_texts(self.obj, options)))
 
     def resume(self, request: ResumeRequest) -> str | None:
-        """Start a run that takes over results of another one."""
+        """Start a run that clones results of another one."""
         origin = origin_of(self.obj, request.run_id, request.origin_run_id)
         rerun = following_steps(self.obj, request.step_to_rerun) if request.step_to_rerun else ()
         given = given_texts(self.obj, request.options)

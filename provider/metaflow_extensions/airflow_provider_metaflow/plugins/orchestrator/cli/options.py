@@ -134,6 +134,6 @@ STEP = click.option("--step", default=None, help="Of this step only.")
 ALL_FLOWS = click.option("--all", "all_flows", is_flag=True, help="Or any other flow.")
 
 RESUME_HELP = (
-    "Start a run that takes over what another has finished; what had failed runs again. Parameters that are "
+    "Start a run that clones the finished tasks of another; what had failed runs again. Parameters that are "
     "given count in each step that runs; all others are those of the other run."
 )

@@ -61,7 +61,7 @@ class AirflowDeployedFlow(OrchestratorFlow, DeployedFlow):
 
     def resume(self, origin_run_id: str, step_to_rerun: str | None = None, **kwargs: Any) -> AirflowTriggeredRun:
         """
-        Start a run that takes over the finished tasks of another run, and runs the rest with the deployed code.
+        Start a run that clones the finished tasks of another run, and runs the rest with the deployed code.
 
         Parameters
         ----------
@@ -134,21 +134,7 @@ class AirflowDeployedFlow(OrchestratorFlow, DeployedFlow):
         str, optional
             The token, None if this machine's datastore does not hold it.
         """
-        from metaflow.datastore import FlowDataStore
-        from metaflow.metaflow_config import DEFAULT_DATASTORE
-        from metaflow.plugins import DATASTORES
-
-        from metaflow_orchestration.compile.deployment.tokens import stored_token
-
-        kind = self.deployer.top_level_kwargs.get("datastore") or DEFAULT_DATASTORE
-        storage = next(one for one in DATASTORES if kind == one.TYPE)
-        root = self.deployer.top_level_kwargs.get("datastore_root") or storage.get_datastore_root_from_config(
-            lambda *_, **__: None, create_on_absent=False
-        )
-        if root is None:
-            return None
-        store = FlowDataStore(self.deployer.flow_name, environment=None, storage_impl=storage, ds_root=root)
-        return stored_token(store._storage_impl, self.deployer.name)
+        return _stored_token(self.deployer)
 
     @classmethod
     def from_deployment(cls, identifier: str, metadata: str | None = None) -> AirflowDeployedFlow:
@@ -239,6 +225,25 @@ class AirflowDeployedFlow(OrchestratorFlow, DeployedFlow):
             except MetaflowProviderError as error:
                 raise MetaflowException(str(error)) from None
         return triggered_run(cls._from_record(deployed, metadata).deployer, run_id)
+
+
+def _stored_token(deployer: Any) -> str | None:
+    """Return the production token of a deployment from the datastore that its deployer is set to."""
+    from metaflow.datastore import FlowDataStore
+    from metaflow.metaflow_config import DEFAULT_DATASTORE
+    from metaflow.plugins import DATASTORES
+
+    from metaflow_orchestration.compile.deployment.tokens import stored_token
+
+    kind = deployer.top_level_kwargs.get("datastore") or DEFAULT_DATASTORE
+    storage = next(one for one in DATASTORES if kind == one.TYPE)
+    root = deployer.top_level_kwargs.get("datastore_root") or storage.get_datastore_root_from_config(
+        lambda *_, **__: None, create_on_absent=False
+    )
+    if root is None:
+        return None
+    store = FlowDataStore(deployer.flow_name, environment=None, storage_impl=storage, ds_root=root)
+    return stored_token(store._storage_impl, deployer.name)
 
 
 def _one_parameter(one: Parameter) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class AirflowTriggeredRun(OrchestratorRun, TriggeredRun):
 
     def resume(self, step_to_rerun: str | None = None, **kwargs: Any) -> AirflowTriggeredRun:
         """
-        Start a run that takes over the finished tasks of this one, and runs the rest with the deployed code.
+        Start a run that clones the finished tasks of this one, and runs the rest with the deployed code.
 
         Parameters
         ----------

@@ -16,7 +16,7 @@ class ArgoTriggeredRun(OrchestratorRun, ArgoWorkflowsTriggeredRun):
 
     def resume(self, step_to_rerun: str | None = None, **kwargs: Any) -> ArgoTriggeredRun:
         """
-        Start a run that takes over the finished tasks of this one, and runs the rest with the deployed code.
+        Start a run that clones the finished tasks of this one, and runs the rest with the deployed code.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class ArgoDeployedFlow(OrchestratorFlow, ArgoWorkflowsDeployedFlow):
 
     def resume(self, origin_run_id: str, step_to_rerun: str | None = None, **kwargs: Any) -> ArgoTriggeredRun:
         """
-        Start a run that takes over the finished tasks of another run, and runs the rest with the deployed code.
+        Start a run that clones the finished tasks of another run, and runs the rest with the deployed code.
 
         Parameters
         ----------

@@ -110,7 +110,7 @@ def started(kind: Callable[..., Run], deployer: Any, verb: str, options: dict[st
 def resumed(
     kind: Callable[..., Run], deployer: Any, origin: str, step_to_rerun: str | None, options: dict[str, Any]
 ) -> Run:
-    """Start a run that takes over the finished tasks of another one, and return it.
+    """Start a run that clones the finished tasks of another one, and return it.
 
     :param kind: class of triggered runs.
     :param deployer: Metaflow's deployer of the flow.

@@ -72,7 +72,7 @@ class SfnTriggeredRun(OrchestratorRun, StepFunctionsTriggeredRun):
 
     def resume(self, step_to_rerun: str | None = None, redrive: bool = False, **kwargs: Any) -> SfnTriggeredRun:
         """
-        Start a run that takes over the finished tasks of this one, and runs the rest with the deployed code.
+        Start a run that clones the finished tasks of this one, and runs the rest with the deployed code.
 
         Parameters
         ----------
@@ -231,7 +231,7 @@ class SfnDeployedFlow(OrchestratorFlow, StepFunctionsDeployedFlow):
         self, origin_run_id: str, step_to_rerun: str | None = None, redrive: bool = False, **kwargs: Any
     ) -> SfnTriggeredRun:
         """
-        Start a run that takes over the finished tasks of another run, and runs the rest with the deployed code.
+        Start a run that clones the finished tasks of another run, and runs the rest with the deployed code.
 
         Parameters
         ----------

@@ -12,7 +12,17 @@ import json
 import os
 import signal
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from .task_documents import (
+        Outcome,
+        StepDocument,
+        TaskArguments,
+        TaskDocument,
+    )
+    from .task_requests import RunAnswer, RunRequest
 
 SINK_VARIABLE = "METAFLOW_ORCHESTRATOR_SINK"
 """Environment variable with the file that the outcome goes to, e.g. the container's termination log."""
@@ -27,10 +37,11 @@ _KILLED = 128 + signal.SIGTERM
 _LAST_LINES = 5
 
 
-def main(document: dict[str, Any], root: str) -> int:
+def main(document: Mapping[str, Any], root: str) -> int:
     """Run the task that a document describes; return the exit status.
 
-    :param document: what ``containers/command.py`` of the core wrote.
+    :param document: a :class:`TaskDocument` of the core; or of the adapters a :class:`StepDocument`, the
+        :class:`MachineDocument` of all steps, or a :class:`SideDocument`, whose own keys are those of ``aside``.
     :param root: folder that the code package was unpacked in.
     """
     here = os.path.dirname(os.path.abspath(__file__))
@@ -48,31 +59,29 @@ def main(document: dict[str, Any], root: str) -> int:
     if of_machine:
         document = machine_task.choose(document)
     # Before Metaflow is imported, which reads its configuration then.
-    document["env"] = {**document.pop("step_env", {}), **document["env"]}
+    document = {**document, "env": {**document.get("step_env", {}), **document["env"]}}
     os.environ.update(document["env"])
-    is_placed = "sources" in document
-    task = {} if is_placed else _prepare(document)
+    if "sources" not in document:
+        whole = cast("TaskDocument", document)
+        task = _prepare(whole)
+        task_runner.import_metaflow()
+        return _run(task_runner, _request(whole, task, root))[0]
     task_runner.import_metaflow()
-    if is_placed:
-        if of_machine:
-            machine_task.arrive(document, task_results)
-        document = placed_task.complete(document, task_results)
-        if document.get("finished"):
-            print("An earlier try has finished this task; its result stands.", file=sys.stderr)
-            placed_task.write_outputs(document["finished"], document)
-            return machine_task.depart(document, task_results, 0, document["finished"]) if of_machine else 0
-        task = _prepare(document)
-    # TaskLog saves the logs, without a process of its own.
-    from metaflow.plugins import SIDECARS
-
-    SIDECARS.pop("save_logs_periodically", None)
-    status, outcome = _run(task_runner, _request(document, task, root))
-    if outcome is not None and is_placed:
-        placed_task.write_outputs(outcome, document)
-    return int(machine_task.depart(document, task_results, status, outcome)) if of_machine else status
+    if of_machine:
+        machine_task.arrive(document, task_results)
+    placed: StepDocument = placed_task.complete(document, task_results)
+    status, outcome = 0, placed.get("finished")
+    if outcome:
+        print("An earlier try has finished this task; its result stands.", file=sys.stderr)
+    else:
+        whole = cast("TaskDocument", placed)
+        status, outcome = _run(task_runner, _request(whole, _prepare(whole), root))
+    if outcome is not None:
+        placed_task.write_outputs(outcome, placed)
+    return int(machine_task.depart(placed, task_results, status, outcome)) if of_machine else status
 
 
-def _prepare(document: dict[str, Any]) -> dict[str, Any]:
+def _prepare(document: TaskDocument) -> TaskArguments:
     """Return the task of this container, with the variables that its process needs set."""
     task = _own_task(document)
     if "gang" in document:
@@ -81,16 +90,20 @@ def _prepare(document: dict[str, Any]) -> dict[str, Any]:
     return task
 
 
-def _run(task_runner: Any, request: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:
+def _run(task_runner: Any, request: RunRequest) -> tuple[int, Outcome | None]:
+    # TaskLog saves the logs, without a process of its own.
+    from metaflow.plugins import SIDECARS
+
+    SIDECARS.pop("save_logs_periodically", None)
     reader, writer = os.pipe()
     channel = _make_channel(task_runner, reader)
     # A closed pipe is how a session learns that its client is gone, and kills the task with all its processes.
     signal.signal(signal.SIGTERM, lambda *_: os.close(writer))
     try:
-        answer = task_runner.Session(channel)._run(request)
+        answer: RunAnswer = task_runner.Session(channel)._run(request)
     except task_runner.ClientGoneError:
         return int(_KILLED), None
-    status = int(answer["status"])
+    status = answer["status"]
     if status != 0:
         how = "init" if answer["phase"] == "init" else "step"
         _write_sink({"failed": how, "status": status, "last_lines": list(channel.last_lines)})
@@ -111,17 +124,17 @@ def _make_channel(task_runner: Any, reader: int) -> Any:
             super().__init__(reader, -1)
             self.last_lines: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
 
-        def write(self, event: dict[str, Any]) -> None:
-            if event["event"] == "line":
-                stream = sys.stderr if event["stream"] == "stderr" else sys.stdout
-                print(event["text"], file=stream, flush=True)
-                if event["text"].strip():
-                    self.last_lines.append(event["text"].strip()[-300:])
+        def line(self, stream: str, text: str) -> None:
+            print(text, file=sys.stderr if stream == "stderr" else sys.stdout, flush=True)
+            if text.strip():
+                self.last_lines.append(text.strip()[-300:])
 
     return Streams()
 
 
-def _request(document: dict[str, Any], task: dict[str, Any], root: str) -> dict[str, Any]:
+def _request(document: TaskDocument, task: TaskArguments, root: str) -> RunRequest:
+    from task_place import OUTCOME_VARIABLE  # type: ignore[import-not-found]
+
     outcome = os.path.join(root, ".outcome.%s.json" % task["task_id"])
     return {
         "flow_name": document["flow_name"],
@@ -137,18 +150,18 @@ def _request(document: dict[str, Any], task: dict[str, Any], root: str) -> dict[
         "time_limit": document.get("time_limit"),
         "datastore": document["datastore"],
         "datastore_root": document["datastore_root"],
-        "env": {**os.environ, "METAFLOW_ORCHESTRATOR_OUTCOME": outcome},
+        "env": {**os.environ, OUTCOME_VARIABLE: outcome},
     }
 
 
-def _own_task(document: dict[str, Any]) -> dict[str, Any]:
+def _own_task(document: TaskDocument) -> TaskArguments:
     """Return the task of this container: that of its index in an array of jobs, else the only one."""
-    tasks: list[dict[str, Any]] = document["tasks"]
-    # A state machine tells each child its own task alone.
+    tasks = document["tasks"]
+    # A state machine gives each child its own task alone.
     return tasks[int(os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX", "0")) if len(tasks) > 1 else 0]
 
 
-def _gang_member(document: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
+def _gang_member(document: TaskDocument, control: TaskArguments) -> TaskArguments:
     """Return the task of this node of a ``@parallel`` step, and tell the compute decorators which node it is.
 
     Names of tasks and variables are those of ``metaflow.plugins.kubernetes`` and ``metaflow.plugins.aws.batch``.
@@ -174,8 +187,8 @@ def _gang_member(document: dict[str, Any], control: dict[str, Any]) -> dict[str,
     return {"task_id": name, "arguments": arguments}
 
 
-def _cloned_member(control: str, clones: list[str], index: int) -> dict[str, Any]:
-    """Return the task of a node of a gang whose result is taken over; its user code would wait for the control node."""
+def _cloned_member(control: str, clones: list[str], index: int) -> TaskArguments:
+    """Return the task of a node of a gang whose result is cloned; its user code would wait for the control node."""
     from task_results import node_ids
 
     name = node_ids([one.rpartition("/")[2] for one in clones], control)[index]
@@ -210,7 +223,8 @@ def _write_reason(lines: list[str]) -> None:
             file.write(lines[-1])
 
 
-def _write_sink(outcome: dict[str, Any]) -> None:
+def _write_sink(outcome: Mapping[str, object]) -> None:
+    """Tell the orchestrator of an outcome or a failure, if it named a file for that."""
     path = os.environ.get(SINK_VARIABLE)
     if not path:
         return

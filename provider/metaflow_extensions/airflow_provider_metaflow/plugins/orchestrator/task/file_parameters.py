@@ -14,7 +14,10 @@ import hashlib
 import io
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+if TYPE_CHECKING:
+    from .task_documents import FileFacts, InitRequest
 
 FOLDER = "data"
 """Folder of uploads below the root of a datastore (``metaflow.metaflow_config.DATATOOLS_SUFFIX``)."""
@@ -35,6 +38,23 @@ _PATH = re.compile(
 )
 
 
+Descriptor = TypedDict(
+    "Descriptor",
+    {
+        "note": str,
+        "type": str,
+        "sub-type": str,
+        "url": str,
+        "size": int,
+        "is_text": bool,
+        "encoding": str,
+    },
+    total=False,
+)
+"""How Metaflow stores an included file (``metaflow.includefile``, UploaderV2). Of a value that a run was given no key
+is certain, and no type of what stands there."""
+
+
 class RefusedFileError(ValueError):
     """A value that may not be used as a file.
 
@@ -52,7 +72,7 @@ class RefusedFileError(ValueError):
         super().__init__("flow %s: %s %s" % (flow, self.message, self.hint))
 
 
-def checked_arguments(init: dict[str, Any], flow: str, storage: Any) -> list[str]:
+def checked_arguments(init: InitRequest, flow: str, storage: Any) -> list[str]:
     """Return the arguments of ``init`` with a descriptor in place of each value of a file parameter.
 
     :param init: ``arguments`` of ``init``, and ``files``: ``default``, ``is_text`` and ``encoding`` by parameter.
@@ -60,7 +80,7 @@ def checked_arguments(init: dict[str, Any], flow: str, storage: Any) -> list[str
     :param storage: storage of the flow's datastore.
     :raises RefusedFileError: if a value is neither content, nor the default, nor a file that was uploaded for the flow.
     """
-    files: dict[str, Any] = init.get("files") or {}
+    files = init.get("files") or {}
     arguments = []
     for one in init["arguments"]:
         name, equals, value = one.removeprefix("--").partition("=")
@@ -71,7 +91,7 @@ def checked_arguments(init: dict[str, Any], flow: str, storage: Any) -> list[str
     return arguments
 
 
-def file_value(flow: str, name: str, value: str, facts: dict[str, Any], storage: Any) -> str:
+def file_value(flow: str, name: str, value: str, facts: FileFacts, storage: Any) -> str:
     """Return the descriptor that Metaflow gets for a value.
 
     :param flow: name of the flow.
@@ -100,7 +120,7 @@ def file_value(flow: str, name: str, value: str, facts: dict[str, Any], storage:
     return json.dumps(upload(content, flow, storage, is_text, encoding))
 
 
-def upload(content: bytes, flow: str, storage: Any, is_text: bool, encoding: str | None) -> dict[str, Any]:
+def upload(content: bytes, flow: str, storage: Any, is_text: bool, encoding: str | None) -> Descriptor:
     """Put the content of a file into the flow's folder of uploads; return its descriptor.
 
     The layout is that of Metaflow's own uploader (``metaflow.includefile.UploaderV2``), but always below the root of
@@ -118,7 +138,7 @@ def upload(content: bytes, flow: str, storage: Any, is_text: bool, encoding: str
     return _uploaded(_folder(flow, storage) + digest, len(content), is_text, encoding or "utf-8")
 
 
-def is_uploaded(descriptor: dict[str, Any], flow: str, storage: Any) -> bool:
+def is_uploaded(descriptor: Descriptor, flow: str, storage: Any) -> bool:
     """Tell whether a descriptor is of a file in the flow's folder of uploads.
 
     :param descriptor: the descriptor.
@@ -142,7 +162,7 @@ def _folder(flow: str, storage: Any) -> str:
     return ("" if "://" in uri else "%s://" % storage.TYPE) + uri.rstrip("/") + "/"
 
 
-def _uploaded(url: str, size: int, is_text: bool, encoding: str) -> dict[str, Any]:
+def _uploaded(url: str, size: int, is_text: bool, encoding: str) -> Descriptor:
     return {
         "note": "Internal representation of IncludeFile",
         "type": "uploader-v2",
@@ -154,7 +174,7 @@ def _uploaded(url: str, size: int, is_text: bool, encoding: str) -> dict[str, An
     }
 
 
-def _descriptor(value: str) -> dict[str, Any] | None:
+def _descriptor(value: str) -> Descriptor | None:
     """Return what Metaflow would take for a descriptor: a JSON object, which may be the text of a JSON string."""
     found: Any = value
     for _ in range(2):
@@ -163,7 +183,7 @@ def _descriptor(value: str) -> dict[str, Any] | None:
         except (ValueError, TypeError, RecursionError):
             return None
         if isinstance(found, dict):
-            return found if found.get("type") in _TYPES else None
+            return cast("Descriptor", found) if found.get("type") in _TYPES else None
         if not isinstance(found, str):
             return None
     return None

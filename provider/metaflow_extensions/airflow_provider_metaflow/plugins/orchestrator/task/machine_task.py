@@ -1,6 +1,6 @@
-"""What a job of a state machine of AWS Step Functions knows of its task, and what it tells the state machine.
+"""What a job of a state machine of AWS Step Functions knows of its task, and what it reports to the state machine.
 
-The job is told one word, its place: step, run id and index path. All else stands in the flow's document, in the
+The job is given one word, its place: step, run id and index path. All else stands in the flow's document, in the
 variables that AWS Batch sets, and in small objects of the datastore:
 
 ``<folder>/<run>/<path>/<step>``
@@ -17,21 +17,27 @@ variables that AWS Batch sets, and in small objects of the datastore:
 from __future__ import annotations
 
 import datetime
-import io
 import json
 import os
 import sys
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import task_place as place  # type: ignore[import-not-found]
+from task_documents import NO_RETRY, load_json, save_json  # type: ignore[import-not-found]
+
+if TYPE_CHECKING:
+    from .task_documents import EventMapping, MachineDocument, MachineStep, Outcome, RunRecord, TriggerFacts
+
+AwsEvent = Mapping[str, Any]
+"""An event of Amazon EventBridge, with what its sender has put into ``detail``."""
 
 PLACE_VARIABLE = "METAFLOW_PLACE"
 """Environment variable with step, run id, index path, and the try if there may be several, e.g.
 ``train/sfn-1f2e/t-3-0-/1``."""
 
 INPUT_VARIABLE = "METAFLOW_INPUT"
-
-NO_RETRY = 202
-"""Exit status by which Metaflow says that another try is of no use (``METAFLOW_EXIT_DISALLOW_RETRY``)."""
 
 MAX_SPLITS = 10_000
 """Children of an array job (AWS Batch, service quotas)."""
@@ -40,81 +46,83 @@ _KNOWN_INPUT = {"Parameters", "Origin", "Events", "AWS_STEP_FUNCTIONS_STARTED_BY
 """The last is by what the console shows which execution has started another (Step Functions, nested workflows)."""
 
 
-def choose(document: dict[str, Any]) -> dict[str, Any]:
+def choose(document: MachineDocument) -> MachineStep:
     """Return the document of this job's step, and set the variables that ``placed_task`` reads.
 
     :param document: what ``adapters`` have written for the whole flow.
     """
     step, run, path, *tries = os.environ[PLACE_VARIABLE].split("/")
-    found: dict[str, Any] = {**document, **document["each"][step]}
-    del found["each"]
+    shared = {name: value for name, value in document.items() if name != "each"}
+    found = cast("MachineStep", {**shared, **document["each"][step]})
     index = os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX")
     indexes = [one for one in path.split("-")[1:] if one] + ([index] if index else [])
     found["at"] = "/".join([found["folder"], run, path + ("%s-" % index if index else "")])
-    variables = {"RUN": run, "PLACE": "-".join(indexes), "TRY": _tries(index, tries)}
+    number = _tries(index, tries)
+    os.environ.update({place.RUN_VARIABLE: run, place.PLACE_VARIABLE: "-".join(indexes), place.TRY_VARIABLE: number})
     if found.get("is_gang"):
-        variables["NODES"] = os.environ["AWS_BATCH_JOB_NUM_NODES"]
+        os.environ[place.NODES_VARIABLE] = os.environ["AWS_BATCH_JOB_NUM_NODES"]
         # Each attempt is a job of its own.
-        variables["GANG"] = os.environ["AWS_BATCH_JOB_ID"].split("#")[0]
-    os.environ.update({"METAFLOW_ORCHESTRATOR_%s" % name: value for name, value in variables.items()})
+        os.environ[place.GANG_VARIABLE] = os.environ["AWS_BATCH_JOB_ID"].split("#")[0]
     links = {
         "aws-step-functions-execution": run.partition("-")[2],
         "aws-step-functions-state-machine": found["deployment"],
         "aws-batch-job-id": os.environ.get("AWS_BATCH_JOB_ID", ""),
     }
-    found["env"] = {**found["env"], "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(links)}
-    if index and int(variables["TRY"]) and found.get("delay"):
+    found["env"] = {**found["env"], place.LINKS_VARIABLE: json.dumps(links)}
+    if index and int(number) and found.get("delay"):
         # AWS Batch tries a child of an array again at once.
         time.sleep(found["delay"])
     return found
 
 
-def _tries(index: str | None, told: list[str]) -> str:
+def _tries(index: str | None, retries: list[str]) -> str:
     if index:
         return str(int(os.environ.get("AWS_BATCH_JOB_ATTEMPT", "1")) - 1)
-    return told[0] if told else "0"
+    return retries[0] if retries else "0"
 
 
-def arrive(document: dict[str, Any], results: Any) -> None:
+def arrive(document: MachineStep, results: Any) -> None:
     """Read what the run's input and earlier jobs say of this task; before ``placed_task.complete``.
 
     :param document: the document of the step.
     :param results: the module ``task_results``, with Metaflow imported.
     """
     storage = results.flow_datastore(document)._storage_impl
-    tries = int(os.environ["METAFLOW_ORCHESTRATOR_TRY"])
-    if tries and load(storage, "%s/%s.final" % (document["at"], document["step"])) is not None:
+    tries = int(os.environ[place.TRY_VARIABLE])
+    if tries and load_json(storage, "%s/%s.final" % (document["at"], document["step"])) is not None:
         print("An earlier try has said that another is of no use.", file=sys.stderr)
         sys.exit(NO_RETRY)
-    folder = "%s/%s" % (document["folder"], os.environ["METAFLOW_ORCHESTRATOR_RUN"])
+    folder = "%s/%s" % (document["folder"], os.environ[place.RUN_VARIABLE])
     if document["sources"] is None:
         record = _start(document, storage, folder)
     else:
-        record = load(storage, folder + "/record") or {}
-    if record.get("origin"):
-        os.environ["METAFLOW_ORCHESTRATOR_ORIGIN"] = record["origin"]
+        found: RunRecord | None = load_json(storage, folder + "/record")
+        record = found or {}
+    origin = record.get("origin")
+    if origin:
+        os.environ[place.ORIGIN_VARIABLE] = origin
     if record.get("changed"):
-        os.environ["METAFLOW_ORCHESTRATOR_CHANGED"] = "1"
+        os.environ[place.CHANGED_VARIABLE] = "1"
     if record.get("events"):
-        document["env"]["METAFLOW_ORCHESTRATOR_TRIGGERS"] = json.dumps(record["events"])
+        document["env"][place.TRIGGERS_VARIABLE] = json.dumps(record["events"])
     if document.get("is_loop"):
         _continue_loop(document, storage)
 
 
-def _start(document: dict[str, Any], storage: Any, folder: str) -> dict[str, Any]:
+def _start(document: MachineStep, storage: Any, folder: str) -> RunRecord:
     """Read the input of the run, and keep what the other tasks must know of it."""
     text = os.environ.pop(INPUT_VARIABLE, "{}")
-    given = load(storage, folder + "/input") if text.startswith("@") else json.loads(text)
+    given = load_json(storage, folder + "/input") if text.startswith("@") else json.loads(text)
     values, record = read_input(given or {}, document)
     values = {**document["defaults"], **values}
     # Not by a variable, whose length Linux limits.
     document["given"] = values
     if any(record.values()):
-        save(storage, folder + "/record", record)
+        save_json(storage, folder + "/record", record)
     return record
 
 
-def read_input(given: Any, document: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+def read_input(given: Any, document: MachineStep) -> tuple[dict[str, str], RunRecord]:
     """Return the parameters of a run as text by name, and what all its tasks must know.
 
     :param given: input of the execution: an object with ``Parameters`` (an object, or its JSON text), or an event.
@@ -135,7 +143,7 @@ def read_input(given: Any, document: dict[str, Any]) -> tuple[dict[str, str], di
     return texts, {"origin": given.get("Origin"), "events": [_trigger(one) for one in events]}
 
 
-def _check(values: dict[str, Any], document: dict[str, Any]) -> None:
+def _check(values: Mapping[str, Any], document: MachineStep) -> None:
     unknown = sorted(set(values) - set(document["parameters"]))
     if unknown:
         known = ", ".join(document["parameters"]) or "none"
@@ -145,21 +153,22 @@ def _check(values: dict[str, Any], document: dict[str, Any]) -> None:
         sys.exit("The flow %s needs a value for its parameter %r." % (document["flow_name"], missing[0]))
 
 
-def _mapped(events: list[dict[str, Any]], mappings: list[dict[str, Any]]) -> dict[str, Any]:
+def _mapped(events: list[AwsEvent], mappings: list[EventMapping]) -> Mapping[str, Any]:
+    """Return values of parameters, of JSON types, from the payloads of events."""
     by_name = {one["event"]: one for one in mappings}
     found = {}
     for event in events:
-        mapping = by_name.get(event["detail-type"]) or {"parameters": [], "all_needed": False}
+        mapping = by_name.get(event["detail-type"])
         payload = event.get("detail") or {}
-        for parameter, field in mapping["parameters"]:
+        for parameter, field in mapping["parameters"] if mapping else ():
             if field in payload:
                 found[parameter] = payload[field]
-            elif mapping["all_needed"]:
+            elif mapping and mapping["all_needed"]:
                 sys.exit("The event %r has no field %r in its payload." % (event["detail-type"], field))
     return found
 
 
-def _trigger(event: dict[str, Any]) -> dict[str, Any]:
+def _trigger(event: AwsEvent) -> TriggerFacts:
     """Return what ``current.trigger`` is made of (``metaflow.events.Trigger``)."""
     detail = event.get("detail") or {}
     if event.get("source") == "aws.states":
@@ -175,21 +184,21 @@ def _trigger(event: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _seconds(event: dict[str, Any]) -> int | None:
+def _seconds(event: AwsEvent) -> int | None:
     text = event.get("time")
     return int(datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()) if text else None
 
 
-def _continue_loop(document: dict[str, Any], storage: Any) -> None:
-    """Find out which iteration of a recursive switch it is: that after the last one that has told its choice."""
-    before = load(storage, "%s/%s" % (document["at"], document["step"]))
+def _continue_loop(document: MachineStep, storage: Any) -> None:
+    """Find out which iteration of a recursive switch it is: that after the last one that has reported its choice."""
+    before = load_json(storage, "%s/%s" % (document["at"], document["step"]))
     if before is not None:
-        goes_on = before["told"] == document["step"]
-        os.environ["METAFLOW_ORCHESTRATOR_ITERATION"] = str(before["iteration"] + goes_on)
+        repeats = before["reported"] == document["step"]
+        os.environ[place.ITERATION_VARIABLE] = str(before["iteration"] + repeats)
 
 
-def depart(document: dict[str, Any], results: Any, status: int, outcome: dict[str, Any] | None) -> int:
-    """Tell the state machine how the task ended, and return the exit status of the job.
+def depart(document: MachineStep, results: Any, status: int, outcome: Outcome | None) -> int:
+    """Report to the state machine how the task ended, and return the exit status of the job.
 
     :param document: the document of the step.
     :param results: the module ``task_results``.
@@ -199,15 +208,15 @@ def depart(document: dict[str, Any], results: Any, status: int, outcome: dict[st
     storage = results.flow_datastore(document)._storage_impl
     where = "%s/%s" % (document["at"], document["step"])
     if status == NO_RETRY:
-        save(storage, where + ".final", {"status": status})
-    if outcome is None or "tells" not in document:
+        save_json(storage, where + ".final", {"status": status})
+    if outcome is None or "reports" not in document:
         return status
     fact: Any = {
         "splits": outcome.get("num_splits"),
         "nodes": outcome.get("num_parallel"),
         "next": next(iter(outcome.get("next") or ()), None),
-    }[document["tells"]]
-    if document["tells"] == "splits" and document.get("is_array") and fact > MAX_SPLITS:
+    }[document["reports"]]
+    if document["reports"] == "splits" and document.get("is_array") and fact > MAX_SPLITS:
         print(
             "The foreach of %s has %d splits; AWS Batch allows %d children of an array. "
             "Deploy the flow with --max-workers, which makes a distributed map of it."
@@ -215,30 +224,6 @@ def depart(document: dict[str, Any], results: Any, status: int, outcome: dict[st
             file=sys.stderr,
         )
         return 1
-    iteration = int(os.environ.get("METAFLOW_ORCHESTRATOR_ITERATION") or 0)
-    save(storage, where, {"told": fact, "iteration": iteration})
+    iteration = int(os.environ.get(place.ITERATION_VARIABLE) or 0)
+    save_json(storage, where, {"reported": fact, "iteration": iteration})
     return status
-
-
-def load(storage: Any, path: str) -> Any:
-    """Return what :func:`save` has put there, None if there is nothing.
-
-    :param storage: storage of a datastore.
-    :param path: path below its root.
-    """
-    with storage.load_bytes([path]) as found:
-        for _, local, _ in found:
-            if local is not None:
-                with open(local, encoding="utf-8") as file:
-                    return json.load(file)
-    return None
-
-
-def save(storage: Any, path: str, content: Any) -> None:
-    """Put JSON into a datastore, over what is there.
-
-    :param storage: storage of a datastore.
-    :param path: path below its root.
-    :param content: JSON types.
-    """
-    storage.save_bytes([(path, io.BytesIO(json.dumps(content).encode()))], overwrite=True)

@@ -9,11 +9,26 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from resumed_run import GRAPH, find_parameters, own_parameters  # type: ignore[import-not-found]
 from task_place import task_id  # type: ignore[import-not-found]
 from task_summary import VERSION, outcome_of, type_name  # type: ignore[import-not-found]
+
+if TYPE_CHECKING:
+    from .task_documents import ArtifactFacts, Outcome, Summary
+
+StoredValues = Mapping[str, Any]
+"""Artifacts of Metaflow's own by name; of whatever type the process has stored that made them."""
+
+
+class _StoredStep(TypedDict, total=False):
+    """What Metaflow has stored of a step of a flow (``FlowGraph.output_steps``)."""
+
+    type: str
+    next: list[str]
+
 
 _FRAME_INDEX = 3
 """Which field of ``metaflow.tuple_util.ForeachFrame`` is the index."""
@@ -63,7 +78,7 @@ def is_own(datastore: Any, run_id: str) -> bool:
     return own_parameters(datastore, run_id) is not None
 
 
-def find_tasks(datastore: Any, run_id: str, step: str, depth: int, gang: bool) -> dict[str, dict[str, Any]]:
+def find_tasks(datastore: Any, run_id: str, step: str, depth: int, gang: bool) -> dict[str, Outcome]:
     """Return the outcome documents of the finished tasks of a step, by the ids that this package would give them.
 
     :param datastore: datastore of the flow.
@@ -105,7 +120,7 @@ def changed_steps(datastore: Any, run_id: str, origin: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def clone_problem(datastore: Any, run_id: str, step: str, outcome: dict[str, Any] | None) -> str | None:
+def clone_problem(datastore: Any, run_id: str, step: str, outcome: Outcome | None) -> str | None:
     """Return why a result cannot stand for a task of a run: a switch has chosen a step that is no choice today.
 
     :param datastore: datastore of the flow.
@@ -114,7 +129,8 @@ def clone_problem(datastore: Any, run_id: str, step: str, outcome: dict[str, Any
     :param outcome: outcome document of the other run's task.
     """
     facts = (_graph(datastore, run_id) or {}).get(step) or {}
-    gone = [one for one in (outcome or {}).get("next") or () if one not in (facts.get("next") or ())]
+    led_to = outcome.get("next") if outcome else None
+    gone = [one for one in led_to or () if one not in (facts.get("next") or ())]
     if facts.get("type") != "split-switch" or not gone:
         return None
     return "The step %s led to %s, which it does not lead to any more. Resume the run with --step-to-rerun %s." % (
@@ -124,7 +140,7 @@ def clone_problem(datastore: Any, run_id: str, step: str, outcome: dict[str, Any
     )
 
 
-def _graph(datastore: Any, run_id: str) -> dict[str, dict[str, Any]] | None:
+def _graph(datastore: Any, run_id: str) -> dict[str, _StoredStep] | None:
     """Return what Metaflow has stored of the steps of a run's flow, None if there is nothing that can be read."""
     task = find_parameters(datastore, run_id)
     if task is None:
@@ -135,11 +151,11 @@ def _graph(datastore: Any, run_id: str) -> dict[str, dict[str, Any]] | None:
     return info.get("steps") if isinstance(info, dict) else None
 
 
-def _way(facts: dict[str, Any] | None) -> Any:
+def _way(facts: _StoredStep | None) -> Any:
     return facts and (facts.get("type"), sorted(facts.get("next") or ()))
 
 
-def make_summary(datastore: Any, task: Any) -> dict[str, Any] | None:
+def make_summary(datastore: Any, task: Any) -> Summary | None:
     """Return a summary of a task that has written none; without values of artifacts, which are not unpickled.
 
     :param datastore: datastore of the flow.
@@ -151,15 +167,15 @@ def make_summary(datastore: Any, task: Any) -> dict[str, Any] | None:
         return None
     stored = task.ds_metadata
     names = sorted(name for name in stored["objects"] if not name.startswith("_") and name != "name")
-    artifacts = {}
+    artifacts: dict[str, ArtifactFacts] = {}
     for name in names:
         info = stored["info"].get(name) or {}
-        described = {"type": type_name(info.get("type")), "size": info.get("size")}
-        artifacts[name] = {"key": stored["objects"][name], **described}
+        key = stored["objects"][name]
+        artifacts[name] = {"key": key, "type": type_name(info.get("type")), "size": info.get("size")}
     return {"version": VERSION, "ok": True, "outcome": outcome, "artifacts": artifacts}
 
 
-def _load(datastore: Any, tasks: list[Any]) -> list[dict[str, Any]]:
+def _load(datastore: Any, tasks: list[Any]) -> list[StoredValues]:
     """Return Metaflow's own artifacts of tasks; many of them are the same, and loaded once."""
     wanted = [{name: task._objects[name] for name in _ARTIFACTS if name in task._objects} for task in tasks]
     keys = list({key for one in wanted for key in one.values()})
@@ -174,7 +190,7 @@ def _plain(blob: bytes) -> Any:
         return None
 
 
-def _name(step: str, values: dict[str, Any], depth: int, gang: bool) -> str | None:
+def _name(step: str, values: StoredValues, depth: int, gang: bool) -> str | None:
     """Return the task id that says where a task is, None if it is not where the step is today."""
     frames = [frame[_FRAME_INDEX] for frame in values.get("_foreach_stack") or ()]
     # The nodes of a gang are one more frame; the control node is the first.
@@ -185,14 +201,14 @@ def _name(step: str, values: dict[str, Any], depth: int, gang: bool) -> str | No
     return str(task_id(step, tuple(frames[:depth]), rounds[-1]))
 
 
-def _outcome(task: Any, values: dict[str, Any]) -> dict[str, Any] | None:
+def _outcome(task: Any, values: StoredValues) -> Outcome | None:
     from step_decorator import describe_outcome  # type: ignore[import-not-found]
 
     if values.get("_task_ok") is not True:
         return None
     try:
         described = describe_outcome(values.get, task.task_id, task.attempt)
-        found: dict[str, Any] | None = outcome_of({"ok": True, "outcome": described}, task.task_id, task.attempt)
+        found: Outcome | None = outcome_of({"ok": True, "outcome": described}, task.task_id, task.attempt)
     except (AttributeError, TypeError, ValueError):
         # Of types that Metaflow does not store.
         return None

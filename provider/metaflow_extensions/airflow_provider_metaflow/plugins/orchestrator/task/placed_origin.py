@@ -1,23 +1,30 @@
-"""What a task of a resumed run takes over from the run that is resumed."""
+"""What a task of a resumed run clones from the run that is resumed."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from origin_tasks import changed_steps, find_tasks  # type: ignore[import-not-found]
+from resumed_run import PARAMETERS_TASK_VARIABLE  # type: ignore[import-not-found]
 from task_place import (  # type: ignore[import-not-found]
     CHANGED_VARIABLE,
     ORIGIN_VARIABLE,
     PARAMETERS,
-    PARAMETERS_TASK_VARIABLE,
     Place,
     check_name,
     read_variable,
     step_in_id,
     task_id,
 )
+
+if TYPE_CHECKING:
+    from .task_documents import Outcome, StepDocument
+
+FindOutcome = Callable[[str, str, str], "Outcome | None"]
+"""From step, task id and run id to the outcome of a finished task."""
 
 
 class Origin(NamedTuple):
@@ -42,8 +49,8 @@ class Origin(NamedTuple):
         given = tuple(word[2:] for word in words if word.startswith("--"))
         return cls(run_id, tuple(word for word in words if not word.startswith("--")), given)
 
-    def source(self, document: dict[str, Any], place: Place, datastore: Any, outcome: Any) -> list[str]:
-        """Return ``run/step/task`` of the result that a task takes over, with all nodes of a gang.
+    def source(self, document: StepDocument, place: Place, datastore: Any, outcome: FindOutcome) -> list[str]:
+        """Return ``run/step/task`` of the result that a task clones, with all nodes of a gang.
 
         Nothing is returned where the task must run.
         """
@@ -58,12 +65,12 @@ class Origin(NamedTuple):
             found = outcome(step, own, self.run_id)
         if found is None:
             found = self._of_other_deployer(document, place, datastore)
-        told = document.get("tells") or next(iter(document.get("outputs") or ()), None)
-        fact = {"splits": "num_splits", "nodes": "num_parallel"}.get(told or "")
+        reported = document.get("reports") or next(iter(document.get("outputs") or ()), None)
+        fact = {"splits": "num_splits", "nodes": "num_parallel"}.get(reported or "")
         if found is None or (fact and found.get(fact) is None):
             return []
         sources = ["%s/%s/%s" % (self.run_id, step, one) for one in found.get("gang") or [found.get("task_id", own)]]
-        print("The result of %s is taken over." % sources[0], file=sys.stderr)
+        print("The result of %s is cloned." % sources[0], file=sys.stderr)
         return sources
 
     def _has_changed(self, step: str, place: Place, datastore: Any) -> bool:
@@ -72,17 +79,17 @@ class Origin(NamedTuple):
             return False
         return step in changed_steps(datastore, place.run_id, self.run_id)
 
-    def _of_other_deployer(self, document: dict[str, Any], place: Place, datastore: Any) -> dict[str, Any] | None:
+    def _of_other_deployer(self, document: StepDocument, place: Place, datastore: Any) -> Outcome | None:
         if _is_done(datastore, self.run_id, *PARAMETERS):
             # Tasks of this package are found by their ids.
             return None
         gang = bool(document.get("is_gang"))
         tasks = find_tasks(datastore, self.run_id, document["step"], len(place.path), gang)
-        found: dict[str, Any] | None = tasks.get(task_id(document["step"], place.path, place.iteration))
+        found: Outcome | None = tasks.get(task_id(document["step"], place.path, place.iteration))
         return found
 
 
-def leave_parameters(document: dict[str, Any], run_id: str, origin: Origin | None) -> None:
+def leave_parameters(document: StepDocument, run_id: str, origin: Origin | None) -> None:
     """Tell ``init`` which parameters are the origin's, and all steps where those of their own run are.
 
     :param document: document of the step.

@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from task_place import PARAMETERS, PARAMETERS_VARIABLE, decoded  # type: ignore[import-not-found]
+
+if TYPE_CHECKING:
+    from .task_documents import GivenParameter, InitRequest, StepDocument, TriggerFacts
 
 SEAL = "metaflow-base64:"
 """What the value of a parameter begins with that Argo was given in base64, for it would look into it."""
 
 
-def given_parameters(document: dict[str, Any]) -> list[dict[str, Any]]:
+def given_parameters(document: StepDocument) -> list[GivenParameter]:
     """Return the parameters that the run was given, with the document or by the variable, each as name and value.
 
     :param document: document of the step; its own ones are taken out of it.
@@ -23,7 +26,11 @@ def given_parameters(document: dict[str, Any]) -> list[dict[str, Any]]:
     )
     if not isinstance(given, list):
         given = [{"name": name, "value": value} for name, value in given.items()]
-    return [{**one, "value": unsealed(one["value"])} if "value" in one else one for one in given]
+    parameters: list[GivenParameter] = given
+    for one in parameters:
+        if "value" in one:
+            one["value"] = unsealed(one["value"])
+    return parameters
 
 
 def unsealed(value: Any) -> Any:
@@ -31,13 +38,13 @@ def unsealed(value: Any) -> Any:
     return decoded(value[len(SEAL) :]) if isinstance(value, str) and value.startswith(SEAL) else value
 
 
-def received_events(triggers: dict[str, str], given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def received_events(triggers: dict[str, str], given: list[GivenParameter]) -> list[TriggerFacts]:
     """Return what ``current.trigger`` is made of (``metaflow.events.Trigger``).
 
     :param triggers: type of each event, ``event`` or ``run``, by the parameter that takes its payload.
     :param given: parameters of the workflow.
     """
-    found = []
+    found: list[TriggerFacts] = []
     for one in given:
         kind, text = triggers.get(one["name"]), one.get("value")
         if kind is None or text in (None, "null"):
@@ -46,11 +53,12 @@ def received_events(triggers: dict[str, str], given: list[dict[str, Any]]) -> li
             payload = json.loads(text)
         except ValueError:
             payload = {}
-        found.append({**{name: payload.get(name) for name in ("timestamp", "id", "name")}, "type": kind})
+        timestamp, identity, name = (payload.get(field) for field in ("timestamp", "id", "name"))
+        found.append({"timestamp": timestamp, "id": identity, "name": name, "type": kind})
     return found
 
 
-def init_command(document: dict[str, Any], run_id: str, given: list[dict[str, Any]]) -> dict[str, Any]:
+def init_command(document: StepDocument, run_id: str, given: list[GivenParameter]) -> InitRequest:
     """Return how Metaflow's ``init`` is called, which stores the parameters of a run.
 
     :param document: document of the first step.

@@ -1,4 +1,4 @@
-"""The parameters of a run that resumes another one, or that goes on in place with other parameters.
+"""The parameters of a run that resumes another one, or that is resumed in place with other parameters.
 
 Parameters are artifacts of the task ``_parameters``, and each step passes on those of its inputs. The clone of a
 finished task keeps the artifacts of its origin, so a step that runs again behind a clone would see the parameters of
@@ -18,13 +18,13 @@ PARAMETERS_TASK_VARIABLE = "METAFLOW_ORCHESTRATOR_PARAMETERS_TASK"
 """Environment variable of the tasks of such a run: ``run/step/task`` with the parameters of that run."""
 
 PARAMETERS_STEP = "_parameters"
-_OWN_TASK = "t-params"
+PARAMETERS_TASK = "t-params"
 """The task of the parameters in runs of this package; other orchestrators and ``run`` choose other ids."""
 
 GRAPH = "_graph_info"
 """Artifact of that task: what Metaflow has stored of the steps of the flow."""
 
-_MAX_ATTEMPTS = 6
+MAX_ATTEMPTS = 6
 """Attempts that Metaflow allows for one task (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
 
 
@@ -37,7 +37,7 @@ def own_parameters(datastore: Any, run_id: str) -> Any:
     from metaflow.datastore.exceptions import DataException
 
     try:
-        return datastore.get_task_datastore(run_id, PARAMETERS_STEP, _OWN_TASK)
+        return datastore.get_task_datastore(run_id, PARAMETERS_STEP, PARAMETERS_TASK)
     except DataException:
         return None
 
@@ -57,7 +57,7 @@ def find_parameters(datastore: Any, run_id: str) -> Any:
 def inherit_parameters(origin: str, given: Collection[str]) -> None:
     """Let the ``init`` of this process store the parameters of another run, except those that were given.
 
-    The artifacts themselves are taken over: no value is read, so that neither its type nor its size matters.
+    The artifacts themselves are cloned: no value is read, so that neither its type nor its size matters.
 
     :param origin: Metaflow run id of the other run.
     :param given: names of the parameters that this run was given.
@@ -86,7 +86,7 @@ def inherit_parameters(origin: str, given: Collection[str]) -> None:
 
 
 def change_parameters(datastore: Any, metadata: Any, run_id: str, values: Mapping[str, Any]) -> None:
-    """Store other parameters of a run that goes on in place, as one more attempt of the task that holds them.
+    """Store other parameters of a run that is resumed in place, as one more attempt of the task that holds them.
 
     What was stored before stays readable as the attempt before.
 
@@ -107,7 +107,7 @@ def change_parameters(datastore: Any, metadata: Any, run_id: str, values: Mappin
             "The run %s was made by code without the parameter %s; start a new one." % (run_id, missing[0])
         )
     attempt = before.attempt + 1
-    if attempt >= _MAX_ATTEMPTS:
+    if attempt >= MAX_ATTEMPTS:
         raise ValueError("The parameters of the run %s were changed %d times; start a new one." % (run_id, attempt - 1))
     # Clients look at the attempt that the metadata name.
     found = {"attempt": str(attempt), "attempt_ok": "True"}

@@ -11,8 +11,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from task_place import RUN_VARIABLE  # type: ignore[import-not-found]
+
+if TYPE_CHECKING:
+    from .task_documents import SideDocument
+
+Body = Mapping[str, object]
+"""What is posted to an endpoint, in its own format."""
+
+ArgoNode = Mapping[str, Any]
+"""A failed node of a workflow, as Argo describes it in ``workflow.failures``."""
 
 SECRETS_PREFIX = "METAFLOW_NOTIFY_"
 """Environment variables with the secrets of endpoints; they come from a Kubernetes secret."""
@@ -25,14 +36,14 @@ _SECONDS = 30
 _PAUSES = (1, 5, None)
 
 
-def main(document: dict[str, Any], root: str) -> int:
+def main(document: SideDocument, root: str) -> int:
     """Do what the document says; return the exit status.
 
     :param document: what ``adapters`` have written.
     :param root: folder that the code package was unpacked in.
     """
     os.environ.update(document["env"])
-    run = "%s/%s" % (document["flow_name"], os.environ["METAFLOW_ORCHESTRATOR_RUN"])
+    run = "%s/%s" % (document["flow_name"], os.environ[RUN_VARIABLE])
     if "heartbeat" in document:
         _beat(run)
     if "function" in document:
@@ -55,7 +66,7 @@ def _run_error_script(script: str, root: str) -> int:
         **os.environ,
         "METAFLOW_ARGO_ERROR": json.dumps(first, indent=2),
         "METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT": script,
-        "METAFLOW_WORKFLOW_NAME": os.environ["METAFLOW_ORCHESTRATOR_RUN"].replace("argo-", "", 1),
+        "METAFLOW_WORKFLOW_NAME": os.environ[RUN_VARIABLE].replace("argo-", "", 1),
         "METAFLOW_WORKFLOW_NAMESPACE": os.environ.get("METAFLOW_KUBERNETES_NAMESPACE", ""),
     }
     command = ["bash", "-c", 'eval "$METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT"']
@@ -80,7 +91,7 @@ def _beat(run: str) -> NoReturn:
         time.sleep(3600)
 
 
-def _requests(document: dict[str, Any], run: str) -> Iterator[tuple[str, urllib.request.Request]]:
+def _requests(document: SideDocument, run: str) -> Iterator[tuple[str, urllib.request.Request]]:
     succeeded = document["succeeded"]
     status = "succeeded" if succeeded else "failed"
     ui = os.environ.get("METAFLOW_UI_URL", "").rstrip("/")
@@ -112,20 +123,20 @@ def _requests(document: dict[str, Any], run: str) -> Iterator[tuple[str, urllib.
 
 
 def _first_failure() -> str:
-    """Return what failed first, as the orchestrator tells it."""
-    told = [one for one in _failures() if one.get("message")]
-    first = min(told, key=lambda one: str(one.get("finishedAt")), default=None)
+    """Return what failed first, as the orchestrator reports it."""
+    known = [one for one in _failures() if one.get("message")]
+    first = min(known, key=lambda one: str(one.get("finishedAt")), default=None)
     return " %s: %s" % (first.get("templateName") or first.get("displayName"), first["message"]) if first else ""
 
 
-def _failures() -> list[dict[str, Any]]:
+def _failures() -> list[ArgoNode]:
     """Return the failed nodes, which Argo writes as JSON inside of a text of JSON."""
     found: Any = json.loads(base64.b64decode(os.environ.get(FAILURES_VARIABLE) or "") or "[]")
     return list(json.loads(found, strict=False) if isinstance(found, str) else found)
 
 
 def _pager_duty(
-    key: str, document: dict[str, Any], run: str, text: str, links: list[dict[str, str]]
+    key: str, document: SideDocument, run: str, text: str, links: list[dict[str, str]]
 ) -> urllib.request.Request:
     base = os.environ.get("METAFLOW_PAGER_DUTY_URL", "https://events.pagerduty.com")
     payload = {
@@ -141,7 +152,7 @@ def _pager_duty(
     return _post(base + "/v2/enqueue", event)
 
 
-def _post(url: str, body: dict[str, Any], **headers: str) -> urllib.request.Request:
+def _post(url: str, body: Body, **headers: str) -> urllib.request.Request:
     data = json.dumps(body).encode()
     return urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **headers})  # noqa: S310
 
@@ -158,11 +169,11 @@ def _send(name: str, request: urllib.request.Request) -> bool:
     for pause in _PAUSES:
         try:
             with opener.open(request, timeout=_SECONDS):
-                print("%s was told." % name)
+                print("%s was notified." % name)
                 return True
         except (urllib.error.URLError, OSError, ValueError) as error:  # noqa: PERF203  (three at most)
             # The type only: the message may hold the address, which is a secret of Slack's.
-            print("%s could not be told: %s" % (name, type(error).__name__), file=sys.stderr)
+            print("%s could not be notified: %s" % (name, type(error).__name__), file=sys.stderr)
             if pause is None or (isinstance(error, urllib.error.HTTPError) and error.code < 500):
                 return False
             time.sleep(pause)

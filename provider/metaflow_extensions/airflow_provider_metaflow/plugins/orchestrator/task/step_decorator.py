@@ -8,12 +8,15 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaflow import current
 from metaflow.decorators import StepDecorator
 from metaflow.events import Trigger
 from metaflow.metadata_provider import MetaDatum
+
+if TYPE_CHECKING:
+    from .task_documents import Outcome
 
 OUTCOME_VARIABLE = "METAFLOW_ORCHESTRATOR_OUTCOME"
 """Environment variable with the path that the outcome document goes to."""
@@ -152,7 +155,7 @@ class OrchestratorInternalDecorator(StepDecorator):
             json.dump(outcome, file)
         os.replace(temporary, path)
 
-    def _save_summary(self, step_name: str, graph: Any, outcome: dict[str, Any] | None, attempt: int) -> None:
+    def _save_summary(self, step_name: str, graph: Any, outcome: Outcome | None, attempt: int) -> None:
         from .task_summary import make_summary, save_summary
 
         parameters = None
@@ -200,7 +203,7 @@ class OrchestratorInternalDecorator(StepDecorator):
             event.safe_publish(ignore_errors=True)
 
 
-def describe_outcome(artifact: Callable[[str], Any], task_id: str, attempt: int) -> dict[str, Any]:
+def describe_outcome(artifact: Callable[[str], Any], task_id: str, attempt: int) -> Outcome:
     """Return the outcome document of a finished task.
 
     :param artifact: function from the name of an internal artifact to its value or None.
@@ -208,7 +211,7 @@ def describe_outcome(artifact: Callable[[str], Any], task_id: str, attempt: int)
     :param attempt: the attempt that succeeded.
     """
     transition = artifact("_transition")
-    outcome: dict[str, Any] = {
+    outcome: Outcome = {
         "task_id": task_id,
         "attempt": attempt,
         "next": list(transition[0]) if transition else [],

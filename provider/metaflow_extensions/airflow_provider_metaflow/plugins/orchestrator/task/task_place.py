@@ -6,7 +6,13 @@ import base64
 import hashlib
 import re
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from resumed_run import PARAMETERS_STEP, PARAMETERS_TASK  # type: ignore[import-not-found]
+
+if TYPE_CHECKING:
+    from .task_documents import Branch, Outcome, Sources, WalkedStep
 
 PLACE_VARIABLE = "METAFLOW_ORCHESTRATOR_PLACE"
 """Environment variable with the index path, e.g. ``3-0``; before an ``@``, what tells runs of one workflow apart."""
@@ -37,15 +43,13 @@ names of the parameters that the run was given; with colons between."""
 CHANGED_VARIABLE = "METAFLOW_ORCHESTRATOR_CHANGED"
 """Environment variable of a run that is resumed in place with other parameters than its first tasks have seen."""
 
-PARAMETERS_TASK_VARIABLE = "METAFLOW_ORCHESTRATOR_PARAMETERS_TASK"
-"""Environment variable of the tasks of a resumed run, for ``resumed_run.py``."""
+OUTCOME_VARIABLE = "METAFLOW_ORCHESTRATOR_OUTCOME"
+LINKS_VARIABLE = "METAFLOW_ORCHESTRATOR_LINKS"
+TRIGGERS_VARIABLE = "METAFLOW_ORCHESTRATOR_TRIGGERS"
+"""As in ``step_decorator.py``, which Metaflow loads as part of a package and this folder as a file."""
 
-PARAMETERS = ("_parameters", "t-params")
+PARAMETERS = (PARAMETERS_STEP, PARAMETERS_TASK)
 """Step and task of the parameters."""
-
-MAX_ATTEMPTS = 6
-"""Attempts that Metaflow allows for one task (``metaflow.metaflow_config.MAX_ATTEMPTS``)."""
-
 
 ENCODED = "_BASE64"
 """At the end of the name of a variable whose value an orchestrator has encoded."""
@@ -139,10 +143,10 @@ class Finder:
     :param steps: facts of the steps that may have to be walked through, by name; see ``adapters``' ``sources.py``.
     """
 
-    def __init__(self, outcome: Any, steps: dict[str, Any]) -> None:
+    def __init__(self, outcome: Callable[[str, str], Outcome | None], steps: dict[str, WalkedStep]) -> None:
         self._outcome, self._steps = outcome, steps
 
-    def inputs(self, step: str, sources: dict[str, Any], path: tuple[int, ...]) -> list[str]:
+    def inputs(self, step: str, sources: Sources, path: tuple[int, ...]) -> list[str]:
         """Return ``step/task`` of each input, in the order in which a join sees them.
 
         :param step: the step.
@@ -158,7 +162,7 @@ class Finder:
             places = [(*path, index) for index in range(outer["num_splits"])]
         return [self._branch(step, branch, place) for place in places for branch in sources["branches"]]
 
-    def _branch(self, step: str, branch: dict[str, Any], path: tuple[int, ...]) -> str:
+    def _branch(self, step: str, branch: Branch, path: tuple[int, ...]) -> str:
         if "parent" in branch:
             return "%s/%s" % (branch["parent"], task_id(branch["parent"], path[: branch["depth"]]))
         current = branch["first"]
@@ -182,8 +186,8 @@ class Finder:
                 return own, chosen
             iteration += 1
 
-    def _of(self, step: str, task: str) -> dict[str, Any]:
-        found: dict[str, Any] | None = self._outcome(step, task)
+    def _of(self, step: str, task: str) -> Outcome:
+        found = self._outcome(step, task)
         if found is None:
             raise LookupError("The task %s/%s, which must come before, has no result in the datastore." % (step, task))
         return found

@@ -14,11 +14,15 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resumed_run import inherit_parameters  # type: ignore[import-not-found]
 from task_log import LiveLines, TaskLog  # type: ignore[import-not-found]
+
+if TYPE_CHECKING:
+    from .task_requests import CommandRequest, LineEvent
 
 KILL_GRACE_SECONDS = 10.0
 
@@ -31,8 +35,8 @@ class Channel:
         self.writer = writer
         self._buffer = bytearray()
 
-    def read(self) -> dict[str, Any] | None:
-        """Return the next request, or None when the other side has gone."""
+    def read(self) -> Any:
+        """Return the next request, one of those of ``task_requests``, or None when the other side has gone."""
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
@@ -40,7 +44,7 @@ class Channel:
             if not data:
                 return None
             self._buffer += data
-        request: dict[str, Any] = json.loads(self._buffer[:end])
+        request = json.loads(self._buffer[:end])
         del self._buffer[: end + 1]
         return request
 
@@ -50,10 +54,14 @@ class Channel:
         :param stream: ``stdout`` or ``stderr``.
         :param text: the line, without its end.
         """
-        self.write({"event": "line", "stream": stream, "text": text})
+        event: LineEvent = {"event": "line", "stream": stream, "text": text}
+        self.write(event)
 
-    def write(self, event: dict[str, Any]) -> None:
-        """Send an event; a vanished reader shows in :meth:`read`, not here."""
+    def write(self, event: Mapping[str, object]) -> None:
+        """Send an event; a vanished reader shows in :meth:`read`, not here.
+
+        :param event: a line, or an answer with ``"event": "end"``.
+        """
         data = memoryview(json.dumps(event).encode() + b"\n")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             while data:
@@ -64,7 +72,7 @@ class ClientGoneError(Exception):
     """The client went away while its task ran; the task has been killed."""
 
 
-def run_command(channel: Channel, request: dict[str, Any], arguments: list[str], log: TaskLog | None) -> int:
+def run_command(channel: Channel, request: CommandRequest, arguments: list[str], log: TaskLog | None) -> int:
     """Run one Metaflow command; return its exit status, negative for a signal.
 
     :param channel: where its output goes, and whose end ends it.
@@ -198,7 +206,7 @@ def set_environment(environment: dict[str, str]) -> None:
             found.clear()
 
 
-def _become_metaflow(request: dict[str, Any], arguments: list[str], streams: dict[str, tuple[int, int]]) -> None:
+def _become_metaflow(request: CommandRequest, arguments: list[str], streams: dict[str, tuple[int, int]]) -> None:
     """Turn a forked child into ``python FLOW_FILE ARGUMENTS``; never returns."""
     code = 1
     try:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import origin_tasks  # type: ignore[import-not-found]
 from resumed_run import find_parameters  # type: ignore[import-not-found]
+from task_documents import load_json, save_json  # type: ignore[import-not-found]
 from task_summary import load_summary, outcome_of, save_summary  # type: ignore[import-not-found]
 
+if TYPE_CHECKING:
+    from .task_documents import Outcome, StoredFlow, Summary
 
-def flow_datastore(request: dict[str, Any]) -> Any:
+
+def flow_datastore(flow: StoredFlow) -> Any:
+    """Return Metaflow's datastore of a flow.
+
+    :param flow: any document that names it.
+    """
     from metaflow.datastore import FlowDataStore
     from metaflow.plugins import DATASTORES
 
-    implementation = next(d for d in DATASTORES if request["datastore"] == d.TYPE)
-    return FlowDataStore(request["flow_name"], None, storage_impl=implementation, ds_root=request["datastore_root"])
+    implementation = next(d for d in DATASTORES if flow["datastore"] == d.TYPE)
+    return FlowDataStore(flow["flow_name"], None, storage_impl=implementation, ds_root=flow["datastore_root"])
 
 
 def load_record(datastore: Any, name: str) -> Any:
@@ -26,12 +33,7 @@ def load_record(datastore: Any, name: str) -> Any:
     :param datastore: datastore of the flow.
     :param name: name of the record.
     """
-    with datastore._storage_impl.load_bytes([_record_path(datastore, name)]) as found:
-        for _, local, _ in found:
-            if local is not None:
-                with open(local, encoding="utf-8") as file:
-                    return json.load(file)
-    return None
+    return load_json(datastore._storage_impl, _record_path(datastore, name))
 
 
 def save_record(datastore: Any, name: str, record: Any) -> None:
@@ -41,8 +43,7 @@ def save_record(datastore: Any, name: str, record: Any) -> None:
     :param name: name of the record.
     :param record: JSON types.
     """
-    content = io.BytesIO(json.dumps(record).encode())
-    datastore._storage_impl.save_bytes([(_record_path(datastore, name), content)], overwrite=True)
+    save_json(datastore._storage_impl, _record_path(datastore, name), record)
 
 
 def _record_path(datastore: Any, name: str) -> str:
@@ -64,25 +65,29 @@ def _latest_done(datastore: Any, run_id: str, step: str, task_id: str) -> Any:
         return None
 
 
-def read_outcome(path: str | None) -> dict[str, Any] | None:
-    if path is None or not os.path.exists(path):
+def read_outcome(path: str) -> Outcome | None:
+    """Return the outcome document that the step decorator has written, None if it has written none.
+
+    :param path: the file.
+    """
+    if not os.path.exists(path):
         return None
     with open(path, encoding="utf-8") as file:
-        outcome: dict[str, Any] = json.load(file)
+        outcome: Outcome = json.load(file)
     return outcome
 
 
-def stored_outcome(datastore: Any, run_id: str, step: str, task_id: str, min_attempt: int) -> dict[str, Any] | None:
+def stored_outcome(datastore: Any, run_id: str, step: str, task_id: str, min_attempt: int) -> Outcome | None:
     """Return what the step decorator has reported of a finished task; None if it has not, or the task failed."""
     task = _latest_done(datastore, run_id, step, task_id)
     if task is None or task.attempt < min_attempt:
         return None
     summary = load_summary(task)
-    outcome: dict[str, Any] | None = outcome_of(summary, task_id, task.attempt) if summary else None
+    outcome: Outcome | None = outcome_of(summary, task_id, task.attempt) if summary else None
     return outcome
 
 
-def any_outcome(datastore: Any, run_id: str, step: str, task_id: str) -> dict[str, Any] | None:
+def any_outcome(datastore: Any, run_id: str, step: str, task_id: str) -> Outcome | None:
     """Return the outcome document of a finished task, whoever has run it.
 
     :param datastore: datastore of the flow.
@@ -91,15 +96,15 @@ def any_outcome(datastore: Any, run_id: str, step: str, task_id: str) -> dict[st
     :param task_id: Metaflow task id.
     """
     summary = _any_summary(datastore, run_id, step, task_id)
-    outcome: dict[str, Any] | None = outcome_of(summary, task_id, 0) if summary else None
+    outcome: Outcome | None = outcome_of(summary, task_id, 0) if summary else None
     return outcome
 
 
-def _any_summary(datastore: Any, run_id: str, step: str, task_id: str) -> dict[str, Any] | None:
+def _any_summary(datastore: Any, run_id: str, step: str, task_id: str) -> Summary | None:
     task = _latest_done(datastore, run_id, step, task_id)
     if task is None:
         return None
-    summary: dict[str, Any] | None = load_summary(task) or origin_tasks.make_summary(datastore, task)
+    summary: Summary | None = load_summary(task) or origin_tasks.make_summary(datastore, task)
     return summary
 
 
@@ -117,7 +122,7 @@ def node_ids(gang: list[str], own: str) -> list[str]:
     return [own, *(own + suffix for suffix in suffixes)]
 
 
-def _has_parameters_of(datastore: Any, run_id: str, summary: dict[str, Any]) -> bool:
+def _has_parameters_of(datastore: Any, run_id: str, summary: Summary) -> bool:
     own = find_parameters(datastore, run_id)
     keys = own.ds_metadata["objects"] if own is not None else {}
     known = {name: one.get("key") for name, one in summary["artifacts"].items()}
@@ -139,8 +144,9 @@ def copy_summary(datastore: Any, run_id: str, step: str, task_id: str, attempt: 
         return
     if not _has_parameters_of(datastore, run_id, summary):
         # Whoever looks at the run shall not take those of the origin for its own.
-        summary = {key: value for key, value in summary.items() if key != "parameters"}
-    outcome = outcome_of(summary, task_id, attempt)
+        summary.pop("parameters", None)
+    outcome: Outcome | None = outcome_of(summary, task_id, attempt)
     if outcome is not None and outcome.get("gang"):
         outcome["gang"] = node_ids(outcome["gang"], task_id)
-    save_summary(datastore, run_id, step, task_id, attempt, {**summary, "outcome": outcome})
+    summary["outcome"] = outcome
+    save_summary(datastore, run_id, step, task_id, attempt, summary)

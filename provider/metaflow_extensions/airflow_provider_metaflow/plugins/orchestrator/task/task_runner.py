@@ -27,7 +27,7 @@ import sys
 import time
 import traceback
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__" and getattr(sys.flags, "safe_path", False):
     # PYTHONSAFEPATH is for the user's code; what this file needs lies beside it.
@@ -36,7 +36,9 @@ if __name__ == "__main__" and getattr(sys.flags, "safe_path", False):
 from file_parameters import RefusedFileError, checked_arguments  # type: ignore[import-not-found]
 from origin_tasks import clone_problem, find_tasks, is_own  # type: ignore[import-not-found]
 from resumed_run import find_parameters  # type: ignore[import-not-found]
+from task_documents import NO_RETRY  # type: ignore[import-not-found]
 from task_log import TaskLog  # type: ignore[import-not-found]
+from task_place import OUTCOME_VARIABLE  # type: ignore[import-not-found]
 from task_process import Channel, ClientGoneError, run_command, set_environment  # type: ignore[import-not-found]
 from task_results import (  # type: ignore[import-not-found]
     any_outcome,
@@ -48,6 +50,10 @@ from task_results import (  # type: ignore[import-not-found]
     save_record,
     stored_outcome,
 )
+
+if TYPE_CHECKING:
+    from . import task_requests as asked
+    from .task_documents import InitRequest
 
 _PRELOADED = (
     "metaflow",
@@ -67,9 +73,6 @@ _PRELOADED = (
 )
 
 _CLONE = "--clone-only="
-
-_NO_RETRY = 202
-"""Exit status by which a task says that another try is of no use (``METAFLOW_EXIT_DISALLOW_RETRY``)."""
 
 
 class Session:
@@ -91,7 +94,7 @@ class Session:
                 answer = {"error": traceback.format_exc()}
             self._channel.write({"event": "end", **answer})
 
-    def _run(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _run(self, request: asked.RunRequest) -> asked.RunAnswer:
         datastore = flow_datastore(request)
         init = request.get("init")
         if init and not is_done(datastore, request["run_id"], "_parameters", init["task_id"]):
@@ -105,8 +108,8 @@ class Session:
         problem = self._clone_problem(request, datastore, origin.removeprefix(_CLONE)) if origin else None
         if problem is not None:
             self._channel.line("stderr", problem)
-            return {"status": _NO_RETRY, "phase": "step", "outcome": None}
-        outcome_file = request["env"].get("METAFLOW_ORCHESTRATOR_OUTCOME")
+            return {"status": NO_RETRY, "phase": "step", "outcome": None}
+        outcome_file = request["env"][OUTCOME_VARIABLE]
         with contextlib.suppress(FileNotFoundError):
             os.unlink(outcome_file)
         log = TaskLog(partial(self._channel.line, "stderr"), task)
@@ -121,16 +124,16 @@ class Session:
             )
         return {"status": status, "phase": "step", "outcome": outcome}
 
-    def _clone_problem(self, request: dict[str, Any], datastore: Any, origin: str) -> str | None:
+    def _clone_problem(self, request: asked.RunRequest, datastore: Any, origin: str) -> str | None:
         outcome = any_outcome(datastore, *origin.split("/"))
         problem: str | None = clone_problem(datastore, request["run_id"], request["step"], outcome)
         return problem
 
-    def _init(self, request: dict[str, Any], init: dict[str, Any], datastore: Any) -> dict[str, Any]:
+    def _init(self, request: asked.RunRequest, init: InitRequest, datastore: Any) -> asked.RunAnswer:
         try:
             arguments = checked_arguments(init, request["flow_name"], datastore._storage_impl)
         except RefusedFileError as error:
-            self._channel.write({"event": "line", "stream": "stderr", "text": str(error)})
+            self._channel.line("stderr", str(error))
             return self._refused(error.message, error.hint)
         inherited = init.get("inherit")
         if inherited and find_parameters(datastore, inherited["run"]) is None:
@@ -141,23 +144,21 @@ class Session:
         status = run_command(self._channel, {**request, "inherit": inherited}, arguments, None)
         return {"status": status, "phase": "init", "outcome": None}
 
-    def _refused(self, message: str, hint: str) -> dict[str, Any]:
-        refused = {"message": message, "hint": hint}
-        return {"status": _NO_RETRY, "phase": "init", "outcome": None, "refused": refused}
+    def _refused(self, message: str, hint: str) -> asked.RunAnswer:
+        refused: asked.Refusal = {"message": message, "hint": hint}
+        return {"status": NO_RETRY, "phase": "init", "outcome": None, "refused": refused}
 
-    def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _probe(self, request: asked.ProbeRequest) -> asked.ProbeAnswer:
         datastore = flow_datastore(request)
         found = []
         for task_id in request["task_ids"]:
-            outcome = stored_outcome(
-                datastore, request["run_id"], request["step"], task_id, request.get("min_attempt", 0)
-            )
+            outcome = stored_outcome(datastore, request["run_id"], request["step"], task_id, request["min_attempt"])
             found.append(outcome)
-            if outcome is None and request.get("stop_at_missing"):
+            if outcome is None and request["stop_at_missing"]:
                 break
         return {"outcomes": found}
 
-    def _find_tasks(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _find_tasks(self, request: asked.FindTasksRequest) -> asked.FindTasksAnswer:
         datastore, run_id = flow_datastore(request), request["run_id"]
         if is_own(datastore, run_id):
             return {"outcomes": None}
@@ -169,18 +170,18 @@ class Session:
             save_record(datastore, name, known)
         return {"outcomes": known}
 
-    def _save(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _save(self, request: asked.SaveRequest) -> asked.SaveAnswer:
         data = base64.b64decode(request["data"])
         url, _ = flow_datastore(request).save_data([data], len_hint=1)[0]
         return {"url": url}
 
-    def _has_run(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _has_run(self, request: asked.HasRunRequest) -> asked.HasRunAnswer:
         return {"found": is_done(flow_datastore(request), request["run_id"], request["step"], request["task_id"])}
 
-    def _load_record(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _load_record(self, request: asked.LoadRecordRequest) -> asked.RecordAnswer:
         return {"record": load_record(flow_datastore(request), request["name"])}
 
-    def _save_record(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _save_record(self, request: asked.SaveRecordRequest) -> dict[str, None]:
         save_record(flow_datastore(request), request["name"], request["record"])
         return {}
 

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from .task_documents import ArtifactFacts, ErrorFacts, Outcome, Summary
 
 NAME = "orchestrator_summary.json"
 """Name among the metadata of a task's attempt; Metaflow puts the number of the attempt before it."""
 
 VERSION = 1
+"""Version of the summary; another one means other keys."""
 
 MAX_VALUE_BYTES = 48 * 1024
 """Limit of the JSON text of one value."""
@@ -93,12 +97,12 @@ def _left_of_parts(value: Any, budget: int, depth: int) -> int | None:
 def make_summary(
     task: Any,
     *,
-    outcome: Mapping[str, Any] | None,
+    outcome: Outcome | None,
     texts: Mapping[str, str],
     inputs: Iterable[Any],
     parameters: Iterable[str] | None,
     error: BaseException | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     """Return the summary of a finished task.
 
     :param task: the task's datastore, with all artifacts saved.
@@ -121,18 +125,21 @@ def make_summary(
         if left < 0:
             break
         kept[name] = texts[name]
-    artifacts = {}
+    artifacts: dict[str, ArtifactFacts] = {}
     for name in names:
         info = infos.get(name) or {}
-        described = {"key": keys[name], "type": type_name(info.get("type")), "size": info.get("size")}
-        artifacts[name] = {**described, "value": json.loads(kept[name])} if name in kept else described
-    summary = {"version": VERSION, "ok": outcome is not None, "outcome": outcome, "artifacts": artifacts}
+        artifacts[name] = {"key": keys[name], "type": type_name(info.get("type")), "size": info.get("size")}
+        if name in kept:
+            artifacts[name]["value"] = json.loads(kept[name])
+    summary: Summary = {"version": VERSION, "ok": outcome is not None, "outcome": outcome, "artifacts": artifacts}
     if outcome is None and error is not None:
         summary["error"] = describe_error(error)
-    return summary if parameters is None else {**summary, "parameters": sorted(parameters)}
+    if parameters is not None:
+        summary["parameters"] = sorted(parameters)
+    return summary
 
 
-def describe_error(error: BaseException) -> dict[str, str]:
+def describe_error(error: BaseException) -> ErrorFacts:
     """Return type and message of an exception, so that people see why a task failed.
 
     :param error: the exception of the user's code.
@@ -166,9 +173,9 @@ def _inherited(task: Any, keys: Mapping[str, str], names: list[str], inputs: Ite
     for _, parent in zip(range(_PARENTS), inputs, strict=False):
         if not left:
             return found
-        known = {}
-        for one in ((load_summary(parent) or {}).get("artifacts") or {}).values():
-            known[one.get("key")] = one
+        summary = load_summary(parent)
+        # Whoever ran that task may have written anything.
+        known = {one.get("key"): one for one in ((summary and summary.get("artifacts")) or {}).values()}
         for name in list(left):
             before = known.get(keys[name])
             if before is not None:
@@ -180,9 +187,7 @@ def _inherited(task: Any, keys: Mapping[str, str], names: list[str], inputs: Ite
     return found
 
 
-def save_summary(
-    datastore: Any, run_id: str, step: str, task_id: str, attempt: int, summary: Mapping[str, Any]
-) -> None:
+def save_summary(datastore: Any, run_id: str, step: str, task_id: str, attempt: int, summary: Summary) -> None:
     """Write a summary beside a task that is done.
 
     :param datastore: datastore of the flow.
@@ -196,7 +201,7 @@ def save_summary(
     task.save_metadata({NAME: summary})
 
 
-def load_summary(task: Any) -> dict[str, Any] | None:
+def load_summary(task: Any) -> Summary | None:
     """Return the summary of a task, None if it has written none.
 
     :param task: datastore of a task that is done, in mode ``r``.
@@ -212,15 +217,21 @@ def load_summary(task: Any) -> dict[str, Any] | None:
         summary = task.load_metadata([NAME])[NAME]
     except ValueError as error:
         raise SummaryError("%s is not JSON (%s)." % (path, error)) from None
-    if not isinstance(summary, dict) or summary.get("version") != VERSION:
+    version = summary.get("version") if isinstance(summary, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise SummaryError(
+            "%s is of version %d, and this release reads version %d. Deploy the flow again, with the release that "
+            "wrote it or a later one." % (path, version, VERSION)
+        )
+    if version != VERSION:
         raise SummaryError("%s is no summary of version %d." % (path, VERSION))
-    return summary
+    return cast("Summary", summary)
 
 
-def outcome_of(summary: Mapping[str, Any], task_id: str, attempt: int) -> dict[str, Any] | None:
+def outcome_of(summary: Mapping[str, object], task_id: str, attempt: int) -> Outcome | None:
     """Return the outcome document that a summary holds, None if the task failed.
 
-    Only known fields of the right types are taken over: a task that runs elsewhere may have written anything.
+    Only known fields of the right types are read: a task that runs elsewhere may have written anything.
 
     :param summary: what :func:`load_summary` returned.
     :param task_id: Metaflow task id.
@@ -230,14 +241,14 @@ def outcome_of(summary: Mapping[str, Any], task_id: str, attempt: int) -> dict[s
     given = summary.get("outcome")
     if summary.get("ok") is not True or given is None:
         return None
-    outcome: dict[str, Any] = {"task_id": task_id, "attempt": attempt}
+    outcome: dict[str, object] = {"task_id": task_id, "attempt": attempt}
     for name, check in _FIELDS.items():
         value = given.get(name) if isinstance(given, dict) else None
         if value is not None or name == "next":
             if not check(value):
                 raise SummaryError("the summary of task %s has a wrong %s in its outcome." % (task_id, name))
             outcome[name] = value
-    return outcome
+    return cast("Outcome", outcome)
 
 
 def _is_texts(value: Any) -> bool:

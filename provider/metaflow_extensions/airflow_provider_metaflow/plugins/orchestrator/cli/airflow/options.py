@@ -75,13 +75,13 @@ _LOGICAL_DATE = click.option(
 )
 _RESUME_OPTIONS = [
     click.argument("run-id", required=False, type=str),
-    click.option("--origin-run-id", default=None, type=str, help="Run whose finished tasks a new run takes over."),
+    click.option("--origin-run-id", default=None, type=str, help="Run whose finished tasks a new run clones."),
     click.option("--step-to-rerun", default=None, type=str, help="Run this step and all after it again."),
 ]
 _WATCH = click.option("--watch", is_flag=True, help="Keep showing until the run has ended; exit with 1 if it failed.")
 _LIST_OPTIONS = [
     click.option("--pending", is_flag=True, help="List runs that wait to start."),
-    click.option("--running", is_flag=True, help="List runs that are going on."),
+    click.option("--running", is_flag=True, help="List runs that are running."),
     click.option("--succeeded", is_flag=True, help="List runs that succeeded."),
     click.option("--failed", is_flag=True, help="List runs that failed."),
     click.option("--limit", default=20, show_default=True, type=int, help="How many runs to list."),
@@ -100,7 +100,7 @@ _VERBS = {
     "trigger": VerbOptions("Start a run of the deployed flow.", [_LOGICAL_DATE, *_START_OPTIONS]),
     "resume": VerbOptions(
         "Run the failed tasks of RUN_ID again, or a step and all after it, in place; or, with --origin-run-id, start "
-        "a run that takes over the finished tasks of another one and runs the rest with the code that is deployed now. "
+        "a run that clones the finished tasks of another one and runs the rest with the code that is deployed now. "
         "Parameters that are given count in each step that runs.",
         [*_RESUME_OPTIONS, common.AUTHORIZE, *_START_OPTIONS],
     ),
@@ -109,7 +109,7 @@ _VERBS = {
     "logs": VerbOptions("Print what the steps of a run have written, and their errors.", _LOG_OPTIONS),
     "terminate": VerbOptions("End a run: its running tasks are killed and the run counts as failed."),
     "suspend": VerbOptions("Pause the DAG of a run: running tasks end, no further task starts. Holds all its runs."),
-    "unsuspend": VerbOptions("Unpause the DAG of a run, so that its runs go on."),
+    "unsuspend": VerbOptions("Unpause the DAG of a run, so that its runs continue."),
     "delete": VerbOptions(
         "Delete the deployment: the files that `create` wrote. Runs and results stay.", [common.FILE]
     ),

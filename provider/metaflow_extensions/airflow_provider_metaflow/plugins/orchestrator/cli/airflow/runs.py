@@ -76,9 +76,9 @@ class AirflowGroupRuns:
         return self._start(given_parameters(self.obj, options), options)
 
     def resume(self, request: ResumeRequest) -> str | None:
-        """Start a DAG run that takes over results of another one, or clear tasks of that one."""
+        """Start a DAG run that clones results of another one, or clear tasks of that one."""
         if (request.run_id is None) == (request.origin_run_id is None):
-            raise self._error("Give either RUN_ID, to go on with it in place, or --origin-run-id, to start a new run.")
+            raise self._error("Give either RUN_ID, to resume it in place, or --origin-run-id, to start a new run.")
         given, options = given_parameters(self.obj, request.options), request.options
         deployed = self._parsed(options["wait_seconds"])
         deployed.authorize(self._caller(request.authorize))
@@ -126,7 +126,7 @@ class AirflowGroupRuns:
             self.obj.flow.name,
             digest=dag_file.published_digest(file),
             timeout=timeout,
-            tell=self.obj.echo,
+            report=self.obj.echo,
         )
 
     def _caller(self, authorize: str | None) -> Caller:

@@ -126,7 +126,7 @@ def _argo_options(obj: Any, options: Values) -> Any:
         ttl_seconds=options["ttl_seconds"],
         pod_gc=options["pod_gc"],
         gang=options["gang"],
-        tell_failures=options["enable_error_msg_capture"],
+        report_failures=options["enable_error_msg_capture"],
         heartbeat=options["enable_heartbeat_daemon"],
         concurrency_policy=options["concurrency_policy"],
         successful_runs_kept=options["successful_runs_kept"],

@@ -25,7 +25,7 @@ class ArgoGroupRuns(AdapterRuns):
     going_on = ("Pending", "Running", "Suspended")
     succeeded = "Succeeded"
     what = "Workflow"
-    done = {"terminate": "is terminated", "suspend": "is suspended", "unsuspend": "goes on"}
+    done = {"terminate": "is terminated", "suspend": "is suspended", "unsuspend": "continues"}
 
     def __init__(self, obj: Any, adapter: Any) -> None:
         super().__init__(obj, adapter.ArgoRuns(obj.argo_cluster, obj.argo_name.name, obj.flow.name))

@@ -16,7 +16,11 @@ from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.resu
     origin_of,
 )
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.target import ResumeRequest, Values
-from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task import machine_task
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.task.task_documents import (
+    RunRecord,
+    load_json,
+    save_json,
+)
 
 
 class SfnGroupRuns(AdapterRuns):
@@ -63,7 +67,7 @@ class SfnGroupRuns(AdapterRuns):
         yield from self.runs.map_lines(found)
 
     def resume(self, request: ResumeRequest) -> str | None:
-        """Start a run that takes over results of another one, or redrive that one."""
+        """Start a run that clones results of another one, or redrive that one."""
         from metaflow_orchestration.exceptions import InvalidOptionError
 
         if not request.options["redrive"]:
@@ -71,7 +75,7 @@ class SfnGroupRuns(AdapterRuns):
         obj = self.obj
         if request.step_to_rerun:
             raise InvalidOptionError(
-                "--redrive goes on where the run failed, and cannot run a step again.", flow=obj.flow.name
+                "--redrive continues where the run failed, and cannot run a step again.", flow=obj.flow.name
             )
         origin, given = origin_of(obj, request.run_id, request.origin_run_id), given_texts(obj, request.options)
         caller = self.caller(request.authorize)
@@ -86,8 +90,10 @@ class SfnGroupRuns(AdapterRuns):
         """Tell the jobs of a run that its parameters are others than those that its first tasks have seen."""
         storage = self.obj.flow_datastore._storage_impl
         path = "%s/%s/%s/record" % (self._adapter("emit.documents").FOLDER, self.obj.flow.name, run_id)
-        record = {**(machine_task.load(storage, path) or {}), "changed": True}
-        machine_task.save(storage, path, record)
+        before: RunRecord | None = load_json(storage, path)
+        record: RunRecord = before or {}
+        record["changed"] = True
+        save_json(storage, path, record)
 
     def list_runs(self, options: Values, *, as_json: bool) -> None:
         """Print the executions."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_metaflow.execution.earlier_tries import EarlierTries, first_attempt
+from airflow_provider_metaflow.execution.tasks.earlier_tries import EarlierTries, first_attempt
 from metaflow_orchestration.graph.identity import task_id
 from metaflow_orchestration.graph.model import Step, StepKind
 from metaflow_orchestration.run.commands import StepCall
