@@ -56,24 +56,24 @@ package: $(VENV)-docs/.docs
 
 $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)"
-	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[airflow]"
+	@scripts/install.sh "$(VENV)" --constraint $(CONSTRAINTS) --editable ".[airflow]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo constraints/test.in
-	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --requirement constraints/test.in
+	@scripts/install.sh "$(VENV)" --constraint $(CONSTRAINTS) --requirement constraints/test.in
 	@touch $@
 
 # Without Airflow: the site needs the package's own command lines, and its docstrings are read without an import.
 $(VENV)-docs/.docs: pyproject.toml constraints/docs.txt
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)-docs"
-	@PYTHONWARNINGS=ignore $(DOCS)/python -m pip install --quiet --constraint constraints/docs.txt \
+	@scripts/install.sh "$(VENV)-docs" --constraint constraints/docs.txt \
 		--requirement constraints/docs.in --editable ".[argo,step-functions]"
 	@touch $@
 
 # The oldest Airflow that we support, for a smoke run.
 $(VENV)-oldest/.demo: pyproject.toml constraints/oldest.txt
 	@scripts/venv.sh "$(PYTHON)" "$(VENV)-oldest"
-	@PYTHONWARNINGS=ignore $(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints/oldest.txt --editable ".[airflow]"
+	@scripts/install.sh "$(VENV)-oldest" --constraint constraints/oldest.txt --editable ".[airflow]"
 	@touch $@
 
 # The unit tests of `make quick` on the other Pythons that are on this machine; `make test` runs them, too.

@@ -74,8 +74,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     from tests.harness.measured import measure_children
+    from tests.support import idle_servers
 
     measure_children(item)
+    idle_servers.before(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    from tests.support import idle_servers
+
+    if nextitem is None:
+        idle_servers.continue_all()
 
 
 def pytest_sessionfinish() -> None:

@@ -1,77 +1,94 @@
-"""The last result of `make test-extended`, which that command writes itself and `make test` looks at."""
+"""The last results of `make test-extended`, which that command writes itself and `make test` looks at.
+
+Each test file has a result of its own, so the suite may run in parts: it takes longer than most machines are free.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple, TypedDict
 
-from tests.harness.figures import Figures
+from tests.harness.figures import Figures, FileFigures
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "tests/extended.json"
 
 MOST_COMMITS = 60
-"""How many commits later the result still counts."""
+"""How many commits later the result of a file still counts."""
+
+_MARKS = r"mark\.extended|shape_parameters\("
+"""What the files hold whose tests, or some of them, are of this layer."""
 
 
-def record(figures: Figures, *, seconds: float, path: Path = RESULT, repository: Path = ROOT) -> None:
-    """Write the result of this run, whether it passed or not."""
-    document = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _git(repository, "rev-parse", "HEAD") or None,
-        "counts": dict(sorted(figures.counts.items())),
-        "seconds": round(seconds),
-        "groups": {name: round(took) for name, took in sorted(figures.groups.items())},
-    }
-    path.write_text(json.dumps(document, indent=1) + "\n")
+class Result(TypedDict):
+    """What the tests of one file did when they last ran."""
+
+    date: str
+    commit: str
+    passed: int
+    failed: int
 
 
-def complete(figures: Figures, *, path: Path = RESULT, repository: Path = ROOT) -> str | None:
-    """Write that the tests which failed in the last whole run have passed on this commit; return why not, if so.
+class _Age(NamedTuple):
+    file: str
+    since: str
+    commits: int
 
-    The commit of the whole run stays the one by whose age the result counts.
 
-    :param figures: of a run of those tests alone (``--last-failed``).
-    :param path: the file of the result.
+def record(figures: Figures, *, whole: bool, path: Path = RESULT, repository: Path = ROOT) -> None:
+    """Write the results of the files that have run, whether they passed or not.
+
+    :param figures: of the run.
+    :param whole: whether all files have run, so that others are gone.
+    :param path: the file of the results.
     :param repository: where its commit is looked up.
     """
-    found = json.loads(path.read_text())
-    counts = dict(found["counts"])
-    failed = counts.pop("failed", 0) + counts.pop("error", 0)
-    passed = figures.counts.get("passed", 0)
-    if not failed or figures.counts != {"passed": failed}:
-        return f"{path.name} stays as it is: {failed} tests had failed, and now {dict(figures.counts)}."
-    found["counts"] = {**counts, "passed": counts.get("passed", 0) + passed}
-    found["again"] = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _git(repository, "rev-parse", "HEAD") or None,
-        "passed": passed,
-    }
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    return None
+    found: dict[str, Result] = {} if whole or not path.exists() else json.loads(path.read_text())["files"]
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    commit = _git(repository, "rev-parse", "HEAD")
+    found.update({name: _result(one, date, commit) for name, one in figures.files.items()})
+    path.write_text(json.dumps({"version": 2, "files": dict(sorted(found.items()))}, indent=1) + "\n")
+
+
+def _result(figures: FileFigures, date: str, commit: str) -> Result:
+    return {"date": date, "commit": commit, "passed": figures.passed, "failed": figures.failed}
 
 
 def problem(path: Path = RESULT, repository: Path = ROOT) -> str | None:
-    """Return what is wrong with the recorded result, None if it counts.
+    """Return what is wrong with the recorded results, None if they count.
 
-    :param path: the file of the result.
-    :param repository: where its commit is looked up.
+    A file without a result is as old as the last commit that has put tests of it into this layer: until then they ran
+    in `make test`.
+
+    :param path: the file of the results.
+    :param repository: where their commits are looked up.
     """
     try:
-        found: Mapping[str, object] = json.loads(path.read_text())
+        found: Mapping[str, Result] = json.loads(path.read_text())["files"]
     except FileNotFoundError:
         return f"{path.name} is missing: run `make test-extended` and commit what it writes."
-    except ValueError as error:
-        return f"{path.name} is no JSON ({error}): run `make test-extended` again."
-    counts = found.get("counts")
-    if not isinstance(counts, dict) or not counts.get("passed") or counts.get("failed") or counts.get("error"):
-        return f"{path.name} records {counts}: run `make test-extended` until all of its tests pass."
+    except (ValueError, KeyError, TypeError) as error:
+        return f"{path.name} holds no results ({error!r}): run `make test-extended` again."
+    if failed := [name for name, one in found.items() if one["failed"] or not one["passed"]]:
+        return f"{path.name} records failed tests: {_again(failed)}"
     if not _git(repository, "rev-parse", "--git-dir"):
         return None
-    return _age(path.name, str(found.get("commit")), repository)
+    files = [*found, *(name for name in _marked(repository) if name not in found)]
+    commits = {name: found[name]["commit"] if name in found else _last_marked(repository, name) for name in files}
+    if foreign := [name for name, commit in commits.items() if commit and not _is_ancestor(repository, commit)]:
+        return (
+            f"{path.name} has results of commits that are none of this branch (fetch the whole history, if this "
+            f"clone is shallow): {_again(foreign)}"
+        )
+    ages = [_Age(name, commit, _commits_since(repository, commit)) for name, commit in commits.items() if commit]
+    if old := [age for age in ages if age.commits > MOST_COMMITS]:
+        worst = max(age.commits for age in old)
+        return f"{path.name} is up to {worst} commits old, of {MOST_COMMITS} at most: {_again(age.file for age in old)}"
+    return None
 
 
 def note(path: Path = RESULT, repository: Path = ROOT) -> str | None:
@@ -81,18 +98,26 @@ def note(path: Path = RESULT, repository: Path = ROOT) -> str | None:
     return f"There is no git history here: whether {path.name} is older than {MOST_COMMITS} commits is not known."
 
 
-def _age(name: str, commit: str, repository: Path) -> str | None:
-    if not _git(repository, "merge-base", commit, "HEAD"):
-        return (
-            f"{name} is of the commit {commit}, which this history lacks: run `make test-extended` on a commit "
-            f"of this branch (or fetch the whole history, if this clone is shallow)."
-        )
-    if _git(repository, "merge-base", commit, "HEAD") != _git(repository, "rev-parse", commit):
-        return f"{name} is of the commit {commit}, which is no ancestor of this one: run `make test-extended`."
-    later = int(_git(repository, "rev-list", "--count", f"{commit}..HEAD") or 0)
-    if later > MOST_COMMITS:
-        return f"{name} is {later} commits old, of {MOST_COMMITS} at most: run `make test-extended`."
-    return None
+def _again(files: Iterable[str]) -> str:
+    return f"""run `make test-extended PYTEST_ARGS="{" ".join(sorted(files))}"`."""
+
+
+def _marked(repository: Path) -> list[str]:
+    """Return the files of tests that hold some of this layer."""
+    found = _git(repository, "grep", "-lE", _MARKS, "HEAD", "--", "tests").replace("HEAD:", "").split()
+    return [name for name in found if Path(name).name.startswith("test_")]
+
+
+def _last_marked(repository: Path, file: str) -> str:
+    return _git(repository, "log", "-1", "--format=%H", "-G", _MARKS, "--", file)
+
+
+def _is_ancestor(repository: Path, commit: str) -> bool:
+    return _git(repository, "merge-base", commit, "HEAD") == _git(repository, "rev-parse", "-q", "--verify", commit)
+
+
+def _commits_since(repository: Path, commit: str) -> int:
+    return int(_git(repository, "rev-list", "--count", f"{commit}..HEAD") or 0)
 
 
 def _git(repository: Path, *arguments: str) -> str:

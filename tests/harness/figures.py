@@ -25,17 +25,30 @@ OUTPUT = "TEST_FIGURES"
 
 
 @dataclass
+class FileFigures:
+    """Of the tests of one file: how many passed, and how many did not."""
+
+    passed: int = 0
+    failed: int = 0
+
+
+@dataclass
 class Figures:
     """Of one pytest: seconds of each group of tests, how many tests ended how, which passed on a second try only."""
 
     groups: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     flaky: list[str] = field(default_factory=list)
+    files: dict[str, FileFigures] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Figures:
         """Read what the plugin has written; empty if pytest did not come to an end."""
-        return cls(**json.loads(path.read_text())) if path.exists() else cls()
+        if not path.exists():
+            return cls()
+        written = json.loads(path.read_text())
+        files = {name: FileFigures(**one) for name, one in written.pop("files").items()}
+        return cls(**written, files=files)
 
     def slowest(self, count: int) -> list[tuple[str, float]]:
         """Return the groups that took longest, with their seconds."""
@@ -50,16 +63,21 @@ class Recorder:
         self._reporter = reporter
         self._groups: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
+        self._files: dict[str, FileFigures] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         from tests.support.workers import group_of
 
         self._groups[group_of(report.nodeid)] += report.duration  # type: ignore[assignment]
         if report.when == "call" or report.outcome != "passed":
+            file = self._files.setdefault(report.nodeid.partition("::")[0], FileFigures())
             self._counts["error" if report.failed and report.when != "call" else report.outcome] += 1
+            file.passed += report.passed
+            # One that was skipped has proved nothing.
+            file.failed += not report.passed
 
     def pytest_sessionfinish(self) -> None:
-        figures = Figures(dict(self._groups), dict(self._counts), self._reporter.flaky)
+        figures = Figures(dict(self._groups), dict(self._counts), self._reporter.flaky, self._files)
         self._path.write_text(json.dumps(asdict(figures)))
 
 

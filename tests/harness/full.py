@@ -32,6 +32,12 @@ EXTENDED_BUILDS = {
 _SEQUENCES = {"TEST_RUN_LIVES": "2000"}
 """How many random lives of a run are played; `make quick` plays fewer."""
 
+_PASSED, _FAILED = 0, 1
+"""What pytest ends with when all tests of its selection have run."""
+
+_SELECTING = ("-k", "-m", "-x", "--maxfail", "--lf", "--last-failed", "--deselect", "--ignore", "--sw")
+"""Options of pytest by which tests of a file are left out."""
+
 _PYTHONS = "other-pythons"
 _SHOWN = 25
 _SAY_SECONDS = 100
@@ -47,13 +53,13 @@ class Run:
         self.arguments = list(arguments)
         self.kind = clusters.chosen(os.environ, arguments)
         self.problems: list[str] = []
-        self.again = layer == "extended" and "--last-failed" in arguments
-        """Whether only those tests run that failed in the last whole run."""
-        self.whole = not self.again and not [
-            one for one in arguments if one.startswith(("-k", "-m", "tests/")) or "::" in one
-        ]
+        self.by_file = not [one for one in arguments if one.startswith(_SELECTING) or "::" in one]
+        """Whether each file that runs does so with all tests of the layer."""
+        self.whole = self.by_file and not [one for one in arguments if one.startswith("tests/")]
         # The floor is that of all tests.
         self.measured = layer == "test" and self.whole
+        self.code = 0
+        """What pytest ended with."""
         self.seconds: dict[str, float] = {}
         self.figures = figures.Figures()
 
@@ -106,7 +112,7 @@ class Run:
         report = folder / "figures.json"
         with self.phase("pytest"):
             settings = {**_SEQUENCES, **os.environ, **environment, figures.OUTPUT: str(report)}
-            code = _run_to_its_end(command, settings)
+            code = self.code = _run_to_its_end(command, settings)
         self.figures = figures.Figures.read(report)
         return code
 
@@ -136,13 +142,12 @@ class Run:
         print("; ".join(f"{name}: {took:.0f} s" for name, took in self.seconds.items()))
         if note := clusters.not_run(self.kind):
             print(note)
-        if self.again and code == 0 and (left := extended.complete(self.figures)):
-            self.problems.append(left)
-        if not self.whole or self.kind != "built":
+        if self.kind != "built":
             return
-        if self.layer == "extended":
-            extended.record(self.figures, seconds=self.seconds["total"])
-        if code == 0:
+        # What was interrupted or could not be collected is no result.
+        if self.layer == "extended" and self.by_file and self.code in (_PASSED, _FAILED):
+            extended.record(self.figures, whole=self.whole)
+        if self.whole and code == 0:
             cold = self.seconds.get("build cluster", 0) > _COLD_SECONDS
             figures.keep(f"{self.layer} {'cold' if cold else 'warm'}", self.figures, self.seconds)
 

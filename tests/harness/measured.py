@@ -34,6 +34,7 @@ _LEAST_OF_A_MODULE = 60.0
 _MEASURED_CHILDREN = (
     "tests/quick/",
     "tests/security/",
+    "tests/unit/compare/",
     "tests/unit/compute/",
     "tests/unit/containers/test_command.py",
     "tests/unit/compile/processes/test_supervisor.py",

@@ -40,10 +40,11 @@ def test_a_run_survives_controller_api_server_and_object_store(patient: Argo) ->
     assert not run.has("started-1")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "end",
     [
-        pytest.param("deleted", marks=pytest.mark.extended),
+        "deleted",
         pytest.param("killed", marks=pytest.mark.built_cluster),
     ],
 )

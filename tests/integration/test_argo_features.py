@@ -92,6 +92,7 @@ def test_parameters_arrive_byte_for_byte(runs: dict[str, Workflow]) -> None:
     }
 
 
+@pytest.mark.extended
 def test_names_that_are_no_labels_and_texts_that_argo_cannot_read_run(
     serviced: Argo, flows: Path, tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_who_may_not_make_an_object_is_told_before_anything_is_changed(
     assert "refused" not in serviced.cluster.kubectl("-n", NAMESPACE, "get", "workflowtemplate", "-o", "name")
 
 
+@pytest.mark.extended
 def test_a_heartbeat_tells_the_service_that_a_run_is_alive(
     serviced: Argo, service: MetadataService, flows: Path
 ) -> None:
@@ -159,6 +161,7 @@ def test_a_heartbeat_tells_the_service_that_a_run_is_alive(
     assert run.nodes()["heartbeat-daemon"]["phase"] == "Succeeded"
 
 
+@pytest.mark.extended
 def test_a_schedule_starts_runs(serviced: Argo, flows: Path) -> None:
     serviced.create(flows / "argo/nightly.py", name="nightly")
     cron = json.loads(serviced.cluster.kubectl("-n", NAMESPACE, "get", "cronworkflow", "nightly", "-o", "json"))
@@ -257,6 +260,7 @@ def test_the_deployer_api_deploys_triggers_and_finds_flows_again(serviced: Argo,
     assert lines[-1] == "True True"
 
 
+@pytest.mark.extended
 def test_a_flow_runs_twice_inside_a_users_own_workflow(serviced: Argo, flows: Path) -> None:
     arguments = [sys.executable, str(ROLES / "own_workflow.py"), str(flows / "switch.py"), IMAGE, NAMESPACE]
     made = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, **serviced.environment})
@@ -272,6 +276,7 @@ def test_a_flow_runs_twice_inside_a_users_own_workflow(serviced: Argo, flows: Pa
     assert f"made by SwitchFlow/{workflow.run_id}-one and SwitchFlow/{workflow.run_id}-two" in told
 
 
+@pytest.mark.extended
 def test_exit_hooks_and_notifications_come_after_the_run_and_change_nothing_about_it(
     serviced: Argo, flows: Path, tmp_path: Path
 ) -> None:
@@ -300,6 +305,7 @@ def test_exit_hooks_and_notifications_come_after_the_run_and_change_nothing_abou
     assert bad.nodes()["exit-hook-success-0"]["phase"] == "Skipped"
 
 
+@pytest.mark.extended
 def test_a_template_of_metaflows_own_deployer_is_replaced_by_its_owner_and_the_yaml_stands_as_it_is(
     serviced: Argo, flows: Path, tmp_path: Path
 ) -> None:

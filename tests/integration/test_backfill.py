@@ -70,6 +70,7 @@ def result(run: FlowRun) -> str:
     return str(artifacts(run.airflow.sysroot, run.flow, run_id)["end"][((), ())]["result"])
 
 
+@pytest.mark.extended
 def test_each_day_of_a_backfill_has_its_own_dates_and_one_that_is_run_again_what_it_is_given_then(
     airflow: SharedAirflow, manifest: Path, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def deploy(
 
 
 # The first test here: later ones register definitions of their own.
+@pytest.mark.extended
 def test_a_wide_foreach_is_one_array_job_and_a_gang_one_multi_node_job(
     airflow: SharedAirflow, store: ObjectStore, jobs: dict[str, str], flows: Path
 ) -> None:
@@ -129,9 +130,8 @@ def test_a_worker_that_dies_finds_its_job_again_and_does_not_repeat_it(
     assert states(store)[run.run_id] == ["SUCCEEDED"]
 
 
-@pytest.mark.parametrize(
-    "deferrable", [pytest.param(False, marks=pytest.mark.extended), True], ids=["waiting", "deferred"]
-)
+@pytest.mark.extended
+@pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
 def test_a_cleared_task_ends_its_job(
     airflow: SharedAirflow, store: ObjectStore, jobs: dict[str, str], flows: Path, deferrable: bool
 ) -> None:
@@ -196,6 +196,7 @@ def test_a_shape_in_jobs_produces_the_artifacts_of_a_local_run(
     assert found == local_artifacts(flows / f"{shape}.py", run.flow, *given)
 
 
+@pytest.mark.extended
 def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(
     airflow: SharedAirflow, store: ObjectStore, jobs: dict[str, str], flows: Path
 ) -> None:

@@ -106,6 +106,7 @@ def text(flows: Path) -> str:
     return (flows / "again.py").read_text()
 
 
+@pytest.mark.extended
 def test_a_run_goes_on_with_the_variables_that_it_began_with(airflow: SharedAirflow, text: str, tmp_path: Path) -> None:
     run = deployed_meanwhile(
         airflow,

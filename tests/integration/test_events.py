@@ -160,6 +160,7 @@ def test_exit_hooks_run_after_the_run_and_change_nothing_about_it(
     assert bad.states()["on-success-succeeded"] == {"skipped"}
 
 
+@pytest.mark.extended
 def test_slack_and_incident_io_are_told_and_their_secrets_stay_in_connections(
     airflow: SharedAirflow, flows: Path
 ) -> None:

@@ -67,6 +67,7 @@ def first_run(airflow: SharedAirflow, dag_id: str, flow: str) -> FlowRun:
     return FlowRun(airflow, flow, dag_id, found[-1].dag_run_id)
 
 
+@pytest.mark.extended
 def test_a_dag_runs_the_demo_and_reads_its_result_and_another_flow_follows(examples: SharedAirflow) -> None:
     run = examples.start("run_demo", "run_demo")
     run.wait(timeout=300)

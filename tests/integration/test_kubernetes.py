@@ -12,6 +12,7 @@ from tests.support.pods import Pods
 pytestmark = [pytest.mark.scheduler, pytest.mark.kubernetes]
 
 
+@pytest.mark.extended
 def test_steps_run_where_their_decorators_say_and_pods_honour_them(pods: Pods, flows: Path) -> None:
     pods.deploy(flows / "containers/mixed.py")
     override = {"spec": {"containers": [{"name": "base", "env": [{"name": "EXTRA", "value": "1"}]}]}}
@@ -39,6 +40,7 @@ def test_steps_run_where_their_decorators_say_and_pods_honour_them(pods: Pods, f
             assert "test-secret" not in text
 
 
+@pytest.mark.extended
 def test_why_a_pod_failed_is_told(pods: Pods, flows: Path) -> None:
     pods.deploy(flows / "containers/troubles.py")
     pods.write_dag("troubles", "TroublesFlow", schedule_timeout_seconds=5)
@@ -100,6 +102,7 @@ def test_a_worker_that_dies_with_all_its_processes_finds_its_pod_again(pods: Pod
     assert not pods.has(run, "started-1")
 
 
+@pytest.mark.extended
 def test_a_pod_that_succeeds_while_nobody_watches_is_not_run_again(pods: Pods, flows: Path) -> None:
     pods.deploy(flows / "containers/patient.py")
     run = pods.airflow.start("PatientFlow", "PatientFlow")
@@ -114,10 +117,11 @@ def test_a_pod_that_succeeds_while_nobody_watches_is_not_run_again(pods: Pods, f
     assert not pods.has(run, "started-1")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "end",
     [
-        pytest.param("deleted", marks=pytest.mark.extended),
+        "deleted",
         pytest.param("killed", marks=pytest.mark.built_cluster),
     ],
 )
@@ -138,6 +142,7 @@ def test_a_pod_that_is_ended_by_somebody_is_a_failed_attempt(pods: Pods, flows: 
     assert told in run.log("start", try_number=1)
 
 
+@pytest.mark.extended
 def test_a_pod_is_found_again_by_the_next_try_and_deleted_with_a_cleared_task(pods: Pods, flows: Path) -> None:
     pods.deploy(flows / "containers/patient.py")
     run = pods.airflow.start("PatientFlow", "PatientFlow")
@@ -168,6 +173,7 @@ def test_a_pod_is_found_again_by_the_next_try_and_deleted_with_a_cleared_task(po
     assert not pods.has(run, "started-2")
 
 
+@pytest.mark.extended
 def test_a_task_that_is_cleared_while_it_is_deferred_does_not_find_its_old_pod(pods: Pods, flows: Path) -> None:
     pods.deploy(flows / "containers/patient.py")
     pods.write_dag("cleared", "PatientFlow", deferrable=True, poll_interval=10)

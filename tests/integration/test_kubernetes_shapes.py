@@ -46,6 +46,7 @@ def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(pods: Pods
     assert len(pods.store.cards(run.flow, run.run_id)) == 1
 
 
+@pytest.mark.extended
 def test_a_foreach_beyond_the_map_limit_is_packed_and_each_of_its_tasks_has_a_pod(pods: Pods, flows: Path) -> None:
     pods.deploy(flows / "aws/wide.py", "--with", "kubernetes")
     run = pods.airflow.start("WideFlow", "WideFlow", {"splits": 9})

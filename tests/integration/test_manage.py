@@ -216,6 +216,7 @@ def test_a_failed_run_is_resumed_as_a_new_run_that_clones_what_had_finished(
     assert "collect" not in (tmp_path / "notes").read_text().removeprefix(before)
 
 
+@pytest.mark.extended
 def test_a_run_of_metaflows_own_scheduler_is_resumed_on_airflow(
     cli: Cli, airflow: SharedAirflow, flows: Path, tmp_path: Path
 ) -> None:
@@ -262,6 +263,7 @@ def test_an_expired_token_is_renewed_once_and_a_foreign_error_is_told(airflow: S
             client.request("GET", "/dags/no-such-dag")
 
 
+@pytest.mark.extended
 def test_a_status_call_takes_a_bounded_number_of_requests(airflow: SharedAirflow, cli: Cli, tmp_path: Path) -> None:
     cli("foreach.py", "create", "--no-is-paused-upon-creation", name="managed.counted")
     dags.wait_for_dag(airflow.server.client, "managed.counted")
@@ -379,6 +381,7 @@ def test_runs_are_resumed_by_the_deployer_as_metaflows_own_suite_does_it(airflow
     )
 
 
+@pytest.mark.extended
 def test_a_project_branch_is_found_again_by_its_dotted_name(
     airflow: SharedAirflow, flows: Path, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_deployment_goes_to_a_bucket_and_away_again(s3: Any, flows: Path, tmp_
     )
 
 
+@pytest.mark.extended
 def test_a_deployment_goes_to_googles_storage_and_away_again(gcs: Any, flows: Path, tmp_path: Path) -> None:
     here = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path), "METAFLOW_AIRFLOW_DAGS_FOLDER": "gs://bundle/dags"}
     told = flow(flows / "linear.py", "create", **here)

@@ -32,6 +32,7 @@ def test_a_shape_on_step_functions_produces_the_artifacts_of_a_local_run(
     assert run.artifacts() == local_artifacts(flows / f"{shape}.py", run.flow, *given)
 
 
+@pytest.mark.extended
 def test_a_foreach_of_one_step_costs_the_same_however_wide_it_is(step_functions: StepFunctions, flows: Path) -> None:
     """Events and transitions; Metaflow's own state machine takes 29 + 8 n events and 5 + n transitions."""
     step_functions.create(flows / "aws/wide.py", name="wide")

@@ -60,6 +60,7 @@ def test_an_event_starts_a_run_with_its_payload_as_parameters(step_functions: St
     assert other.artifacts()["start"][((), ())]["event"] is None
 
 
+@pytest.mark.extended
 def test_a_flow_that_waits_for_two_events_runs_once_for_each_pair(step_functions: StepFunctions, flows: Path) -> None:
     aws, events = step_functions, step_functions.client("events")
     aws.create(flows / "events/on_both.py", name="on-both")
@@ -88,6 +89,7 @@ def test_a_flow_that_waits_for_two_events_runs_once_for_each_pair(step_functions
     }
 
 
+@pytest.mark.extended
 def test_a_claim_of_events_that_s3_refuses_fails_the_gathering_and_a_redrive_starts_the_run(
     step_functions: StepFunctions, flows: Path
 ) -> None:
@@ -112,6 +114,7 @@ def test_a_claim_of_events_that_s3_refuses_fails_the_gathering_and_a_redrive_sta
     assert run.artifacts()["start"][((), ())]["seen"] == ("1", "2")
 
 
+@pytest.mark.extended
 def test_a_flow_follows_the_runs_of_another_that_succeed(step_functions: StepFunctions, flows: Path) -> None:
     aws = step_functions
     aws.create(flows / "events/upstream.py")
@@ -215,6 +218,7 @@ def compiled(aws: StepFunctions, flow: Path, name: str) -> FlowMachine:
     return made
 
 
+@pytest.mark.extended
 def test_a_deployment_that_stops_half_way_leaves_the_old_one_working(
     step_functions: StepFunctions, flows: Path, tmp_path: Path
 ) -> None:

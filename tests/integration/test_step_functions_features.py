@@ -62,6 +62,7 @@ def runs(step_functions: StepFunctions, flows: Path) -> dict[str, Execution]:
     }
 
 
+@pytest.mark.extended
 def test_retry_catch_environment_and_secrets_are_those_of_a_local_run(runs: dict[str, Execution]) -> None:
     runs["decorated"].wait(timeout=900)
     assert_decorated(runs["decorated"].artifacts())
@@ -123,6 +124,7 @@ def test_a_task_that_says_so_is_not_tried_again(runs: dict[str, Execution]) -> N
     assert keys(runs["stubborn"].aws, f"stubborn/{runs['stubborn'].run_id}/") == ["try-0"]
 
 
+@pytest.mark.extended
 def test_a_configured_flow_of_a_project_runs_on_its_branch(step_functions: StepFunctions, flows: Path) -> None:
     aws = step_functions
     aws.create(flows / "project/configured.py", top=("--branch", "try", "--package-suffixes", ".py,.json"))
@@ -136,6 +138,7 @@ def test_a_configured_flow_of_a_project_runs_on_its_branch(step_functions: StepF
     assert found["end"][((), ())]["mutated"] == "yes"
 
 
+@pytest.mark.extended
 def test_submissions_that_aws_refuses_are_made_again(step_functions: StepFunctions, flows: Path) -> None:
     step_functions.create(flows / "linear.py", name="throttled")
     with step_functions.store.throttled(per_second=1):
@@ -255,6 +258,7 @@ print(second.terminate(), again.delete())
 """
 
 
+@pytest.mark.extended
 def test_the_deployer_api_deploys_triggers_and_finds_flows_again(step_functions: StepFunctions, flows: Path) -> None:
     arguments = [sys.executable, "-c", DEPLOYER, str(flows / "linear.py")]
     who = step_functions.principals("deployed")
@@ -267,6 +271,7 @@ def test_the_deployer_api_deploys_triggers_and_finds_flows_again(step_functions:
     assert lines.count("True True") == 2
 
 
+@pytest.mark.extended
 def test_a_flow_runs_inside_a_users_own_state_machine(step_functions: StepFunctions, flows: Path) -> None:
     aws = step_functions
     aws.create(flows / "switch.py", name="inner")
@@ -310,6 +315,7 @@ def slack() -> Iterator[tuple[str, list[Any]]]:
         yield started
 
 
+@pytest.mark.extended
 def test_hooks_and_notifications_come_after_the_run_and_change_nothing_about_it(
     step_functions: StepFunctions, hooked: Path, slack: tuple[str, list[Any]]
 ) -> None:

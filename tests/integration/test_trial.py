@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.support.results import artifacts
 
 
@@ -43,6 +44,7 @@ def test_a_trial_runs_the_flow_with_its_parameters_and_leaves_no_process(flows: 
         assert not ours or b"task_runner.py" in command
 
 
+@pytest.mark.extended
 def test_a_trial_that_fails_says_so_and_shows_the_log(flows: Path, tmp_path: Path) -> None:
     result = trial(flows / "fragile.py", tmp_path, "--folder", str(tmp_path / "not-there"))
     assert result.returncode != 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +97,7 @@ def test_a_task_instance_shows_its_own_step(card_run: FlowRun, browser: Any) -> 
     page.close()
 
 
+@pytest.mark.extended
 def test_the_tab_copies_the_pathspec_and_leads_to_the_log_in_airflow(
     card_run: FlowRun, browser: Any
 ) -> None:
@@ -124,6 +127,7 @@ with DAG("larger", schedule=None):
 """
 
 
+@pytest.mark.extended
 def test_a_flow_within_a_larger_dag_shows_its_run_and_each_task_its_step(
     card_run: FlowRun, flows: Path, browser: Any
 ) -> None:
@@ -180,26 +184,29 @@ def token(url: str, name: str, password: str) -> str:
     return str(answer.json()["access_token"])
 
 
+def run_commands(commands: list[list[str]], environment: dict[str, str]) -> None:
+    """Run command lines of Airflow in one process, since each takes half a minute to start on a slow machine."""
+    script = (
+        "import json, sys\n"
+        "from airflow.cli.cli_parser import get_parser\n"
+        "for line in json.loads(sys.argv[1]):\n"
+        "    given = get_parser().parse_args(line)\n"
+        "    given.func(given)\n"
+    )
+    command = [sys.executable, "-c", script, json.dumps(commands)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+
+
 def test_only_who_may_read_the_dag_sees_its_run(card_run: FlowRun, tmp_path: Path) -> None:
     airflow = card_run.airflow
     fab = {"CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"}
-    import subprocess
-    import sys
-
     environment = {**airflow.server.environment(), **{f"AIRFLOW__{name}": value for name, value in fab.items()}}
-
-    def command(*arguments: str) -> None:
-        result = subprocess.run(
-            [sys.executable, "-m", "airflow", *arguments], env=environment, capture_output=True, text=True
-        )
-        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
-
-    command("fab-db", "migrate")
-    command("sync-perm")
-    command("roles", "create", "Outsider")
+    commands = [["fab-db", "migrate"], ["sync-perm"], ["roles", "create", "Outsider"]]
     for name, role in (("reader", "Viewer"), ("outsider", "Outsider")):
         person = ["--firstname", name, "--lastname", name, "--email", f"{name}@example.com", "--password", "pw"]
-        command("users", "create", "--username", name, "--role", role, *person)
+        commands.append(["users", "create", "--username", name, "--role", role, *person])
+    run_commands(commands, environment)
     path = f"/metaflow/dags/CardsFlow/runs/{quote(card_run.dag_run_id)}"
     with api_server(airflow, tmp_path / "api.log", fab) as url:
         assert httpx.get(url + path).status_code == 401

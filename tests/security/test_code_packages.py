@@ -225,7 +225,7 @@ def test_metaflows_own_commands_unpack_the_package_that_was_deployed_alone(
     assert not (tmp_path / "at" / "metaflow" / "changed").exists()
 
 
-@pytest.mark.parametrize("have", ["nothing", "requests"])
+@pytest.mark.parametrize("have", [pytest.param("nothing", marks=pytest.mark.extended), "requests"])
 def test_what_a_container_installs_is_pinned_to_the_content_of_the_files(
     store: ObjectStore, tmp_path: Path, in_container: tuple[CodePackage, Path], have: str
 ) -> None:

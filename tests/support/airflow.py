@@ -19,6 +19,7 @@ from airflow_provider_metaflow.rest import dags, runs, task_instances, task_logs
 from metaflow_orchestration.graph.identity import airflow_run_id
 
 from .environment import environment_variable
+from .idle_servers import stopped_while_idle
 from .interpreter import python
 from .patience import patient, wait_until
 from .postgres import postgres
@@ -218,4 +219,5 @@ def shared_airflow(home: Path, **more: str) -> Iterator[SharedAirflow]:
         environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(sysroot)),
         EmbeddedAirflow(home=home, database=url, parallelism=8, settings=settings, triggerer=True) as server,
     ):
-        yield SharedAirflow(server, sysroot, versioned)
+        with stopped_while_idle("airflow", lambda: [one.pid for one in server._processes.values()]):
+            yield SharedAirflow(server, sysroot, versioned)

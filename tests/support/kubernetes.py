@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from tests.harness import builds
+from tests.support.idle_servers import stopped_while_idle
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs/kubernetes"
 SCRIPTS = Path(__file__).parent.parent / "kubernetes"
@@ -178,7 +179,10 @@ def _built() -> Iterator[Cluster]:
     try:
         kubeconfig = Path(script("cluster.sh", "up"))
         script("cluster.sh", "load", image)
-        yield Cluster(kubeconfig, Path(script("cluster.sh", "binaries")) / "kubectl")
+        # A test may start one of them again.
+        files = kubeconfig.parent / "run"
+        with stopped_while_idle("cluster", lambda: [int(file.read_text()) for file in files.glob("*.pid")]):
+            yield Cluster(kubeconfig, Path(script("cluster.sh", "binaries")) / "kubectl")
     finally:
         # Whoever works on these tests may keep it from one run to the next.
         if not os.environ.get("TEST_KUBE_KEEP"):

@@ -27,12 +27,16 @@ DEMO = {"start", "region", "region-splits", "train", "compare", "winners", "deci
     [
         ("demo_dag.py", {"DemoFlow": DEMO}),
         ("nightly_dag.py", {"nightly": {"regions", "strict.start", "lenient.region-splits", "report"}}),
-        ("folder_dags.py", {"DemoFlow": DEMO, "OnOrderFlow": {"start"}, "AfterDemoFlow": {"on-success-report"}}),
+        pytest.param(
+            "folder_dags.py",
+            {"DemoFlow": DEMO, "OnOrderFlow": {"start"}, "AfterDemoFlow": {"on-success-report"}},
+            marks=pytest.mark.extended,
+        ),
         ("events_dag.py", {"OnOrderFlow": {"end"}, "AfterDemoFlow": {"on-error-report"}, "publisher": {"publish"}}),
         ("queue_dag.py", {"on_queue": {"start", "end"}}),
         ("run_dag.py", {"run_demo": {"run", "winner", "artifact-text", "report"}}),
         ("pools_dag.py", {"demo_pools": DEMO}),
-        ("notify_dag.py", {"ScheduledFlow": {"start"}}),
+        pytest.param("notify_dag.py", {"ScheduledFlow": {"start"}}, marks=pytest.mark.extended),
         ("training_dag.py", {"TrainingFlow": {"start", "train", "join", "end"}}),
     ],
 )
@@ -57,6 +61,7 @@ def test_the_value_of_an_artifact_is_read_after_the_sensor_has_found_it() -> Non
     assert dag.get_task("artifact-text").upstream_task_ids == {"run", "winner"}
 
 
+@pytest.mark.extended
 @pytest.mark.subprocess
 def test_the_flow_of_the_quickstart_runs_and_a_notebook_reads_its_result(tmp_path: Path) -> None:
     environment = {**os.environ, "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path), "METAFLOW_USER": "ann"}
@@ -105,6 +110,7 @@ def test_the_mixed_example_sends_each_step_where_it_belongs(
     assert tasks["start"].pack_size == 10_000
 
 
+@pytest.mark.extended
 @pytest.mark.subprocess
 def test_a_workflow_of_ones_own_holds_a_flow_twice_and_hands_on_its_runs(store: ObjectStore, tmp_path: Path) -> None:
     environment = {**os.environ, **store.environment, "XDG_CACHE_HOME": str(tmp_path)}

@@ -139,6 +139,7 @@ def containers(tmp_path: Path) -> Containers:
     return Containers(tmp_path, (FLOWS / "resumed.py").read_text())
 
 
+@pytest.mark.extended
 def test_a_resumed_run_has_the_parameters_that_it_is_given_and_all_others_of_its_origin(
     containers: Containers,
 ) -> None:

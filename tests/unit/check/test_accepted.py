@@ -249,6 +249,7 @@ def test_what_check_accepts_for_argo_deploys_and_what_it_refuses_does_not(
     assert_both_kinds(seen)
 
 
+@pytest.mark.extended
 def test_what_check_accepts_for_step_functions_deploys_and_what_it_refuses_does_not(tmp_path: Path) -> None:
     seen: Counter[bool] = Counter()
     with aws_account(tmp_path) as account:

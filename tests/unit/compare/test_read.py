@@ -50,6 +50,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.extended
 @pytest.mark.subprocess
 def test_two_local_runs_differ_in_what_their_parameter_changes_and_in_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -58,6 +58,7 @@ def test_a_flow_that_exits_with_0_is_an_error_also_after_it_compiled_once(
         load_manifest(path, OPTIONS, tmp_path / "cache")
 
 
+@pytest.mark.extended
 def test_a_flow_that_prints_without_end_fills_no_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flow: Callable[[str], Path]
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_file_system_without_locks_is_named(
         load_manifest(flow(""), OPTIONS, tmp_path / "cache")
 
 
+@pytest.mark.extended
 def test_two_hosts_that_share_a_cache_and_see_none_of_each_others_locks_both_get_a_whole_manifest(
     flow: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,15 +33,18 @@ if __name__ == "__main__":
 """
 
 
+TOO_SHORT = "timeout for step work should be at least 60 seconds"
+
+
 @pytest.mark.parametrize(
     ("decorators", "datastore", "message"),
     [
         (["kubernetes"], "local", "@kubernetes decorator requires --datastore=s3"),
-        (["batch"], "local", "@batch decorator requires --datastore=s3"),
+        pytest.param(["batch"], "local", "@batch decorator requires --datastore=s3", marks=pytest.mark.extended),
         (["kubernetes", "batch"], "s3", "Step work is marked for execution both on AWS Batch and Kubernetes"),
         (["kubernetes(colour='red')"], "s3", "'kubernetes' does not support the attribute 'colour'"),
-        (["timeout(seconds=5)", "kubernetes"], "s3", "timeout for step work should be at least 60 seconds"),
-        (["timeout(seconds=5)", "batch"], "s3", "timeout for step work should be at least 60 seconds"),
+        pytest.param(["timeout(seconds=5)", "kubernetes"], "s3", TOO_SHORT, marks=pytest.mark.extended),
+        pytest.param(["timeout(seconds=5)", "batch"], "s3", TOO_SHORT, marks=pytest.mark.extended),
     ],
 )
 def test_remote_compute_that_cannot_work_is_refused_before_anything_is_written(

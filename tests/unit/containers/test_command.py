@@ -75,6 +75,7 @@ def never(_: bytes) -> str:
     raise AssertionError("a small document needs no storage")
 
 
+@pytest.mark.extended
 def test_a_task_runs_in_one_interpreter_and_tells_its_outcome_and_its_log(
     manifest: Manifest, store: ObjectStore, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def serialized(dag: DAG) -> str:
     return json.dumps(data, sort_keys=True)
 
 
+@pytest.mark.extended
 def test_the_same_flow_makes_the_same_serialized_dag_with_any_cache_and_at_any_path(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +70,7 @@ def test_flows_in_a_zipped_dag_file_are_dags(folder: Path) -> None:
     assert serialized(bag.dags["LinearFlow"]) == serialized(MetaflowDag(folder / "flows/linear.py"))
 
 
+@pytest.mark.extended
 def test_a_container_without_a_home_compiles_flows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("METAFLOW_HOME", raising=False)
     monkeypatch.setenv("HOME", "/proc/1/nohome")

@@ -303,7 +303,15 @@ def test_one_flow_is_two_groups_of_one_dag(manifest_file: Callable[..., Path]) -
 
 
 @pytest.mark.subprocess
-@pytest.mark.parametrize("shape", ["nested_foreach", "switch_in_foreach", "parallel", "files/parameters"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param("nested_foreach", marks=pytest.mark.extended),
+        pytest.param("switch_in_foreach", marks=pytest.mark.extended),
+        pytest.param("parallel", marks=pytest.mark.extended),
+        "files/parameters",
+    ],
+)
 def test_two_processes_serialize_the_same_dag(shape: str, manifest_file: Callable[..., Path]) -> None:
     script = (
         "import sys, json\n"

@@ -36,6 +36,7 @@ def test_each_change_is_one_line_where_there_is_no_terminal(recorded: Callable[[
     ]
 
 
+@pytest.mark.extended
 def test_a_terminal_shows_a_bar_for_each_step(recorded: Callable[[str], Manifest]) -> None:
     output = io.StringIO()
     console = Console(file=output, width=120, force_terminal=True)

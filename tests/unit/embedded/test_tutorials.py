@@ -66,6 +66,7 @@ def test_a_tutorial_compiles_for_all_targets(
         assert f'"{step}' in machine
 
 
+@pytest.mark.extended
 @pytest.mark.subprocess
 def test_a_tutorial_sees_what_the_one_before_it_has_stored_under_airflow_test(
     compiled_for_test: Callable[[str], Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

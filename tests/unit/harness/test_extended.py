@@ -1,4 +1,4 @@
-"""The recorded result of the extended layer, and when it no longer counts."""
+"""The recorded results of the extended layer, and when they no longer count."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from tests.harness import extended
-from tests.harness.figures import Figures
+from tests.harness.figures import Figures, FileFigures
 
-GOOD = Figures(groups={"cluster": 81.6}, counts={"passed": 4})
+GOOD = Figures(files={"tests/test_a.py": FileFigures(passed=4)})
+MARKED = "@pytest.mark." + "extended"
 
 
 @pytest.fixture
@@ -38,74 +39,103 @@ def problem(folder: Path) -> str | None:
     return extended.problem(folder / "extended.json", folder)
 
 
+def write(folder: Path, text: str, name: str = "test_b.py") -> None:
+    (folder / "tests").mkdir(exist_ok=True)
+    (folder / "tests" / name).write_text(text)
+    subprocess.run(["git", "-C", str(folder), "add", "tests"], check=True)
+
+
+def record(folder: Path, figures: Figures = GOOD, *, whole: bool = False) -> None:
+    extended.record(figures, whole=whole, path=folder / "extended.json", repository=folder)
+
+
 @pytest.mark.subprocess
 def test_a_result_counts_for_sixty_commits(commit: Callable[..., str], tmp_path: Path) -> None:
-    extended.record(GOOD, seconds=90.4, path=tmp_path / "extended.json", repository=tmp_path)
-    written = json.loads((tmp_path / "extended.json").read_text())
-    assert written["counts"] == {"passed": 4}
-    assert written["groups"] == {"cluster": 82}
+    record(tmp_path)
+    (written,) = json.loads((tmp_path / "extended.json").read_text())["files"].values()
+    assert (written["passed"], written["failed"]) == (4, 0)
     assert written["commit"] == commit(0)
     commit(60)
     assert problem(tmp_path) is None
     commit(1)
-    assert problem(tmp_path) == "extended.json is 61 commits old, of 60 at most: run `make test-extended`."
+    assert problem(tmp_path) == (
+        'extended.json is up to 61 commits old, of 60 at most: run `make test-extended PYTEST_ARGS="tests/test_a.py"`.'
+    )
+
+
+@pytest.mark.subprocess
+def test_each_file_has_its_own_age_and_a_run_of_all_forgets_those_that_are_gone(
+    commit: Callable[..., str], tmp_path: Path
+) -> None:
+    record(tmp_path)
+    commit(40)
+    record(tmp_path, Figures(files={"tests/test_b.py": FileFigures(passed=1)}))
+    commit(40)
+    assert "tests/test_a.py" in str(problem(tmp_path))
+    assert "tests/test_b.py" not in str(problem(tmp_path))
+    record(tmp_path, Figures(files={"tests/test_b.py": FileFigures(passed=1)}), whole=True)
+    assert problem(tmp_path) is None
+
+
+@pytest.mark.subprocess
+def test_tests_that_were_put_into_the_layer_and_never_ran_in_it_are_as_old_as_that_commit(
+    commit: Callable[..., str], tmp_path: Path
+) -> None:
+    record(tmp_path)
+    write(tmp_path, "def test(): ...")
+    commit(10)
+    write(tmp_path, f"{MARKED}\ndef test(): ...")
+    commit(40)
+    write(tmp_path, f"{MARKED}\ndef test(): assert True")
+    commit(10)
+    record(tmp_path)
+    assert problem(tmp_path) is None
+    commit(15)
+    assert "is up to 64 commits old" in str(problem(tmp_path))
+    assert 'PYTEST_ARGS="tests/test_b.py"' in str(problem(tmp_path))
+    record(tmp_path, Figures(files={"tests/test_b.py": FileFigures(passed=1)}))
+    assert problem(tmp_path) is None
 
 
 @pytest.mark.subprocess
 def test_a_result_of_another_history_does_not_count(commit: Callable[..., str], tmp_path: Path) -> None:
     commit(1, "checkout", "-q", "-b", "other")
-    extended.record(GOOD, seconds=1, path=tmp_path / "extended.json", repository=tmp_path)
+    record(tmp_path)
     commit(1, "checkout", "-q", "main")
-    assert "no ancestor of this one" in str(problem(tmp_path))
+    assert "commits that are none of this branch" in str(problem(tmp_path))
+
+
+def document(**result: object) -> str:
+    known = {"date": "", "commit": "0" * 40, "passed": 1, "failed": 0}
+    return json.dumps({"version": 2, "files": {"tests/test_a.py": {**known, **result}}})
 
 
 @pytest.mark.subprocess
-def test_a_commit_that_the_history_lacks_is_told_with_what_may_be_the_reason(
+def test_a_commit_that_the_history_lacks_is_named_with_what_may_be_the_reason(
     commit: Callable[..., str], tmp_path: Path
 ) -> None:
-    (tmp_path / "extended.json").write_text(json.dumps({"commit": "0" * 40, "counts": {"passed": 1}}))
+    (tmp_path / "extended.json").write_text(document())
     assert "if this clone is shallow" in str(problem(tmp_path))
 
 
 @pytest.mark.subprocess
 def test_without_a_git_history_the_age_is_said_to_be_unknown(tmp_path: Path) -> None:
-    (tmp_path / "extended.json").write_text(json.dumps({"commit": "0" * 40, "counts": {"passed": 1}}))
+    (tmp_path / "extended.json").write_text(document())
     assert problem(tmp_path) is None
     assert "There is no git history here" in str(extended.note(tmp_path / "extended.json", tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
         (None, "is missing: run `make test-extended`"),
-        ("<<<<<<< HEAD", "is no JSON"),
-        ('{"counts": {"passed": 3, "failed": 1}}', "until all of its tests pass"),
-        ('{"counts": {"passed": 3, "error": 1}}', "until all of its tests pass"),
-        ('{"counts": {}}', "until all of its tests pass"),
+        ("<<<<<<< HEAD", "holds no results"),
+        ('{"counts": {"passed": 3}}', "holds no results"),
+        (document(failed=1), 'records failed tests: run `make test-extended PYTEST_ARGS="tests/test_a.py"`'),
+        (document(passed=0), "records failed tests"),
     ],
 )
-def test_a_result_that_proves_nothing_does_not_count(tmp_path: Path, content: str | None, told: str) -> None:
+def test_a_result_that_proves_nothing_does_not_count(tmp_path: Path, content: str | None, reason: str) -> None:
     if content is not None:
         (tmp_path / "extended.json").write_text(content)
-    assert told in str(problem(tmp_path))
-
-
-@pytest.mark.subprocess
-def test_tests_that_failed_in_a_whole_run_may_pass_later_and_the_age_stays(
-    commit: Callable[..., str], tmp_path: Path
-) -> None:
-    path = tmp_path / "extended.json"
-    extended.record(Figures(counts={"passed": 3, "failed": 2}), seconds=1, path=path, repository=tmp_path)
-    whole = commit(0)
-    assert "failed" in str(problem(tmp_path))
-    later = commit(2)
-    for short in ({"passed": 1}, {"passed": 1, "failed": 1}, {"passed": 3}, {}):
-        told = extended.complete(Figures(counts=short), path=path, repository=tmp_path)
-        assert told == f"extended.json stays as it is: 2 tests had failed, and now {short}."
-    assert extended.complete(Figures(counts={"passed": 2}), path=path, repository=tmp_path) is None
-    written = json.loads(path.read_text())
-    assert (written["counts"], written["commit"]) == ({"passed": 5}, whole)
-    assert (written["again"]["commit"], written["again"]["passed"]) == (later, 2)
-    assert problem(tmp_path) is None
-    commit(59)
-    assert "61 commits old" in str(problem(tmp_path))
+    assert reason in str(problem(tmp_path))

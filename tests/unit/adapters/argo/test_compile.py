@@ -138,7 +138,13 @@ def faults(documents: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.subprocess
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(name, marks=[] if name in ("switch_in_foreach", "parallel") else pytest.mark.extended)
+        for name in SHAPES
+    ],
+)
 def test_argos_own_schemas_take_the_objects(shape: str, on_s3: Callable[..., Manifest]) -> None:
     manifest = on_s3(shape)
     nightly = msgspec.structs.replace(manifest.graph, schedule=Schedule(cron="0 3 * * *", timezone="Asia/Tokyo"))

@@ -77,6 +77,7 @@ def shown(manifest: Manifest) -> bytes:
     return encode_manifest(deployed_part(replace(manifest, compiled_in_place=True)))
 
 
+@pytest.mark.extended
 def test_two_dag_processors_with_caches_of_their_own_make_one_deployment(machines: Machines) -> None:
     first = machines.compiled("one")
     assert machines.compiled("two") == first
@@ -120,6 +121,7 @@ def test_a_worker_of_another_user_takes_what_was_compiled_and_needs_no_token(mac
         machines.compiled("other", user="bob")
 
 
+@pytest.mark.extended
 def test_a_branch_of_a_user_is_that_of_the_processor_on_its_workers_only(machines: Machines) -> None:
     machines.write("dags", decorator='@project(name="shared_project")')
     first = machines.compiled("processor")
@@ -147,6 +149,7 @@ def test_a_value_that_holds_the_path_is_made_again_at_another(machines: Machines
     assert found.graph.parameters[-1].default == str(machines.root / "v2/dags")
 
 
+@pytest.mark.extended
 def test_another_variable_that_the_flow_reads_is_another_deployment(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,14 @@ def compiled(place: Path, read: str, before: str = "") -> Manifest:
     return load_manifest(flow, CompileOptions(python=python()), place / "cache")
 
 
-@pytest.mark.parametrize("read", ['os.environ.get("STAGE")', 'os.getenv("STAGE", "none")', '"STAGE" in os.environ'])
+@pytest.mark.parametrize(
+    "read",
+    [
+        'os.environ.get("STAGE")',
+        pytest.param('os.getenv("STAGE", "none")', marks=pytest.mark.extended),
+        pytest.param('"STAGE" in os.environ', marks=pytest.mark.extended),
+    ],
+)
 def test_a_variable_that_the_flow_reads_when_it_is_imported_compiles_it_again(
     place: Path, monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
@@ -68,6 +75,7 @@ def test_a_variable_that_the_flow_reads_when_it_is_imported_compiles_it_again(
     assert report.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.extended
 def test_a_variable_that_is_read_before_metaflow_is_imported_counts_and_a_copy_of_all_does_not(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +88,7 @@ def test_a_variable_that_is_read_before_metaflow_is_imported_counts_and_a_copy_o
     assert compiled(place, "STAGE", before) != first
 
 
+@pytest.mark.extended
 def test_what_the_flow_sets_itself_and_a_user_that_only_the_compiler_has_do_not_count(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +103,7 @@ def test_what_the_flow_sets_itself_and_a_user_that_only_the_compiler_has_do_not_
     assert file.stat().st_mtime_ns == written
 
 
+@pytest.mark.extended
 def test_a_module_of_another_folder_that_the_flow_imports_compiles_it_again(place: Path) -> None:
     """Its code package stayed the old one."""
     (place / "src").mkdir()
@@ -105,6 +115,7 @@ def test_a_module_of_another_folder_that_the_flow_imports_compiles_it_again(plac
     assert compiled(place, "shared_numbers.VERSION", before) != first
 
 
+@pytest.mark.extended
 def test_a_library_that_metaflow_packages_from_beside_the_folder_compiles_it_again(place: Path) -> None:
     """Nothing imports it before the step runs."""
     (place / "lib/late").mkdir(parents=True)
