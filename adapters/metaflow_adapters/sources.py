@@ -12,7 +12,7 @@ from metaflow_orchestration.graph.model import FlowGraph, Step, StepKind
 
 
 class Branch(TypedDict, total=False):
-    """An open branch that a step closes or goes on: its last step where only one can be, else its first.
+    """An open branch that a step closes or continues: its last step where only one can be, else its first.
 
     :param parent: the step before.
     :param depth: how many foreaches the parent stands in.

@@ -12,10 +12,10 @@ AIRFLOW_V_3_3_PLUS = _RELEASE >= (3, 3)
 
 if TYPE_CHECKING or AIRFLOW_V_3_2_PLUS:
     from airflow.sdk import conf
-    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 else:
     from airflow.configuration import conf
-    from airflow.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+    from airflow.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 
 
 def __getattr__(name: str) -> Any:
@@ -49,6 +49,7 @@ __all__ = [
     "AIRFLOW_V_3_3_PLUS",
     "AirflowFailException",
     "AirflowSkipException",
+    "AirflowTaskTimeout",
     "TaskDeferred",
     "conf",
 ]

@@ -75,15 +75,16 @@ class Run:
         return [*tools.BASE, *clusters.tools(self.kind), *(tools.EXTENDED if self.layer == "extended" else ())]
 
     def build_steps(self) -> builds.Steps:
-        """Return what is built while tests run."""
+        """Return what is built while tests run; where only a part of them does, fixtures build what they need."""
         steps: dict[str, Sequence[Sequence[str]]] = {}
+        if not self.whole:
+            return steps
         if self.kind == "built":
             steps["cluster"] = CLUSTER_BUILD
         if self.layer == "extended":
             steps.update(EXTENDED_BUILDS)
-            if self.whole:
-                command = ["env", "TEST_PYTHONS_WORKERS=0", sys.executable, "-m", "tests.harness.pythons"]
-                steps[_PYTHONS] = [command]
+            command = ["env", "TEST_PYTHONS_WORKERS=0", sys.executable, "-m", "tests.harness.pythons"]
+            steps[_PYTHONS] = [command]
         return steps
 
     def prepare(self) -> None:

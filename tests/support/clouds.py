@@ -29,6 +29,8 @@ _AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K
 def _programs() -> Path:
     """Where ``scripts/object_stores.sh`` puts the emulators."""
     builds.wait("object-stores")
+    # Where nothing was built before the tests.
+    subprocess.run(["scripts/object_stores.sh"], cwd=builds.ROOT, check=True)
     return Path(os.environ.get("TEST_OBJECT_STORES_HOME", Path.home() / ".cache/test-object-stores"))
 
 

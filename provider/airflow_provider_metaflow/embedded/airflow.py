@@ -241,7 +241,10 @@ class EmbeddedAirflow:
         tasks = threading.Thread(target=_build_task_api, args=(self.url, end), daemon=True)
         while time.monotonic() < end:
             self.check_alive()
-            if _is_healthy(self.url, tasks) and not tasks.is_alive():
+            status = _scheduler_status(self.url)
+            if status is not None and tasks.ident is None:
+                tasks.start()
+            if status == "healthy" and not tasks.is_alive():
                 return
             time.sleep(0.2)
         raise EmbeddedAirflowError(f"Airflow did not come up within {_START_SECONDS} s; see {self.home}.")
@@ -251,15 +254,13 @@ _OPTIONS = {"scheduler": ("--skip-serve-logs",), "triggerer": ("--skip-serve-log
 """All processes see the log files; the servers of logs would listen on all interfaces."""
 
 
-def _is_healthy(url: str, on_answer: threading.Thread) -> bool:
-    """Return whether the scheduler is healthy; start a thread at the first answer of the API server."""
+def _scheduler_status(url: str) -> str | None:
+    """Return what the API server says of the scheduler, empty if it knows nothing yet; None if it does not answer."""
     try:
         health = httpx.get(f"{url}/api/v2/monitor/health", timeout=5, trust_env=False)
     except httpx.HTTPError:
-        return False
-    if on_answer.ident is None:
-        on_answer.start()
-    return health.is_success and bool(health.json()["scheduler"]["status"] == "healthy")
+        return None
+    return str(health.json()["scheduler"]["status"] or "") if health.is_success else ""
 
 
 def _build_task_api(url: str, end: float) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from airflow_provider_metaflow._compat import AIRFLOW_V_3_3_PLUS
+from airflow_provider_metaflow import _compat
 from airflow_provider_metaflow.compute.local.processes import LocalCompute
 from metaflow_orchestration.documents.structs import built
 from metaflow_orchestration.exceptions import MissingResultError, StepNotRunnableError
@@ -48,17 +48,24 @@ class TryCounts:
     max_tries: int
     retries: int
 
-    def attempt(self, retry: Retry, before_clear: int) -> Attempt:
+    @property
+    def may_follow_a_clear(self) -> bool:
+        """Whether a task of the DAG run may have been cleared: before Airflow 3.3, nothing tells."""
+        return self.clears > 0 or not _compat.AIRFLOW_V_3_3_PLUS
+
+    def attempt(self, retry: Retry, before_clear: int, *, may_fall_back: bool) -> Attempt:
         """Return which Metaflow attempt this try makes.
 
         :param retry: how often the step may be attempted again.
         :param before_clear: how many tries came before the last clear.
+        :param may_fall_back: whether the fallback of ``@catch`` may stand for the code that the try before ran.
         """
+        fallbacks = fallback_retries(retry.user, retry.error, granted=self.max_tries - before_clear)
         return attempt_of(
             self.tries,
             # One more try than is granted comes after a clear during the last.
             tries_left=max(self.max_tries - self.tries, 0),
-            error_retries=fallback_retries(retry.user, retry.error, granted=self.max_tries - before_clear),
+            error_retries=fallbacks if may_fall_back else 0,
         )
 
     def before_clear(self, local: Callable[[], LocalCompute]) -> int:
@@ -70,7 +77,7 @@ class TryCounts:
         :param local: returns the worker's own access to the datastore.
         :raises MissingResultError: if the record cannot be read.
         """
-        if not AIRFLOW_V_3_3_PLUS:
+        if not _compat.AIRFLOW_V_3_3_PLUS:
             # Before 3.3 the clears of a DAG run that still runs are not counted.
             return max(min(self.tries, self.max_tries - self.retries), 0)
         if not self.clears:

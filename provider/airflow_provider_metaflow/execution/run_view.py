@@ -7,7 +7,7 @@ from typing import Any
 
 from metaflow_orchestration.exceptions import MissingResultError
 from metaflow_orchestration.graph.identity import run_number
-from metaflow_orchestration.graph.model import FlowGraph, Step
+from metaflow_orchestration.graph.model import FlowGraph, Step, StepKind
 from metaflow_orchestration.run.contexts import IndexPath, context_items, map_indexes_under
 from metaflow_orchestration.run.outcome import (
     XCOM_KEY,
@@ -86,6 +86,24 @@ class AirflowRunView:
     def items(self) -> list[IndexPath]:
         """Return the index paths of the Metaflow tasks of this task instance."""
         return context_items(self.own_context())
+
+    def check_opener(self) -> None:
+        """Check that the foreach which this step begins has not been cleared since its splits were listed.
+
+        The task that lists those of a foreach inside another one stands between, so Airflow does not wait for it again.
+
+        :raises MissingResultError: if it was, and has not succeeded again.
+        """
+        for parent in map(self._graph.step, self._step.parents):
+            if parent.kind is not StepKind.FOREACH or not parent.foreach_path:
+                continue
+            if not all(self._is_success(parent, index) for index in self.own_context()["parents"]):
+                raise MissingResultError(
+                    f"was to run with the splits of {parent.name}, which was cleared and has not succeeded again.",
+                    flow=self._graph.name,
+                    step=self._step.name,
+                    hint=f"Clear {parent.name} together with what comes after it, so that its splits are listed again.",
+                )
 
     def any_instance(self) -> InstanceOutcome | None:
         """Return some outcome that was read, or the record of the start step: what all of a run have in common."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_metaflow import settings
-from airflow_provider_metaflow._compat import AirflowSkipException
+from airflow_provider_metaflow._compat import AirflowSkipException, AirflowTaskTimeout
 from airflow_provider_metaflow.compute.remote import Progress
 from airflow_provider_metaflow.plan.dag import MAP_LABEL, contexts_task_id
 from metaflow_orchestration.containers.placement import Placement
@@ -20,6 +20,7 @@ from metaflow_orchestration.exceptions import (
     MissingResultError,
     ParameterValueError,
     RedeployedError,
+    StepFailedError,
     UnsupportedFeatureError,
 )
 from metaflow_orchestration.graph.identity import RUN_KEY, airflow_run_id
@@ -31,6 +32,7 @@ from metaflow_orchestration.run.origin import Origin
 from metaflow_orchestration.run.outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 
 from .clears import TryCounts
+from .ended_tries import EndedTries
 from .run_context import DagRunContext
 from .run_identity import RunIdentity, facts_of
 from .run_view import AirflowRunView
@@ -128,7 +130,8 @@ class StepExecution:
         """Run the tasks of the task instance, push their outcomes, and return the value to be mapped over."""
         deployed = self._deployed
         # Before anything else is read: a clear is recorded by the first try that sees it.
-        before_clear = self._counts.before_clear(self._compute.local)
+        ended = EndedTries(self._counts, self._compute.local)
+        before_clear = ended.before_clear()
         items = self._view.items()
         if deployed.step.foreach_path:
             self._context[MAP_LABEL] = self._view.own_context()["label"]  # type: ignore[literal-required]
@@ -141,7 +144,12 @@ class StepExecution:
             run, inputs = self._find_inputs(items)
         if not inputs:
             raise _without_input(run.definition)
-        outcomes = self._pack(run, before_clear, parameters).run(inputs)
+        pack = self._pack(run, before_clear, parameters, may_fall_back=ended.last_is_known())
+        try:
+            outcomes = pack.run(inputs)
+        except (StepFailedError, AirflowTaskTimeout):
+            ended.record(self._ti, before_clear)
+            raise
         self._report(run, outcomes)
         return self._return_value(run, outcomes)
 
@@ -159,6 +167,8 @@ class StepExecution:
 
     def _find_inputs(self, items: Sequence[IndexPath]) -> tuple[StepRun, Inputs]:
         """Return the run, and the tasks of this task instance with what they take artifacts from."""
+        if self._counts.may_follow_a_clear:
+            self._view.check_opener()
         resolved = resolve_inputs(self._deployed.graph, self._deployed.step, items, self._view)
         reported = self._view.any_instance()
         run = self._with_begun_flow(reported.run_id if reported else self._progress.run_id, reported)
@@ -170,10 +180,12 @@ class StepExecution:
             self._compute.use(run.definition)
         return run
 
-    def _pack(self, run: StepRun, before_clear: int, parameters: Mapping[str, str] | None) -> Pack:
+    def _pack(
+        self, run: StepRun, before_clear: int, parameters: Mapping[str, str] | None, *, may_fall_back: bool
+    ) -> Pack:
         """Return the tasks of this task instance."""
         step, origin, local, log = run.definition.step, self._origin, self._compute.local, self._operator.log
-        attempt = self._counts.attempt(step.retry, before_clear)
+        attempt = self._counts.attempt(step.retry, before_clear, may_fall_back=may_fall_back)
         first = first_attempt(before_clear, generation=attempt.generation)
         runner = TaskRunner(self._compute, self._progress, parameters, first)
         clones = None

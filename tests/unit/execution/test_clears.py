@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import DAG
 from tests.support.task_runs import FlowRun, MemoryMetaflow, at
 
+from airflow_provider_metaflow import _compat
 from airflow_provider_metaflow.execution import clears
 from metaflow_orchestration.exceptions import StepFailedError
 from metaflow_orchestration.graph.model import Retry
@@ -46,6 +47,13 @@ def cleared_during(metaflow: MemoryMetaflow, run: FlowRun, task: str, *indexes: 
     metaflow.outcome = outcome
 
 
+@pytest.fixture(params=[True, False], ids=["3.3", "before 3.3"])
+def each_release(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Airflow 3.3 nothing counts the clears of tasks that run."""
+    monkeypatch.setattr(_compat, "AIRFLOW_V_3_3_PLUS", request.param)
+
+
+@pytest.mark.usefixtures("each_release")
 @pytest.mark.parametrize("retry", [Retry(user=0, error=1), Retry(user=0, error=3), Retry()])
 def test_a_task_that_is_cleared_while_it_runs_runs_its_code_again_and_not_its_fallback(
     start: Start, metaflow: MemoryMetaflow, retry: Retry
@@ -58,6 +66,7 @@ def test_a_task_that_is_cleared_while_it_runs_runs_its_code_again_and_not_its_fa
     assert attempts(metaflow, "middle") == [("t", 0, True), ("t", 1, True)]
 
 
+@pytest.mark.usefixtures("each_release")
 def test_a_fallback_stands_for_code_that_failed_since_the_clear(start: Start, metaflow: MemoryMetaflow) -> None:
     run = start("linear", {"middle": {"retry": Retry(user=0, error=2)}})
     run.run_all("start")
@@ -74,6 +83,7 @@ def _failing(document: Document, *, fails: bool) -> Document:
     return document
 
 
+@pytest.mark.usefixtures("each_release")
 def test_a_task_that_was_cleared_in_its_last_try_runs_its_code(start: Start, metaflow: MemoryMetaflow) -> None:
     run = start("linear", {"middle": {"retry": Retry(user=1)}})
     run.run_all("start")
@@ -84,6 +94,7 @@ def test_a_task_that_was_cleared_in_its_last_try_runs_its_code(start: Start, met
     assert [ran for _, _, ran in attempts(metaflow, "middle")] == [True, True, True]
 
 
+@pytest.mark.usefixtures("each_release")
 def test_a_result_that_was_there_before_a_clear_of_a_running_task_is_made_again(
     start: Start, metaflow: MemoryMetaflow
 ) -> None:
@@ -94,6 +105,7 @@ def test_a_result_that_was_there_before_a_clear_of_a_running_task_is_made_again(
     assert attempts(metaflow, "middle") == [("t", 0, True), ("t", 1, True)]
 
 
+@pytest.mark.usefixtures("each_release")
 def test_finished_members_of_a_pack_that_is_cleared_while_it_runs_are_run_again(
     start: Start, metaflow: MemoryMetaflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +119,7 @@ def test_finished_members_of_a_pack_that_is_cleared_while_it_runs_are_run_again(
     assert metaflow.ran("body") == ["t-0", "t-1", "t-0", "t-1"]
 
 
+@pytest.mark.usefixtures("each_release")
 def test_rounds_of_a_recursion_that_is_cleared_while_it_runs_are_run_again(
     start: Start, metaflow: MemoryMetaflow
 ) -> None:
@@ -124,6 +137,7 @@ def test_rounds_of_a_recursion_that_is_cleared_while_it_runs_are_run_again(
     assert metaflow.ran("loop") == ["t", "t-r1", "t", "t-r1", "t-r2"]
 
 
+@pytest.mark.usefixtures("each_release")
 def test_a_clear_between_tries_is_one_too(start: Start, metaflow: MemoryMetaflow) -> None:
     run = start("linear", {"middle": {"retry": Retry(user=0, error=1)}})
     run.run_all("start")
@@ -205,6 +219,60 @@ def test_a_record_of_another_form_is_named(start: Start, metaflow: MemoryMetaflo
 def test_before_airflow_3_3_the_tries_that_are_granted_tell_of_a_clear(
     monkeypatch: pytest.MonkeyPatch, max_tries: int, expected: int
 ) -> None:
-    monkeypatch.setattr(clears, "AIRFLOW_V_3_3_PLUS", False)
+    monkeypatch.setattr(_compat, "AIRFLOW_V_3_3_PLUS", False)
     counts = clears.TryCounts(name="n", started="", clears=0, tries=3, max_tries=max_tries, retries=1)
     assert counts.before_clear(lambda: pytest.fail("no datastore is asked")) == expected
+
+
+@pytest.fixture
+def before_3_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_compat, "AIRFLOW_V_3_3_PLUS", False)
+
+
+@pytest.mark.usefixtures("before_3_3")
+def test_before_airflow_3_3_a_fallback_stands_for_code_that_failed(start: Start, metaflow: MemoryMetaflow) -> None:
+    run = start("linear", {"middle": {"retry": Retry(user=1, error=1)}})
+    run.run_all("start")
+    metaflow.outcome = lambda call, document: _failing(document, fails=call.attempt <= call.max_user_retries)
+    assert [run.run("middle").state for _ in range(3)] == ["up_for_retry", "up_for_retry", "success"]
+    assert [ran for _, _, ran in attempts(metaflow, "middle")] == [True, True, False]
+
+
+@pytest.mark.usefixtures("before_3_3")
+def test_before_airflow_3_3_code_whose_worker_died_runs_again_instead_of_its_fallback(
+    start: Start, metaflow: MemoryMetaflow
+) -> None:
+    """Noupper recorded a failure; and with no retry left, a task that fails then fails."""
+    run = start("foreach", {"upper": {"retry": Retry(user=0, error=1)}})
+    run.run_all("start")
+
+    def lost(*_: Any) -> None:
+        raise ConnectionError("the worker is gone")
+
+    run.answers["GetTaskStates"] = lost
+    metaflow.outcome = lambda call, document: _failing(document, fails=call.step.name == "upper")
+    assert [run.run("upper", 0).state for _ in range(2)] == ["up_for_retry", "failed"]
+    assert attempts(metaflow, "upper") == [("t-0", 0, True), ("t-0", 1, True)]
+    del run.answers["GetTaskStates"]
+    metaflow.outcome = lambda call, document: _failing(document, fails=call.attempt <= call.max_user_retries)
+    assert [run.run("upper", 1).state for _ in range(2)] == ["up_for_retry", "success"]
+    assert [ran for position, _, ran in attempts(metaflow, "upper") if position == "t-1"] == [True, False]
+
+
+def test_a_task_of_a_foreach_whose_opener_was_cleared_does_not_take_its_old_result(
+    start: Start, metaflow: MemoryMetaflow
+) -> None:
+    """Between the steps stands the task that lists the splits, so Airflow lets it run."""
+    run = start("nested_foreach")
+    run.run_all("start", "prepare", "fan", "fan-splits")
+    run.clear("fan", 0)
+    states = [run.run("work", index) for index in range(4)]
+    assert [one.state for one in states] == ["failed", "failed", "success", "success"]
+    assert "step work: was to run with the splits of fan, which was cleared and has not succeeded again" in str(
+        states[0].error
+    )
+    assert "Clear fan together with what comes after it" in str(states[0].error)
+    assert metaflow.ran("work") == ["t-1-0", "t-1-1"]
+    run.run("fan", 0)
+    run.clear("work", 0, 1)
+    assert [run.run("work", index).state for index in range(2)] == ["success", "success"]

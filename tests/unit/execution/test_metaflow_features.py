@@ -114,6 +114,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return metaflow.Run(f"TogetherFlow/{airflow_run_id('TogetherFlow', 'manual__1')}")
 
 
+@pytest.mark.extended
 def test_two_parallel_branches_that_set_one_name_to_different_values_are_a_conflict(ended: Any) -> None:
     """Their task ids were equal, and so were, for Metaflow, their artifacts of one name."""
     assert ended.data.unmerged == ("UnhandledInMergeArtifactsException", ["mine"])

@@ -200,6 +200,7 @@ def test_a_run_that_goes_on_in_place_with_other_parameters_has_them_in_each_step
     assert deployed.artifact(again, "end", "of_end") == (5, [10, 20], False, "mine", 7)
 
 
+@pytest.mark.extended
 def test_a_join_of_many_tasks_that_were_taken_over_sees_the_parameters_of_its_run(deployed: Deployed) -> None:
     """Metaflow reads more than four inputs in another way."""
     first = deployed.start(**{"deep-size": [1, 2, 3, 4, 5, 6], "alpha": 2})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from metaflow_adapters.step_functions.language.asl import Definition
+from metaflow_adapters.step_functions.language.asl import Definition, Json
 from metaflow_adapters.step_functions.language.definition import machine_of
 from metaflow_adapters.step_functions.language.jsonata import evaluated, quoted, text
 from metaflow_adapters.step_functions.language.retries import Catcher, Retrier
@@ -81,6 +81,12 @@ class _Gate:
         fields.setdefault("retry", _PATIENT)
         return Task(name=name, resource=resource, arguments=arguments, next=following, **fields)
 
+    def _read(self, name: str, key: str, following: str, *, assign: dict[str, Json], absent: str) -> Task:
+        """Return the state that reads an object; it is not tried again where there is none."""
+        retry = (Retrier(errors=_ABSENT, max_attempts=0), *_PATIENT)
+        catch = (Catcher(errors=_ABSENT, next=absent),)
+        return self._s3(name, "getObject", key, following, assign=assign, catch=catch, retry=retry)
+
     def _key(self, slot: str) -> str:
         return f"{self._prefix}{slot}"
 
@@ -96,12 +102,7 @@ class _Gate:
         following = [*(_name("find", slot) for slot in self._slots[1:]), _CLAIM]
         for slot, after in zip(self._slots, following, strict=True):
             found = {f"e{slot}": evaluated("$states.result.Body"), f"t{slot}": evaluated("$states.result.ETag")}
-            absent = Catcher(errors=_ABSENT, next=_WAITING)
-            # Not tried again where it is absent, which is the common case.
-            retry = (Retrier(errors=_ABSENT, max_attempts=0), *_PATIENT)
-            yield self._s3(
-                _name("find", slot), "getObject", self._key(slot), after, assign=found, catch=(absent,), retry=retry
-            )
+            yield self._read(_name("find", slot), self._key(slot), after, assign=found, absent=_WAITING)
         yield from self.claim()
         parsed = ",".join(f"$parse($e{slot})" for slot in self._slots)
         yield Task(
@@ -127,9 +128,7 @@ class _Gate:
         failed = Catcher(errors=ANY_FAILURE, next=_READ_CLAIM)
         yield self._s3(_CLAIM, "putObject", key, _START, arguments=claim, catch=(failed,), retry=())
         owner = {"owner": evaluated("$parse($states.result.Body).execution")}
-        absent = Catcher(errors=_ABSENT, next=_CLAIM_AGAIN)
-        retry = (Retrier(errors=_ABSENT, max_attempts=0), *_PATIENT)
-        yield self._s3(_READ_CLAIM, "getObject", key, _COMPARE_CLAIM, assign=owner, catch=(absent,), retry=retry)
+        yield self._read(_READ_CLAIM, key, _COMPARE_CLAIM, assign=owner, absent=_CLAIM_AGAIN)
         rules = ((evaluated(f"$owner = {_EXECUTION}"), _START),)
         yield Choice(name=_COMPARE_CLAIM, rules=rules, default=_WAITING)
         yield self._s3(_CLAIM_AGAIN, "putObject", key, _START, arguments=claim)

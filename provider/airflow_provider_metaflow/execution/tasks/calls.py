@@ -61,7 +61,7 @@ class TaskCalls:
 
 @dataclass(frozen=True, slots=True)
 class ExecutedTasks:
-    """The tasks that a try has run itself; neither those of an earlier try nor those taken over from another run.
+    """The tasks that a try has run itself; neither those of an earlier try nor clones of those of another run.
 
     :param pathspecs: their ``Flow/run/step/task``, in the order in which they began.
     :param sources: ``run/step/task`` of those that they took artifacts from.

@@ -1,4 +1,4 @@
-"""Clones of finished tasks: what a run that resumes another one takes over from it instead of running it again."""
+"""Clones of finished tasks: what a run that resumes another one clones instead of running it again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OriginClones:
     log: Any
 
     def clone(self, call: StepCall, path: IndexPath, iteration: int) -> TaskOutcome | None:
-        """Take over the result of a task; None if the origin has none that is of use.
+        """Clone a task; None if the origin has none that is of use.
 
         :param call: the task of the resumed run.
         :param path: index in every enclosing foreach.
@@ -65,5 +65,5 @@ class OriginClones:
 
 
 def _node(node: str, control: str, number: int) -> str:
-    """Return what tells a node of a gang from its control task; other deployers name both as they like."""
+    """Return what the id of a node adds to that of its control task; other deployers name both as they like."""
     return node.removeprefix(control) if node.startswith(control) else f"_node_{number}"

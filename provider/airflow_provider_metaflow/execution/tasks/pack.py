@@ -51,7 +51,7 @@ class Pack:
             except StepFailedError as error:
                 if not is_pack:
                     raise
-                tasks.log.error("%s", error)  # noqa: TRY400  (its own log has told more)
+                tasks.log.error("%s", error)  # noqa: TRY400  (the task's own log has the traceback)
                 progress.add_failure(name, error)
         if progress.failed:
             self._keep_final_failures()

@@ -29,7 +29,7 @@ class TryProgress:
 
     @property
     def is_resumed(self) -> bool:
-        """Whether the try goes on after a deferral."""
+        """Whether Airflow has resumed the try after a deferral."""
         return self._deferred is not None
 
     @property
@@ -74,7 +74,7 @@ class TryProgress:
         return event
 
     def at(self, task_id: str, iteration: int, run_id: str) -> Progress:
-        """Return what must be known when the try goes on after a deferral.
+        """Return what must be known when Airflow resumes the try after a deferral.
 
         :param task_id: the Metaflow task that is waited for.
         :param iteration: its round of a recursive switch.

@@ -32,7 +32,7 @@ class StepTasks:
     :param view: the rest of the run.
     :param calls: makes the calls of the tasks.
     :param runner: runs them.
-    :param clones: clones what the origin of a resumed run has finished; None if nothing is to be taken over.
+    :param clones: clones what the origin of a resumed run has finished; None if nothing is to be cloned.
     :param earlier: what earlier tries have finished.
     :param progress: what the tasks of this try have come to so far.
     :param executed: gets the tasks that are run.
@@ -57,7 +57,7 @@ class StepTasks:
         return self.earlier.finished({path: self.calls.call(path, paths) for path, paths in inputs.items()})
 
     def run(self, path: IndexPath, inputs: tuple[str, ...]) -> TaskOutcome:
-        """Run a task, or take over its result; return its outcome, of a recursive switch that of the last round.
+        """Run a task, or clone it; return its outcome, of a recursive switch that of the last round.
 
         :param path: index in every enclosing foreach.
         :param inputs: ``run/step/task`` of the tasks that it takes artifacts from.
@@ -78,7 +78,7 @@ class StepTasks:
         return outcome
 
     def clone(self, call: StepCall, path: IndexPath, iteration: int = 0) -> TaskOutcome | None:
-        """Take over the result of the origin's task, if this run is resumed and nothing before it was run again.
+        """Clone the origin's task, if this run is resumed and nothing before it was run again.
 
         :param call: the task.
         :param path: index in every enclosing foreach.
