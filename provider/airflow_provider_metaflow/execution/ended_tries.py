@@ -32,6 +32,18 @@ class _Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class KnownTries:
+    """What is known of the tries before this one.
+
+    :param before_clear: how many tries came before the last clear.
+    :param is_last_known: whether the last of them is known to have failed, or to have been cleared.
+    """
+
+    before_clear: int
+    is_last_known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class EndedTries:
     """The record of a task instance.
 
@@ -42,23 +54,18 @@ class EndedTries:
     counts: TryCounts
     local: Callable[[], LocalCompute]
 
-    def before_clear(self) -> int:
-        """Return how many tries came before the last clear.
+    def known(self) -> KnownTries:
+        """Return what is known of the tries before this one.
 
         :raises MissingResultError: if the record of them cannot be read.
         """
         counted = self.counts.before_clear(self.local)
-        if _compat.AIRFLOW_V_3_3_PLUS:
-            return counted
-        kept = self._load()
-        return max(counted, kept.before_clear) if kept else counted
-
-    def last_is_known(self) -> bool:
-        """Return whether the try before this one is known to have failed, or to have been cleared."""
         if _compat.AIRFLOW_V_3_3_PLUS or not self.counts.tries:
-            return True
+            return KnownTries(before_clear=counted, is_last_known=True)
         kept = self._load()
-        return kept is not None and kept.tries == self.counts.tries
+        if kept is None:
+            return KnownTries(before_clear=counted, is_last_known=False)
+        return KnownTries(before_clear=max(counted, kept.before_clear), is_last_known=kept.tries == self.counts.tries)
 
     def record(self, ti: Any, before_clear: int) -> None:
         """Record how this try has ended, without its tasks done.

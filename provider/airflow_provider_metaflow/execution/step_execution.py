@@ -32,7 +32,7 @@ from metaflow_orchestration.run.origin import Origin
 from metaflow_orchestration.run.outcome import XCOM_KEY, InstanceOutcome, TaskOutcome
 
 from .clears import TryCounts
-from .ended_tries import EndedTries
+from .ended_tries import EndedTries, KnownTries
 from .run_context import DagRunContext
 from .run_identity import RunIdentity, facts_of
 from .run_view import AirflowRunView
@@ -131,7 +131,7 @@ class StepExecution:
         deployed = self._deployed
         # Before anything else is read: a clear is recorded by the first try that sees it.
         ended = EndedTries(self._counts, self._compute.local)
-        before_clear = ended.before_clear()
+        known = ended.known()
         items = self._view.items()
         if deployed.step.foreach_path:
             self._context[MAP_LABEL] = self._view.own_context()["label"]  # type: ignore[literal-required]
@@ -144,11 +144,11 @@ class StepExecution:
             run, inputs = self._find_inputs(items)
         if not inputs:
             raise _without_input(run.definition)
-        pack = self._pack(run, before_clear, parameters, may_fall_back=ended.last_is_known())
+        pack = self._pack(run, known, parameters)
         try:
             outcomes = pack.run(inputs)
         except (StepFailedError, AirflowTaskTimeout):
-            ended.record(self._ti, before_clear)
+            ended.record(self._ti, known.before_clear)
             raise
         self._report(run, outcomes)
         return self._return_value(run, outcomes)
@@ -180,13 +180,11 @@ class StepExecution:
             self._compute.use(run.definition)
         return run
 
-    def _pack(
-        self, run: StepRun, before_clear: int, parameters: Mapping[str, str] | None, *, may_fall_back: bool
-    ) -> Pack:
+    def _pack(self, run: StepRun, known: KnownTries, parameters: Mapping[str, str] | None) -> Pack:
         """Return the tasks of this task instance."""
         step, origin, local, log = run.definition.step, self._origin, self._compute.local, self._operator.log
-        attempt = self._counts.attempt(step.retry, before_clear, may_fall_back=may_fall_back)
-        first = first_attempt(before_clear, generation=attempt.generation)
+        attempt = self._counts.attempt(step.retry, known.before_clear, may_fall_back=known.is_last_known)
+        first = first_attempt(known.before_clear, generation=attempt.generation)
         runner = TaskRunner(self._compute, self._progress, parameters, first)
         clones = None
         if origin is not None and self._view.all_cloned:
@@ -208,7 +206,7 @@ class StepExecution:
             executed=self.executed,
             log=log,
         )
-        return Pack(tasks, FinalFailures(self._counts, before_clear, local))
+        return Pack(tasks, FinalFailures(self._counts, known.before_clear, local))
 
     def _report(self, run: StepRun, outcomes: Sequence[TaskOutcome]) -> None:
         """Leave what the tasks after this one must know, and fill in the events that Airflow publishes."""

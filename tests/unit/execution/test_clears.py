@@ -11,6 +11,7 @@ from tests.support.task_runs import FlowRun, MemoryMetaflow, at
 
 from airflow_provider_metaflow import _compat
 from airflow_provider_metaflow.execution import clears
+from airflow_provider_metaflow.execution.ended_tries import EndedTries
 from metaflow_orchestration.exceptions import StepFailedError
 from metaflow_orchestration.graph.model import Retry
 from metaflow_orchestration.run.commands import StepCall
@@ -276,3 +277,10 @@ def test_a_task_of_a_foreach_whose_opener_was_cleared_does_not_take_its_old_resu
     run.run("fan", 0)
     run.clear("work", 0, 1)
     assert [run.run("work", index).state for index in range(2)] == ["success", "success"]
+
+
+@pytest.mark.usefixtures("before_3_3")
+def test_before_airflow_3_3_a_first_try_asks_the_datastore_for_nothing() -> None:
+    counts = clears.TryCounts(name="n", started="", clears=0, tries=0, max_tries=3, retries=1)
+    known = EndedTries(counts, lambda: pytest.fail("the datastore is asked")).known()
+    assert (known.before_clear, known.is_last_known) == (0, True)
