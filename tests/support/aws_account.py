@@ -15,6 +15,7 @@ import boto3
 
 from metaflow_adapters.step_functions.aws.client import Aws
 from metaflow_adapters.step_functions.machine import FlowMachine
+from metaflow_adapters.step_functions.permissions.deployer import is_deployers
 from metaflow_adapters.step_functions.settings import AwsSettings
 from tests.engines.aws.authority import Authority
 from tests.engines.aws.enforcement import ACCOUNT, REGION, Enforcement, client_of, error
@@ -113,7 +114,7 @@ class Account:
         authority = self.enforcement.authority
         # What `sfn check --policies` prints: a round trip through JSON.
         policies, trust = json.loads(json.dumps({**policies})), json.loads(json.dumps(trust))
-        authority.add(DEPLOYER, [policies["deployer"]])
+        authority.add(DEPLOYER, [one for name, one in policies.items() if is_deployers(name)])
         for role, arn in ROLES.items():
             if role in policies:
                 authority.add(str(arn), [policies[role]], trust[role])

@@ -15,6 +15,8 @@ from typing import Any
 
 from tests.engines.aws.shared import ADMINISTRATOR
 
+from metaflow_adapters.step_functions.permissions.deployer import is_deployers
+
 from .interpreter import python
 from .metadata_service import metadata_service
 from .object_store import BUCKET, ObjectStore, batch_queue, credentials_of
@@ -179,7 +181,7 @@ class StepFunctions:
     def allow(self, who: Principals, printed: dict[str, Any]) -> None:
         """Give principals what is printed for them."""
         authority, trust = self.store.authority, printed["trust"]
-        authority.add(who.deployer, [printed["deployer"]])
+        authority.add(who.deployer, [one for name, one in printed.items() if is_deployers(name)])
         authority.add(who.machine, [printed["state_machine"]], trust["state_machine"])
         authority.add(who.events, [printed["events"]], trust["events"])
         # What the steps of the tests' flows do by themselves is their authors' to allow.

@@ -12,6 +12,7 @@ from metaflow_adapters.step_functions.emit.resources import Statement
 from metaflow_adapters.step_functions.emit.schedule import aws_cron
 from metaflow_adapters.step_functions.language.jsonata import to_json
 from metaflow_adapters.step_functions.language.states import MAX_NAME as MAX_STATE_NAME
+from metaflow_adapters.step_functions.permissions.deployer import MAX_MANAGED_POLICY
 from metaflow_adapters.step_functions.permissions.trust import VARIABLES
 from metaflow_adapters.step_functions.plan.flow import plan_flow
 from metaflow_adapters.step_functions.plan.names import MAX_HELPER_NAME, MAX_NAME
@@ -44,14 +45,13 @@ NAME = "step-functions"
 MAX_JOB_DEFINITION_BYTES = 24 * 1024
 """Largest job definition (AWS Batch, service quotas)."""
 
-MAX_MANAGED_POLICY = 6_144
 MAX_INLINE_POLICIES = 10_240
-"""Characters of a managed policy, and of all inline policies of a role, white space not counted (IAM quotas)."""
+"""Characters of all inline policies of a role, white space not counted (IAM, quotas)."""
 
 _RUNS = 1000
 _FIVE_FIELDS = 5
 _DISTRIBUTE = "Use --use-distributed-map, whose splits have histories of their own."
-_DIVIDE_POLICY = "Divide the statements among two policies, or choose a shorter --name."
+_DIVIDE_POLICY = "Give the role a managed policy beside its inline ones, or choose a shorter --name."
 _LOOP = "Loop over chunks: give several items to each split."
 
 

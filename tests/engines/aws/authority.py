@@ -20,6 +20,9 @@ MAX_INLINE_POLICIES = 10_240
 MAX_MANAGED_POLICY = 6_144
 """Characters of a managed policy."""
 
+MAX_MANAGED_POLICIES = 10
+"""Managed policies of a role or user (IAM, quotas)."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -58,9 +61,12 @@ class Authority:
         """Give a principal its policies, in place of those that it had."""
         checked = tuple(check_policy(one) for one in policies)
         # White space does not count.
-        size = sum(len(json.dumps(one, separators=(",", ":"))) for one in checked)
+        sizes = [len(json.dumps(one, separators=(",", ":"))) for one in checked]
+        if trust is not None:
+            sizes = [sum(sizes)]
         limit = MAX_INLINE_POLICIES if trust is not None else MAX_MANAGED_POLICY
-        assert size <= limit, f"the policies of {arn} have {size} characters; IAM takes {limit}"
+        assert not sizes or max(sizes) <= limit, f"policies of {arn} have {sizes} characters; IAM takes {limit}"
+        assert len(sizes) <= MAX_MANAGED_POLICIES, f"{arn} has {len(sizes)} managed policies"
         self.principals[arn] = Principal(arn, checked, _trusted(trust) if trust else frozenset())
 
     def save(self, file: Path) -> None:

@@ -94,7 +94,8 @@ class Resources:
     :param state_machines: definitions of helping state machines, by name.
     :param schedules: for ``CreateSchedule``.
     :param rules: for ``PutRule`` and ``PutTargets``: ``Name``, ``EventPattern``, ``Targets``.
-    :param policies: least-privilege policy documents, by the role that needs them; ``deployer`` is who deploys.
+    :param policies: least-privilege policy documents, by the role that needs them; ``deployer`` is who deploys (and
+        ``deployer_2``, where one policy of IAM cannot hold it).
     :param uploads: content of objects that must be in S3, by URL.
     """
 

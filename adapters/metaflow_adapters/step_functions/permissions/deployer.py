@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 
 from metaflow_adapters.step_functions.emit.resources import PolicyDocument, Statement
@@ -16,6 +18,16 @@ from metaflow_adapters.step_functions.plan.names import (
 from metaflow_adapters.step_functions.settings import Place
 
 from .roles import Needs, allow, definition_arns, document, list_buckets, terminate_jobs
+
+DEPLOYER = "deployer"
+
+MAX_MANAGED_POLICY = 6_144
+"""Characters of a managed policy, white space not counted (IAM, quotas)."""
+
+_ARN = "arn:aws-us-gov:iam::123456789012:role/" + 96 * "x"
+"""As long as what stands in a template for the ARN of a role that it makes itself."""
+
+_PLACEHOLDER = re.compile(r"\$\{[\w.]+\}")
 
 ASKED = ("iam:GetRole", "iam:SimulatePrincipalPolicy")
 """What ``create`` asks IAM about roles, before it changes anything."""
@@ -55,6 +67,33 @@ def deployer_policy(
             *(_pass(name, roles, services) for name, roles, services in passed if roles),
         ]
     )
+
+
+def divided(policy: PolicyDocument) -> dict[str, PolicyDocument]:
+    """Return a deployer's policy as the managed policies that IAM takes: one, or more of them for long names.
+
+    :param policy: the whole of it.
+    :returns: documents by name: ``deployer``, ``deployer_2`` and so on.
+    """
+    parts: list[list[Statement]] = [[]]
+    for statement in policy["Statement"]:
+        if _size([*parts[-1], statement]) > MAX_MANAGED_POLICY and parts[-1]:
+            parts.append([])
+        parts[-1].append(statement)
+    return {f"{DEPLOYER}_{number}" if number > 1 else DEPLOYER: document(one) for number, one in enumerate(parts, 1)}
+
+
+def is_deployers(name: str) -> bool:
+    """Return whether a policy is of who deploys, and not of a role.
+
+    :param name: its name among those of a deployment.
+    """
+    return name.partition("_")[0] == DEPLOYER
+
+
+def _size(statements: Sequence[Statement]) -> int:
+    text = json.dumps(document(statements), separators=(",", ":"), ensure_ascii=False)
+    return len(_PLACEHOLDER.sub(_ARN, text))
 
 
 def _machines(place: Place, needs: Needs) -> Iterator[Statement]:

@@ -18,7 +18,7 @@ from metaflow_orchestration.documents.container_settings import remote_settings
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.compute import attributes_of
 
-from .deployer import deployer_policy
+from .deployer import deployer_policy, divided
 from .roles import Needs, policies
 
 _OWN_SECRETS = "aws-secrets-manager"
@@ -77,7 +77,7 @@ def all_policies(needs: Needs, settings: AwsSettings, resources: Resources) -> d
         job_roles=list(dict.fromkeys(str(one) for one in roles if one)),
         log_groups=list(dict.fromkeys(_log_group(one) for one in containers)),
     )
-    return {"deployer": deployer, **policies(place, needs)}
+    return {**divided(deployer), **policies(place, needs)}
 
 
 def _log_group(container: BatchObject) -> str:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from metaflow_adapters.step_functions.emit.resources import Conditions, PolicyDocument, Statement
 from metaflow_adapters.step_functions.settings import Place
 
-from .deployer import ASKED
-from .roles import allow
+from .deployer import ASKED, divided, is_deployers
+from .roles import allow, document
 
 if TYPE_CHECKING:
     from metaflow_adapters.step_functions.machine import FlowMachine
-
-DEPLOYER = "deployer"
 
 SERVICES = {
     "state_machine": ("states.amazonaws.com",),
@@ -115,18 +113,16 @@ def roles_template(machine: FlowMachine) -> Template:
             arn = f"arn:{machine.place.partition}:iam::aws:policy/{_EXECUTION_POLICY}"
             properties["ManagedPolicyArns"] = [arn]
         resources[_IDS[role]] = {"Type": "AWS::IAM::Role", "Properties": properties}
-    resources["DeployerPolicy"] = {
-        "Type": "AWS::IAM::ManagedPolicy",
-        "Properties": {"PolicyDocument": _substituted(_passing(found[DEPLOYER], list(trust)))},
-    }
     outputs: dict[str, TemplateOutput] = {
         f"{_IDS[role]}Arn": {"Description": VARIABLES[role], "Value": {"Fn::GetAtt": [_IDS[role], "Arn"]}}
         for role in trust
     }
-    outputs["DeployerPolicyArn"] = {
-        "Description": "To attach to who deploys the flow.",
-        "Value": {"Ref": "DeployerPolicy"},
-    }
+    statements = [one for name, policy in found.items() if is_deployers(name) for one in policy["Statement"]]
+    for number, policy in enumerate(divided(_passing(statements, list(trust))).values(), 1):
+        name = f"DeployerPolicy{number}" if number > 1 else "DeployerPolicy"
+        properties = {"PolicyDocument": _substituted(policy)}
+        resources[name] = {"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}
+        outputs[f"{name}Arn"] = {"Description": "To attach to who deploys the flow.", "Value": {"Ref": name}}
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": f"Roles of the Metaflow flow {machine.manifest.graph.name} on AWS Step Functions.",
@@ -135,13 +131,13 @@ def roles_template(machine: FlowMachine) -> Template:
     }
 
 
-def _passing(document: PolicyDocument, roles: Sequence[str]) -> PolicyDocument:
+def _passing(statements: Sequence[Statement], roles: Sequence[str]) -> PolicyDocument:
     """Return a deployer's policy that passes the roles of the template in place of those of the configuration."""
     own = ("AskRoles", "PassMachine", "PassEvents", "PassJobs")
-    kept = [one for one in document["Statement"] if one["Sid"] not in own]
+    kept = [one for one in statements if one["Sid"] not in own]
     asked = [f"${{{_IDS[role]}.Arn}}" for role in ("state_machine", "events")]
     passed = [_pass(role) for role in roles]
-    return {**document, "Statement": [*kept, allow("AskRoles", list(ASKED), asked), *passed]}
+    return document([*kept, allow("AskRoles", list(ASKED), asked), *passed])
 
 
 def _pass(role: str) -> Statement:

@@ -192,6 +192,23 @@ def test_iam_would_take_every_policy(machine: Make, flow: str) -> None:
         authority.add(role, [policy], trust.get(role))
 
 
+@pytest.mark.parametrize("flow", [*SHAPES, *(one for one in DECORATED if one != "decorated/pods")])
+def test_iam_takes_the_deployers_policies_for_the_longest_name_too(machine: Make, flow: str) -> None:
+    change = without("ephemeral_storage")
+    short = machine(flow, change=change, settings=SETTINGS)
+    made = machine(flow, change=change, settings=SETTINGS, deployment={"name": 80 * "n"})
+    found = {name: one for name, one in made.resources.policies.items() if name not in made.trust_policies()}
+    assert list(found) == ["deployer", "deployer_2"]
+    Authority().add("deployer", found.values())
+    assert [one["Sid"] for policy in found.values() for one in policy["Statement"]] == [
+        one["Sid"] for one in short.resources.policies["deployer"]["Statement"]
+    ]
+    template = made.roles_template()
+    policies = [one for one in template["Resources"].values() if one["Type"] == "AWS::IAM::ManagedPolicy"]
+    assert len(policies) == 2
+    assert {"DeployerPolicyArn", "DeployerPolicy2Arn"} <= set(template["Outputs"])
+
+
 def without(attribute: str) -> Callable[[Manifest], Manifest]:
     """A change that takes an attribute of `@batch` away, which only Fargate knows."""
 
