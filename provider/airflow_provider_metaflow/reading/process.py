@@ -195,6 +195,13 @@ def _sources(source: Source) -> tuple[Any, Any]:
     if not storages:
         raise CannotAnswerError(f"Metaflow has no datastore of the type {datastore}")
     root = source.get("root") or storages[0].get_datastore_root_from_config(lambda *_: None, create_on_absent=False)
+    if datastore == kind == "local" and not root:
+        # A sensor would wait without end for what lies where this process does not look.
+        raise CannotAnswerError(
+            f"Metaflow's datastore is local here, but METAFLOW_DATASTORE_SYSROOT_LOCAL is not set, and no folder "
+            f".metaflow is in {Path.cwd()} or above it. Set the variable for Airflow's workers and triggerer to the "
+            "folder of the deployment, or name it in the connection as datastore_root"
+        )
     store: Any = LocalFiles(root or os.devnull, TooLargeError, metadatum)
     if datastore != "local":
         if not root:

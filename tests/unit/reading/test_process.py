@@ -133,9 +133,9 @@ def test_no_pickle_may_name_a_class_before_anything_is_read(
     monkeypatch.setattr(process.sys, "addaudithook", hooks.append)
     reader = process._Lazy()
     assert hooks == []
-    first = reader.get({"metadata": "local"})
-    assert first is reader.get({"metadata": "local"})
-    assert first is not reader.get({})
+    first = reader.get({"root": "/a"})
+    assert first is reader.get({"root": "/a"})
+    assert first is not reader.get({"root": "/b"})
     (check,) = hooks
     check("open", ("file",))
     with pytest.raises(RuntimeError, match=r"os\.system of a pickle is not loaded"):
@@ -260,6 +260,26 @@ def test_metadata_and_artifacts_come_from_where_the_settings_say(
     monkeypatch.setattr(Storage, "root", None)
     with pytest.raises(process.CannotAnswerError, match="root of the datastore azure is not known"):
         process._sources({})
+
+
+def test_a_local_datastore_of_no_folder_is_an_error_that_names_the_setting(
+    process: ModuleType, at: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metaflow.metaflow_config.DEFAULT_DATASTORE", "local")
+    monkeypatch.setattr("metaflow.plugins.datastores.local_storage.LocalStorage.SYSROOT_VAR", None)
+    monkeypatch.setattr(
+        "metaflow.plugins.datastores.local_storage.LocalStorage.DATASTORE_DIR", ".metaflow-that-nobody-has"
+    )
+    monkeypatch.chdir(tmp_path)
+    at(f"local@{tmp_path}")
+    with pytest.raises(process.CannotAnswerError, match=r"METAFLOW_DATASTORE_SYSROOT_LOCAL is not set.*datastore_root"):
+        process._sources({})
+    # What the run itself says comes before the settings.
+    assert process._sources({"metadata": "local", "datastore": "local", "root": str(tmp_path)})
+    # A run is known to the service, wherever its artifacts are.
+    at("service@http://x")
+    assert process._sources({})
+    assert list(tmp_path.iterdir()) == []
 
 
 class Triggered:
