@@ -1,4 +1,8 @@
-"""What differs between the supported releases of Airflow; the only fork point."""
+"""What differs between the supported releases of Airflow, and what of Airflow is private: nothing else names either.
+
+A private name that a later release moves is mended here. ``tests/integration/test_oldest_airflow.py`` imports each with
+the oldest release.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ from airflow import __version__
 _RELEASE = tuple(int(part) for part in __version__.split(".")[:2])
 AIRFLOW_V_3_2_PLUS = _RELEASE >= (3, 2)
 AIRFLOW_V_3_3_PLUS = _RELEASE >= (3, 3)
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 
 if TYPE_CHECKING or AIRFLOW_V_3_2_PLUS:
     from airflow.sdk import conf
@@ -25,12 +32,44 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     before, since_3_2 = _MOVED[name]
-    return getattr(import_module(since_3_2 if AIRFLOW_V_3_2_PLUS else before), name)
+    module = since_3_2 if AIRFLOW_V_3_2_PLUS else before
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise _lacking(f"Airflow {__version__}", f"{name} in {module}") from error
 
 
+def require_methods(of: type, *names: str) -> None:
+    """See that a class of a provider has the private methods that ours overrides or calls.
+
+    A method that is overridden and that nobody calls any more would be passed over in silence.
+
+    :param of: the class.
+    :param names: names of methods.
+    :raises ImportError: if it lacks one.
+    """
+    for name in names:
+        if not callable(getattr(of, name, None)):
+            raise _lacking(f"the installed {of.__module__}", f"{of.__name__}.{name}")
+
+
+def _lacking(what: str, name: str) -> ImportError:
+    return ImportError(
+        f"{what} has no {name}, which this release of airflow-provider-metaflow needs. Install a newer release of it, "
+        "or the releases of the table in its documentation, Compatibility."
+    )
+
+
+_CONTEXTS = "airflow.sdk.definitions._internal.contextmanager"
+_TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 _MOVED = {
     "AssetOrTimeSchedule": ("airflow.timetables.assets", "airflow.sdk"),
     "DagBag": ("airflow.models.dagbag", "airflow.dag_processing.dagbag"),
+    # Private: the DAG and the group of a `with` block.
+    "DagContext": (_CONTEXTS, _CONTEXTS),
+    "TaskGroupContext": (_CONTEXTS, _CONTEXTS),
+    # Private: how a task asks its supervisor, which asks Airflow with the rights of the task.
+    "SUPERVISOR_COMMS": (_TASK_RUNNER, _TASK_RUNNER),
 }
 
 
@@ -50,6 +89,8 @@ __all__ = [
     "AirflowFailException",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "DagContext",
     "TaskDeferred",
+    "TaskGroupContext",
     "conf",
 ]

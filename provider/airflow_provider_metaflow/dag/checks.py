@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup
-from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
+from airflow_provider_metaflow._compat import DagContext
 from airflow_provider_metaflow.plan.parameters import is_template
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import FlowGraph

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from airflow.sdk.definitions._internal.contextmanager import DagContext
 
 from airflow_provider_metaflow import settings
-from airflow_provider_metaflow._compat import conf
+from airflow_provider_metaflow._compat import DagContext, conf
 from metaflow_orchestration.cache import Cache, locked
 from metaflow_orchestration.documents.manifest import Manifest, write_atomically
 from metaflow_orchestration.documents.structs import built

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup
-from airflow.sdk.definitions._internal.contextmanager import TaskGroupContext
 
+from airflow_provider_metaflow._compat import TaskGroupContext
 from airflow_provider_metaflow.plan.dag import plan_of
 from metaflow_orchestration.exceptions import InvalidOptionError
 

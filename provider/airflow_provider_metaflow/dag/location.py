@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from airflow.sdk.definitions._internal.contextmanager import DagContext
+from airflow_provider_metaflow._compat import DagContext
 
 
 def dag_folder(caller: str) -> Path:

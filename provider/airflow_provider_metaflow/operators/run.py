@@ -148,13 +148,13 @@ class MetaflowRunOperator(BaseOperator):
         """Ask Airflow for the run, as ``TriggerDagRunOperator`` does: with the rights of the task, without a log-in."""
         from airflow.sdk.exceptions import AirflowRuntimeError
         from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
-        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
+        from airflow_provider_metaflow import _compat
         from metaflow_orchestration.exceptions import InvalidOptionError
 
         request = TriggerDagRun(dag_id=self.deployment, run_id=dag_run_id, conf=dict(self.parameters or {}))
         try:
-            answer: Any = SUPERVISOR_COMMS.send(request)
+            answer: Any = _compat.SUPERVISOR_COMMS.send(request)
         except AirflowRuntimeError as error:
             answer = error.error
         # It exists already where the answer to an earlier sending was lost.

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.amazon.aws.operators.batch import BatchOperator
 from airflow.providers.amazon.aws.utils.waiter_with_logging import wait
 
+from airflow_provider_metaflow._compat import require_methods
 from airflow_provider_metaflow.compute.batch.trigger import MetaflowBatchTrigger
 from metaflow_orchestration.containers.objects import BatchObject
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.triggers.base import BaseTrigger
+
+require_methods(BatchOperator, "_persist_links", "_persist_cloudwatch_link")
 
 _ALIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kubernetes.client import ApiClient, ApiException, BatchV1Api
 
+from airflow_provider_metaflow._compat import require_methods
 from airflow_provider_metaflow.compute.kubernetes.failure import exit_code
 from airflow_provider_metaflow.compute.kubernetes.trigger import JOB_KEY, MetaflowGangTrigger
 from metaflow_orchestration.containers.gang import INDEX_LABEL, JOB_LABEL, make_job, make_service
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.triggers.base import BaseTrigger
     from kubernetes.client import V1Job, V1Pod
+
+require_methods(MetaflowPodOperator, "_build_find_pod_label_selector")
 
 _ENDED_BY_OTHERS = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
 
