@@ -29,6 +29,12 @@ EXTENDED_BUILDS = {
     ],
     "object-stores": [["scripts/object_stores.sh"]],
 }
+_NEEDED_BY = {
+    "controllers": ("test_argo_events", "test_argo_gangs", "test_argo_server"),
+    "object-stores": ("test_object_stores",),
+}
+"""Names of test files, for runs of a part: a fixture that builds takes the time of its test."""
+
 _SEQUENCES = {"TEST_RUN_LIVES": "2000"}
 """How many random lives of a run are played; `make quick` plays fewer."""
 
@@ -75,10 +81,12 @@ class Run:
         return [*tools.BASE, *clusters.tools(self.kind), *(tools.EXTENDED if self.layer == "extended" else ())]
 
     def build_steps(self) -> builds.Steps:
-        """Return what is built while tests run; where only a part of them does, fixtures build what they need."""
+        """Return what is built while tests run; of the long builds those alone that the files of a part need."""
         steps: dict[str, Sequence[Sequence[str]]] = {}
         if not self.whole:
-            return steps
+            files = " ".join(self.arguments) if self.layer == "extended" else ""
+            found = {name for name, needing in _NEEDED_BY.items() if any(file in files for file in needing)}
+            return {name: commands for name, commands in EXTENDED_BUILDS.items() if name in found}
         if self.kind == "built":
             steps["cluster"] = CLUSTER_BUILD
         if self.layer == "extended":

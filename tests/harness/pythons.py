@@ -1,7 +1,9 @@
 """`make quick-pythons` and `make lock`: the quick layer's unit tests on the other Pythons that we support.
 
 Each has a virtual environment and pins of its own, `constraints/<version>.txt`: pins that were made on one Python
-cannot always be installed on another.
+cannot always be installed on another. `constraints/lowest.txt` is one more set of pins, on the Python of the others:
+the lowest release of each dependency that `pyproject.toml` allows, but for Airflow, whose oldest release has tests of
+its own.
 """
 
 from __future__ import annotations
@@ -22,12 +24,17 @@ ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.10", "3.12", "3.13")
 """Beside 3.11, which everything else runs on."""
 
+LOWEST = "lowest"
+"""The set of the lowest dependencies."""
+
+SETS = (*VERSIONS, LOWEST)
+
 _UV = str(Path(sys.executable).parent / "uv")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the tests went on one Python."""
+    """How the tests went on one Python, or with the lowest dependencies."""
 
     version: str
     passed: bool | None
@@ -38,14 +45,17 @@ class Outcome:
 
     def line(self) -> str:
         """Say so in one line."""
+        name = "Lowest dependencies" if self.version == LOWEST else f"Python {self.version}"
         if self.passed is None:
-            return f"Python {self.version}: not run, {self.said}."
+            return f"{name}: not run, {self.said}."
         summary = self.said.strip().splitlines()[-1] if self.said.strip() else ""
-        return f"Python {self.version}: {'passed' if self.passed else 'failed'} ({summary}; {self.seconds:.0f} s)"
+        return f"{name}: {'passed' if self.passed else 'failed'} ({summary}; {self.seconds:.0f} s)"
 
 
 def interpreter(version: str) -> Path | None:
-    """Return the interpreter of a version: on the path, or one of pyenv or uv."""
+    """Return the interpreter of a version: on the path, or one of pyenv or uv; this one for the lowest dependencies."""
+    if version == LOWEST:
+        return Path(sys.executable)
     if (found := shutil.which(f"python{version}")) and _works(Path(found), version):
         return Path(found)
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
@@ -87,10 +97,10 @@ def run(version: str) -> Outcome:
     return Outcome(version, done.returncode == 0, done.stdout + done.stderr, time.monotonic() - began)
 
 
-def run_all(wanted: Sequence[str] = VERSIONS) -> list[Outcome]:
+def run_all(wanted: Sequence[str] = SETS) -> list[Outcome]:
     """Run them on each Python that is wanted, one after the other; print what failed, and a line for each Python."""
     left = "`make quick-pythons` and `make test-extended` do"
-    outcomes = [run(version) if version in wanted else Outcome(version, None, left) for version in VERSIONS]
+    outcomes = [run(version) if version in wanted else Outcome(version, None, left) for version in SETS]
     for outcome in outcomes:
         if outcome.passed is False:
             print(outcome.said)
@@ -137,10 +147,10 @@ def _install(version: str, python: Path) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`lock`, or the tests on the Pythons that are named, on all without a name."""
+    """`lock`, or the tests on the Pythons that are named (``lowest`` is one of the names), on all without a name."""
     if list(arguments) == ["lock"]:
         return lock()
-    return int(any(outcome.passed is False for outcome in run_all(arguments or VERSIONS)))
+    return int(any(outcome.passed is False for outcome in run_all(arguments or SETS)))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 from tests.harness import pythons
 from tests.harness.pythons import VERSIONS, Outcome
 
@@ -26,6 +29,7 @@ def test_what_is_left_to_the_extended_layer_is_said_to_be_not_run(
         "Python 3.10: passed (7 passed in 1s; 1 s)",
         "Python 3.12: not run, `make quick-pythons` and `make test-extended` do.",
         "Python 3.13: not run, `make quick-pythons` and `make test-extended` do.",
+        "Lowest dependencies: not run, `make quick-pythons` and `make test-extended` do.",
     ]
 
 
@@ -40,6 +44,24 @@ def test_each_python_has_pins_of_its_own_with_the_same_metaflow() -> None:
     (metaflow,) = [line for line in pins("constraints") if line.startswith("metaflow==")]
     for version in VERSIONS:
         assert metaflow in pins(version)
+
+
+def test_the_lowest_dependencies_are_those_that_the_package_allows() -> None:
+    """Beside those that Airflow's own packages rule out: `constraints/README.md` names them."""
+    lowest = dict(line.split("==") for line in pins("lowest") if "==" in line)
+    ruled_out = {"croniter", "rich", "tenacity", "kubernetes"}
+    project = tomllib.loads((pythons.ROOT / "pyproject.toml").read_text())["project"]
+    bounds = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    names = set()
+    for bound in map(Requirement, bounds):
+        if bound.name != "apache-airflow" and bound.name not in ruled_out:
+            (least,) = [one.version for one in bound.specifier if one.operator == ">="]
+            found = Version(lowest[bound.name])
+            # `>=9` is 9.0.0, and 1.35 may have begun with a patch of it.
+            assert found in bound.specifier, bound
+            assert found.release[: len(Version(least).release)] == Version(least).release, bound
+            names.add(bound.name)
+    assert {"metaflow", "msgspec", "boto3", "hera", "httpx"} <= names
 
 
 def pins(name: str) -> list[str]:
