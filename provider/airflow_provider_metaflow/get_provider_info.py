@@ -98,14 +98,12 @@ def get_provider_info():  # type: ignore[no-untyped-def]
                         "default": "",
                     },
                     "warm_process": {
-                        "description": "Keep a process that has "
-                        "imported Metaflow between "
-                        "tasks, and fork each step "
-                        "from it.\n",
+                        "description": "Keep a process that has imported Metaflow between tasks, and fork each step "
+                        "from it; empty: True, but in a worker pod of the KubernetesExecutor, which runs one task.\n",
                         "version_added": "0.1.0",
                         "type": "boolean",
-                        "example": None,
-                        "default": "True",
+                        "example": "False",
+                        "default": "",
                     },
                     "warm_process_idle_seconds": {
                         "description": "After how many seconds without a task such a process exits.\n",

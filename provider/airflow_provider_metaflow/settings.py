@@ -11,6 +11,8 @@ from airflow_provider_metaflow._compat import conf
 from metaflow_orchestration.cache import DEFAULT_LIMIT_BYTES, Cache
 
 _SECTION = "metaflow"
+_WORKER_POD = "AIRFLOW_IS_K8S_EXECUTOR_POD"
+"""What the KubernetesExecutor sets in each of its pods."""
 
 
 def cache_folder() -> Path:
@@ -40,8 +42,13 @@ def python() -> str:
 
 
 def warm_process() -> bool:
-    """Return whether a process with Metaflow imported is kept between tasks."""
-    return conf.getboolean(_SECTION, "warm_process", fallback=True)
+    """Return whether a process with Metaflow imported is kept between tasks.
+
+    By default it is, but in a worker pod of the KubernetesExecutor: no task comes after this one.
+    """
+    if conf.get(_SECTION, "warm_process", fallback=""):
+        return conf.getboolean(_SECTION, "warm_process")
+    return _WORKER_POD not in os.environ
 
 
 def warm_process_idle_seconds() -> float:

@@ -17,6 +17,8 @@ from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import InvalidOptionError
 from metaflow_orchestration.graph.model import EventTrigger, Step
 
+from .worker_pods import WorkerPods, configured_worker_pods
+
 if TYPE_CHECKING:
     from airflow_provider_metaflow.plan.translator import FlowTranslator
 
@@ -48,10 +50,12 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
     overrides: Mapping[str, Mapping[str, Any]]
     tasks: dict[str, BaseOperator] = msgspec.field(default_factory=dict)
     _steps: dict[str, Step] = msgspec.field(default_factory=dict)
+    _worker_pods: WorkerPods | None = None
 
     def emit(self) -> dict[str, BaseOperator]:
         """Make all tasks and edges; return the tasks by the name of their step or splits task."""
         self._steps = {step.name: step for step in self.manifest.graph.steps}
+        self._worker_pods = configured_worker_pods(self.dag.dag_id)
         by_segment: dict[str | None, list[TaskPlan]] = {}
         for task in self.plan.tasks:
             by_segment.setdefault(task.segment, []).append(task)
@@ -189,6 +193,9 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
             dag=self.dag,
             **arguments,
         )
+        if self._worker_pods is not None:
+            # Airflow has looked by now for what the user says, here or in default_args.
+            self._worker_pods.ask(made)
         if plan.events:
             # Beside what the user has given, here or in default_args. And not by way of one alias, though that is
             # smaller: Airflow makes an alias's assets when a task ends, and fails the task if another makes the same

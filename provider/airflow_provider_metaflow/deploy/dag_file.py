@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_metaflow.plan.executors import KUBERNETES, starts_pods
 from airflow_provider_metaflow.rest.endpoint import is_this_machine
 from metaflow_orchestration.documents.manifest import (
     SUFFIX,
@@ -20,6 +22,9 @@ from metaflow_orchestration.graph.compute import Compute, compute_of
 
 from .dag_ids import WRITTEN_BY, notices
 from .record import record_of
+
+_EXECUTOR = "AIRFLOW__CORE__EXECUTOR"
+"""Airflow's setting, where a flow is deployed from a machine of its own."""
 
 # Tools that look for DAG files, Metaflow's own among them, look for a call of something named `DAG`.
 _TEMPLATE = '''"""DAG({dag!r}) of the Metaflow flow {flow}, {written_by}."""
@@ -237,10 +242,11 @@ def warnings(manifest: Manifest) -> Iterator[str]:
         for step in manifest.graph.steps
         if compute_of(step) is Compute.LOCAL and any(decorator.name == "resources" for decorator in step.decorators)
     ]
-    if with_resources:
+    if with_resources and not starts_pods(os.environ.get(_EXECUTOR, ""), None):
         yield (
-            f"flow {manifest.graph.name}: @resources of {', '.join(with_resources)} is ignored: steps run as "
-            "processes of the Airflow worker, whose limits are the pool's and the worker's."
+            f"flow {manifest.graph.name}: @resources of {', '.join(with_resources)} counts on Airflow's {KUBERNETES} "
+            "only, where it sizes the worker pod: on others, steps run as processes of a worker, whose limits are the "
+            "pool's and the worker's."
         )
     if any(one.name == "exit_hook" and one.attributes.get("options") for one in manifest.graph.decorators):
         yield (

@@ -185,6 +185,11 @@ class MetaflowStepOperator(BaseOperator):
         return place_step(manifest, self.step, self.compute, self.kubernetes, self.batch)
 
     @property
+    def runs_on_worker(self) -> bool:
+        """Whether the step is a process of Airflow's worker, as it is deployed now."""
+        return self.placement is None or self.placement.is_local
+
+    @property
     def runs_arrays(self) -> bool:
         """Whether all tasks of a task instance run as one array of the platform, as the step is deployed now."""
         return self.placement is not None and self.placement.runs_arrays

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from metaflow_orchestration.containers.options import base_attributes
-from metaflow_orchestration.containers.pods import names_of
+from metaflow_orchestration.containers.pod_fields import names_of
 from metaflow_orchestration.documents.container_settings import remote_settings
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.graph.compute import Compute, attributes_of

@@ -15,6 +15,17 @@ from metaflow_orchestration.graph.identity import position_in_step
 from metaflow_orchestration.run.commands import StepCall
 
 from .objects import KubernetesObject
+from .pod_fields import (
+    camel_keys,
+    names_of,
+    nodes_of,
+    pull_secrets_of,
+    resources_of,
+    temporary_folder,
+    texts,
+    trimmed,
+    volumes_of,
+)
 
 TASK_LABEL = "metaflow/task-id"
 CONTAINER = "base"
@@ -39,10 +50,11 @@ def task_environment(attributes: Mapping[str, Any]) -> dict[str, str]:
 
     :param attributes: attributes of ``@kubernetes``.
     """
-    environment = {"METAFLOW_KUBERNETES_WORKLOAD": "1", "METAFLOW_RUNTIME_ENVIRONMENT": "kubernetes"}
-    if _tmpfs_mib(attributes) and attributes.get("tmpfs_tempdir"):
-        environment["METAFLOW_TEMPDIR"] = attributes["tmpfs_path"]
-    return environment
+    return {
+        "METAFLOW_KUBERNETES_WORKLOAD": "1",
+        "METAFLOW_RUNTIME_ENVIRONMENT": "kubernetes",
+        **temporary_folder(attributes),
+    }
 
 
 def make_pod(
@@ -63,28 +75,27 @@ def make_pod(
     :param annotations: the same of annotations.
     :param deadline_seconds: after how long Kubernetes ends the pod.
     """
-    volumes, mounts = _volumes(attributes)
-    spec = _trimmed(
+    volumes, mounts = volumes_of(attributes)
+    spec = trimmed(
         {
             "containers": [_container(attributes, command, environment, mounts)],
             "restartPolicy": "Never",
             "activeDeadlineSeconds": deadline_seconds,
             "terminationGracePeriodSeconds": _GRACE_SECONDS,
             "serviceAccountName": attributes.get("service_account"),
-            "nodeSelector": {str(k): str(v) for k, v in (attributes.get("node_selector") or {}).items()},
-            "tolerations": [_camel_keys(one) for one in attributes.get("tolerations") or []],
-            "imagePullSecrets": [{"name": name} for name in names_of(attributes.get("image_pull_secrets"))],
+            **nodes_of(attributes),
+            "imagePullSecrets": pull_secrets_of(attributes),
             "volumes": volumes,
         }
     )
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": _trimmed(
+        "metadata": trimmed(
             {
                 "namespace": attributes.get("namespace"),
-                "labels": {**_texts(attributes.get("labels")), **labels},
-                "annotations": {**_texts(attributes.get("annotations")), **annotations},
+                "labels": {**texts(attributes.get("labels")), **labels},
+                "annotations": {**texts(attributes.get("annotations")), **annotations},
             }
         ),
         "spec": spec,
@@ -97,7 +108,7 @@ def _container(
     environment: Mapping[str, str],
     mounts: list[KubernetesObject],
 ) -> KubernetesObject:
-    return _trimmed(
+    return trimmed(
         {
             "name": CONTAINER,
             "image": attributes["image"],
@@ -110,9 +121,9 @@ def _container(
             ],
             "envFrom": [{"secretRef": {"name": name}} for name in names_of(attributes.get("secrets"))],
             "ports": [{"containerPort": int(attributes["port"])}] if attributes.get("port") else None,
-            "resources": _resources(attributes),
+            "resources": resources_of(attributes),
             "volumeMounts": mounts,
-            "securityContext": _security_context(attributes.get("security_context")),
+            "securityContext": camel_keys(attributes.get("security_context") or {}),
             "terminationMessagePath": TERMINATION_LOG,
         }
     )
@@ -186,70 +197,6 @@ def label_value(text: str) -> str:
     return f"{safe[:54].strip('-_.')}-{digest}".lstrip("-")
 
 
-def _resources(attributes: Mapping[str, Any]) -> KubernetesObject:
-    basic = {
-        "cpu": str(attributes["cpu"]),
-        "memory": f"{attributes['memory']}M",
-        "ephemeral-storage": f"{attributes['disk']}M",
-    }
-    guaranteed = str(attributes.get("qos") or "").lower() == "guaranteed"
-    extended = _texts(attributes.get("extended_resources"))
-    limits = {**(basic if guaranteed else {}), **extended}
-    if attributes.get("gpu") is not None:
-        limits[f"{attributes['gpu_vendor'].lower()}.com/gpu"] = str(int(float(attributes["gpu"])))
-    return _trimmed({"requests": {**basic, **extended}, "limits": limits})
-
-
-def _volumes(attributes: Mapping[str, Any]) -> tuple[list[KubernetesObject], list[KubernetesObject]]:
-    volumes: list[KubernetesObject] = []
-    mounts: list[KubernetesObject] = []
-    memory = (
-        ("tmpfs-ephemeral-volume", attributes.get("tmpfs_path"), _tmpfs_mib(attributes)),
-        ("dhsm", "/dev/shm", attributes.get("shared_memory")),  # noqa: S108  (the mount point of shared memory)
-    )
-    for name, path, mib in memory:
-        if mib:
-            volumes.append({"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": f"{int(mib)}Mi"}})
-            mounts.append({"name": name, "mountPath": path})
-    for claim, path in (attributes.get("persistent_volume_claims") or {}).items():
-        volumes.append({"name": claim, "persistentVolumeClaim": {"claimName": claim}})
-        mounts.append({"name": claim, "mountPath": path})
-    return volumes, mounts
-
-
-def _tmpfs_mib(attributes: Mapping[str, Any]) -> int | None:
-    size = attributes.get("tmpfs_size")
-    if size:
-        return int(size)
-    return int(float(attributes["memory"])) // 2 if attributes.get("use_tmpfs") else None
-
-
-def _security_context(given: Mapping[str, Any] | None) -> KubernetesObject | None:
-    return _camel_keys(given) if given else None
-
-
-def _camel_keys(given: Mapping[str, Any]) -> KubernetesObject:
-    """Turn the keys of Kubernetes' Python client, which Metaflow takes, into those of its API."""
-
-    def camel(key: str) -> str:
-        head, *rest = key.split("_")
-        return head + "".join(part.title() for part in rest)
-
-    return {camel(key): value for key, value in given.items()}
-
-
-def names_of(given: Any) -> list[str]:
-    """Return names that were given as a list or as a text with commas.
-
-    :param given: the names; None for none.
-    """
-    return [name for name in (given.split(",") if isinstance(given, str) else given or []) if name]
-
-
-def _texts(given: Mapping[str, Any] | None) -> dict[str, str]:
-    return {str(key): "" if value is None else str(value) for key, value in (given or {}).items()}
-
-
 def literal(text: str) -> str:
     """Keep Kubernetes from putting variables into a text, as it does for ``$(NAME)`` in commands and variables.
 
@@ -259,7 +206,3 @@ def literal(text: str) -> str:
     :param text: any text.
     """
     return text.replace("$", "$$")
-
-
-def _trimmed(given: Mapping[str, Any]) -> KubernetesObject:
-    return {key: value for key, value in given.items() if value not in (None, [], {})}

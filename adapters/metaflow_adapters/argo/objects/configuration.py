@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from metaflow_orchestration.containers.pods import names_of
+from metaflow_orchestration.containers.pod_fields import names_of
 from metaflow_orchestration.documents.manifest import Manifest
 
 _ERROR_SCRIPT = "argo_error_script"

@@ -18,14 +18,8 @@ from metaflow_orchestration.containers.command import (
 )
 from metaflow_orchestration.containers.objects import KubernetesObject
 from metaflow_orchestration.containers.options import base_attributes, check_options, deadline_of
-from metaflow_orchestration.containers.pods import (
-    DOWNWARD,
-    TERMINATION_LOG,
-    literal,
-    make_pod,
-    names_of,
-    task_environment,
-)
+from metaflow_orchestration.containers.pod_fields import names_of
+from metaflow_orchestration.containers.pods import DOWNWARD, TERMINATION_LOG, literal, make_pod, task_environment
 from metaflow_orchestration.documents.container_settings import remote_settings
 from metaflow_orchestration.documents.manifest import Manifest
 from metaflow_orchestration.exceptions import UnsupportedFeatureError

@@ -21,12 +21,12 @@ from metaflow_orchestration.containers.command import TASK_VARIABLE, container_c
 from metaflow_orchestration.containers.gang import INDEX_LABEL, gang_environment
 from metaflow_orchestration.containers.objects import KubernetesObject
 from metaflow_orchestration.containers.options import POD_OVERRIDE, Attributes, OperatorArguments
+from metaflow_orchestration.containers.pod_fields import names_of
 from metaflow_orchestration.containers.pods import (
     CONTAINER,
     TASK_LABEL,
     label_value,
     make_pod,
-    names_of,
     pod_annotations,
     pod_labels,
     pod_name,
