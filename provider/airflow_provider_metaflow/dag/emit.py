@@ -149,6 +149,9 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
         from airflow_provider_metaflow.operators.splits import MetaflowSplitsOperator
 
         foreach = self.tasks[plan.foreach]
+        arguments = dict(self.shared)
+        if not self._has_default("retries"):
+            arguments.update(retries=plan.retries, retry_delay=timedelta(seconds=plan.retry_delay_seconds))
         task = MetaflowSplitsOperator(
             task_id=plan.task_id,
             task_display_name=f"all splits of {plan.foreach}",
@@ -159,7 +162,7 @@ class Emission(msgspec.Struct, kw_only=True):  # a dataclass takes 0.5 ms of eac
             multiple_outputs=False,
             dag=self.dag,
             task_group=self.group,
-            **self.shared,
+            **arguments,
         )
         task.set_upstream(foreach)
         self.tasks[plan.task_id] = task

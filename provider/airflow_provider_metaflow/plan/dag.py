@@ -22,6 +22,10 @@ MAP_LABEL = "metaflow_split"
 DEFAULT_RETRY_DELAY_SECONDS = 120.0
 """Of ``@retry`` (``minutes_between_retries=2``), used for ``@catch`` without ``@retry`` too."""
 
+_SPLITS_RETRIES = 3
+"""Of tasks that run no code of the flow, so that only what happens to their worker can end them: that of a step
+without ``@retry`` costs no run."""
+
 ALL_RULE = "all_success"
 """For a step whose parents are executed or skipped together; a skipped parent skips it."""
 
@@ -83,10 +87,14 @@ class SplitsPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     :param task_id: its id.
     :param foreach: the foreach step, itself in a segment.
+    :param retries: retries of the task.
+    :param retry_delay_seconds: pause between tries.
     """
 
     task_id: str
     foreach: str
+    retries: int
+    retry_delay_seconds: float = 5.0
 
 
 class DagPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +153,11 @@ def plan_dag(graph: FlowGraph, *, emit_events: bool = True, emit_step_events: bo
     switches = any(step.kind is StepKind.SWITCH for step in graph.steps)
     by_name = {step.name: step for step in graph.steps}
     nested = tuple(
-        SplitsPlan(task_id=splits_task_id(step.name), foreach=step.name)
+        SplitsPlan(
+            task_id=splits_task_id(step.name),
+            foreach=step.name,
+            retries=max(_SPLITS_RETRIES, step.retry.user + step.retry.error),
+        )
         for step in graph.steps
         if step.kind is StepKind.FOREACH and step.foreach_path
     )

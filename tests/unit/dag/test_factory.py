@@ -480,6 +480,14 @@ def test_groups_and_splits_tasks_say_what_they_are(manifest_file: Callable[..., 
     assert "It runs no code of the flow." in (splits.doc_md or "")
 
 
+def test_a_splits_task_whose_worker_dies_is_tried_again_whether_or_not_the_steps_are(
+    manifest_file: Callable[..., Path],
+) -> None:
+    assert MetaflowDag(manifest_file("nested_foreach")).get_task("fan-splits").retries == 3
+    chosen = MetaflowDag(manifest_file("nested_foreach"), "chosen", default_args={"retries": 1})
+    assert chosen.get_task("fan-splits").retries == 1
+
+
 def test_exit_hooks_are_teardowns_behind_all_steps(manifest_file: Callable[..., Path]) -> None:
     dag = MetaflowDag(manifest_file("events/hooked"))
     hook = dag.get_task("on-error-failed")
