@@ -6,6 +6,8 @@ import base64
 import contextlib
 import json
 import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,7 +94,7 @@ class LocalCompute:
     _session: Session = field(default_factory=Session)
     _root: Path | None = None
     _kept: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    _scratch: tempfile.TemporaryDirectory[str] | None = None
+    _scratch: Path | None = None
     _module: ModuleProcess = field(default_factory=ModuleProcess)
 
     def close(self) -> None:
@@ -100,7 +102,8 @@ class LocalCompute:
         self._module.kill()
         self._session.close()
         if self._scratch is not None:
-            self._scratch.cleanup()
+            # Left there if the runner was killed.
+            shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
         self._root = None
         self._kept.close()
@@ -250,12 +253,13 @@ class LocalCompute:
 
     def _environment(self, call: StepCall) -> dict[str, str]:
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="metaflow-task-")
+            # The runner makes it and removes it: it also outlives a worker that is killed.
+            self._scratch = Path(tempfile.gettempdir()) / f"metaflow-task-{secrets.token_hex(16)}"
         own = {
             **(resumed_variables(call.run_id) if self.resumed else {}),
             "METAFLOW_TASK_ID": call.task_id,
             "METAFLOW_ORCHESTRATOR_LINKS": json.dumps(dict(self.links)),
-            "METAFLOW_ORCHESTRATOR_OUTCOME": str(Path(self._scratch.name) / "outcome.json"),
+            "METAFLOW_ORCHESTRATOR_OUTCOME": str(self._scratch / "outcome.json"),
         }
         return task_environment(
             self.manifest, self.code, call, root=self._unpacked(), python=self.python, variables=self.variables, own=own

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
+import pickle
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -229,6 +233,59 @@ def test_a_step_killed_from_outside_is_told_with_the_signal(make: Make, manifest
     made.compute.close()
     assert "was killed by signal 9" in str(errors[0])
     wait_for(lambda: group_is_gone(pid))
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_step_ends_with_the_process_that_watches_it(
+    make: Make, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would go on beside the next try."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made, thread, pid, errors = hang(make, manifest, tmp_path)
+    os.kill(parent_of(pid), signal.SIGKILL)
+    thread.join(30)
+    wait_for(lambda: not Path(f"/proc/{pid}/exe").exists())
+    assert "ended without an answer" in str(errors[0])
+    made.compute.close()
+    assert not list(tmp_path.glob("metaflow-task-*"))
+    # What the step has started itself, which only a watcher could end with it.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+WORKER = """
+import pickle, sys
+from airflow_provider_metaflow.compute.local.processes import LocalCompute
+options, call = pickle.load(sys.stdin.buffer)
+with LocalCompute(**options, on_line=lambda stream, text: None) as compute:
+    compute.run(call, {})
+"""
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+def test_a_worker_that_is_killed_leaves_no_process_and_no_folder(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    flag, temporary = tmp_path / "flag", tmp_path / "t"
+    temporary.mkdir()
+    made = Made(manifest, warm=warm, variables={"MODE": "hang", "FLAG": str(flag)})
+    names = [one.name for one in dataclasses.fields(LocalCompute) if one.name[0] != "_" and one.name != "on_line"]
+    given = pickle.dumps(({name: getattr(made.compute, name) for name in names}, call(manifest, f"r-{tmp_path.name}")))
+    # A warm process that is kept has its folder from who started it.
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE, env=environment)
+    assert worker.stdin is not None
+    worker.stdin.write(given)
+    worker.stdin.close()
+    wait_for(lambda: flag.exists() and bool(flag.read_text()))
+    assert len(list(temporary.glob("metaflow-task-*"))) == 1
+    worker.kill()
+    worker.wait()
+    wait_for(lambda: group_is_gone(int(flag.read_text())))
+    wait_for(lambda: not list(temporary.glob("metaflow-task-*")))
 
 
 def test_a_warm_process_exits_when_it_is_idle(manifest: Manifest, tmp_path: Path) -> None:

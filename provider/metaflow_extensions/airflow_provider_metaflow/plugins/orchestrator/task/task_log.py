@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -168,3 +169,12 @@ class TaskLog:
 
 def _read_all(file: IO[bytes]) -> bytes:
     return os.pread(file.fileno(), file.tell(), 0)
+
+
+def text_stream(descriptor: int) -> io.TextIOWrapper:
+    """Return what a task writes text to.
+
+    :param descriptor: of the pipe or file; it stays open.
+    """
+    raw = open(descriptor, "wb", buffering=io.DEFAULT_BUFFER_SIZE, closefd=False)  # noqa: SIM115
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)

@@ -6,7 +6,6 @@ Environment, working directory, signals and process group of the child are those
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import selectors
@@ -19,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from resumed_run import inherit_parameters  # type: ignore[import-not-found]
-from task_log import LiveLines, TaskLog  # type: ignore[import-not-found]
+from task_log import LiveLines, TaskLog, text_stream  # type: ignore[import-not-found]
 
 if TYPE_CHECKING:
     from .task_requests import CommandRequest, LineEvent
@@ -82,8 +81,10 @@ def run_command(channel: Channel, request: CommandRequest, arguments: list[str],
     :raises ClientGoneError: if the other side has gone.
     """
     streams = {"stdout": os.pipe(), "stderr": os.pipe()}
+    watcher = os.getpid()
     pid = os.fork()
     if pid == 0:
+        _end_with(watcher)
         _become_metaflow(request, arguments, streams)
     for _, write_end in streams.values():
         os.close(write_end)
@@ -206,6 +207,16 @@ def set_environment(environment: dict[str, str]) -> None:
             found.clear()
 
 
+def _end_with(watcher: int) -> None:
+    """Have the kernel kill this process when its parent is killed, or the next try would run beside it."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+        if os.getppid() != watcher:
+            os._exit(1)
+
+
 def _become_metaflow(request: CommandRequest, arguments: list[str], streams: dict[str, tuple[int, int]]) -> None:
     """Turn a forked child into ``python FLOW_FILE ARGUMENTS``; never returns."""
     code = 1
@@ -213,15 +224,14 @@ def _become_metaflow(request: CommandRequest, arguments: list[str], streams: dic
         os.setsid()
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(streams[name][1], number)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.closerange(3, _max_descriptor())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]
-        sys.stderr = sys.__stderr__ = _text_stream(2)  # type: ignore[misc]
+        sys.stdout = sys.__stdout__ = text_stream(1)  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = text_stream(2)  # type: ignore[misc]
         set_environment(request["env"])
         time.tzset()
         os.chdir(request["cwd"])
@@ -281,11 +291,6 @@ def _shut_down(code: int) -> int:
         traceback.print_exc()
         return code or 1
     return code
-
-
-def _text_stream(descriptor: int) -> io.TextIOWrapper:
-    raw = open(descriptor, "wb", buffering=io.DEFAULT_BUFFER_SIZE, closefd=False)  # noqa: SIM115
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def _max_descriptor() -> int:

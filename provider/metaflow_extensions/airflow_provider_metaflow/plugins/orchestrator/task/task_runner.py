@@ -10,7 +10,8 @@ A *session* reads requests, one JSON object a line, and answers with events, one
 * ``{"op": "has_run", ...}`` answers whether a run has its parameters there;
 * ``{"op": "load_record", ...}`` and ``{"op": "save_record", ...}`` read and replace what is kept of a DAG run id.
 
-When the other side closes its end the running task is killed with all its processes: nothing is orphaned.
+When the other side closes its end the running task is killed with all its processes: nothing is orphaned. When the
+session is killed, the kernel kills the task (on Linux).
 
 Started plainly, the process is one session on its standard input and output. With ``--serve SOCKET`` it forks one
 session per connection and exits after ``--idle`` seconds without any. The children share nothing but the imported
@@ -23,6 +24,7 @@ import argparse
 import base64
 import contextlib
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from .task_documents import InitRequest
 
 _PRELOADED = (
+    "ctypes",
     "metaflow",
     "metaflow.cli_args",
     "metaflow.cli_components.utils",
@@ -80,19 +83,21 @@ class Session:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._kept = contextlib.ExitStack()
 
     def serve(self) -> None:
         """Answer requests until the client goes."""
-        while (request := self._channel.read()) is not None:
-            # Results and logs are read and written with the rights of the step, too, whichever step came before.
-            set_environment(request["env"])
-            try:
-                answer = getattr(self, "_" + request["op"])(request)
-            except ClientGoneError:
-                return
-            except Exception:  # told to the client, which decides what it means
-                answer = {"error": traceback.format_exc()}
-            self._channel.write({"event": "end", **answer})
+        with self._kept:
+            while (request := self._channel.read()) is not None:
+                # Results and logs are read and written with the rights of the step, too, whichever step came before.
+                set_environment(request["env"])
+                try:
+                    answer = getattr(self, "_" + request["op"])(request)
+                except ClientGoneError:
+                    return
+                except Exception:  # told to the client, which decides what it means
+                    answer = {"error": traceback.format_exc()}
+                self._channel.write({"event": "end", **answer})
 
     def _run(self, request: asked.RunRequest) -> asked.RunAnswer:
         datastore = flow_datastore(request)
@@ -110,6 +115,11 @@ class Session:
             self._channel.line("stderr", problem)
             return {"status": NO_RETRY, "phase": "step", "outcome": None}
         outcome_file = request["env"][OUTCOME_VARIABLE]
+        folder = os.path.dirname(outcome_file)
+        if not os.path.isdir(folder):
+            # Removed with the session, which outlives a client that is killed.
+            os.mkdir(folder, 0o700)
+            self._kept.callback(shutil.rmtree, folder, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(outcome_file)
         log = TaskLog(partial(self._channel.line, "stderr"), task)
