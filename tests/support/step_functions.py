@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.engines.aws.shared import ADMINISTRATOR
-
 from metaflow_adapters.step_functions.permissions.deployer import is_deployers
+from tests.engines.aws.shared import ADMINISTRATOR
 
 from .interpreter import python
 from .metadata_service import metadata_service

@@ -210,9 +210,11 @@ def set_environment(environment: dict[str, str]) -> None:
 def _end_with(watcher: int) -> None:
     """Have the kernel kill this process when its parent is killed, or the next try would run beside it."""
     if sys.platform == "linux":
-        import ctypes
+        # A Python may have been built without it.
+        with contextlib.suppress(ImportError, OSError):
+            import ctypes
 
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+            ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
         if os.getppid() != watcher:
             os._exit(1)
 

@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from .task_documents import InitRequest
 
 _PRELOADED = (
-    "ctypes",
     "metaflow",
     "metaflow.cli_args",
     "metaflow.cli_components.utils",
