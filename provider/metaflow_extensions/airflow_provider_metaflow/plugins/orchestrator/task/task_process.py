@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from resumed_run import inherit_parameters  # type: ignore[import-not-found]
@@ -210,11 +211,8 @@ def set_environment(environment: dict[str, str]) -> None:
 def _end_with(watcher: int) -> None:
     """Have the kernel kill this process when its parent is killed, or the next try would run beside it."""
     if sys.platform == "linux":
-        # A Python may have been built without it.
-        with contextlib.suppress(ImportError, OSError):
-            import ctypes
-
-            ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+        with contextlib.suppress(ImportError, OSError):  # a Python may have been built without it
+            import_module("ctypes").CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
         if os.getppid() != watcher:
             os._exit(1)
 
