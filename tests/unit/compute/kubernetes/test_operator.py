@@ -50,7 +50,7 @@ def test_a_killed_task_deletes_its_pod(operator: tuple[Any, Client]) -> None:
 
 def test_an_orphan_deletes_nothing(operator: tuple[Any, Client], monkeypatch: pytest.MonkeyPatch) -> None:
     made, client = operator
-    monkeypatch.setattr(os, "getppid", lambda: 1)
+    monkeypatch.setattr(os, "getppid", lambda: 0)
     made.on_kill()
     assert made.process_pod_deletion(POD) is False
     with pytest.raises(StepFailedError, match="worker that watched its pod is gone"):
