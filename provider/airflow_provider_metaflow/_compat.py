@@ -1,8 +1,4 @@
-"""What differs between the supported releases of Airflow, and what of Airflow is private: nothing else names either.
-
-A private name that a later release moves is mended here. ``tests/integration/test_oldest_airflow.py`` imports each with
-the oldest release.
-"""
+"""The only module that tells releases of Airflow apart, and that imports private names of Airflow."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 
 from metaflow_adapters.step_functions.emit.resources import PolicyDocument, Statement
+from metaflow_adapters.step_functions.language.jsonata import to_json
 from metaflow_adapters.step_functions.plan.names import (
     HELPERS,
     MAX_RULES,
@@ -92,8 +92,7 @@ def is_deployers(name: str) -> bool:
 
 
 def _size(statements: Sequence[Statement]) -> int:
-    text = json.dumps(document(statements), separators=(",", ":"), ensure_ascii=False)
-    return len(_PLACEHOLDER.sub(_ARN, text))
+    return len(_PLACEHOLDER.sub(_ARN, to_json(document(statements))))
 
 
 def _machines(place: Place, needs: Needs) -> Iterator[Statement]:

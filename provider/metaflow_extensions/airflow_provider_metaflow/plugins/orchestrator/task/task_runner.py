@@ -94,7 +94,7 @@ class Session:
                     answer = getattr(self, "_" + request["op"])(request)
                 except ClientGoneError:
                     return
-                except Exception:  # told to the client, which decides what it means
+                except Exception:  # the client gets the traceback and decides
                     answer = {"error": traceback.format_exc()}
                 self._channel.write({"event": "end", **answer})
 
@@ -204,6 +204,8 @@ def import_metaflow() -> None:
 
     for name in _PRELOADED:
         import_module(name)
+    with contextlib.suppress(ImportError):  # for `_end_with`
+        import_module("ctypes")
 
     # step_decorator.py stands beside this file, which need not be the copy inside the code package.
     here = os.path.dirname(os.path.abspath(__file__))
