@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
+import inspect
 import os
 import signal
 import subprocess
@@ -16,15 +18,22 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from metaflow_orchestration.compile.flow_process import watched
+from metaflow_orchestration.compile.inputs import recorder
 from metaflow_orchestration.compile.processes.supervised import Finished, output_file, text_of, wait_for
 from metaflow_orchestration.compile.processes.supervisor import kill_adopted, tie_to_parent
 
+_GROUPS = "metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli"
+
 _IMPORTED = (
     "metaflow", "metaflow.cli_components.utils", "metaflow.client", "metaflow.lint", "metaflow.package",
-    "metaflow.plugins.argo.argo_workflows", "metaflow.plugins.aws.step_functions.production_token",
-    "metaflow.plugins.aws.step_functions.step_functions", "metaflow.plugins.cards.metadata", "metaflow.pylint_wrapper",
-    "metaflow.task", "metaflow_orchestration.compile.deployment.manifest",
-    "metaflow_orchestration.compile.deployment.tokens", "metaflow_orchestration.compile.flow_process.shared_manifests",
+    "metaflow.plugins.argo.argo_workflows", "metaflow.plugins.argo.argo_workflows_cli",
+    "metaflow.plugins.aws.batch.batch_cli", "metaflow.plugins.aws.step_functions.production_token",
+    "metaflow.plugins.aws.step_functions.step_functions", "metaflow.plugins.cards.card_cli",
+    "metaflow.plugins.cards.metadata", "metaflow.plugins.kubernetes.spot_metadata_cli",
+    "metaflow.plugins.package_cli", "metaflow.plugins.tag_cli", "metaflow.pylint_wrapper", "metaflow.task",
+    f"{_GROUPS}.airflow.group", "metaflow_orchestration.compile.deployment.manifest",
+    "metaflow_orchestration.compile.deployment.tokens",
+    "metaflow_orchestration.compile.flow_process.shared_manifests",
     "metaflow_orchestration.compile.reading.container_settings", "metaflow_orchestration.documents.manifest",
     "metaflow_orchestration.graph.validate",
 )  # fmt: skip
@@ -32,9 +41,16 @@ _IMPORTED = (
 
 
 def prepare() -> None:
-    """Import what each compile imports. Metaflow reads its settings from this process's environment."""
+    """Import and make what each compile needs. Metaflow reads its settings from this process's environment."""
     for name in _IMPORTED:
         import_module(name)
+    import_module("metaflow_orchestration.compile.deployment.archive").prepare()
+    recorder.prepare()
+    # Compiles the patterns of ``tokenize``, by which Metaflow finds the source of each step.
+    inspect.getsourcelines(prepare)
+    # A collection in a fork would look at, and so copy, all that is here.
+    gc.collect()
+    gc.freeze()
 
 
 def run_forked(

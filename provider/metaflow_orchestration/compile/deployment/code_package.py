@@ -79,6 +79,8 @@ def make_package(obj: Any, root: Path) -> Any:
     from metaflow.package import MetaflowPackage
     from metaflow.packaging_sys.utils import walk
 
+    from .archive import PackageArchive
+
     is_project = root != Path(sys.argv[0]).resolve().parent
 
     class ProjectPackage(MetaflowPackage):  # type: ignore[misc]
@@ -96,7 +98,14 @@ def make_package(obj: Any, root: Path) -> Any:
             paths = {**self._user_content_from_addl, **{name: path for path, name in walked}}
             yield from ((path, name) for name, path in paths.items())
 
-    return ProjectPackage(obj.flow, obj.environment, obj.echo, suffixes=obj.package_suffixes, flow_datastore=None)
+    return ProjectPackage(
+        obj.flow,
+        obj.environment,
+        obj.echo,
+        suffixes=obj.package_suffixes,
+        flow_datastore=None,
+        backend=PackageArchive,
+    )
 
 
 def _is_in_environment(folder: str, root: str) -> bool:

@@ -34,6 +34,13 @@ def start_recording() -> None:
     os.environ.__class__ = _Watched
 
 
+def prepare() -> None:
+    """Look up where modules lie that are imported now, for this process and its forks."""
+    _installed()
+    for path in _imported():
+        _real(os.path.dirname(path))  # noqa: PTH120  (hundreds of them)
+
+
 def note_packaged(paths: Iterable[str]) -> None:
     """Note files that Metaflow puts into the code package.
 
@@ -50,11 +57,9 @@ def write_report(target: Path, folder: Path) -> None:
     """
     installed, own = _installed(), os.path.realpath(folder) + os.sep
     files = {}
-    real_folder = cache(os.path.realpath)
     for path in sorted({*_files, *_imported()}):
-        # Most are Metaflow's own, and each look at a link costs.
         folder_name, name = os.path.split(path)
-        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder_name), name)  # noqa: PTH114, PTH118
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(_real(folder_name), name)  # noqa: PTH114, PTH118
         is_known = real.startswith(installed) or (real.startswith(own) and real.endswith(SUFFIXES))
         if not is_known and Path(real).is_file():
             files[path] = hashlib.sha256(Path(real).read_bytes()).hexdigest()
@@ -69,6 +74,12 @@ def _imported() -> Iterator[str]:
         file = getattr(module, "__file__", None)
         if isinstance(file, str) and file.endswith(".py"):
             yield os.path.abspath(file)  # noqa: PTH100  (hundreds of them)
+
+
+@cache
+def _real(path: str) -> str:
+    # Most are Metaflow's own, and each look at a link costs.
+    return os.path.realpath(path)
 
 
 class _Watched(os._Environ):  # type: ignore[type-arg]
@@ -95,7 +106,7 @@ def _asks_by_name(frame: FrameType) -> bool:
     if caller is None or _position(caller) in _copying:
         return False
     file = caller.f_code.co_filename
-    return not file.startswith("<") and not os.path.realpath(file).startswith(_installed())
+    return not file.startswith("<") and not _real(file).startswith(_installed())
 
 
 def _caller(frame: FrameType | None) -> FrameType | None:
