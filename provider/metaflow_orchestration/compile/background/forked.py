@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, NoReturn
 
+from metaflow_orchestration.compile.cache.keys import extensions
 from metaflow_orchestration.compile.flow_process import watched
 from metaflow_orchestration.compile.inputs import recorder
 from metaflow_orchestration.compile.processes.supervised import Finished, output_file, text_of, wait_for
@@ -46,6 +47,7 @@ def prepare() -> None:
         import_module(name)
     import_module("metaflow_orchestration.compile.deployment.archive").prepare()
     recorder.prepare()
+    extensions()
     # Compiles the patterns of ``tokenize``, by which Metaflow finds the source of each step.
     inspect.getsourcelines(prepare)
     # A collection in a fork would look at, and so copy, all that is here.

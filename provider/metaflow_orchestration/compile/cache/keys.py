@@ -56,7 +56,7 @@ def shared_key(path: Path, options: CompileOptions) -> str:
     root = project_root_of(path, options.project_root) or path.parent
     portable = msgspec.structs.replace(counted_options(options), python="", project_root=os.path.relpath(path, root))
     environment = [(name, value) for name, value in _environment() if name not in _OF_USER]
-    facts = (SCHEMA_VERSION, portable, _versions(), _extensions(), sys.version_info[:2], _configuration(), environment)
+    facts = (SCHEMA_VERSION, portable, _versions(), extensions(), sys.version_info[:2], _configuration(), environment)
     # Two folders with the same code, and other data beside it, are two projects.
     return _digest(path, options, (*facts, other_files(root)))
 
@@ -86,8 +86,12 @@ def _configuration() -> str:
         return ""
 
 
-def _extensions() -> tuple[str, ...]:
-    """Return the versions of all extensions of Metaflow, which travel in each code package."""
+@cache
+def extensions() -> tuple[str, ...]:
+    """Return the versions of all extensions of Metaflow, which travel in each code package.
+
+    It reads about every distribution that is installed: a process that compiles many flows asks before it forks.
+    """
     names = sorted(set(packages_distributions().get("metaflow_extensions", ())))
     return tuple(f"{name} {version(name)}" for name in names)
 
