@@ -3,7 +3,8 @@
     python benchmarks/parse.py [--rounds 7]
 
 Every measurement is a fresh process that has imported what the DAG processor has imported before it forks; measured are
-import, parse and serialization of the one DAG file; memory is that of the whole process, growth what the file added. The two sides alternate; the median of the rounds counts.
+processor time of import, parse and serialization of the one DAG file, which a neighbour on the machine does not change;
+memory is that of the whole process, growth what the file added. The two sides alternate; the median of the rounds counts.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ def rss():
 # As Airflow does before it forks; else a full collection falls into one side's time by chance, 0.1 s of it.
 gc.collect()
 gc.freeze()
-before, start = rss(), time.perf_counter()
+before, start, clock = rss(), time.process_time(), time.perf_counter()
 bag = DagBag(sys.argv[1])
 assert not bag.import_errors, bag.import_errors
 data = [json.dumps(DagSerialization.to_dict(dag)) for dag in bag.dags.values()]
-print(json.dumps({"seconds": time.perf_counter() - start, "kib": rss() - before, "process_kib": rss(), "tasks": sum(len(d.tasks) for d in bag.dags.values())}))
+print(json.dumps({"seconds": time.process_time() - start, "clock_seconds": time.perf_counter() - clock, "kib": rss() - before, "process_kib": rss(), "tasks": sum(len(d.tasks) for d in bag.dags.values())}))
 """
 
 
@@ -111,8 +112,13 @@ def main() -> None:
             side: {key: statistics.median(one[key] for one in found) for key in ("seconds", "kib", "process_kib")}
             for side, found in times.items()
         }
+        spreads = {
+            side: round((max(values) - min(values)) / medians[side]["seconds"], 2)
+            for side, values in ((side, [one["seconds"] for one in found]) for side, found in times.items())
+        }
         report[f"{steps} steps"] = {
             **medians,
+            "spread": spreads,
             "time_ratio": round(medians["ours"]["seconds"] / medians["by_hand"]["seconds"], 3),
             "growth_ratio": round(medians["ours"]["kib"] / medians["by_hand"]["kib"], 3),
             "memory_ratio": round(medians["ours"]["process_kib"] / medians["by_hand"]["process_kib"], 3),
