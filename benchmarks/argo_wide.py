@@ -14,6 +14,7 @@ import argparse
 import base64
 import gzip
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -63,7 +64,10 @@ class PaperNode:
 
         config.load_kube_config(str(kube.kubeconfig))
         self.core, self.custom, self.splits = client.CoreV1Api(), client.CustomObjectsApi(), splits
-        kube.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kind": NODE}}})
+        # Else the controller itself would land there.
+        taint = {"key": "kind", "value": NODE, "effect": "NoSchedule"}
+        meta = {"name": NODE, "labels": {"kind": NODE}}
+        kube.apply({"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": {"taints": [taint]}})
         ready = {"type": "Ready", "status": "True", "reason": "Paper", "message": "", "lastHeartbeatTime": now()}
         self.core.patch_node_status(
             NODE, {"status": {"capacity": CAPACITY, "allocatable": CAPACITY, "conditions": [ready]}}
@@ -210,9 +214,8 @@ def run(controller: Argo, width: int, seconds: float, database: str | None = Non
 def counted(controller: Argo, flow: Any, width: int) -> int:
     """Return what ``check`` says of the size of the workflow."""
     done = controller.flow(flow, "--name", "wide", "check", "--width", str(width), "--json", check=False)
-    rows = json.loads(done.stdout[done.stdout.index("{" if "{" in done.stdout.split("[")[0] else "[") :])
-    rows = rows if isinstance(rows, list) else rows["rows"]
-    return int(next(row["value"] for row in rows if row["subject"] == "workflow"))
+    rows = json.loads(done.stdout[re.search(r"^[\[{]", done.stdout, re.MULTILINE).start() :])["rows"]  # type: ignore[union-attr]
+    return int(next(row["amount"] for row in rows if row["subject"] == "workflow"))
 
 
 def main() -> None:

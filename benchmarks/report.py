@@ -23,13 +23,28 @@ def _ratios(name: str, key: str, *sizes: str) -> Callable[[Results], str]:
     return lambda found: ", ".join(f"{found[name][size][key]:.2f}" for size in sizes)
 
 
+def _each(found: Results) -> float:
+    return float(found["parse_flows"]["compiles"]["one_interpreter_each"]["median"])
+
+
 STEPS = ("5 steps", "50 steps", "500 steps")
+FOLDERS = ("1 flows", "40 flows", "200 flows")
 AIRFLOW: tuple[tuple[str, Callable[[Results], str]], ...] = (
     (
         "parse of a deployed flow of 5, 50, 500 steps, against a hand-written DAG of as many `BashOperator`s",
         _ratios("parse", "time_ratio", *STEPS),
     ),
     ("memory of the process that parses it, likewise", _ratios("parse", "memory_ratio", *STEPS)),
+    (
+        "`load_flow_dags` of 1, 40, 200 compiled flows, against as many hand-written DAGs in one file",
+        _ratios("parse_flows", "warm_time_ratio", *FOLDERS),
+    ),
+    (
+        "compile of 50 flows in the background, against an interpreter for each; on one core",
+        lambda found: ", ".join(
+            f"{found['parse_flows']['compiles'][one]['median'] / _each(found):.2f}" for one in ("server", "server_on_one_core")
+        ),
+    ),
     (
         "50-wide foreach on PostgreSQL and `LocalExecutor(8)`, against a hand-written mapped DAG of the same commands",
         lambda found: f"{found['foreach-50']['ratio']:.2f}",

@@ -36,3 +36,14 @@ def test_a_jobset_fails_as_one_with_its_workflow(with_jobset: Argo, flows: Path)
     run.wait(timeout=300, expect="Failed")
     (made,) = [one for one in with_jobset.cluster.get("jobsets") if one["metadata"]["name"].startswith("broken-sets")]
     assert made["status"]["terminalState"] == "Failed"
+
+
+def test_a_terminated_run_ends_its_jobset_at_once(with_jobset: Argo, flows: Path) -> None:
+    flow = flows / "containers/patient_gang.py"
+    with_jobset.create(flow, "--gang", "jobset", name="patient-sets")
+    run = with_jobset.start("patient-sets", "PatientGangFlow")
+    with_jobset.wait_until(lambda: run.has("started-0") and run.has("started-1"), timeout=240)
+    with_jobset.flow(flow, "--name", "patient-sets", "terminate", run.run_id)
+    of_run = ("-l", f"metaflow/argo-workflows-name={run.name}")
+    with_jobset.wait_until(lambda: not with_jobset.cluster.get("jobsets", *of_run), timeout=15)
+    with_jobset.wait_until(lambda: not with_jobset.cluster.get("pods", *of_run), timeout=60)

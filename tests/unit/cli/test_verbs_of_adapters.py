@@ -123,6 +123,26 @@ def test_a_run_is_started_with_the_parameters_that_were_given(
     assert runs.asked[-1] == ("start", {})
 
 
+@pytest.mark.parametrize(("patience", "code"), [(30.0, 0), (0.0, 1)])
+def test_a_run_that_aws_does_not_know_yet_is_waited_for(
+    sfn: Flow, runs: Runs, monkeypatch: pytest.MonkeyPatch, patience: float, code: int
+) -> None:
+    monkeypatch.setattr(adapter_runs, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(adapter_runs, "NEW_RUN_SECONDS", patience)
+    answers = iter([InvalidOptionError("there is no run 'run-1'."), {"status": "RUNNING"}, {"status": "SUCCEEDED"}])
+
+    def find(run_id: str) -> Any:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(runs, "find", find)
+    done = sfn.call("trigger", "--wait")
+    assert done.code == code, done.output
+    assert ("SUCCEEDED" in done.output, "there is no run" in done.output) == (code == 0, code == 1)
+
+
 @pytest.mark.parametrize("group", ["argo", "sfn"])
 @pytest.mark.parametrize(
     ("verb", "asked"),

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
+from metaflow_orchestration.exceptions import InvalidOptionError
+
 from .messages import print_data, print_json
 from .parameters import given_texts
 from .resumed_runs import following_steps, origin_of, stored_texts
@@ -16,6 +18,9 @@ from .target import ResumeRequest, Values
 
 WATCH_SECONDS = 5.0
 """Pause between two looks at a run that is waited for."""
+
+NEW_RUN_SECONDS = 30.0
+"""How long a run that was just started may be unknown (``DescribeExecution`` of AWS is eventually consistent)."""
 
 
 class AdapterRuns(ABC):
@@ -94,8 +99,8 @@ class AdapterRuns(ABC):
         return str(self.runs.resume(origin, self.caller(request.authorize), rerun, given, stored=stored))
 
     def watch(self, run_id: str) -> None:
-        """Print each new status of a run until it has ended."""
-        self._exit_as(self._follow(run_id, prints=True))
+        """Print each new status of a run that was just started, until it has ended."""
+        self._exit_as(self._follow(run_id, prints=True, known_after=NEW_RUN_SECONDS))
 
     def status(self, run_id: str, *, watch: bool, as_json: bool) -> None:
         """Print the status of a run."""
@@ -134,11 +139,17 @@ class AdapterRuns(ABC):
         for name in found:
             print_data(name)
 
-    def _follow(self, run_id: str, *, prints: bool) -> Any:
+    def _follow(self, run_id: str, *, prints: bool, known_after: float = 0.0) -> Any:
         """Return a run as soon as it has ended; print each new status until then."""
-        shown = None
+        shown, end = None, time.monotonic() + known_after
         while True:
-            found = self.runs.find(run_id)
+            try:
+                found = self.runs.find(run_id)
+            except InvalidOptionError:
+                if shown is not None or time.monotonic() >= end:
+                    raise
+                time.sleep(min(WATCH_SECONDS, known_after))
+                continue
             status = self.status_of(found)
             if prints and status != shown:
                 print_data(status)
