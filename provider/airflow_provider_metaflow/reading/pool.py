@@ -17,6 +17,7 @@ import logging
 import os
 import queue
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -56,7 +57,8 @@ class ReaderProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=dict(environment),
+            # Metaflow's S3 client makes its files in the working folder, where an Airflow may not be allowed to write.
+            env={"METAFLOW_TEMPDIR": tempfile.gettempdir(), **environment},
             bufsize=0,
             start_new_session=True,
         )

@@ -19,6 +19,7 @@ from metaflow_orchestration.compile.processes.environment import child_environme
 from metaflow_orchestration.documents.manifest import SCHEMA_VERSION
 
 _ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
+_OF_NO_ACCOUNT = ("METAFLOW_TEMPDIR",)
 _OF_USER = ("METAFLOW_HOME", "METAFLOW_USER", "PYTHONPATH", "USER", "USERNAME")
 
 
@@ -72,7 +73,8 @@ def _digest(path: Path, options: CompileOptions, facts: Sequence[object]) -> str
 
 def _environment() -> list[tuple[str, str]]:
     # As it is where a flow is compiled: the process that compiles in the background has it for its own.
-    return sorted((name, value) for name, value in child_environment().items() if name.startswith(_ENVIRONMENT))
+    found = ((name, value) for name, value in child_environment().items() if name.startswith(_ENVIRONMENT))
+    return sorted((name, value) for name, value in found if name not in _OF_NO_ACCOUNT)
 
 
 def _configuration() -> str:
