@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "job_start": ((),),
     "container_start": ((),),
     "argo_run": ((),),
+    "argo_wide": ((),),
     "foreach_pods": ((),),
     # After those whose results it draws.
     "width": ((),),

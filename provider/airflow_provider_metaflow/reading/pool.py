@@ -17,7 +17,6 @@ import logging
 import os
 import queue
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metaflow_orchestration.compile.processes.environment import temporary_folders
 from metaflow_orchestration.exceptions import MetaflowQueryError
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class ReaderProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # Metaflow's S3 client makes its files in the working folder, where an Airflow may not be allowed to write.
-            env={"METAFLOW_TEMPDIR": tempfile.gettempdir(), **environment},
+            env={**temporary_folders(), **environment},
             bufsize=0,
             start_new_session=True,
         )

@@ -15,11 +15,10 @@ import msgspec
 from metaflow_orchestration.compile.inputs.layout import project_root_of
 from metaflow_orchestration.compile.inputs.source_files import other_files, source_files
 from metaflow_orchestration.compile.options import CompileOptions
-from metaflow_orchestration.compile.processes.environment import child_environment
+from metaflow_orchestration.compile.processes.environment import TEMPORARY_FOLDERS, child_environment
 from metaflow_orchestration.documents.manifest import SCHEMA_VERSION
 
 _ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
-_OF_NO_ACCOUNT = ("METAFLOW_TEMPDIR",)
 _OF_USER = ("METAFLOW_HOME", "METAFLOW_USER", "PYTHONPATH", "USER", "USERNAME")
 
 
@@ -74,7 +73,7 @@ def _digest(path: Path, options: CompileOptions, facts: Sequence[object]) -> str
 def _environment() -> list[tuple[str, str]]:
     # As it is where a flow is compiled: the process that compiles in the background has it for its own.
     found = ((name, value) for name, value in child_environment().items() if name.startswith(_ENVIRONMENT))
-    return sorted((name, value) for name, value in found if name not in _OF_NO_ACCOUNT)
+    return sorted((name, value) for name, value in found if name not in TEMPORARY_FOLDERS)
 
 
 def _configuration() -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
+
+TEMPORARY_FOLDERS = ("METAFLOW_ARTIFACT_LOCALROOT", "METAFLOW_TEMPDIR")
 
 
 def child_environment() -> dict[str, str]:
@@ -12,7 +13,19 @@ def child_environment() -> dict[str, str]:
     environment = dict(os.environ)
     # Airflow often runs as a user without a name; Metaflow refuses to deploy as root or nobody.
     environment.setdefault("METAFLOW_USER", environment.get("USER") or "airflow")
-    # Metaflow's S3 client makes its files in the working folder: that of the flow, where often nobody may write.
-    with contextlib.suppress(FileNotFoundError):
-        environment.setdefault("METAFLOW_TEMPDIR", tempfile.gettempdir())
+    for name, folder in temporary_folders().items():
+        environment.setdefault(name, folder)
     return environment
+
+
+def temporary_folders() -> dict[str, str]:
+    """Return the variables of Metaflow for where its clients of object stores make temporary files.
+
+    By default that is the working folder of the process: the flow's, or the root of the machine, where often nobody
+    may write (``metaflow.metaflow_config``: TEMPDIR, ARTIFACT_LOCALROOT).
+    """
+    try:
+        return dict.fromkeys(TEMPORARY_FOLDERS, tempfile.gettempdir())
+    except FileNotFoundError:
+        # What is compiled is read without them.
+        return {}

@@ -10,15 +10,16 @@ import pytest
 
 from metaflow_orchestration.compile.cache.keys import cache_key, shared_key
 from metaflow_orchestration.compile.options import CompileOptions
-from metaflow_orchestration.compile.processes.environment import child_environment
+from metaflow_orchestration.compile.processes.environment import TEMPORARY_FOLDERS, child_environment
 
 
-def test_metaflow_makes_its_temporary_files_where_anybody_may(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", TEMPORARY_FOLDERS)
+def test_metaflow_makes_its_temporary_files_where_anybody_may(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a DAG folder that is mounted to be read only, no token and no manifest was found in S3."""
-    monkeypatch.delenv("METAFLOW_TEMPDIR", raising=False)
-    assert child_environment()["METAFLOW_TEMPDIR"] == tempfile.gettempdir()
-    monkeypatch.setenv("METAFLOW_TEMPDIR", "/scratch")
-    assert child_environment()["METAFLOW_TEMPDIR"] == "/scratch"
+    monkeypatch.delenv(name, raising=False)
+    assert child_environment()[name] == tempfile.gettempdir()
+    monkeypatch.setenv(name, "/scratch")
+    assert child_environment()[name] == "/scratch"
 
 
 def test_a_container_without_a_place_for_temporary_files_reads_what_is_compiled(
@@ -27,9 +28,10 @@ def test_a_container_without_a_place_for_temporary_files_reads_what_is_compiled(
     def none() -> str:
         raise FileNotFoundError("No usable temporary directory found")
 
-    monkeypatch.delenv("METAFLOW_TEMPDIR", raising=False)
+    for name in TEMPORARY_FOLDERS:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(tempfile, "gettempdir", none)
-    assert "METAFLOW_TEMPDIR" not in child_environment()
+    assert not {*TEMPORARY_FOLDERS} & {*child_environment()}
 
 
 def test_where_temporary_files_are_made_is_part_of_no_key(
@@ -39,7 +41,8 @@ def test_where_temporary_files_are_made_is_part_of_no_key(
     shutil.copy(flows / "linear.py", flow)
     keys = set()
     for folder in ("/one", "/other"):
-        monkeypatch.setenv("METAFLOW_TEMPDIR", folder)
+        for name in TEMPORARY_FOLDERS:
+            monkeypatch.setenv(name, folder)
         options = CompileOptions(python="python")
         keys.add((cache_key(flow, options), shared_key(flow, options)))
     assert len(keys) == 1
