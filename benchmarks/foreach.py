@@ -154,7 +154,7 @@ def main() -> None:
     (home / "flow").mkdir()
     flow = home / "flow" / "wide.py"
     flow.write_text(FLOW)
-    with postgres() as url, EmbeddedAirflow(home=home / "airflow", database=url, parallelism=8) as airflow:
+    with postgres() as database, EmbeddedAirflow(home=home / "airflow", database=database.url, parallelism=8) as airflow:
         subprocess.run(
             [sys.executable, flow.name, "--quiet", "--no-pylint", "airflow", "create", str(airflow.dags / "wide.py")],
             cwd=flow.parent,

@@ -22,7 +22,7 @@ from .environment import environment_variable
 from .idle_servers import stopped_while_idle
 from .interpreter import python
 from .patience import patient, wait_until
-from .postgres import postgres
+from .postgres import Postgres, postgres
 from .results import Results, artifacts
 from .versioned_bundle import VersionedBundle, bundle_config
 
@@ -95,6 +95,7 @@ class SharedAirflow:
     server: EmbeddedAirflow
     sysroot: Path
     versioned: VersionedBundle
+    database: Postgres
     _written: set[str] = field(default_factory=set)
 
     def environment(self) -> dict[str, str]:
@@ -191,7 +192,16 @@ class SharedAirflow:
 
 
 @contextmanager
-def shared_airflow(home: Path, **more: str) -> Iterator[SharedAirflow]:
+def shared_airflow(
+    home: Path, *, fixture: str = "airflow", kind: type[EmbeddedAirflow] = EmbeddedAirflow, **more: str
+) -> Iterator[SharedAirflow]:
+    """Start the Airflow of a fixture, and end it.
+
+    :param home: its folder.
+    :param fixture: name of the fixture: while tests run that do not use it, the servers stand still.
+    :param kind: what starts it.
+    :param more: settings of Airflow's, as ``SECTION__OPTION``.
+    """
     shutil.rmtree(home, ignore_errors=True)
     sysroot = home / "datastore"
     sysroot.mkdir(parents=True)
@@ -215,9 +225,9 @@ def shared_airflow(home: Path, **more: str) -> Iterator[SharedAirflow]:
         **more,
     }
     with (
-        postgres() as url,
+        postgres() as database,
         environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(sysroot)),
-        EmbeddedAirflow(home=home, database=url, parallelism=8, settings=settings, triggerer=True) as server,
+        kind(home=home, database=database.url, parallelism=8, settings=settings, triggerer=True) as server,
     ):
-        with stopped_while_idle("airflow", lambda: [one.pid for one in server._processes.values()]):
-            yield SharedAirflow(server, sysroot, versioned)
+        with stopped_while_idle(fixture, lambda: [one.pid for one in server._processes.values()]):
+            yield SharedAirflow(server, sysroot, versioned, database)

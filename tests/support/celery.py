@@ -203,7 +203,7 @@ def celery_airflow(store: ObjectStore, **more: str) -> Iterator[CeleryAirflow]:
         settings["CELERY__BROKER_URL"] = broker.url
         for name, value in {**store.environment, "AIRFLOW_CONN_LOGS": connection}.items():
             stack.enter_context(environment_variable(name, value))
-        airflow = stack.enter_context(shared_airflow(root / "scheduler", **settings))
+        airflow = stack.enter_context(shared_airflow(root / "scheduler", fixture="celery", **settings))
         workers = {name: Worker(name, root / name, (name, "default")) for name in ("one", "two")}
         started = CeleryAirflow(airflow, store, broker, workers)
         for worker in workers.values():

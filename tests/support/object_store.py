@@ -19,7 +19,7 @@ import httpx
 from tests.engines.aws.enforcement import ACCOUNT
 from tests.engines.aws.shared import ADMINISTRATOR, AUTHORITY, EVERYTHING, THROTTLE, SharedAuthority, key_of
 
-from .patience import wait_until
+from .patience import patient, wait_until
 
 BUCKET = "flows"
 CREDENTIALS = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")}
@@ -167,7 +167,7 @@ def object_store(host: str, log: Path) -> Iterator[ObjectStore]:
 
 
 def _wait(store: ObjectStore) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + patient(60)
     while not _answers(store):
         assert time.monotonic() < end, f"the object store did not start: {store.log.read_text()[-2000:]}"
         time.sleep(0.2)
