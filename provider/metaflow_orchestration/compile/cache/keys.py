@@ -15,7 +15,11 @@ import msgspec
 from metaflow_orchestration.compile.inputs.layout import project_root_of
 from metaflow_orchestration.compile.inputs.source_files import other_files, source_files
 from metaflow_orchestration.compile.options import CompileOptions
-from metaflow_orchestration.compile.processes.environment import TEMPORARY_FOLDERS, child_environment
+from metaflow_orchestration.compile.processes.environment import (
+    TEMPORARY_FOLDERS,
+    child_environment,
+    configuration_file,
+)
 from metaflow_orchestration.documents.manifest import SCHEMA_VERSION
 
 _ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
@@ -78,11 +82,8 @@ def _environment() -> list[tuple[str, str]]:
 
 def _configuration() -> str:
     """Return a digest of Metaflow's configuration file, which decides where steps run (``metaflow_config_funcs``)."""
-    home = os.environ.get("METAFLOW_HOME") or os.path.expanduser("~/.metaflowconfig")  # noqa: PTH111  (no home: no error)
-    profile = os.environ.get("METAFLOW_PROFILE")
-    file = Path(home, f"config_{profile}.json" if profile else "config.json")
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return hashlib.sha256(configuration_file().read_bytes()).hexdigest()
     except OSError:
         return ""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from functools import cache
+from pathlib import Path
 
 TEMPORARY_FOLDERS = ("METAFLOW_ARTIFACT_LOCALROOT", "METAFLOW_TEMPDIR")
 
@@ -25,7 +28,26 @@ def temporary_folders() -> dict[str, str]:
     may write (``metaflow.metaflow_config``: TEMPDIR, ARTIFACT_LOCALROOT).
     """
     try:
-        return dict.fromkeys(TEMPORARY_FOLDERS, tempfile.gettempdir())
+        folder = tempfile.gettempdir()
     except FileNotFoundError:
         # What is compiled is read without them.
         return {}
+    chosen = _configured(configuration_file())
+    return {name: folder for name in TEMPORARY_FOLDERS if name not in chosen}
+
+
+def configuration_file() -> Path:
+    """Return Metaflow's configuration file, which may not be there (``metaflow.metaflow_config_funcs.init_config``)."""
+    home = os.path.expanduser(os.environ.get("METAFLOW_HOME") or "~/.metaflowconfig")  # noqa: PTH111  (no home: no error)
+    profile = os.environ.get("METAFLOW_PROFILE")
+    return Path(home, f"config_{profile}.json" if profile else "config.json")
+
+
+@cache
+def _configured(file: Path) -> frozenset[str]:
+    """Return the names that a configuration file sets; a variable would win over them."""
+    try:
+        return frozenset(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        # Metaflow says what is wrong with it.
+        return frozenset()

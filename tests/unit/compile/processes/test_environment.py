@@ -22,6 +22,19 @@ def test_metaflow_makes_its_temporary_files_where_anybody_may(name: str, monkeyp
     assert child_environment()[name] == "/scratch"
 
 
+def test_a_folder_of_metaflows_configuration_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable would win over the file."""
+    for name in TEMPORARY_FOLDERS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("METAFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("METAFLOW_PROFILE", "large")
+    (tmp_path / "config_large.json").write_text('{"METAFLOW_ARTIFACT_LOCALROOT": "/large"}')
+    assert {*TEMPORARY_FOLDERS} & {*child_environment()} == {"METAFLOW_TEMPDIR"}
+    monkeypatch.setenv("METAFLOW_PROFILE", "broken")
+    (tmp_path / "config_broken.json").write_text("no JSON")
+    assert {*TEMPORARY_FOLDERS} <= {*child_environment()}
+
+
 def test_a_container_without_a_place_for_temporary_files_reads_what_is_compiled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
