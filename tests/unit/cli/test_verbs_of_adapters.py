@@ -17,6 +17,7 @@ from metaflow_adapters.step_functions.deploy import deployments
 from metaflow_adapters.step_functions.runs import runs as sfn_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli import adapter_runs
 from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.argo import runs as argo_group_runs
+from metaflow_extensions.airflow_provider_metaflow.plugins.orchestrator.cli.sfn import runs as sfn_group_runs
 from metaflow_orchestration.exceptions import InvalidOptionError
 
 
@@ -128,7 +129,7 @@ def test_a_run_that_aws_does_not_know_yet_is_waited_for(
     sfn: Flow, runs: Runs, monkeypatch: pytest.MonkeyPatch, patience: float, code: int
 ) -> None:
     monkeypatch.setattr(adapter_runs, "WATCH_SECONDS", 0.01)
-    monkeypatch.setattr(adapter_runs, "NEW_RUN_SECONDS", patience)
+    monkeypatch.setattr(sfn_group_runs.SfnGroupRuns, "unknown_seconds", patience)
     answers = iter([InvalidOptionError("there is no run 'run-1'."), {"status": "RUNNING"}, {"status": "SUCCEEDED"}])
 
     def find(run_id: str) -> Any:

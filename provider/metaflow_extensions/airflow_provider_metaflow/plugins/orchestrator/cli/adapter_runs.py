@@ -19,9 +19,6 @@ from .target import ResumeRequest, Values
 WATCH_SECONDS = 5.0
 """Pause between two looks at a run that is waited for."""
 
-NEW_RUN_SECONDS = 30.0
-"""How long a run that was just started may be unknown (``DescribeExecution`` of AWS is eventually consistent)."""
-
 
 class AdapterRuns(ABC):
     """The runs of a deployment, for a command group; see ``target.Runs``.
@@ -35,6 +32,9 @@ class AdapterRuns(ABC):
 
     succeeded: ClassVar[str]
     """Status of a run that has succeeded."""
+
+    unknown_seconds: ClassVar[float] = 0.0
+    """For how many seconds the orchestrator may not know a run that it has just started."""
 
     done: ClassVar[Mapping[str, str]] = {"terminate": "is terminated"}
     """What is printed of a run after a verb that changes it."""
@@ -100,7 +100,7 @@ class AdapterRuns(ABC):
 
     def watch(self, run_id: str) -> None:
         """Print each new status of a run that was just started, until it has ended."""
-        self._exit_as(self._follow(run_id, prints=True, known_after=NEW_RUN_SECONDS))
+        self._exit_as(self._follow(run_id, prints=True, unknown_seconds=self.unknown_seconds))
 
     def status(self, run_id: str, *, watch: bool, as_json: bool) -> None:
         """Print the status of a run."""
@@ -139,16 +139,16 @@ class AdapterRuns(ABC):
         for name in found:
             print_data(name)
 
-    def _follow(self, run_id: str, *, prints: bool, known_after: float = 0.0) -> Any:
+    def _follow(self, run_id: str, *, prints: bool, unknown_seconds: float = 0.0) -> Any:
         """Return a run as soon as it has ended; print each new status until then."""
-        shown, end = None, time.monotonic() + known_after
+        shown, end = None, time.monotonic() + unknown_seconds
         while True:
             try:
                 found = self.runs.find(run_id)
             except InvalidOptionError:
                 if shown is not None or time.monotonic() >= end:
                     raise
-                time.sleep(min(WATCH_SECONDS, known_after))
+                time.sleep(WATCH_SECONDS)
                 continue
             status = self.status_of(found)
             if prints and status != shown:

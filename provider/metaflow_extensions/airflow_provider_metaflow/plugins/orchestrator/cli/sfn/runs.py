@@ -33,6 +33,8 @@ class SfnGroupRuns(AdapterRuns):
     going_on = ("RUNNING", "PENDING_REDRIVE")
     succeeded = "SUCCEEDED"
     what = "State machine"
+    # DescribeExecution is eventually consistent (API reference of Step Functions).
+    unknown_seconds = 30.0
 
     def __init__(self, obj: Any, adapter: Callable[[str], Any]) -> None:
         super().__init__(obj, adapter("runs.runs").SfnRuns(obj.aws, obj.sfn_name.name, obj.flow.name))
