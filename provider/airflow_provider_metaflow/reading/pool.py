@@ -57,7 +57,7 @@ class ReaderProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**temporary_folders(), **environment},
+            env={**temporary_folders(environment), **environment},
             bufsize=0,
             start_new_session=True,
         )

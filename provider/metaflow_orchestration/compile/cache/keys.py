@@ -83,7 +83,7 @@ def _environment() -> list[tuple[str, str]]:
 def _configuration() -> str:
     """Return a digest of Metaflow's configuration file, which decides where steps run (``metaflow_config_funcs``)."""
     try:
-        return hashlib.sha256(configuration_file().read_bytes()).hexdigest()
+        return hashlib.sha256(configuration_file(os.environ).read_bytes()).hexdigest()
     except OSError:
         return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -16,30 +17,35 @@ def child_environment() -> dict[str, str]:
     environment = dict(os.environ)
     # Airflow often runs as a user without a name; Metaflow refuses to deploy as root or nobody.
     environment.setdefault("METAFLOW_USER", environment.get("USER") or "airflow")
-    for name, folder in temporary_folders().items():
+    for name, folder in temporary_folders(environment).items():
         environment.setdefault(name, folder)
     return environment
 
 
-def temporary_folders() -> dict[str, str]:
+def temporary_folders(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of Metaflow for where its clients of object stores make temporary files.
 
     By default that is the working folder of the process: the flow's, or the root of the machine, where often nobody
     may write (``metaflow.metaflow_config``: TEMPDIR, ARTIFACT_LOCALROOT).
+
+    :param environment: the environment of the process, which names Metaflow's configuration.
     """
     try:
         folder = tempfile.gettempdir()
     except FileNotFoundError:
         # What is compiled is read without them.
         return {}
-    chosen = _configured(configuration_file())
+    chosen = _configured(configuration_file(environment))
     return {name: folder for name in TEMPORARY_FOLDERS if name not in chosen}
 
 
-def configuration_file() -> Path:
-    """Return Metaflow's configuration file, which may not be there (``metaflow.metaflow_config_funcs.init_config``)."""
-    home = os.path.expanduser(os.environ.get("METAFLOW_HOME") or "~/.metaflowconfig")  # noqa: PTH111  (no home: no error)
-    profile = os.environ.get("METAFLOW_PROFILE")
+def configuration_file(environment: Mapping[str, str]) -> Path:
+    """Return Metaflow's configuration file, which may not be there (``metaflow.metaflow_config_funcs.init_config``).
+
+    :param environment: the environment of the process that reads it.
+    """
+    home = os.path.expanduser(environment.get("METAFLOW_HOME") or "~/.metaflowconfig")  # noqa: PTH111  (no home: no error)
+    profile = environment.get("METAFLOW_PROFILE")
     return Path(home, f"config_{profile}.json" if profile else "config.json")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from metaflow_orchestration.compile.cache.keys import cache_key, shared_key
 from metaflow_orchestration.compile.options import CompileOptions
-from metaflow_orchestration.compile.processes.environment import TEMPORARY_FOLDERS, child_environment
+from metaflow_orchestration.compile.processes.environment import TEMPORARY_FOLDERS, child_environment, temporary_folders
 
 
 @pytest.mark.parametrize("name", TEMPORARY_FOLDERS)
@@ -30,6 +30,8 @@ def test_a_folder_of_metaflows_configuration_stays(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("METAFLOW_PROFILE", "large")
     (tmp_path / "config_large.json").write_text('{"METAFLOW_ARTIFACT_LOCALROOT": "/large"}')
     assert {*TEMPORARY_FOLDERS} & {*child_environment()} == {"METAFLOW_TEMPDIR"}
+    # Of the process that is started, which may have another profile than this one.
+    assert {*temporary_folders({"METAFLOW_HOME": str(tmp_path)})} == {*TEMPORARY_FOLDERS}
     monkeypatch.setenv("METAFLOW_PROFILE", "broken")
     (tmp_path / "config_broken.json").write_text("no JSON")
     assert {*TEMPORARY_FOLDERS} <= {*child_environment()}
