@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import resource
 import statistics
 import subprocess
@@ -16,7 +15,7 @@ import time
 from pathlib import Path
 
 import yaml
-from installation import HOME, ROOT
+from installation import HOME, ROOT, printed_json
 from tests.support.object_store import object_store
 
 ROUNDS = 5
@@ -44,8 +43,7 @@ def create(flow: Path, group: str) -> tuple[int, float, float]:
     done = subprocess.run(command, cwd=flow.parent, capture_output=True, text=True, check=True)
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    text = done.stdout[re.search(r"^[\[{]", done.stdout, re.MULTILINE).start() :]  # type: ignore[union-attr]
-    found = json.loads(text)
+    found = printed_json(done.stdout)
     documents = found if isinstance(found, list) else [found]
     return sum(len(yaml.safe_dump(one, sort_keys=False, width=10**6)) for one in documents), seconds, processor
 

@@ -14,14 +14,13 @@ import argparse
 import base64
 import gzip
 import json
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
-from installation import HOME, ROOT
+from installation import HOME, ROOT, printed_json
 from tests.support.argo import SYSTEM, Argo, Workflow, argo
 from tests.support.kubernetes import HOST, NAMESPACE, Cluster, cluster
 from tests.support.object_store import CREDENTIALS, object_store
@@ -213,7 +212,7 @@ def run(controller: Argo, width: int, seconds: float, database: str | None = Non
 def counted(controller: Argo, flow: Any, width: int) -> int:
     """Return what ``check`` says of the size of the workflow."""
     done = controller.flow(flow, "--name", "wide", "check", "--width", str(width), "--json", check=False)
-    rows = json.loads(done.stdout[re.search(r"^[\[{]", done.stdout, re.MULTILINE).start() :])["rows"]  # type: ignore[union-attr]
+    rows = printed_json(done.stdout)["rows"]
     return int(next(row["amount"] for row in rows if row["subject"] == "workflow"))
 
 

@@ -192,14 +192,11 @@ class SharedAirflow:
 
 
 @contextmanager
-def shared_airflow(
-    home: Path, *, fixture: str = "airflow", kind: type[EmbeddedAirflow] = EmbeddedAirflow, **more: str
-) -> Iterator[SharedAirflow]:
+def shared_airflow(home: Path, *, fixture: str = "airflow", **more: str) -> Iterator[SharedAirflow]:
     """Start the Airflow of a fixture, and end it.
 
     :param home: its folder.
     :param fixture: name of the fixture: while tests run that do not use it, the servers stand still.
-    :param kind: what starts it.
     :param more: settings of Airflow's, as ``SECTION__OPTION``.
     """
     shutil.rmtree(home, ignore_errors=True)
@@ -227,7 +224,7 @@ def shared_airflow(
     with (
         postgres() as database,
         environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(sysroot)),
-        kind(home=home, database=database.url, parallelism=8, settings=settings, triggerer=True) as server,
+        EmbeddedAirflow(home=home, database=database.url, parallelism=8, settings=settings, triggerer=True) as server,
     ):
         with stopped_while_idle(fixture, lambda: [one.pid for one in server._processes.values()]):
             yield SharedAirflow(server, sysroot, versioned, database)

@@ -67,7 +67,11 @@ class PackageArchive(TarPackagingBackend):  # type: ignore[misc]
 
     def get_blob(self) -> bytearray:
         """Return the bytes of the archive."""
-        return bytearray(_compressed(tuple(self._first)) + gzip.compress(self._buf.getvalue(), _LEVEL, mtime=0))
+        return bytearray(_compressed(tuple(self._first)) + self.compressed())
+
+    def compressed(self) -> bytes:
+        """Return what was written to the archive itself, as a gzip member."""
+        return gzip.compress(self._buf.getvalue(), _LEVEL, mtime=0)
 
 
 def prepare() -> None:
@@ -84,10 +88,8 @@ def _entry(path: str, name: str) -> _Entry:
 @lru_cache(maxsize=1)
 def _compressed(files: tuple[_Entry, ...]) -> bytes:
     """Return files as the beginning of a compressed archive."""
-    plain = TarPackagingBackend()
-    plain._buf = BytesIO()
-    plain._archive = tarfile.open(fileobj=plain._buf, mode="w", dereference=True)  # noqa: SIM115
+    part = PackageArchive().create()
     for file in files:
-        plain.add_file(file.path, file.name)
+        super(PackageArchive, part).add_file(file.path, file.name)
     # Not closed: that would write the end of the archive.
-    return gzip.compress(plain._buf.getvalue(), _LEVEL, mtime=0)
+    return part.compressed()
