@@ -19,6 +19,7 @@ import httpx
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflowError
 from airflow_provider_metaflow.rest import dags, runs
 from airflow_provider_metaflow.rest.client import AirflowApiError
+from airflow_provider_metaflow.rest.task_instances import TaskInstance
 
 from .airflow import FlowRun
 from .faults import Fault, Site
@@ -29,7 +30,10 @@ _AWAY = (AirflowApiError, EmbeddedAirflowError, httpx.HTTPError)
 """What a client of an Airflow meets whose API server or database is away."""
 
 _UNANSWERED_SECONDS = 150
-"""How long a fault waits for a process that it could kill."""
+"""How long a fault waits for a process that it could kill, and for task instances that have tries left."""
+
+_TRIES_SPENT = 3
+"""A task instance that has more tries behind it must not lose another one: it has five, and a fault may take two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class FaultyRuns:
             for fault in faults:
                 ended.wait(fault.pause)
                 end = time.monotonic() + patient(_UNANSWERED_SECONDS)
+                while not self._has_tries_left() and time.monotonic() < end:
+                    ended.wait(0.5)
                 while (repair := self.site.strike(fault)) is None and time.monotonic() < end:
                     ended.wait(0.2)
                 (self.struck if repair else self.missed).append(fault)
@@ -96,6 +102,14 @@ class FaultyRuns:
         except AssertionError:
             explained = "\n".join(f"{run.dag_id} {run.dag_run_id}: {run.states()}" for _, run in self._active)
             raise AssertionError(f"runs that do not end:\n{explained}") from None
+
+    def _has_tries_left(self) -> bool:
+        """Return whether each task instance may lose another try: several faults may strike the same one."""
+        try:
+            unfinished = [one for _, run in list(self._active) for one in run.instances().values() if not _ended(one)]
+        except _AWAY:
+            return False
+        return all(one.try_number <= _TRIES_SPENT for one in unfinished)
 
     def _keep_running(self, ended: Event) -> None:
         while not ended.wait(0.5):
@@ -150,6 +164,10 @@ class FaultyRuns:
         for _, run, _ in self.ended.values():
             counted.update(one.try_number for one in run.instances().values() if one.state == "success")
         return {str(tries): counted[tries] for tries in sorted(counted)}
+
+
+def _ended(instance: TaskInstance) -> bool:
+    return instance.state in ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
 def remains(site: Site, temporary: Path) -> list[str]:

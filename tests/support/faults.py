@@ -121,12 +121,15 @@ class Site:
         running = self.processes()
         ours = {one.pid: one for one in running if one.runs_metaflow}
         sessions = {pid for pid, one in ours.items() if not one.leader}
+        started = {one.parent for one in running if _is_task(one)}
         chosen: dict[str, Callable[[Process], bool]] = {
             "step": lambda one: one.leader and one.parent in sessions,
             "session": lambda one: one.pid in sessions,
             "warm process": lambda one: one.leader and one.pid in ours and one.parent not in ours,
-            "task": lambda one: one.title.startswith("airflow worker -- ") and not _is_supervisor(one),
-            "supervisor": lambda one: _is_supervisor(one) and not one.title.endswith("<idle>"),
+            "task": _is_task,
+            # Not before its task has started: LocalExecutor (3.3) cannot revoke a queued task, so the scheduler would
+            # leave it queued for ever.
+            "supervisor": lambda one: _is_supervisor(one) and one.pid in started,
         }
         return [one.pid for one in running if chosen[kind](one)]
 
@@ -180,6 +183,10 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def _is_task(process: Process) -> bool:
+    return process.title.startswith("airflow worker -- ") and not _is_supervisor(process)
 
 
 def _is_supervisor(process: Process) -> bool:
