@@ -18,7 +18,7 @@ LETTERS = 4
 """Metaflow's own tokens end with as many lower-case letters; what stands before is known."""
 
 
-def test_what_a_deployment_shows_of_its_token_takes_hours_to_guess(compiled: Callable[..., Manifest]) -> None:
+def test_what_a_deployment_shows_of_its_token_is_not_guessed_in_an_hour(compiled: Callable[..., Manifest]) -> None:
     manifest = compiled("linear")
     token = manifest.deployment.production_token
     shown = base64.b64decode(record_line(manifest)[LINE.index("{") :].rstrip(">")).decode()
@@ -31,7 +31,7 @@ def test_what_a_deployment_shows_of_its_token_takes_hours_to_guess(compiled: Cal
             assert base64.b64encode(digest.digest()).decode() not in shown
     before = time.process_time()
     make_proof("some-token-abcd", "a")
-    assert (time.process_time() - before) * 26**LETTERS > 3 * 3600
+    assert (time.process_time() - before) * 26**LETTERS > 3600
 
 
 def test_the_right_token_is_recognized_and_no_other(compiled: Callable[..., Manifest]) -> None:
@@ -42,6 +42,16 @@ def test_the_right_token_is_recognized_and_no_other(compiled: Callable[..., Mani
     assert not is_proof_of(record.token_proof, token[:-1], record.deployment)
     assert not is_proof_of(record.token_proof, token, "other")
     assert not is_proof_of("", token, record.deployment)
+
+
+def test_a_proof_of_an_earlier_release_is_recognized_and_one_of_unknown_cost_is_not() -> None:
+    # What release 0.1 made of this token: scrypt's cost of 2**15, which the proof does not say.
+    earlier = "PQDC9DQiOc/4nIjDp1/qTubQefNlYJOnWhZ0DaNByqI="
+    assert is_proof_of(earlier, "some-token-abcd", "a")
+    assert not is_proof_of(earlier, "some-token-abce", "a")
+    _, _, hashed = make_proof("some-token-abcd", "a").partition(":")
+    assert not is_proof_of(f"1:{hashed}", "some-token-abcd", "a")
+    assert not is_proof_of(hashed, "some-token-abcd", "a")
 
 
 def test_the_digest_of_a_deployment_says_nothing_of_its_token(compiled: Callable[..., Manifest]) -> None:
