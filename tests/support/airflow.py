@@ -192,11 +192,18 @@ class SharedAirflow:
 
 
 @contextmanager
-def shared_airflow(home: Path, *, fixture: str = "airflow", **more: str) -> Iterator[SharedAirflow]:
+def shared_airflow(
+    home: Path,
+    *,
+    fixture: str = "airflow",
+    kind: type[EmbeddedAirflow] = EmbeddedAirflow,
+    **more: str,
+) -> Iterator[SharedAirflow]:
     """Start the Airflow of a fixture, and end it.
 
     :param home: its folder.
     :param fixture: name of the fixture: while tests run that do not use it, the servers stand still.
+    :param kind: the server's class, e.g. one that listens elsewhere.
     :param more: settings of Airflow's, as ``SECTION__OPTION``.
     """
     shutil.rmtree(home, ignore_errors=True)
@@ -224,7 +231,7 @@ def shared_airflow(home: Path, *, fixture: str = "airflow", **more: str) -> Iter
     with (
         postgres() as database,
         environment_variable("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(sysroot)),
-        EmbeddedAirflow(home=home, database=database.url, parallelism=8, settings=settings, triggerer=True) as server,
+        kind(home=home, database=database.url, parallelism=8, settings=settings, triggerer=True) as server,
     ):
         with stopped_while_idle(fixture, lambda: [one.pid for one in server._processes.values()]):
             yield SharedAirflow(server, sysroot, versioned, database)
