@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.subprocess
+
+OURS = ("airflow_provider_metaflow", "metaflow_orchestration", "metaflow_adapters")
 
 
 def modules_after(statement: str, *blocked: str) -> set[str]:
@@ -43,6 +46,22 @@ def test_having_the_package_installed_costs_an_airflow_process_nothing() -> None
 )
 def test_the_graph_model_the_compiler_and_the_adapters_need_no_airflow(module: str) -> None:
     assert module in modules_after(f"import {module}", "airflow")
+
+
+@pytest.mark.parametrize("lazily", ["True", "False"])
+def test_what_airflow_forks_to_parse_a_dag_file_imports_no_module_of_ours(
+    lazily: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "nothing.py").touch()
+    monkeypatch.setenv("AIRFLOW__CORE__LAZY_LOAD_PLUGINS", lazily)
+    monkeypatch.setenv("AIRFLOW__METAFLOW__CACHE_FOLDER", str(tmp_path / "cache"))
+    # As each of Airflow's components does when it starts.
+    start = "from airflow.listeners.listener import get_listener_manager; get_listener_manager()"
+    parse = f"""{start}
+from airflow_provider_metaflow import MetaflowDag, MetaflowTaskGroup, load_flow_dags
+load_flow_dags({{}}, {str(tmp_path)!r})"""
+    found = {name for name in modules_after(parse) - modules_after(start) if name.split(".")[0] in OURS}
+    assert not found
 
 
 def test_a_dag_file_imports_no_metaflow() -> None:

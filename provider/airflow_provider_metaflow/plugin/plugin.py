@@ -1,4 +1,9 @@
-"""Registers the page as a view of DAG runs and of task instances (Airflow 3.1 and newer)."""
+"""Registers the page as a view of DAG runs and of task instances (Airflow 3.1 and newer).
+
+It also imports what DAG files import of this package. DAG processor, scheduler and Celery worker load plugins when they
+start, and fork a process for each file that they parse: it finds the modules in memory. Airflow imports ahead those of
+its own only, whose names begin with ``airflow.`` (``[dag_processor] parsing_pre_import_modules``).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,10 @@ import threading
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
+
+import airflow_provider_metaflow.dag.factory
+import airflow_provider_metaflow.dag.loader  # noqa: F401
+import metaflow_orchestration.compile.cache.entry  # noqa: F401
 
 _RUN = "/metaflow/dags/{DAG_ID}/runs/{RUN_ID}"
 _ICON = (
