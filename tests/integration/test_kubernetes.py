@@ -40,6 +40,12 @@ def test_steps_run_where_their_decorators_say_and_pods_honour_them(pods: Pods, f
             assert "test-secret" not in text
 
 
+@pytest.mark.built_cluster
+def test_the_address_of_the_pods_gateway_does_not_change_when_pods_come_and_go(pods: Pods) -> None:
+    # 3 is NET_ADDR_SET (linux/netdevice.h): an address that was given, and not one that a bridge took from its ports.
+    assert Path("/sys/class/net/tkube0/addr_assign_type").read_text().strip() == "3"
+
+
 @pytest.mark.extended
 def test_why_a_pod_failed_is_told(pods: Pods, flows: Path) -> None:
     pods.deploy(flows / "containers/troubles.py")

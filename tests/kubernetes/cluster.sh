@@ -13,6 +13,9 @@ COREDNS=${TEST_COREDNS_VERSION:-1.14.7} ETCD=${TEST_ETCD_VERSION:-3.6.16} # Debi
 HOME_DIR=${TEST_KUBE_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/test-kubernetes}
 BIN=$HOME_DIR/bin-$VERSION PKI=$HOME_DIR/pki RUN=$HOME_DIR/run DATA=$HOME_DIR/data
 BRIDGE=tkube0 NODE_IP=10.244.0.1 POD_NET=10.244.0.0/24 SERVICE_NET=10.96.0.0/16 API_SERVICE=10.96.0.1 DNS_SERVICE=10.96.0.10
+# Without an address of its own a bridge has the lowest one of its ports: it changes when pods come and go, and the other
+# pods reach nothing for up to a minute, until they ask for it again.
+BRIDGE_ADDRESS=02:00:0a:f4:00:01
 NODE=test-node SOCKET=$RUN/containerd.sock KUBECONFIG_FILE=$HOME_DIR/kubeconfig
 COMPONENTS="kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl"
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -155,7 +158,7 @@ ctr_() { ctr --address "$SOCKET" -n k8s.io "$@"; }
 
 up() {
   build; pki; config
-  ip link show "$BRIDGE" >/dev/null 2>&1 || { ip link add "$BRIDGE" type bridge; ip addr add "$NODE_IP/24" dev "$BRIDGE"; ip link set "$BRIDGE" up; }
+  ip link show "$BRIDGE" >/dev/null 2>&1 || { ip link add "$BRIDGE" address "$BRIDGE_ADDRESS" type bridge; ip addr add "$NODE_IP/24" dev "$BRIDGE"; ip link set "$BRIDGE" up; }
   [ -f "$RUN/ip_forward" ] || cat /proc/sys/net/ipv4/ip_forward > "$RUN/ip_forward"
   echo 1 > /proc/sys/net/ipv4/ip_forward
   start etcd "$BIN/etcd" --data-dir "$DATA/etcd" --listen-client-urls http://127.0.0.1:23790 --advertise-client-urls http://127.0.0.1:23790 \
