@@ -58,6 +58,10 @@ AIRFLOW: tuple[tuple[str, Callable[[Results], str]], ...] = (
         lambda found: f"{found['foreach_pods']['ratio']:.2f}",
     ),
     (
+        "`KubernetesExecutor`, start of a worker pod to user code: `start` and `end` of a flow, against a hand-written `@task` that prints",
+        lambda found: ", ".join(f"{found['worker_pod_start']['ratio'][step]:.2f}" for step in ("start", "end")),
+    ),
+    (
         "`airflow trigger` to the first task running, against `airflow dags trigger`",
         lambda found: f"{found['trigger']['ratio']:.2f}",
     ),

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "step_functions_compile": ((),),
     "job_start": ((),),
     "container_start": ((),),
+    "worker_pod_start": ((),),
     "argo_run": ((),),
     "argo_wide": ((),),
     "foreach_pods": ((),),

@@ -15,6 +15,7 @@ from metaflow_orchestration.cache import CODE, Cache, locked, note_size, remove,
 from metaflow_orchestration.documents.manifest import CodePackage
 from metaflow_orchestration.exceptions import StepNotRunnableError
 
+from .bytecode import reuse_bytecode
 from .surrounding_files import content_path, link_surroundings
 
 PACKAGED_METAFLOW = ".mf_code"
@@ -69,6 +70,8 @@ def _unpack(
         _verify(package, archive)
         extract(archive, content)
         archive.unlink()
+        if (content / PACKAGED_METAFLOW).is_dir():
+            reuse_bytecode(content / PACKAGED_METAFLOW)
         if package.datastore == "local":
             # Metaflow writes cards to the `.metaflow` that it finds from the working directory on upwards, yet
             # its client looks for them in the datastore of the run.
