@@ -23,6 +23,7 @@ import httpx
 
 from airflow_provider_metaflow.rest.client import AirflowClient
 from airflow_provider_metaflow.rest.endpoint import Endpoint
+from metaflow_orchestration.compile.processes.environment import user_name
 from metaflow_orchestration.exceptions import MetaflowProviderError
 
 from .ports import free_port, no_proxy
@@ -135,8 +136,7 @@ class EmbeddedAirflow:
             **no_proxy(),
             "AIRFLOW_HOME": str(self.home),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            # Metaflow refuses to run as root without a name.
-            "METAFLOW_USER": os.environ.get("METAFLOW_USER") or os.environ.get("USER") or "airflow",
+            "METAFLOW_USER": user_name(os.environ),
             # Steps that publish events, and operators that end runs, find it.
             "METAFLOW_AIRFLOW_URL": self.url,
             "METAFLOW_AIRFLOW_USERNAME": USER,

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metaflow_orchestration.compile.compiler import CompileOptions, load_manifest
+from metaflow_orchestration.compile.processes.environment import user_name
 
 from .airflow import USER, EmbeddedAirflow
 from .trial import Trial, run_trial
@@ -26,7 +27,7 @@ def main() -> int:
     console = Console()
     folder = Path(os.environ.get("DEMO_HOME", ".demo")).resolve()
     os.environ["METAFLOW_DATASTORE_SYSROOT_LOCAL"] = str(folder)
-    os.environ.setdefault("METAFLOW_USER", os.environ.get("USER") or "demo")
+    os.environ["METAFLOW_USER"] = user_name(os.environ, "demo")
     os.environ["METAFLOW_HOME"] = str(folder / "metaflow-config")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     console.print(f"Compiling {_FLOW}", highlight=False)

@@ -15,11 +15,20 @@ TEMPORARY_FOLDERS = ("METAFLOW_ARTIFACT_LOCALROOT", "METAFLOW_TEMPDIR")
 def child_environment() -> dict[str, str]:
     """Return the environment that a flow is compiled in."""
     environment = dict(os.environ)
-    # Airflow often runs as a user without a name; Metaflow refuses to deploy as root or nobody.
-    environment.setdefault("METAFLOW_USER", environment.get("USER") or "airflow")
+    environment["METAFLOW_USER"] = user_name(environment)
     for name, folder in temporary_folders(environment).items():
         environment.setdefault(name, folder)
     return environment
+
+
+def user_name(environment: Mapping[str, str], default: str = "airflow") -> str:
+    """Return the user that Metaflow is told of: Airflow often runs as one without a name, or as root, which it refuses.
+
+    :param environment: the environment of the process (``metaflow.util.get_username``).
+    :param default: a name for somebody without one.
+    """
+    given = (environment.get(name) for name in ("METAFLOW_USER", "USER"))
+    return next((name for name in given if name and name != "root"), default)
 
 
 def temporary_folders(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,12 @@ import pytest
 
 from metaflow_orchestration.compile.cache.keys import cache_key, shared_key
 from metaflow_orchestration.compile.options import CompileOptions
-from metaflow_orchestration.compile.processes.environment import TEMPORARY_FOLDERS, child_environment, temporary_folders
+from metaflow_orchestration.compile.processes.environment import (
+    TEMPORARY_FOLDERS,
+    child_environment,
+    temporary_folders,
+    user_name,
+)
 
 
 @pytest.mark.parametrize("name", TEMPORARY_FOLDERS)
@@ -61,3 +66,23 @@ def test_where_temporary_files_are_made_is_part_of_no_key(
         options = CompileOptions(python="python")
         keys.add((cache_key(flow, options), shared_key(flow, options)))
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({"METAFLOW_USER": "ann", "USER": "bob"}, "ann"),
+        ({"USER": "bob"}, "bob"),
+        ({}, "airflow"),
+        pytest.param({"USER": "root"}, "airflow", id="a log-in as root, which Metaflow refuses"),
+        pytest.param({"METAFLOW_USER": "root", "USER": "bob"}, "bob", id="root before another name"),
+    ],
+)
+def test_metaflow_is_told_of_a_user_whom_it_accepts(environment: dict[str, str], found: str) -> None:
+    assert user_name(environment) == found
+
+
+def test_a_flow_is_compiled_by_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("METAFLOW_USER", raising=False)
+    monkeypatch.setenv("USER", "root")
+    assert child_environment()["METAFLOW_USER"] == "airflow"
