@@ -19,7 +19,7 @@ import httpx
 from airflow_provider_metaflow.embedded.airflow import EmbeddedAirflowError
 from airflow_provider_metaflow.rest import dags, runs
 from airflow_provider_metaflow.rest.client import AirflowApiError
-from airflow_provider_metaflow.rest.task_instances import TaskInstance
+from airflow_provider_metaflow.rest.task_instances import ENDED
 
 from .airflow import FlowRun
 from .faults import Fault, Site
@@ -106,10 +106,10 @@ class FaultyRuns:
     def _has_tries_left(self) -> bool:
         """Return whether each task instance may lose another try: several faults may strike the same one."""
         try:
-            unfinished = [one for _, run in list(self._active) for one in run.instances().values() if not _ended(one)]
+            instances = [one for _, run in list(self._active) for one in run.instances().values()]
         except _AWAY:
             return False
-        return all(one.try_number <= _TRIES_SPENT for one in unfinished)
+        return all(one.state in ENDED or one.try_number <= _TRIES_SPENT for one in instances)
 
     def _keep_running(self, ended: Event) -> None:
         while not ended.wait(0.5):
@@ -164,10 +164,6 @@ class FaultyRuns:
         for _, run, _ in self.ended.values():
             counted.update(one.try_number for one in run.instances().values() if one.state == "success")
         return {str(tries): counted[tries] for tries in sorted(counted)}
-
-
-def _ended(instance: TaskInstance) -> bool:
-    return instance.state in ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
 def remains(site: Site, temporary: Path) -> list[str]:

@@ -8,10 +8,9 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from airflow_provider_metaflow.rest.task_instances import TaskInstance
+from airflow_provider_metaflow.rest.task_instances import ENDED, TaskInstance
 from metaflow_orchestration.graph.model import FlowGraph
 
-_DONE = ("success", "skipped", "failed", "upstream_failed", "removed")
 _BAD = ("failed", "upstream_failed")
 
 
@@ -58,7 +57,7 @@ class RunProgress:
         """
         for step in self._graph.steps:
             states = Counter(one.state for one in instances if one.task_id.rsplit(".", 1)[-1] == step.name)
-            total, done = sum(states.values()), sum(states[state] for state in _DONE)
+            total, done = sum(states.values()), sum(states[state] for state in ENDED)
             note = ", ".join(
                 f"{count} {state}" for state, count in sorted(states.items(), key=str) if state not in (None, "success")
             )

@@ -20,7 +20,6 @@ from .client import AirflowClient
 from .deployment import DeployedDag
 from .runs import DagRun
 
-_ENDED = ("success", "skipped", "failed", "upstream_failed", "removed")
 _WATCH_SECONDS = 1.0
 _WIDTH_OF_A_FILE = 200
 """Where there is no terminal, ids must not be folded: scripts read them."""
@@ -66,7 +65,7 @@ def _status(deployed: DeployedDag, run: DagRun) -> RenderableType:
     for step in deployed.record.steps:
         states = counts[step]
         total = sum(states.values())
-        ended = sum(states.get(state, 0) for state in _ENDED)
+        ended = sum(states.get(state, 0) for state in task_instances.ENDED)
         text = ", ".join(f"{count} {state or 'waiting'}" for state, count in sorted(states.items(), key=str))
         bar = ProgressBar(total=max(total, 1), completed=ended, width=24)
         table.add_row(Text(step), bar, f"{ended}/{total}", text)

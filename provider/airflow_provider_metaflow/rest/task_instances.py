@@ -10,6 +10,9 @@ from .client import PAGE_SIZE, AirflowClient, AirflowObject, path_of
 if TYPE_CHECKING:
     from .runs import DagRun
 
+ENDED = ("success", "skipped", "failed", "upstream_failed", "removed")
+"""States that a task instance does not leave by itself."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskInstance:

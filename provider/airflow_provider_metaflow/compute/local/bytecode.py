@@ -49,8 +49,11 @@ def _reuse(source: Path, installed: Path) -> None:
 
 
 def _is_of(compiled: bytes, text: bytes, mtime: int) -> bool:
-    by_hash = [MAGIC_NUMBER + flags.to_bytes(4, "little") + source_hash(text) for flags in (0b01, 0b11)]
-    return compiled[:_HEADER] in (_header(text, mtime), *by_hash)
+    head = compiled[:_HEADER]
+    if head == _header(text, mtime):
+        return True
+    flags = (b"\x01\0\0\0", b"\x03\0\0\0")
+    return head.startswith(MAGIC_NUMBER) and head[4:8] in flags and head[8:] == source_hash(text)
 
 
 def _header(text: bytes, mtime: int) -> bytes:

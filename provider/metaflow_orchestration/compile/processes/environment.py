@@ -22,7 +22,7 @@ def child_environment() -> dict[str, str]:
 
 
 def user_name(environment: Mapping[str, str], default: str = "airflow") -> str:
-    """Return the user that Metaflow is told of: Airflow often runs as one without a name, or as root, which it refuses.
+    """Return the user name for Metaflow, which does not accept root; Airflow often runs as root, or without a name.
 
     :param environment: the environment of the process (``metaflow.util.get_username``).
     :param default: a name for somebody without one.
