@@ -112,20 +112,25 @@ class Told:
 
 @contextmanager
 def memory_of_children() -> Iterator[dict[int, int]]:
-    """Collect, while the body runs, the most memory that each process below this one has had, in kilobytes.
+    """Collect, while the body runs, the most memory that each process that it starts has had, in kilobytes.
 
-    Not from `getrusage`: what a process has before its `exec` counts there, which is the memory of this process.
+    Not of what runs already: an Airflow that other tests share is below this process, too. And not from `getrusage`:
+    what a process has before its `exec` counts there, which is the memory of this process.
     """
+    here = psutil.Process()
+    before = here.children()
     found: dict[int, int] = {}
     ended = Event()
 
     def look() -> None:
         while not ended.wait(0.02):
-            for child in psutil.Process().children(recursive=True):
-                with suppress(OSError):
-                    status = Path(f"/proc/{child.pid}/status").read_text()
-                    if told := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
-                        found[child.pid] = int(told[1])
+            with suppress(psutil.Error):
+                started = [child for child in here.children() if child not in before]
+                for process in [*started, *(below for child in started for below in child.children(recursive=True))]:
+                    with suppress(OSError):
+                        status = Path(f"/proc/{process.pid}/status").read_text()
+                        if told := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
+                            found[process.pid] = int(told[1])
 
     looking = Thread(target=look)
     looking.start()
