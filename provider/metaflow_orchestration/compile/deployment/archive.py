@@ -1,8 +1,8 @@
-"""The archive of a code package: Metaflow's, of which its own files are compressed once per process. Imports Metaflow.
+"""The archive of a code package: Metaflow's, of which its own files are compressed once. Imports Metaflow.
 
 Metaflow puts all of itself, some 450 files, into each package, first. They make a gzip member of their own here, so
-that a process and its forks can use it again; what is packed beside them is the second. Members that follow each other
-are one file to every reader of gzip (RFC 1952, section 2.2).
+that it can be used again, by other processes too; what is packed beside them is the second. Members that follow each
+other are one file to every reader of gzip (RFC 1952, section 2.2).
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ from __future__ import annotations
 import gzip
 import os
 import tarfile
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 
 import metaflow
+import msgspec
 from metaflow.packaging_sys import ContentType
 from metaflow.packaging_sys.tar_backend import TarPackagingBackend
 from metaflow.packaging_sys.v1 import MetaflowCodeContentV1
+
+from metaflow_orchestration.compile.deployment.compressed import kept
 
 _LEVEL = 3
 """That of Metaflow's own archives."""
@@ -32,6 +36,7 @@ class _Entry:
     path: str
     name: str
     size: int
+    modified: int
     changed: int
     mode: int
 
@@ -82,12 +87,17 @@ def prepare() -> None:
 
 def _entry(path: str, name: str) -> _Entry:
     state = os.stat(path)  # noqa: PTH116  (hundreds of files)
-    return _Entry(path, name, state.st_size, state.st_mtime_ns, state.st_mode)
+    return _Entry(path, name, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_mode)
 
 
 @lru_cache(maxsize=1)
 def _compressed(files: tuple[_Entry, ...]) -> bytes:
     """Return files as the beginning of a compressed archive."""
+    key = msgspec.json.encode((zlib.ZLIB_RUNTIME_VERSION, _LEVEL, files)).decode()
+    return kept(_METAFLOW, key, lambda: _compress(files))
+
+
+def _compress(files: tuple[_Entry, ...]) -> bytes:
     part = PackageArchive().create()
     for file in files:
         super(PackageArchive, part).add_file(file.path, file.name)

@@ -27,8 +27,9 @@ def user_file(tmp_path: Path) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_compressed() -> None:
+def _nothing_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive._compressed.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
 
 
 def packed(backend: type[Any], user_file: str) -> bytes:
@@ -74,6 +75,15 @@ def test_a_process_that_has_compressed_metaflow_before_makes_the_same_bytes(user
     first = packed(archive.PackageArchive, user_file)
     assert packed(archive.PackageArchive, user_file) == first
     assert archive._compressed.cache_info().hits == 1
+
+
+def test_the_next_process_makes_the_same_bytes_of_what_it_finds(
+    user_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = packed(archive.PackageArchive, user_file)
+    archive._compressed.cache_clear()
+    monkeypatch.delattr(archive, "_compress")
+    assert packed(archive.PackageArchive, user_file) == first
 
 
 def test_a_file_of_metaflow_that_has_changed_is_compressed_again(
