@@ -137,10 +137,11 @@ def _compile(
     from airflow_provider_metaflow import settings
     from metaflow_orchestration.compile.background.client import compile_for, has_ended
     from metaflow_orchestration.compile.cache.entry import Entry
+    from metaflow_orchestration.compile.cache.keys import Surroundings
     from metaflow_orchestration.compile.inputs.source_files import names, seen_at_once
 
     entries: dict[Path, Entry] = {}
-    options, cache = how_to_compile(**arguments), settings.cache()
+    options, cache, surroundings = how_to_compile(**arguments), settings.cache(), Surroundings.now()
     ready: dict[Path, Manifest] = {}
     left_out: set[Path] = set()
     flow_name = wanted and wanted.rpartition(".")[2]
@@ -148,7 +149,7 @@ def _compile(
         for path in paths:
             # What is wrong with a flow or with the cache is said where the DAG is made.
             with contextlib.suppress(MetaflowProviderError):
-                entry = Entry.of(path, options, cache)
+                entry = Entry.of(path, options, cache, surroundings)
                 manifest = entry.manifest()
                 if manifest is None and flow_name and not names(path, flow_name):
                     left_out.add(path)

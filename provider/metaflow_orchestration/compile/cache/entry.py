@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from metaflow_orchestration.cache import MANIFESTS, Cache, touch
@@ -13,7 +13,6 @@ from metaflow_orchestration.compile.flow_process.order import Order
 from metaflow_orchestration.compile.inputs.layout import project_root_of
 from metaflow_orchestration.compile.inputs.reads import has_digest, read_reads
 from metaflow_orchestration.compile.options import CompileOptions
-from metaflow_orchestration.compile.processes.environment import child_environment
 from metaflow_orchestration.documents.manifest import (
     SUFFIX,
     Manifest,
@@ -22,7 +21,7 @@ from metaflow_orchestration.documents.manifest import (
 )
 from metaflow_orchestration.exceptions import FlowCompileError, ManifestError
 
-from .keys import cache_key, counted_options, shared_key
+from .keys import Surroundings, cache_key, counted_options, shared_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +31,22 @@ class Entry:
     :param path: the flow file.
     :param options: how it is compiled.
     :param target: file of the manifest.
+    :param surroundings: what the manifest depends on beside flow and options, as it was when this was made.
     """
 
     path: Path
     options: CompileOptions
     target: Path
+    surroundings: Surroundings = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, path: Path, options: CompileOptions, cache: Cache) -> Entry:
+    def of(cls, path: Path, options: CompileOptions, cache: Cache, surroundings: Surroundings | None = None) -> Entry:
         """Return the place of a flow as it is now.
 
         :param path: the flow file.
         :param options: how to compile it.
         :param cache: the cache.
+        :param surroundings: if somebody has just looked at them.
         :raises MetaflowProviderError: if the file is gone or cannot be read, or the cache cannot be used.
         """
         if not path.is_file():
@@ -57,11 +59,13 @@ class Entry:
                 f"project_root: {root} is no folder that holds the flow file {path}.",
                 hint="Name the folder that the flow is started from (`--project-root` of `create`).",
             )
+        surroundings = surroundings or Surroundings.now()
         try:
-            key = cache_key(path, options)
+            key = cache_key(path, options, surroundings)
         except OSError as error:
             raise FlowCompileError(f"flow file {path} cannot be read ({error.strerror}).") from None
-        return cls(path=path, options=options, target=cache.folder(MANIFESTS) / f"{key}{SUFFIX}")
+        target = cache.folder(MANIFESTS) / f"{key}{SUFFIX}"
+        return cls(path=path, options=options, target=target, surroundings=surroundings)
 
     @property
     def root(self) -> Path:
@@ -79,7 +83,7 @@ class Entry:
             target=str(self.target.resolve()),
             reads=str(self.reads.resolve()),
             import_paths=self.options.import_paths,
-            key=shared_key(self.path, self.options) if self.options.shared else "",
+            key=shared_key(self.path, self.options, self.surroundings) if self.options.shared else "",
             on_worker=self.options.on_worker,
         )
 
@@ -91,7 +95,7 @@ class Entry:
     def manifest(self) -> Manifest | None:
         """Return the manifest; None if it was not compiled yet, or if what the flow reads has changed since."""
         manifest, reads = _read_manifest(self.target), read_reads(self.reads)
-        same = reads is not None and reads.are_same({**child_environment(), **dict(self.options.environment)})
+        same = reads is not None and reads.are_same({**self.surroundings.environment, **dict(self.options.environment)})
         return manifest if same else None
 
     def latest(self) -> Path | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
@@ -26,6 +27,34 @@ _ENVIRONMENT = ("METAFLOW_", "PYTHONPATH", "USERNAME", "USER")
 _OF_USER = ("METAFLOW_HOME", "METAFLOW_USER", "PYTHONPATH", "USER", "USERNAME")
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What manifests depend on beside flows and options: looked at once for all flows of a folder.
+
+    :param environment: the environment that a flow is compiled in, from which the process that compiles in the
+        background has its own.
+    :param configuration: a digest of Metaflow's configuration file, which decides where steps run
+        (``metaflow_config_funcs``); empty without one.
+    """
+
+    environment: Mapping[str, str]
+    configuration: str
+
+    @classmethod
+    def now(cls) -> Surroundings:
+        """Return them as they are."""
+        try:
+            configuration = hashlib.sha256(configuration_file(os.environ).read_bytes()).hexdigest()
+        except OSError:
+            configuration = ""
+        return cls(child_environment(), configuration)
+
+    def variables(self) -> list[tuple[str, str]]:
+        """Return the variables that count for every flow."""
+        found = ((name, value) for name, value in self.environment.items() if name.startswith(_ENVIRONMENT))
+        return sorted((name, value) for name, value in found if name not in TEMPORARY_FOLDERS)
+
+
 def counted_options(options: CompileOptions) -> CompileOptions:
     """Return the options that the result depends on; folders of imports count by the files that were imported.
 
@@ -34,33 +63,36 @@ def counted_options(options: CompileOptions) -> CompileOptions:
     return msgspec.structs.replace(options, import_paths=(), shared=False, on_worker=False)
 
 
-def cache_key(path: Path, options: CompileOptions) -> str:
+def cache_key(path: Path, options: CompileOptions, surroundings: Surroundings) -> str:
     """Hash all that the manifest depends on.
 
     :param path: the flow file.
     :param options: how it is compiled.
+    :param surroundings: what else it depends on.
     """
     facts = (
         SCHEMA_VERSION,
         counted_options(options),
         str(path.resolve()),
         _versions(),
-        _configuration(),
-        _environment(),
+        surroundings.configuration,
+        surroundings.variables(),
     )
     return f"{path.stem}-{_digest(path, options, facts)}"
 
 
-def shared_key(path: Path, options: CompileOptions) -> str:
+def shared_key(path: Path, options: CompileOptions, surroundings: Surroundings) -> str:
     """Hash the same but for what differs between machines and users of one deployment of Airflow.
 
     :param path: the flow file.
     :param options: how it is compiled.
+    :param surroundings: what else it depends on.
     """
     root = project_root_of(path, options.project_root) or path.parent
     portable = msgspec.structs.replace(counted_options(options), python="", project_root=os.path.relpath(path, root))
-    environment = [(name, value) for name, value in _environment() if name not in _OF_USER]
-    facts = (SCHEMA_VERSION, portable, _versions(), extensions(), sys.version_info[:2], _configuration(), environment)
+    environment = [(name, value) for name, value in surroundings.variables() if name not in _OF_USER]
+    python = sys.version_info[:2]
+    facts = (SCHEMA_VERSION, portable, _versions(), extensions(), python, surroundings.configuration, environment)
     # Two folders with the same code, and other data beside it, are two projects.
     return _digest(path, options, (*facts, other_files(root)))
 
@@ -72,20 +104,6 @@ def _digest(path: Path, options: CompileOptions, facts: Sequence[object]) -> str
         digest.update(f"{source.path.relative_to(root or path.parent)}\0".encode("utf-8", "surrogateescape"))
         digest.update(source.digest)
     return digest.hexdigest()[:32]
-
-
-def _environment() -> list[tuple[str, str]]:
-    # As it is where a flow is compiled: the process that compiles in the background has it for its own.
-    found = ((name, value) for name, value in child_environment().items() if name.startswith(_ENVIRONMENT))
-    return sorted((name, value) for name, value in found if name not in TEMPORARY_FOLDERS)
-
-
-def _configuration() -> str:
-    """Return a digest of Metaflow's configuration file, which decides where steps run (``metaflow_config_funcs``)."""
-    try:
-        return hashlib.sha256(configuration_file(os.environ).read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 @cache

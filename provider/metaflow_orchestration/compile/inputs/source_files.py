@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,21 @@ class SourceFile:
     runs: bool
 
 
-_seen: dict[Path, dict[Path, SourceFile | None]] | None = None
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What lies in a folder, and below it.
+
+    :param helpers: files that every flow of the folder depends on.
+    :param flows: files with flows, by the name of their module.
+    :param names: those names.
+    """
+
+    helpers: tuple[SourceFile, ...]
+    flows: Mapping[bytes, Sequence[SourceFile]]
+    names: frozenset[bytes]
+
+
+_seen: dict[Path, _Found] | None = None
 
 _Stamp = tuple[int, int, int]
 _read: dict[Path, tuple[_Stamp, SourceFile]] = {}
@@ -60,19 +74,15 @@ def source_files(flow: Path, root: Path | None = None) -> list[SourceFile]:
     """
     if root is not None:
         flow = flow.absolute()
-    found = {path: source for path, source in _found(root or flow.parent).items() if path != flow}
-    counted = [_source(flow, must=True), *(one for one in found.values() if one is not None and not one.is_flow)]
-    flows: dict[bytes, list[SourceFile]] = {}
-    for one in found.values():
-        if one is not None and one.is_flow:
-            flows.setdefault(_module_name(one.path).encode(), []).append(one)
-    left = [one for one in counted if one is not None]
+    found = _found(root or flow.parent)
+    left = [_source(flow, must=True), *found.helpers]
     counts: dict[Path, SourceFile] = {}
     while left:
         one = left.pop()
-        counts[one.path] = one
-        for name in [name for name in flows if name in one.words]:
-            left += flows.pop(name)
+        if one is not None and one.path not in counts:
+            counts[one.path] = one
+            for name in one.words & found.names:
+                left += found.flows[name]
     return [counts[path] for path in sorted(counts)]
 
 
@@ -87,10 +97,15 @@ def seen_at_once() -> Iterator[None]:
         _seen = None
 
 
-def _found(folder: Path) -> dict[Path, SourceFile | None]:
+def _found(folder: Path) -> _Found:
     known = None if _seen is None else _seen.get(folder)
     if known is None:
-        known = {path: _source(path) for path in _files(folder, set())}
+        sources = [source for path in _files(folder, set()) if (source := _source(path)) is not None]
+        flows: dict[bytes, list[SourceFile]] = {}
+        for one in sources:
+            if one.is_flow:
+                flows.setdefault(_module_name(one.path).encode(), []).append(one)
+        known = _Found(tuple(one for one in sources if not one.is_flow), flows, frozenset(flows))
         if _seen is not None:
             _seen[folder] = known
     return known

@@ -86,9 +86,9 @@ def found(manifest: Manifest, project: Path) -> str:
 ROOT_FLOW = flow(
     "self.project.name, Path(self.dataset).read_text(), (Path(__file__).parents[1] / 'data/rows.csv').read_text()",
     imports="from pathlib import Path",
-    fields='''    project = Config("project", default="config/local.json")
+    fields="""    project = Config("project", default="config/local.json")
     dataset = Parameter("dataset", default="data/rows.csv")
-''',
+""",
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metaflow_orchestration.compile.cache.keys import cache_key, shared_key
+from metaflow_orchestration.compile.cache.keys import Surroundings, cache_key, shared_key
 from metaflow_orchestration.compile.options import CompileOptions
 from metaflow_orchestration.compile.processes.environment import (
     TEMPORARY_FOLDERS,
@@ -64,7 +64,8 @@ def test_where_temporary_files_are_made_is_part_of_no_key(
         for name in TEMPORARY_FOLDERS:
             monkeypatch.setenv(name, folder)
         options = CompileOptions(python="python")
-        keys.add((cache_key(flow, options), shared_key(flow, options)))
+        now = Surroundings.now()
+        keys.add((cache_key(flow, options, now), shared_key(flow, options, now)))
     assert len(keys) == 1
 
 
