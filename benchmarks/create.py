@@ -5,8 +5,8 @@
 Metaflow's own group takes no local datastore, so both sides get moto's S3, started here (pip install "moto[server,s3]").
 The stock group is reached by hiding our extension from the process. The sides alternate; medians count.
 
-For scale: `import metaflow` alone, and the least that Metaflow's command line does with the flow (`version`), both without
-our extension; no command that Metaflow's command line starts can be faster than the second.
+Against `import metaflow` in an interpreter of its own, which no command can do without, ours is measured with a local
+datastore: with S3 it pays for boto3 as well, as stock does. `version` is the least that Metaflow's command line does.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def main() -> None:
         "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
     ).create_bucket(Bucket="bench")
     stock = {**environment, "BENCH_STOCK": "1"}
-    sides = ("ours_changed", "ours_unchanged", "stock", "import_metaflow", "stock_version")
+    local = {**environment, "METAFLOW_DEFAULT_DATASTORE": "local"}
+    sides = ("ours_changed", "ours_unchanged", "stock", "ours_local", "import_metaflow", "version")
     times: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds):
         flow = folder / f"flow{number}" / "create.py"
@@ -89,15 +90,16 @@ def main() -> None:
         times["stock"].append(run(flow, stock, "airflow", "create", str(dags / f"stock{number}.py")))
         times["ours_changed"].append(run(flow, environment, "airflow", "create", str(dags / "ours.py")))
         times["ours_unchanged"].append(run(flow, environment, "airflow", "create", str(dags / "ours.py")))
-        times["import_metaflow"].append(run(importing, stock))
-        times["stock_version"].append(run(flow, stock, "version"))
+        times["ours_local"].append(run(flow, local, "airflow", "create", str(dags / "local.py")))
+        times["import_metaflow"].append(run(importing, local))
+        times["version"].append(run(flow, local, "version"))
     medians = {side: round(statistics.median(found), 3) for side, found in times.items()}
     report = {
         "seconds": medians,
         "changed_ratio": round(medians["ours_changed"] / medians["stock"], 3),
         "unchanged_ratio": round(medians["ours_unchanged"] / medians["stock"], 3),
-        "import_ratio": round(medians["ours_unchanged"] / medians["import_metaflow"], 3),
-        "version_to_import_ratio": round(medians["stock_version"] / medians["import_metaflow"], 3),
+        "import_ratio": round(medians["ours_local"] / medians["import_metaflow"], 3),
+        "version_to_import_ratio": round(medians["version"] / medians["import_metaflow"], 3),
     }
     print(json.dumps(report, indent=1))
     Path(__file__).with_name("results").joinpath("create.json").write_text(json.dumps(report, indent=1) + "\n")

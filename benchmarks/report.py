@@ -70,6 +70,10 @@ AIRFLOW: tuple[tuple[str, Callable[[Results], str]], ...] = (
         lambda found: f"{found['create']['changed_ratio']:.2f}, {found['create']['unchanged_ratio']:.2f}",
     ),
     (
+        "`airflow create` with a local datastore, against an interpreter that imports Metaflow",
+        lambda found: f"{found['create']['import_ratio']:.2f}",
+    ),
+    (
         "500 deferred sensors on local files, CPU of the triggerer against a process per poll",
         lambda found: f"{found['sensors']['ratio']['local files']:.3f}",
     ),

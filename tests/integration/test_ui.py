@@ -156,9 +156,40 @@ def test_the_links_of_a_task_lead_to_its_cards(card_run: FlowRun) -> None:
     links = card_run.airflow.server.client.request(
         "GET", f"/dags/CardsFlow/dagRuns/{quote(card_run.dag_run_id)}/taskInstances/start/links"
     )["extra_links"]
-    wanted = f"/metaflow/dags/CardsFlow/runs/{quote(card_run.dag_run_id, safe='')}?task=start"
+    wanted = f"metaflow/dags/CardsFlow/runs/{quote(card_run.dag_run_id, safe='')}?task=start"
     assert links["Metaflow cards"] == wanted
-    assert httpx.get(card_run.airflow.server.url + wanted).status_code == 200
+    assert httpx.get(f"{card_run.airflow.server.url}/{wanted}").status_code == 200
+
+
+def test_an_airflow_below_a_path_shows_the_page_its_cards_and_links_below_that_path(
+    card_run: FlowRun, browser: Any, tmp_path: Path
+) -> None:
+    """`[api] base_url` with a path, as behind a proxy that several applications share."""
+    from airflow_provider_metaflow.rest.client import AirflowClient
+    from airflow_provider_metaflow.rest.endpoint import Endpoint
+
+    settings = {"CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True", "API__BASE_URL": "http://airflow.example.com/team/air/"}
+    run = f"/dags/CardsFlow/runs/{quote(card_run.dag_run_id)}"
+    with api_server(card_run.airflow, tmp_path / "api.log", settings) as server:
+        url = f"{server}/team/air"
+        page = browser.new_page(viewport={"width": 1400, "height": 1100})
+        page.goto(f"{url}/")
+        page.wait_for_timeout(2000)
+        page.goto(f"{url}{run}/plugin/metaflow-run")
+        view = frame_of(page, f"{url}/metaflow{run}")
+        view.wait_for_selector(f"text=CardsFlow/{card_run.run_id}", timeout=60_000)
+        card = frame_of(page, f"{url}/metaflow{run}/cards/start/t-start/")
+        card.wait_for_selector("text=Scores of the start step", timeout=60_000)
+        logs = view.eval_on_selector_all("a[data-open=page]", "links => links.map(one => one.href)")
+        assert f"{url}{run}/tasks/start" in logs
+        page.goto(f"{url}{run}/tasks/start")
+        link = page.locator("a", has_text="Metaflow cards")
+        link.wait_for(timeout=60_000)
+        assert link.evaluate("one => one.href") == f"{url}/metaflow{run}?task=start"
+        page.close()
+        with AirflowClient(Endpoint(url=url)) as client:
+            assert client.request("GET", "/dags/CardsFlow")["dag_id"] == "CardsFlow"
+            assert client.ask_plugin("/deployments") is not None
 
 
 def text_of(html: str) -> str:

@@ -29,6 +29,7 @@ from .factory import MetaflowDag
 from .location import dag_folder, dag_of_task, resolved
 
 if TYPE_CHECKING:
+    from metaflow_orchestration.cache import Cache
     from metaflow_orchestration.compile.cache.entry import Entry
 
 
@@ -135,7 +136,6 @@ def _compile(
         return {}, {}, frozenset()
     # Here and not above: a folder of manifests pays for no compiler.
     from airflow_provider_metaflow import settings
-    from metaflow_orchestration.compile.background.client import compile_for, has_ended
     from metaflow_orchestration.compile.cache.entry import Entry
     from metaflow_orchestration.compile.cache.keys import Surroundings
     from metaflow_orchestration.compile.inputs.source_files import names, seen_at_once
@@ -158,17 +158,23 @@ def _compile(
                 else:
                     ready[path] = manifest
                     entry.note_use()
+    return ready, _compile_now(entries, cache) if entries else {}, frozenset(left_out)
+
+
+def _compile_now(entries: Mapping[Path, Entry], cache: Cache) -> _Waiting:
+    """Compile flows for as long as the parse may take, and return those that are left."""
+    # Here and not above: most parses compile nothing.
+    from metaflow_orchestration.compile.background.client import compile_for, has_ended
+
     seconds = _patience()
     try:
         left = compile_for(list(entries.values()), cache, seconds)
     except (OSError, CacheFolderError):
         # Each is compiled where its DAG is made, which says what is wrong.
-        return ready, {}, frozenset(left_out)
+        return {}
     except CompileServerError as error:
-        problems: _Waiting = {path: (entry, error) for path, entry in entries.items() if not has_ended(entry)}
-        return ready, problems, frozenset(left_out)
-    waiting: _Waiting = {} if seconds is None else {entry.path: (entry, None) for entry in left}
-    return ready, waiting, frozenset(left_out)
+        return {path: (entry, error) for path, entry in entries.items() if not has_ended(entry)}
+    return {} if seconds is None else {entry.path: (entry, None) for entry in left}
 
 
 def _patience() -> float | None:

@@ -35,6 +35,8 @@ class MetaflowCardsLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the address, empty if the task has not run.
 
+        It is relative to Airflow's web interface, which may stand below a path (``[api] base_url``).
+
         :param operator: the operator, which knows what it ran.
         :param ti_key: the task instance.
         """
@@ -44,4 +46,4 @@ class MetaflowCardsLink(BaseOperatorLink):
             return ""
         dag, run, task = (quote(str(one), safe="") for one in (ti_key.dag_id, ti_key.run_id, ti_key.task_id))
         index = f"&map_index={ti_key.map_index}" if ti_key.map_index >= 0 else ""
-        return f"/metaflow/dags/{dag}/runs/{run}?task={task}{index}"
+        return f"metaflow/dags/{dag}/runs/{run}?task={task}{index}"

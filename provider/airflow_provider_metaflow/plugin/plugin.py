@@ -16,8 +16,10 @@ from airflow.plugins_manager import AirflowPlugin
 import airflow_provider_metaflow.dag.factory
 import airflow_provider_metaflow.dag.loader  # noqa: F401
 import metaflow_orchestration.compile.cache.entry  # noqa: F401
+from metaflow_orchestration.compile.cache import keys
 
-_RUN = "/metaflow/dags/{DAG_ID}/runs/{RUN_ID}"
+_RUN = "metaflow/dags/{DAG_ID}/runs/{RUN_ID}"
+"""Relative to the web interface, which may stand below a path (``[api] base_url``, the ``<base>`` of its pages)."""
 _ICON = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='{}' stroke-width='2' "
     "stroke-linecap='round' stroke-linejoin='round'><circle cx='4' cy='12' r='2'/><circle cx='20' cy='12' r='2'/>"
@@ -25,6 +27,8 @@ _ICON = (
     "<path d='M5.5 10.5 10.5 6.5M13.5 6.5 18.5 10.5M5.5 13.5 10.5 17.5M13.5 17.5 18.5 13.5'/></svg>"
 )
 """A step that splits into two branches, which are joined."""
+
+keys.versions()
 
 
 def _lazy_app() -> Any:

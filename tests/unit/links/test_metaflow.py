@@ -26,7 +26,7 @@ def test_the_metaflow_ui_is_linked_where_one_is_configured(monkeypatch: pytest.M
 
 
 def test_the_cards_of_a_task_are_linked_with_every_part_quoted() -> None:
-    assert MetaflowCardsLink().get_link(operator(), ti_key=KEY) == "/metaflow/dags/d/runs/r%2F1%202?task=s"
+    assert MetaflowCardsLink().get_link(operator(), ti_key=KEY) == "metaflow/dags/d/runs/r%2F1%202?task=s"
     # A task that has not run has no page.
     assert MetaflowCardsLink().get_link(operator(None), ti_key=KEY) == ""
 
@@ -34,4 +34,4 @@ def test_the_cards_of_a_task_are_linked_with_every_part_quoted() -> None:
 def test_the_cards_of_a_mapped_task_in_a_flow_within_a_larger_dag_are_linked_by_its_airflow_id() -> None:
     key = SimpleNamespace(dag_id="d", run_id="r", task_id="group.s", map_index=3)
     found = MetaflowCardsLink().get_link(operator(id_prefix="group."), ti_key=key)
-    assert found == "/metaflow/dags/d/runs/r?task=group.s&map_index=3"
+    assert found == "metaflow/dags/d/runs/r?task=group.s&map_index=3"

@@ -110,9 +110,12 @@ class Entry:
         """Note that this is what the flow was last, and that it is used now."""
         touch(self.target)
         touch(self.reads)
+        pointer, name = self._pointer(), self.target.name.encode()
+        with contextlib.suppress(FileNotFoundError):
+            if pointer.read_bytes() == name:
+                return
         with contextlib.suppress(OSError):
-            if not self._pointer().exists() or self._pointer().read_text() != self.target.name:
-                write_atomically(self._pointer(), self.target.name.encode())
+            write_atomically(pointer, name)
 
     def _pointer(self) -> Path:
         facts = (counted_options(self.options), str(self.path.absolute()))

@@ -74,7 +74,7 @@ def cache_key(path: Path, options: CompileOptions, surroundings: Surroundings) -
         SCHEMA_VERSION,
         counted_options(options),
         str(path.resolve()),
-        _versions(),
+        versions(),
         surroundings.configuration,
         surroundings.variables(),
     )
@@ -92,7 +92,7 @@ def shared_key(path: Path, options: CompileOptions, surroundings: Surroundings) 
     portable = msgspec.structs.replace(counted_options(options), python="", project_root=os.path.relpath(path, root))
     environment = [(name, value) for name, value in surroundings.variables() if name not in _OF_USER]
     python = sys.version_info[:2]
-    facts = (SCHEMA_VERSION, portable, _versions(), extensions(), python, surroundings.configuration, environment)
+    facts = (SCHEMA_VERSION, portable, versions(), extensions(), python, surroundings.configuration, environment)
     # Two folders with the same code, and other data beside it, are two projects.
     return _digest(path, options, (*facts, other_files(root)))
 
@@ -117,7 +117,8 @@ def extensions() -> tuple[str, ...]:
 
 
 @cache
-def _versions() -> tuple[str, ...]:
+def versions() -> tuple[str, ...]:
+    """Return the versions of Metaflow and of this package: a process that parses many files asks before it forks."""
     found = []
     for name in ("metaflow", "airflow-provider-metaflow"):
         try:
