@@ -182,7 +182,7 @@ def test_an_airflow_below_a_path_shows_the_page_its_cards_and_links_below_that_p
         card.wait_for_selector("text=Scores of the start step", timeout=60_000)
         logs = view.eval_on_selector_all("a[data-open=page]", "links => links.map(one => one.href)")
         assert f"{url}{run}/tasks/start" in logs
-        page.goto(f"{url}{run}/tasks/start")
+        page.goto(f"{url}{run}/tasks/start/details")
         link = page.locator("a", has_text="Metaflow cards")
         link.wait_for(timeout=60_000)
         assert link.evaluate("one => one.href") == f"{url}/metaflow{run}?task=start"
