@@ -105,6 +105,9 @@ def run_locally(flow_file: Path, sysroot: Path, *arguments: str, top: tuple[str,
         text=True,
         env={
             **os.environ,
+            # Whatever the Airflow of the test keeps its runs in.
+            "METAFLOW_DEFAULT_DATASTORE": "local",
+            "METAFLOW_DEFAULT_METADATA": "local",
             "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(sysroot),
             # Metaflow starts the workers of a gang as `python`.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
