@@ -26,7 +26,7 @@ from tests.support.results import local_artifacts
 pytestmark = [pytest.mark.scheduler]
 
 ROOT = Path(__file__).parents[2]
-RESULT = ROOT / "benchmarks/results/faults.json"
+RESULTS = ROOT / "benchmarks/results"
 SEED, COUNT = "TEST_FAULTS_SEED", "TEST_FAULTS"
 """Variables with the seed and the number of kills; every kind comes up as often as the others."""
 
@@ -99,13 +99,13 @@ def test_each_run_ends_with_each_artifact_once_whatever_is_killed(
         assert not remains(site, temporary)
     assert len(faulty.struck) == kills
     if kills >= MANY:
-        write(figures, kills)
+        write(figures, kills, "tests/integration/test_faults.py", "faults.json")
 
 
-def write(figures: dict[str, object], kills: int) -> None:
+def write(figures: dict[str, object], kills: int, test: str, file: str) -> None:
     """Keep the figures of a whole run beside those of the benchmarks."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     chosen = f"{COUNT}={kills} {SEED}={figures['seed']}"
-    command = f'{chosen} make test PYTEST_ARGS="tests/integration/test_faults.py"'
+    command = f'{chosen} make {"test" if file == "faults.json" else "test-extended"} PYTEST_ARGS="{test}"'
     head = {"command": command, "date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "commit": commit}
-    RESULT.write_text(json.dumps({**head, **figures}, indent=1) + "\n")
+    (RESULTS / file).write_text(json.dumps({**head, **figures}, indent=1) + "\n")

@@ -21,6 +21,7 @@ from tests.support.api_server import api_server
 pytestmark = pytest.mark.scheduler
 
 CHROMIUM = "/usr/bin/chromium"
+DOCS = Path(__file__).parents[2] / "docs"
 
 ATTEMPTS = """async () => {
   const told = [self.origin];
@@ -62,8 +63,10 @@ def frame_of(page: Any, part: str) -> Any:
 
 
 def test_a_dag_run_shows_its_metaflow_run_and_cards_which_cannot_reach_airflow(
-    card_run: FlowRun, browser: Any, tmp_path: Path
+    card_run: FlowRun, browser: Any, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    """With `--update-golden`, its picture goes into the documentation."""
+    folder = DOCS if request.config.getoption("--update-golden") else tmp_path
     url = card_run.airflow.server.url
     page = browser.new_page(viewport={"width": 1400, "height": 1100})
     page.goto(url)
@@ -76,6 +79,7 @@ def test_a_dag_run_shows_its_metaflow_run_and_cards_which_cannot_reach_airflow(
     assert "'<b>bold</b>'" in text
     card = frame_of(page, "/cards/start/t-start/")
     card.wait_for_selector("text=Scores of the start step", timeout=60_000)
+    page.screenshot(path=str(folder / "metaflow-view.png"))
     # What a script of the card could do.
     assert card.evaluate(ATTEMPTS) == ["null", "cookie refused", "parent refused", "fetch refused"]
     # Also where somebody opens the card by itself.

@@ -49,18 +49,25 @@ class Fault:
     away: float
 
 
-def planned(seed: int, count: int, pauses: tuple[float, float], longest: float = 60.0) -> list[Fault]:
+def planned(
+    seed: int,
+    count: int,
+    pauses: tuple[float, float],
+    longest: float = 60.0,
+    kinds_there_are: tuple[str, ...] = KINDS,
+) -> list[Fault]:
     """Return kills in a random order, in which each kind comes up as often as the others.
 
     :param seed: the same gives the same.
     :param count: how many.
     :param pauses: shortest and longest pause between two, in seconds.
     :param longest: for how many seconds a server may be away.
+    :param kinds_there_are: what may be killed.
     """
     rng = random.Random(seed)
     kinds: list[str] = []
     while len(kinds) < count:
-        kinds += rng.sample(KINDS, len(KINDS))
+        kinds += rng.sample(kinds_there_are, len(kinds_there_are))
     return [
         Fault(
             kind=kind,
