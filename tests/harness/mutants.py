@@ -135,8 +135,36 @@ def all_mutants(only: str = "") -> Iterator[Mutant]:
             seen.add(file)
             nodes = list(ast_nodes(get_ast(file.read_text())))
             for name, operator in operators.items():
-                count = sum(len(list(operator.mutation_positions(node))) for node in nodes)
-                yield from (Mutant(path, name, number, (*mirrored, *tests)) for number in range(count))
+                at = [node for node in nodes for _ in operator.mutation_positions(node)]
+                for number, node in enumerate(at):
+                    if not changes_nothing(name, node):
+                        yield Mutant(path, name, number, (*mirrored, *tests))
+
+
+_SAME = ("ReplaceComparisonOperator_" + kind for kind in ("Eq_Is", "Is_Eq", "NotEq_IsNot", "IsNot_NotEq"))
+_SAME_COMPARISONS = tuple(f"core/{one}" for one in _SAME)
+
+
+def changes_nothing(operator: str, node: Any) -> bool:
+    """Return whether a mutant is no fault that a test could notice.
+
+    Comparisons of members of an enumeration, and of True, False and None, which are the same by identity and by value; a
+    `*` or `/` that stands in a list of parameters, where it says how they may be given; `frozen=True` and the like of a
+    data class, which the type checker sees to.
+
+    :param operator: its name, of cosmic-ray.
+    :param node: what it changes, of parso.
+    """
+    if operator in _SAME_COMPARISONS:
+        return True
+    if operator.startswith("core/ReplaceBinaryOperator"):
+        return node.parent.type not in ("term", "arith_expr", "power")
+    if operator.startswith(("core/ReplaceTrueWithFalse", "core/ReplaceFalseWithTrue")):
+        around = node.parent
+        while around is not None and around.type in ("argument", "arglist", "trailer", "atom_expr"):
+            around = around.parent
+        return around is not None and around.type in ("decorator", "classdef")
+    return False
 
 
 def warm() -> None:

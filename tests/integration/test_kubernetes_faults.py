@@ -16,9 +16,9 @@ from tests.support.airflow import shared_airflow
 from tests.support.fault_runs import Deployed, FaultyRuns, report
 from tests.support.faults import planned, restarting
 from tests.support.kubernetes import Cluster
+from tests.support.kubernetes_faults import POD_KINDS, PodSite
 from tests.support.object_store import ObjectStore
 from tests.support.patience import wait_until
-from tests.support.pod_faults import POD_KINDS, PodSite
 from tests.support.pods import Pods, pods
 from tests.support.results import local_artifacts
 
@@ -70,4 +70,4 @@ def test_each_run_in_pods_ends_with_each_artifact_once_whatever_is_killed(
         wait_until(lambda: not pods.cluster.get("pods"), timeout=120)
     assert len(faulty.struck) == kills
     if kills >= KILLS:
-        write(figures, kills, "tests/integration/test_faults_in_pods.py", "faults_in_pods.json")
+        write(figures, kills, "tests/integration/test_kubernetes_faults.py", "kubernetes_faults.json")
