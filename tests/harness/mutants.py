@@ -29,7 +29,10 @@ PROVIDER, ADAPTERS = "provider/airflow_provider_metaflow", "adapters/metaflow_ad
 CORE = "provider/metaflow_orchestration"
 _GRAPHS = "tests/unit/test_random_graphs.py"
 TESTS: list[tuple[str, list[str]]] = [
-    (f"{ADAPTERS}/argo/**/*.py", ["tests/unit/adapters/argo", _GRAPHS]),
+    (
+        f"{ADAPTERS}/argo/**/*.py",
+        ["tests/unit/adapters/argo", "tests/security/test_argo_references.py", _GRAPHS],
+    ),
     (f"{ADAPTERS}/step_functions/**/*.py", ["tests/unit/adapters/step_functions", _GRAPHS]),
     (f"{ADAPTERS}/*.py", ["tests/unit/adapters"]),
     (f"{PROVIDER}/plan/dag.py", ["tests/unit/plan", "tests/unit/dag", _GRAPHS]),
@@ -148,9 +151,9 @@ _SAME_COMPARISONS = tuple(f"core/{one}" for one in _SAME)
 def changes_nothing(operator: str, node: Any) -> bool:
     """Return whether a mutant is no fault that a test could notice.
 
-    Comparisons of members of an enumeration, and of True, False and None, which are the same by identity and by value; a
-    `*` or `/` that stands in a list of parameters, where it says how they may be given; `frozen=True` and the like of a
-    data class, which the type checker sees to.
+    Comparisons of members of an enumeration, and of True, False and None, which are the same by identity and by value;
+    a `*` in a list of parameters, where it says how they may be given; `frozen=True` and the like of a data class, which
+    the type checker sees to.
 
     :param operator: its name, of cosmic-ray.
     :param node: what it changes, of parso.

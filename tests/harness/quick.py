@@ -13,9 +13,14 @@ from tests.harness import figures
 
 ROOT = Path(__file__).parents[2]
 
-TESTS = ("tests/unit", "tests/quick", "tests/security/test_injection_fuzz.py")
+TESTS = (
+    "tests/unit",
+    "tests/quick",
+    "tests/security/test_injection_fuzz.py",
+    "tests/security/test_argo_references.py",
+)
 """`tests/quick` holds the few tests that start processes and are quick all the same; the fuzz of all texts that users
-control, through every target, runs in process and takes about 13 s of one core."""
+control, through every target, runs in process and takes about 13 s of one core, Argo's references take 5 s."""
 
 SELECTED = "not subprocess"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,21 +33,19 @@ class PodSite(Site):
         if fault.kind == "cluster":
             self.cluster.restart_api_server()
             return lambda: None
-        try:
-            running = self._running()
-        except subprocess.CalledProcessError:
-            return None
-        if not running:
-            return None
-        pod = running[int(fault.pick * len(running))]
-        if fault.kind == "pod":
-            self.cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
-            return lambda: None
-        # It may have ended since.
+        # A pod may have ended since it was seen, and the API server may be on its way.
         with suppress(AssertionError, ProcessLookupError):
-            self.cluster.kill_container(pod)
-            return lambda: None
+            if running := self._running():
+                self._kill(running[int(fault.pick * len(running))], is_whole=fault.kind == "pod")
+                return lambda: None
         return None
+
+    def _kill(self, pod: str, *, is_whole: bool) -> None:
+        assert self.cluster is not None
+        if is_whole:
+            self.cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+        else:
+            self.cluster.kill_container(pod)
 
     def _running(self) -> list[str]:
         assert self.cluster is not None

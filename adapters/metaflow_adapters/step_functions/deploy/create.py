@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from metaflow_adapters.ownership import check_content
@@ -66,15 +66,25 @@ def compile_for_aws(obj: Any, name: Name, token: str, options: DeployOptions) ->
             flow=obj.flow.name,
             hint="Give `--datastore=s3` before `sfn`, or set METAFLOW_DEFAULT_DATASTORE=s3.",
         )
-    for node in obj.graph:
-        if any(one.name == Compute.KUBERNETES.value for one in node.decorators):
-            raise on_kubernetes(obj.flow.name, node.name)
+    refuse_kubernetes(obj.flow.name, obj.graph)
     decorators._attach_decorators(obj.flow, ["batch"])
     decorators._process_late_attached_decorator(
         ["batch"], obj.flow, obj.graph, obj.environment, obj.flow_datastore, obj.logger
     )
     obj.graph = obj.flow._graph
     return compile_manifest(obj, name, token, options, runtime="aws-step-functions")
+
+
+def refuse_kubernetes(flow: str, graph: Iterable[Any]) -> None:
+    """Refuse a step that asks for a pod.
+
+    :param flow: name of the flow.
+    :param graph: nodes of Metaflow's graph.
+    :raises UnsupportedFeatureError: naming the first such step.
+    """
+    for node in graph:
+        if any(one.name == Compute.KUBERNETES.value for one in node.decorators):
+            raise on_kubernetes(flow, node.name)
 
 
 def platforms(manifest: Manifest, given: str | None, aws: Aws | None) -> dict[str, str]:

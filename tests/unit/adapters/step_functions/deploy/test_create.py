@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -13,9 +14,15 @@ from tests.support.object_store import batch_queue
 
 from metaflow_adapters.step_functions import FlowMachine
 from metaflow_adapters.step_functions.aws.client import Aws, AwsError, start_parameters
-from metaflow_adapters.step_functions.deploy.create import MachineStore, batch_tags, platforms, shares
+from metaflow_adapters.step_functions.deploy.create import (
+    MachineStore,
+    batch_tags,
+    platforms,
+    refuse_kubernetes,
+    shares,
+)
 from metaflow_orchestration.documents.manifest import Manifest
-from metaflow_orchestration.exceptions import InvalidOptionError
+from metaflow_orchestration.exceptions import InvalidOptionError, UnsupportedFeatureError
 
 There = Callable[..., FlowMachine]
 
@@ -203,3 +210,12 @@ def test_a_job_inside_a_foreach_has_the_pathspec_of_its_task(account: Account, t
             assert one.count("-") == one.count(step) + len(steps[step].foreach_path), parameters
     assert {one["metaflow.step_name"] for one in given} <= set(steps)
     assert any("-1-" in one["metaflow.pathspec"] or one["metaflow.pathspec"].endswith("-1") for one in given)
+
+
+def test_a_step_that_asks_for_a_pod_is_refused_and_no_other() -> None:
+    def node(name: str, *decorators: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, decorators=[SimpleNamespace(name=one) for one in decorators])
+
+    refuse_kubernetes("F", [node("start", "retry", "batch"), node("train", "resources", "timeout"), node("end")])
+    with pytest.raises(UnsupportedFeatureError, match="train"):
+        refuse_kubernetes("F", [node("start", "batch"), node("train", "retry", "kubernetes"), node("end")])
