@@ -152,8 +152,8 @@ def changes_nothing(operator: str, node: Any) -> bool:
     """Return whether a mutant is no fault that a test could notice.
 
     Comparisons of members of an enumeration, and of True, False and None, which are the same by identity and by value;
-    a `*` in a list of parameters, where it says how they may be given; `frozen=True` and the like of a data class, which
-    the type checker sees to.
+    a `*` in a list of parameters, where it says how they may be given; `frozen=True` and the like of a data class,
+    which the type checker sees to.
 
     :param operator: its name, of cosmic-ray.
     :param node: what it changes, of parso.
