@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from .faults import COMPONENTS, Fault, Site
-from .kubernetes import Cluster
+from .kubernetes import NAMESPACE, Cluster
 
 POD_KINDS = ("pod", "container", "task", "supervisor", *COMPONENTS, "database", "object store", "cluster")
 """A pod is deleted at once, as with its node; of a container the first process is killed, as if memory was short."""
@@ -43,7 +43,7 @@ class PodSite(Site):
     def _kill(self, pod: str, *, is_whole: bool) -> None:
         assert self.cluster is not None
         if is_whole:
-            self.cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+            self.cluster.kubectl("-n", NAMESPACE, "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
         else:
             self.cluster.kill_container(pod)
 
