@@ -56,15 +56,18 @@ def airflow(store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Ite
             stack.enter_context(environment_variable(name, value))
         home = tmp_path_factory.mktemp("bundles") / "airflow"
         settings = {"DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": bundles, "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2"}
-        yield stack.enter_context(shared_airflow(home, fixture="s3_bundles", **settings))
+        yield stack.enter_context(shared_airflow(home, **settings))
 
 
-def deploy(airflow: SharedAirflow, folder: Path, team: str, *, made_by: str, name: str | None = None) -> None:
+def deploy(
+    airflow: SharedAirflow, store: ObjectStore, folder: Path, team: str, *, made_by: str, name: str | None = None
+) -> None:
     folder.mkdir(exist_ok=True)
     file = folder / "shared_name.py"
     file.write_text(FLOW.format(team=made_by))
     command = [python(), file.name, "--no-pylint", "airflow", *(["--name", name] if name else []), "create"]
-    environment = {**airflow.environment(), "METAFLOW_AIRFLOW_DAGS_FOLDER": f"s3://{BUCKET}/dags/{team}"}
+    folders = {"METAFLOW_AIRFLOW_DAGS_FOLDER": f"s3://{BUCKET}/dags/{team}", "AWS_ENDPOINT_URL_S3": store.url}
+    environment = {**airflow.environment(), **folders}
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -77,11 +80,11 @@ def results(store: ObjectStore, run: FlowRun) -> Results:
 def test_a_flow_that_is_deployed_to_s3_runs_and_its_next_version_after_it(
     airflow: SharedAirflow, store: ObjectStore, tmp_path: Path
 ) -> None:
-    deploy(airflow, tmp_path / "blue", "blue", made_by="blue")
+    deploy(airflow, store, tmp_path / "blue", "blue", made_by="blue")
     first = airflow.start("SharedNameFlow", "SharedNameFlow")
     assert results(store, first)["start"][((), ())] == {"made_by": "blue"}
     version = airflow.server.client.request("GET", "/dags/SharedNameFlow/dagVersions")["total_entries"]
-    deploy(airflow, tmp_path / "blue", "blue", made_by="blue again")
+    deploy(airflow, store, tmp_path / "blue", "blue", made_by="blue again")
     airflow.wait_until(
         lambda: airflow.server.client.request("GET", "/dags/SharedNameFlow/dagVersions")["total_entries"] > version
     )
@@ -92,10 +95,10 @@ def test_a_flow_that_is_deployed_to_s3_runs_and_its_next_version_after_it(
 def test_a_flow_of_the_same_name_in_another_bundle_is_an_import_error_until_it_has_a_name_of_its_own(
     airflow: SharedAirflow, store: ObjectStore, tmp_path: Path
 ) -> None:
-    deploy(airflow, tmp_path / "blue", "blue", made_by="blue")
+    deploy(airflow, store, tmp_path / "blue", "blue", made_by="blue")
     airflow.start("SharedNameFlow", "SharedNameFlow").wait()
     # Another folder with the flow, deployed by who has its token; its manifest stands in another bundle.
-    deploy(airflow, tmp_path / "green", "green", made_by="green")
+    deploy(airflow, store, tmp_path / "green", "green", made_by="green")
     errors: list[dict[str, str]] = []
 
     def refused() -> bool:
@@ -111,7 +114,7 @@ def test_a_flow_of_the_same_name_in_another_bundle_is_an_import_error_until_it_h
     assert results(store, still)["start"][((), ())] == {"made_by": "blue"}
     for key in ("SharedNameFlow.py", "SharedNameFlow.metaflow.json"):
         store.client("s3").delete_object(Bucket=BUCKET, Key=f"dags/green/{key}")
-    deploy(airflow, tmp_path / "green", "green", made_by="green", name="green.SharedNameFlow")
+    deploy(airflow, store, tmp_path / "green", "green", made_by="green", name="green.SharedNameFlow")
     own = airflow.start("green.SharedNameFlow", "SharedNameFlow")
     assert results(store, own)["start"][((), ())] == {"made_by": "green"}
     airflow.wait_until(lambda: not refused())
