@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -31,6 +32,7 @@ from .template import make_database, write_configuration
 
 _START_SECONDS = 180
 _STOP_SECONDS = 20
+_API_SERVER = "api-server"
 
 USER = "admin"
 """Who may log in."""
@@ -144,6 +146,11 @@ class EmbeddedAirflow:
             **{f"AIRFLOW__{name}": value for name, value in options.items()},
         }
 
+    def make_folders(self) -> None:
+        """Make its folder and that of the DAG files, which may be filled before the start."""
+        _make_private(self.home)
+        self.dags.mkdir(exist_ok=True)
+
     def start(self) -> None:
         """Make the database and start all processes.
 
@@ -152,15 +159,13 @@ class EmbeddedAirflow:
         self._port = self._port or free_port()
         self._worker_log_port = self._worker_log_port or free_port()
         self._trigger_log_port = self._trigger_log_port or free_port()
-        _make_private(self.home)
-        self.dags.mkdir(exist_ok=True)
+        self.make_folders()
         write_configuration(self.home)
         if self.database is None:
             make_database(self.home / "airflow.db", self.environment(), lambda: self.run("db", "migrate"))
         else:
             self.run("db", "migrate")
-        names = ["api-server", "scheduler", "dag-processor", *(["triggerer"] if self.triggerer else [])]
-        for name in names:
+        for name in (_API_SERVER, "scheduler", "dag-processor", *(["triggerer"] if self.triggerer else [])):
             self._spawn(name)
         self._await_api()
         self._client = AirflowClient(Endpoint(url=self.url, username=USER, password=self._password()))
@@ -170,12 +175,15 @@ class EmbeddedAirflow:
         if self._client is not None:
             self._client.close()
             self._client = None
-        for process in self._processes.values():
+        # The API server keeps nothing, and takes some seconds to end by itself; what the others end with asks it.
+        others = [process for name, process in self._processes.items() if name != _API_SERVER]
+        for process in others:
             _signal(process, signal.SIGTERM)
         end = time.monotonic() + _STOP_SECONDS
-        for process in self._processes.values():
+        for process in others:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, end - time.monotonic()))
+        for process in self._processes.values():
             _signal(process, signal.SIGKILL)
             process.wait()
         self._processes.clear()
@@ -194,9 +202,8 @@ class EmbeddedAirflow:
             check=False,
         )
         if result.returncode != 0:
-            raise EmbeddedAirflowError(
-                f"`airflow {' '.join(arguments)}` failed:\n{(result.stdout + result.stderr)[-3000:]}"
-            )
+            told = (result.stdout + result.stderr)[-3000:]
+            raise EmbeddedAirflowError(f"`airflow {' '.join(arguments)}` failed:\n{told}")
         return result.stdout
 
     @property
@@ -225,14 +232,9 @@ class EmbeddedAirflow:
 
     def _spawn(self, name: str) -> None:
         with self._log(name).open("wb") as log:
-            self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "airflow", name, *_OPTIONS.get(name, ())],
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            command = [sys.executable, "-m", "airflow", name, *_OPTIONS.get(name, ())]
+            streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            self._processes[name] = subprocess.Popen(command, env=self.environment(), start_new_session=True, **streams)
 
     def _await_api(self) -> None:
         end = time.monotonic() + _START_SECONDS

@@ -98,9 +98,13 @@ def run_trial(
     console = Console()
     name = manifest.deployment.name
     console.print(f"Starting Airflow in {folder}", highlight=False)
-    # Writing warns of a pool that the flow asks for; here there is an Airflow to make it in.
-    with EmbeddedAirflow(home=folder) as airflow:
-        for _ in dag_file.write(airflow.dags / f"{name}.py", manifest):
+    embedded = EmbeddedAirflow(home=folder)
+    embedded.make_folders()
+    # Before the start: the DAG processor looks at the folder at once, and then after seconds only.
+    pools = list(dag_file.write(embedded.dags / f"{name}.py", manifest))
+    with embedded as airflow:
+        # Writing warns of a pool that the flow asks for; here there is an Airflow to make it in.
+        if pools:
             airflow.run("pools", "import", str(airflow.dags / f"{name}.pools.json"))
         dags.wait_for_dag(airflow.client, name)
         dags.set_paused(airflow.client, name, paused=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,17 @@ class Airflow:
         self.client = AirflowClient(Endpoint(url=api.url))
         api.on_request = self._go_on
 
+    def make_folders(self) -> None:
+        self.dags.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Airflow:
+        # The DAG processor looks at the folder at once, and then after seconds only.
+        assert list(self.dags.glob("*.py"))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stopped = True
+
     def run(self, *arguments: str) -> str:
         self.commands.append(arguments)
         return ""
@@ -56,13 +66,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[Ai
     with airflow_api() as api:
 
         def ends(state: str) -> list[Airflow]:
-            @contextmanager
-            def start(home: Path) -> Iterator[Airflow]:
+            def embed(home: Path) -> Airflow:
                 made.append(Airflow(api, home, state))
-                yield made[-1]
-                made[-1].stopped = True
+                return made[-1]
 
-            monkeypatch.setattr(embedded, "EmbeddedAirflow", start)
+            monkeypatch.setattr(embedded, "EmbeddedAirflow", embed)
             return made
 
         yield ends
