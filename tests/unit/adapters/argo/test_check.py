@@ -70,6 +70,14 @@ def test_a_wide_run_is_compressed_and_a_wider_one_exceeds_what_argo_keeps(on_s3:
     assert row(check(manifest, 100), "workflow").state is State.OK
 
 
+def test_the_name_of_a_template_is_said_where_it_is_not_that_of_its_step(on_s3: Make) -> None:
+    manifest = on_s3("switch_in_foreach")
+    rows = {one.subject: one for one in check(manifest).rows if one.subject.startswith("template of step ")}
+    renamed = {step.name for step in manifest.graph.steps if "_" in step.name}
+    assert renamed
+    assert set(rows) == {f"template of step {name}" for name in renamed}
+
+
 def test_an_object_that_kubernetes_does_not_store_is_refused_by_check_and_by_create(on_s3: Make) -> None:
     manifest = on_s3("linear")
     huge = msgspec.structs.replace(manifest.graph, doc="x" * MAX_OBJECT_BYTES)

@@ -235,6 +235,10 @@ def test_a_resumed_run_takes_the_parameters_of_the_first_and_names_it(deploy: De
     fourth = runs.resume(run_id, mine, ("end",), {"size": "8"})
     given = {one["name"]: one["value"] for one in runs.find(fourth)["spec"]["arguments"]["parameters"]}
     assert given == {"size": "8", "note": "hush", "metaflow-origin": f"{run_id}:end:--size"}
+    # What is a workflow here has its own, whatever is stored elsewhere.
+    fifth = runs.resume(run_id, mine, (), stored=lambda: {"size": "9"})
+    given = {one["name"]: one["value"] for one in runs.find(fifth)["spec"]["arguments"]["parameters"]}
+    assert given == {"size": "7", "note": "hush", "metaflow-origin": run_id}
     with pytest.raises(InvalidOptionError, match="there is no parameter 'sise'"):
         runs.resume(run_id, mine, (), {"sise": "8"})
     # Runs that are no workflows here: of another deployer, or deleted by Argo since.
